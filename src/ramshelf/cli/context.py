@@ -1,0 +1,56 @@
+"""What the global options say, handed to every verb, and the ``--json`` that works after the verb too."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, wraps
+from typing import Any
+
+import click
+
+from ramshelf.core.config import Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The global options; the configuration is read when first asked for."""
+
+    config_files: tuple[str, ...] = ()
+    config_dirs: tuple[str, ...] = ()
+    connect: str | None = None
+    as_json: bool = False
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration; raises ConfigError."""
+        from ramshelf.system.settings import load_config  # noqa: PLC0415 - oslo.config is heavy
+
+        return load_config(self.config_files, self.config_dirs)
+
+    @property
+    def uri(self) -> str:
+        """The libvirt connection URI."""
+        return self.connect or self.config.connection_uri
+
+    def emit(self, document: Mapping[str, object], text: Callable[[], None]) -> None:
+        """Print ``document`` as JSON where asked for, else call ``text``."""
+        if self.as_json:
+            click.echo(json.dumps(document, indent=2, default=str))
+        else:
+            text()
+
+
+def pass_context(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Hand the Context to a verb as its first argument and give the verb its own ``--json``."""
+
+    @click.option("--json", "verb_json", is_flag=True, help="Print JSON; sizes end in _mib.")
+    @click.pass_context
+    @wraps(function)
+    def wrapper(ctx: click.Context, /, *args: Any, verb_json: bool, **kwargs: Any) -> Any:
+        context: Context = ctx.obj
+        if verb_json and not context.as_json:
+            context = replace(context, as_json=True)
+        return ctx.invoke(function, context, *args, **kwargs)
+
+    command: Callable[..., Any] = wrapper
+    return command

@@ -1,0 +1,1 @@
+"""Decides: pure functions over frozen facts. No I/O, no clock, no environment."""

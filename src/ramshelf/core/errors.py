@@ -1,0 +1,60 @@
+"""Every way in which ramshelf says no.
+
+An error carries one sentence, a stable code that scripts may rely on, a hint that says what to do,
+and facts for ``--json``. Raise anywhere; only the command line prints and chooses the exit status.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+
+class RamshelfError(Exception):
+    """The base: exit status 1, refused or failed, nothing half done."""
+
+    exit_status = 1
+
+    def __init__(
+        self,
+        code: str,
+        sentence: str,
+        *,
+        hint: str = "",
+        facts: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+        self.hint = hint
+        self.facts = facts
+
+
+class ConfigError(RamshelfError):
+    """A configuration file that cannot be used; facts name file, section and key."""
+
+    exit_status = 255
+
+
+class UsageError(RamshelfError):
+    """The request itself makes no sense."""
+
+    exit_status = 255
+
+
+class InputError(RamshelfError):
+    """Input, such as a domain's XML, that cannot be used."""
+
+
+class RefusedError(RamshelfError):
+    """ramshelf will not do this: a rule of the store would break."""
+
+
+class HostError(RamshelfError):
+    """This host lacks what is needed."""
+
+
+class ToolError(RamshelfError):
+    """An external command failed; facts hold argv, exit status and stderr."""
+
+
+class ServiceError(RamshelfError):
+    """libvirt or Placement refused or cannot be reached."""

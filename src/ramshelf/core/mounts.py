@@ -1,0 +1,73 @@
+"""The mount table: the truth about where the store is (proc_pid_mountinfo(5))."""
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+def unescape(field: str) -> str:
+    r"""Undo the kernel's and fstab's octal escapes (``\040`` for a space)."""
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), field)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """One line of /proc/self/mountinfo."""
+
+    mount_id: int
+    parent_id: int
+    device: tuple[int, int]
+    root: str
+    mount_point: str
+    options: tuple[str, ...]
+    fstype: str
+    source: str
+    super_options: tuple[str, ...]
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the mount or its file system refuses writes."""
+        return "ro" in self.options or "ro" in self.super_options
+
+
+def parse_mountinfo(text: str) -> tuple[Mount, ...]:
+    """All mounts, in the order in which they were made (a later one hides an earlier one)."""
+    mounts = []
+    for line in text.splitlines():
+        left, separator, right = line.partition(" - ")
+        fields, tail = left.split(" "), right.split(" ")
+        if not separator or len(fields) < 6 or len(tail) < 3:
+            continue
+        major, _, minor = fields[2].partition(":")
+        mounts.append(
+            Mount(
+                mount_id=int(fields[0]),
+                parent_id=int(fields[1]),
+                device=(int(major), int(minor)),
+                root=unescape(fields[3]),
+                mount_point=unescape(fields[4]),
+                options=tuple(fields[5].split(",")),
+                fstype=tail[0],
+                source=unescape(tail[1]),
+                super_options=tuple(tail[2].split(",")),
+            )
+        )
+    return tuple(mounts)
+
+
+def is_below(path: str, directory: str) -> bool:
+    """Whether ``path`` is ``directory`` or lies below it; both absolute and normal."""
+    return PurePosixPath(path).is_relative_to(directory)
+
+
+def covering(mounts: tuple[Mount, ...], path: str) -> Mount | None:
+    """The mount that ``path`` lies on: the deepest, and of equals the last one made."""
+    best: Mount | None = None
+    for mount in mounts:
+        if is_below(path, mount.mount_point) and (
+            best is None or len(mount.mount_point) >= len(best.mount_point)
+        ):
+            best = mount
+    return best

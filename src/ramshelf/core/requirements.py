@@ -1,0 +1,61 @@
+"""Version floors and what each version allows: one table (Nova's admin guide, file-backed-memory)."""
+
+import re
+from dataclasses import dataclass
+
+Version = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Floor:
+    """The lowest versions that a feature works with."""
+
+    feature: str
+    libvirt: Version
+    qemu: Version
+
+
+FILE_BACKING = Floor(feature="file-backed memory", libvirt=(4, 0, 0), qemu=(2, 6, 0))
+DISCARD = Floor(feature="discard", libvirt=(4, 4, 0), qemu=(2, 10, 0))
+FLOORS = (FILE_BACKING, DISCARD)
+
+VIRT_TYPES = ("kvm", "qemu")
+"""Nova's virt_type values with which file-backed memory works."""
+
+EXT4_PUNCH_DROPS_SINCE = (6, 14, 0)
+"""Linux: before this, ext4 wrote a range back before it punched a hole in it."""
+
+
+def version(text: str) -> Version:
+    """The first three numbers of a version text such as ``6.1.0-56-cloud-amd64``; ValueError without any."""
+    numbers = re.findall(r"\d+", text)
+    if not numbers:
+        raise ValueError(f"{text!r} is not a version")
+    major, minor, micro = (*map(int, numbers[:3]), 0, 0)[:3]
+    return (major, minor, micro)
+
+
+def libvirt_version(number: int) -> Version:
+    """A version from libvirt's API number: major * 1,000,000 + minor * 1,000 + micro."""
+    return (number // 1_000_000, number // 1_000 % 1_000, number % 1_000)
+
+
+def dotted(numbers: Version) -> str:
+    """A version for people."""
+    return ".".join(map(str, numbers))
+
+
+def supports(floor: Floor, libvirt: Version, qemu: Version) -> bool:
+    """Whether both are at or above the floor."""
+    return libvirt >= floor.libvirt and qemu >= floor.qemu
+
+
+def punch_writes_back(fstype: str, kernel: Version) -> bool:
+    """Whether punching a hole (what QEMU's discard does) writes the range to the device first.
+
+    tmpfs frees the pages; ext4 drops them since Linux 6.14; XFS and btrfs, and all that is not known,
+    write back first (filemap_write_and_wait_range).
+    """
+    if fstype == "tmpfs":
+        return False
+    return not (fstype == "ext4" and kernel >= EXT4_PUNCH_DROPS_SINCE)

@@ -1,0 +1,127 @@
+"""The store: the one mounted file system that holds guest memory, and how to recognise it."""
+
+import enum
+from dataclasses import dataclass
+
+from ramshelf.core.fstab import KIND_OPTION, Entry
+from ramshelf.core.mounts import Mount, covering, is_below
+
+
+class Kind(enum.Enum):
+    """How a store is built."""
+
+    SWAP = "swap"
+    DISK = "disk"
+    DAX = "dax"
+    RAM = "ram"
+
+    @property
+    def tmpfs(self) -> bool:
+        """Whether the store is a tmpfs, where reservation is accounting and not extents."""
+        return self in {Kind.SWAP, Kind.RAM}
+
+
+DISK_FILE_SYSTEMS = ("ext4", "xfs")
+BEYOND_SWAP_OPTION = "x-ramshelf.beyond-swap"
+"""fstab mark of a ``swap`` store that the operator made larger than its swap on purpose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """A store that is mounted. ``marked``: its fstab entry is ramshelf's own."""
+
+    kind: Kind
+    mount: Mount
+    memory_dir: str
+    marked: bool
+    beyond_swap: bool = False
+
+    @property
+    def mount_point(self) -> str:
+        """Where it is mounted."""
+        return self.mount.mount_point
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoStore:
+    """Why the memory backing directory does not lie on a store.
+
+    ``code`` is one of ``store.not-mounted`` (fstab names a mount that is not there, or another file
+    system or device is in its place), ``store.root-file-system`` (a plain directory of a file system that is
+    not a store), ``store.unsupported`` (mounted, but a file system that cannot be a store).
+    """
+
+    code: str
+    sentence: str
+    hint: str
+    mount: Mount | None = None
+    expected: Entry | None = None
+
+
+def find_store(
+    mounts: tuple[Mount, ...], fstab: tuple[Entry, ...], memory_dir: str, *, swap_active: bool
+) -> Store | NoStore:
+    """The store at ``memory_dir``, by the mount table, held against what fstab expects there."""
+    mount = covering(mounts, memory_dir)
+    expected = _expected(fstab, memory_dir)
+    if expected is not None and (
+        mount is None
+        or mount.mount_point != expected.mount_point
+        or (expected.fstype not in {mount.fstype, "auto"})
+    ):
+        return NoStore(
+            code="store.not-mounted",
+            sentence=f"The store at {expected.mount_point} is not mounted.",
+            hint=f"Mount it: mount {expected.mount_point}. Until then guests are not started there.",
+            mount=mount,
+            expected=expected,
+        )
+    if mount is None or mount.mount_point in {"/", "/var", "/var/lib", "/var/lib/libvirt"}:
+        return NoStore(
+            code="store.root-file-system",
+            sentence=f"{memory_dir} is a plain directory of the system's own file system, not a store.",
+            hint="Make a store: ramshelf store create --help.",
+            mount=mount,
+        )
+    kind = _kind(mount, expected, swap_active=swap_active)
+    if kind is None:
+        return NoStore(
+            code="store.unsupported",
+            sentence=f"{mount.mount_point} is {mount.fstype}, which cannot be a store.",
+            hint="btrfs writes guest memory back when a guest ends; use tmpfs over swap, xfs or ext4.",
+            mount=mount,
+            expected=expected,
+        )
+    return Store(
+        kind=kind,
+        mount=mount,
+        memory_dir=memory_dir,
+        marked=expected is not None and expected.option(KIND_OPTION) is not None,
+        beyond_swap=expected is not None and expected.option(BEYOND_SWAP_OPTION) is not None,
+    )
+
+
+def _expected(fstab: tuple[Entry, ...], memory_dir: str) -> Entry | None:
+    """The fstab entry of the store: marked as ramshelf's, else the deepest above the directory."""
+    candidates = [
+        entry
+        for entry in fstab
+        if is_below(memory_dir, entry.mount_point)
+        and (
+            entry.option(KIND_OPTION) is not None
+            or entry.mount_point not in {"/", "/var", "/var/lib", "/var/lib/libvirt"}
+        )
+    ]
+    return max(candidates, key=lambda entry: len(entry.mount_point), default=None)
+
+
+def _kind(mount: Mount, expected: Entry | None, *, swap_active: bool) -> Kind | None:
+    if mount.fstype == "tmpfs":
+        mark = expected.option(KIND_OPTION) if expected is not None else None
+        if mark in {"swap", "ram"}:
+            return Kind(mark)
+        return Kind.SWAP if swap_active else Kind.RAM
+    if mount.fstype in DISK_FILE_SYSTEMS:
+        dax = {"dax", "dax=always"} & {*mount.options, *mount.super_options}
+        return Kind.DAX if dax else Kind.DISK
+    return None

@@ -1,0 +1,75 @@
+"""Sizes: bytes inside, MiB in reports, a unit demanded on the command line."""
+
+import re
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+TIB = 1 << 40
+
+_FACTORS = {"K": KIB, "M": MIB, "G": GIB, "T": TIB}
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT])(?:i?B)?", re.IGNORECASE)
+
+# libvirt's <memory unit=...>: bytes, decimal and binary units (virScaleInteger).
+_LIBVIRT_UNITS = {
+    "b": 1,
+    "bytes": 1,
+    "kb": 10**3,
+    "k": KIB,
+    "kib": KIB,
+    "mb": 10**6,
+    "m": MIB,
+    "mib": MIB,
+    "gb": 10**9,
+    "g": GIB,
+    "gib": GIB,
+    "tb": 10**12,
+    "t": TIB,
+    "tib": TIB,
+}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as ``64G``, ``512MiB`` or ``1.5T``; units are binary.
+
+    Raises ValueError for anything without a unit, negative, or zero.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size with a unit, such as 64G or 512MiB")
+    size = int(float(match["number"]) * _FACTORS[match["unit"].upper()])
+    if size <= 0:
+        raise ValueError(f"{text!r} is not more than zero")
+    return size
+
+
+def libvirt_bytes(value: str, unit: str | None) -> int:
+    """Bytes of a libvirt scaled integer; the default unit is KiB (virDomainParseMemory).
+
+    Raises ValueError for a number or unit that libvirt does not know.
+    """
+    factor = _LIBVIRT_UNITS.get((unit or "KiB").strip().lower())
+    if factor is None:
+        raise ValueError(f"unknown memory unit {unit!r}")
+    number = int(value.strip())
+    if number < 0:
+        raise ValueError(f"memory size {value!r} is negative")
+    return number * factor
+
+
+def to_mib(size: int) -> int:
+    """Whole MiB in ``size`` bytes, rounded down."""
+    return size // MIB
+
+
+def align_up(size: int, alignment: int) -> int:
+    """``size`` rounded up to a multiple of ``alignment``."""
+    return -(-size // alignment) * alignment
+
+
+def format_size(size: int) -> str:
+    """A size for people: the largest binary unit that keeps it above one."""
+    for unit, factor in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if size >= factor:
+            return f"{size / factor:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{size} B"

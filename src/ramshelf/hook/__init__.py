@@ -1,0 +1,1 @@
+"""What libvirt calls around every guest. Standard library only; no libvirt connection."""

@@ -1,0 +1,1 @@
+"""Does: observe, plan, apply on one host."""

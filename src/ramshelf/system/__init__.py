@@ -1,0 +1,1 @@
+"""Touches: one module per thing touched on the host."""

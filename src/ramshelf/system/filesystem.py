@@ -1,0 +1,82 @@
+"""Files: read, written whole, measured, locked, and memory files reserved."""
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ramshelf.core.capacity import FileUsage
+
+RUN_DIR = Path("/run/ramshelf")
+
+
+def read_text(path: str | Path, default: str | None = None) -> str:
+    """The whole file; ``default`` (if given) where there is none."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    except FileNotFoundError:
+        if default is None:
+            raise
+        return default
+
+
+def write_atomically(path: str | Path, text: str, *, mode: int = 0o644) -> None:
+    """Temporary file beside it, fsync, rename, fsync of the directory: old or new, never half."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.ramshelf")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        os.fchmod(descriptor, mode)
+        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def file_usages(directory: str | Path) -> tuple[FileUsage, ...]:
+    """Every regular file below ``directory``; what vanishes meanwhile is passed over."""
+    usages = []
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            path = os.path.join(parent, name)
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                continue
+            if stat.S_ISREG(status.st_mode):
+                usages.append(FileUsage(path=path, apparent=status.st_size, allocated=status.st_blocks * 512))
+    return tuple(usages)
+
+
+def size_and_used(mount_point: str | Path) -> tuple[int, int]:
+    """Bytes that the file system has, and bytes in use (statvfs: f_blocks, f_blocks - f_bfree)."""
+    figures = os.statvfs(mount_point)
+    return figures.f_blocks * figures.f_frsize, (figures.f_blocks - figures.f_bfree) * figures.f_frsize
+
+
+@contextmanager
+def store_lock(path: Path | None = None) -> Iterator[None]:
+    """The one lock under which space on the store is counted and taken.
+
+    Held by the hook for milliseconds, by ``store clean`` while it removes; freed by the kernel when its
+    holder dies.
+    """
+    path = path or RUN_DIR / "lock"
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
