@@ -1,0 +1,197 @@
+"""What the doctor knows of a host: gathered elsewhere, judged by ``core/checks``.
+
+A fact that could not be had is Unknown with the reason, never a default. Sizes are in bytes, times in
+seconds since the epoch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ramshelf.core.capacity import FileUsage, StoreUsage
+from ramshelf.core.config import Config
+from ramshelf.core.guest import Guest
+from ramshelf.core.qemuconf import MemoryDirectory
+from ramshelf.core.requirements import Version
+from ramshelf.core.store import NoStore, Store
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Why a fact could not be had: half a sentence, such as ``permission denied``."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hypervisor:
+    """libvirt as it answers at ``uri``, and the QEMU that it would run."""
+
+    uri: str
+    libvirt: Version
+    qemu: Version | Unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """A process of this host, by /proc; ``argv`` is empty for a kernel thread.
+
+    ``anonymous``: RssAnon; ``swapped``: VmSwap, which leaves shared memory out; ``page_tables``: VmPTE.
+    """
+
+    pid: int
+    name: str
+    argv: tuple[str, ...]
+    started: float
+    anonymous: int
+    swapped: int
+    page_tables: int
+    oom_score_adj: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningGuest:
+    """A running guest and its QEMU process (None where it cannot be found).
+
+    ``expected_dir`` is its directory on the store; ``memory_files`` what lies there.
+    """
+
+    guest: Guest
+    expected_dir: str
+    memory_files: tuple[FileUsage, ...] | Unknown
+    process: Process | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaleDirectory:
+    """A directory below the memory backing directory that no running guest owns."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """The user and group that QEMU runs as."""
+
+    user: str
+    uid: int
+    gids: frozenset[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Directory:
+    """One directory on the way to the memory backing directory, from the root down."""
+
+    path: str
+    uid: int
+    gid: int
+    mode: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A block device, or the file behind a loop device or a swap file, somewhere below the store.
+
+    ``network`` names the transport (``nbd``, ``iSCSI``), '' for a local device. ``thin`` says in words why
+    space on it is not guaranteed, '' where it is. ``direct_io`` is None for what is no loop device.
+    ``errors`` are commands that failed (SCSI's ioerr_cnt, md's errors), None where the driver counts none.
+    """
+
+    name: str
+    rotational: bool
+    network: str = ""
+    thin: str | Unknown = ""
+    in_ram: bool = False
+    direct_io: bool | None = None
+    errors: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwapUse:
+    """An active swap area; ``at_boot``: fstab or a unit activates it, under systemd's ``unit`` name."""
+
+    path: str
+    size: int
+    used: int
+    unit: str
+    at_boot: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootOrder:
+    """How the store comes back after a boot.
+
+    ``mounted_by`` names the fstab or mount unit, '' where nothing mounts it; ``requires`` are the units that
+    it waits for; ``services`` the services that read or start guests and are installed here, each with the
+    paths of its RequiresMountsFor.
+    """
+
+    mounted_by: str
+    requires: frozenset[str]
+    services: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreFacts:
+    """What lies at libvirt's memory backing directory, and below it."""
+
+    directory: MemoryDirectory
+    store: Store | NoStore
+    usage: StoreUsage | Unknown
+    path: tuple[Directory, ...] | Unknown
+    memory_dir_missing: bool
+    devices: tuple[Device, ...] | Unknown
+    swaps: tuple[SwapUse, ...]
+    boot: BootOrder | Unknown
+    file_system_errors: int | None
+    stale: tuple[StaleDirectory, ...] | Unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """A top-level control group (cgroup v2); limits None for ``max``."""
+
+    name: str
+    memory_max: int | None
+    swap_max: int | None
+    swap_current: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class HookStatus:
+    """libvirt's hook as installed; ``seen``: whether the running libvirtd calls it, None where unknown."""
+
+    installed: bool
+    current: bool
+    executable: bool
+    seen: bool | None
+    strict: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """One host at one moment.
+
+    ``kvm`` says why /dev/kvm cannot be used, '' where it can. ``qemu_conf_changed`` and ``nova_changed`` are
+    modification times, None and absent where there is no such file. ``qemu_conf`` is Unknown where it could
+    not be read; ``store`` then tells of libvirt's default directory. ``sysctls`` are those of ``vm.``.
+    """
+
+    config: Config | Unknown
+    hypervisor: Hypervisor | Unknown
+    kernel: Version | Unknown
+    kvm: str | Unknown
+    processes: tuple[Process, ...] | Unknown
+    daemon: Process | None | Unknown
+    nova_compute: Process | None | Unknown
+    qemu_conf: str | Unknown
+    qemu_conf_changed: float | None | Unknown
+    nova_changed: Mapping[str, float]
+    qemu_user: Account | Unknown
+    store: StoreFacts | Unknown
+    sysctls: Mapping[str, int | Unknown]
+    slices: tuple[Slice, ...] | Unknown
+    meminfo: Mapping[str, int] | Unknown
+    oom_kills: int | Unknown
+    hook: HookStatus | Unknown
+    guests: tuple[RunningGuest, ...] | Unknown
