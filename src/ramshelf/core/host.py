@@ -182,10 +182,10 @@ class Facts:
     kernel: Version | Unknown
     kvm: str | Unknown
     processes: tuple[Process, ...] | Unknown
-    daemon: Process | None | Unknown
-    nova_compute: Process | None | Unknown
+    daemon: Process | Unknown | None
+    nova_compute: Process | Unknown | None
     qemu_conf: str | Unknown
-    qemu_conf_changed: float | None | Unknown
+    qemu_conf_changed: float | Unknown | None
     nova_changed: Mapping[str, float]
     qemu_user: Account | Unknown
     store: StoreFacts | Unknown
