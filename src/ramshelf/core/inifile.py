@@ -9,51 +9,63 @@ from ramshelf.core.errors import ConfigError
 
 
 def parse_ini(text: str, path: str) -> tuple[Setting, ...]:
-    """All settings in order; continuation lines are joined as oslo.config does (BaseParser).
+    """All settings in order, read as oslo.config reads them (iniparser.BaseParser, cfg.ConfigParser).
 
-    Raises ConfigError ``config.malformed`` naming path and line.
+    Section names are normalized as there: lower case, except DEFAULT. Raises ConfigError
+    ``config.malformed`` naming path and line.
     """
     settings: list[Setting] = []
     section = ""
     key: str | None = None
     value: list[str] = []
+    start = 0
 
     def finish() -> None:
+        nonlocal key
         if key is not None:
-            settings.append(Setting(path=path, section=section, key=key, value="\n".join(value).strip()))
+            if not section:
+                raise _malformed(path, start, "a key stands before the first section")
+            settings.append(Setting(path=path, section=section, key=key, value="\n".join(value), line=start))
+        key = None
 
-    for number, raw in enumerate(text.splitlines(), start=1):
+    for number, raw in enumerate(_lines(text), start=1):
         line = raw.rstrip()
         if not line:
             finish()
-            key, value = None, []
-        elif line[0] in "#;":
-            continue
-        elif line[0].isspace():
+        elif line[0] in " \t":
             if key is None:
                 raise _malformed(path, number, "a continuation line continues nothing")
-            value.append(line.strip())
+            value.append(line.lstrip())
         elif line[0] == "[":
             finish()
-            key, value = None, []
-            if not line.endswith("]") or not line[1:-1].strip():
-                raise _malformed(path, number, "a section must be written [NAME]")
-            section = line[1:-1].strip()
+            section = _section(line, path, number)
+        elif line[0] in "#;":
+            finish()
         else:
             finish()
             positions = [line.find(mark) for mark in "=:" if mark in line]
             if not positions or not line[: min(positions)].strip():
                 raise _malformed(path, number, "there is no KEY = VALUE")
-            if not section:
-                raise _malformed(path, number, "a key stands before the first section")
             position = min(positions)
-            key, value = line[:position].strip(), [_unquote(line[position + 1 :].strip())]
+            key, value, start = line[:position].strip(), [_unquote(line[position + 1 :].strip())], number
     finish()
     return tuple(settings)
 
 
+def _lines(text: str) -> list[str]:
+    """Lines as a text file gives them: str.splitlines also breaks at form feeds and Unicode separators."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _section(line: str, path: str, number: int) -> str:
+    name = line[1:-1]
+    if not line.endswith("]") or not name:
+        raise _malformed(path, number, "a section must be written [NAME]")
+    return name if name == "DEFAULT" else name.lower()
+
+
 def _unquote(value: str) -> str:
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+    if value and value[0] == value[-1] and value[0] in "\"'":
         return value[1:-1]
     return value
 

@@ -1,0 +1,84 @@
+"""The configuration files on this host, found and read; values are checked by ``settings`` (oslo.config).
+
+Standard library only: the hook reads the same files.
+"""
+
+import os
+import stat
+from collections.abc import Iterable
+
+from ramshelf.core.config import Setting
+from ramshelf.core.errors import ConfigError
+from ramshelf.core.inifile import parse_ini
+
+
+def existing_files(paths: Iterable[str]) -> tuple[str, ...]:
+    """The files among ``paths`` and the ``*.conf`` files of the directories among them, sorted by name.
+
+    What is not there is passed over. Raises ConfigError ``config.unreadable``.
+    """
+    found: list[str] = []
+    for path in paths:
+        if os.path.isdir(path):
+            found += directory_files(path)
+        elif os.path.lexists(path):
+            found.append(path)
+    return tuple(found)
+
+
+def directory_files(directory: str) -> tuple[str, ...]:
+    """The files that oslo.config reads of a directory: ``*.conf``, not hidden, sorted by name.
+
+    Raises ConfigError ``config.missing`` or ``config.unreadable``.
+    """
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError as error:
+        raise _cannot("missing", directory, "there is no such directory") from error
+    except OSError as error:
+        raise _cannot("unreadable", directory, _reason(error)) from error
+    return tuple(os.path.join(directory, name) for name in names if name.endswith(".conf") and name[0] != ".")
+
+
+def read_settings(files: Iterable[str]) -> tuple[Setting, ...]:
+    """All settings of these files, in order: the last of a ``section.key`` counts.
+
+    Raises ConfigError ``config.missing``, ``config.unreadable`` or ``config.malformed``, naming the file.
+    """
+    return tuple(setting for path in files for setting in parse_ini(_read(path), path))
+
+
+def _read(path: str) -> str:
+    try:
+        # A pipe would be empty for oslo.config, which reads the file again; /dev/null is empty twice.
+        if stat.S_ISFIFO(os.stat(path).st_mode):
+            raise _cannot("unreadable", path, "it is a pipe, not a file")
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except FileNotFoundError as error:
+        raise _cannot("missing", path, "there is no such file") from error
+    except UnicodeDecodeError as error:
+        raise _cannot("malformed", path, "it is not text in UTF-8") from error
+    except OSError as error:
+        raise _cannot("unreadable", path, _reason(error)) from error
+    if "\0" in text:
+        raise _cannot("malformed", path, "it is not a text file")
+    return text
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno or 0).lower()
+
+
+def _cannot(what: str, path: str, reason: str) -> ConfigError:
+    hints = {
+        "missing": "Check what --config-file and --config-dir name.",
+        "unreadable": "nova.conf is usually readable for root and nova only: run ramshelf as root.",
+        "malformed": "The format is that of nova.conf: [SECTION] lines and KEY = VALUE lines.",
+    }
+    return ConfigError(
+        f"config.{what}",
+        f"The configuration file {path} cannot be read: {reason}.",
+        hint=hints[what],
+        facts={"path": path},
+    )
