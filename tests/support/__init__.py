@@ -1,0 +1,1 @@
+"""What tests share: real programs, an own libvirtd, real guests, loop devices."""

@@ -1,0 +1,58 @@
+"""Loop devices and swap: the kernel's, so each test undoes its own."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ramshelf.system.procfs import swaps
+from support.process import run, wait_until
+
+
+def scratch() -> Path:
+    """The directory on disk that ``scripts/isolated`` clears at the end."""
+    return Path(tempfile.gettempdir())
+
+
+@contextmanager
+def loop_device(size_mib: int) -> Iterator[str]:
+    """A block device: "/dev/loopN" over a fully allocated file, with direct I/O."""
+    with tempfile.NamedTemporaryFile(prefix="loop", dir=scratch()) as file:
+        run("fallocate", "--length", f"{size_mib}MiB", file.name)
+        device = run("losetup", "--find", "--show", "--direct-io=on", file.name).stdout.strip()
+        try:
+            yield device
+        finally:
+            release(device)
+
+
+def release(device: str) -> None:
+    """Swap off and detach a loop device, and wait until the kernel has let it go."""
+    if any(area.path == device for area in swaps()):
+        run("swapoff", device)
+
+    def gone() -> bool:
+        run("losetup", "--detach", device, ok=(0, 1))
+        return device not in loops()
+
+    wait_until(gone, f"{device} is detached", timeout=10)
+
+
+def loops() -> dict[str, str]:
+    """Loop devices whose file lies in the scratch directory, and that file."""
+    lines = run("losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE").stdout.splitlines()
+    pairs = (line.split(None, 1) for line in lines if len(line.split(None, 1)) == 2)
+    return {device: back for device, back in pairs if back.startswith(f"{scratch()}/")}
+
+
+def own_swaps() -> list[str]:
+    """Active swap on a file in the scratch directory, or on a loop device over one."""
+    return [area.path for area in swaps() if area.path.startswith(f"{scratch()}/") or area.path in loops()]
+
+
+def release_all() -> None:
+    """Let go of every loop device and all swap that a test made."""
+    for path in own_swaps():
+        run("swapoff", path)
+    for device in loops():
+        release(device)

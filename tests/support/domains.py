@@ -1,0 +1,88 @@
+"""Real guests: a Debian kernel and busybox, that say over the serial port how they are.
+
+See scripts/guest_image.py for what they say and do.
+"""
+
+import os
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from support.process import wait_until
+
+IMAGE = Path("/run/guest")
+"""Where the ``libvirtd`` fixture puts the kernel and the initramfs: any user may read it."""
+
+FILE_BACKED = "<source type='file'/><access mode='shared'/>"
+
+
+def domain_xml(
+    name: str,
+    memory_mib: int = 128,
+    *,
+    dirty_mib: int | str = 0,
+    memory_backing: str = FILE_BACKED,
+    machine: str = "pc",
+    top: str = "",
+    devices: str = "",
+    cpu: str = "",
+    options: str = "",
+) -> str:
+    """The XML of a guest that dirties ``dirty_mib`` (or "all") of its memory.
+
+    ``top`` goes below <domain>, ``devices`` below <devices>, ``cpu`` is the whole element, ``options`` are
+    further words for the guest's kernel command line.
+    """
+    backing = f"<memoryBacking>{memory_backing}</memoryBacking>" if memory_backing else ""
+    words = f"console=ttyS0 quiet panic=-1 {f'ramshelf.dirty={dirty_mib}' if dirty_mib else ''} {options}"
+    return f"""\
+<domain type='qemu'>
+  <name>{name}</name>
+  <memory unit='MiB'>{memory_mib}</memory>
+  {backing}
+  <vcpu>1</vcpu>
+  <os>
+    <type arch='x86_64' machine='{machine}'>hvm</type>
+    <kernel>{IMAGE}/vmlinuz</kernel>
+    <initrd>{IMAGE}/initramfs</initrd>
+    <cmdline>{words.rstrip()}</cmdline>
+  </os>
+  <features><acpi/></features>
+  {cpu}
+  {top}
+  <devices>
+    <controller type='usb' model='none'/>
+    <memballoon model='none'/>
+    <serial type='file'><source path='{_console_path(name)}'/></serial>
+    {devices}
+  </devices>
+</domain>
+"""
+
+
+def console(name: str) -> str:
+    """What the guest has said since its latest start; '' before its first."""
+    try:
+        return _console_path(name).read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def wait_console(name: str, text: str, timeout: float = 30) -> None:
+    """Wait until the guest has said ``text``."""
+    try:
+        wait_until(lambda: text in console(name), f"{name} says {text!r}", timeout=timeout)
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}; it said:\n{console(name)}") from None
+
+
+def qemu_pid(name: str) -> int | None:
+    """The running guest's QEMU, by libvirt's own record of it."""
+    try:
+        pid = ET.parse(f"/run/libvirt/qemu/{name}.xml").getroot().get("pid")  # noqa: S314 - libvirt's own file
+    except FileNotFoundError:
+        return None
+    return int(pid) if pid and os.path.exists(f"/proc/{pid}") else None
+
+
+def _console_path(name: str) -> Path:
+    return Path("/var/log/libvirt/qemu") / f"{name}.console"

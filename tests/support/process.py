@@ -1,0 +1,35 @@
+"""Programs, run as a user would; and waiting."""
+
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+
+from ramshelf.system.run import Completed
+
+
+def run(*argv: str, ok: Sequence[int] = (0,), stdin: str | None = None, timeout: float = 60) -> Completed:
+    """Run ``argv``; an exit status that is not in ``ok`` fails the test, with all that was printed."""
+    ended = subprocess.run(
+        argv,
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+        check=False,
+    )
+    completed = Completed(argv=argv, status=ended.returncode, stdout=ended.stdout, stderr=ended.stderr)
+    assert ended.returncode in ok, (
+        f"{completed.argv} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}"
+    )
+    return completed
+
+
+def wait_until(ready: Callable[[], bool], what: str, *, timeout: float = 30) -> None:
+    """Poll until ``ready()``; TimeoutError says ``what`` was waited for."""
+    deadline = time.monotonic() + timeout
+    while not ready():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {timeout:g} s: {what}")
+        time.sleep(0.05)
