@@ -1,79 +1,16 @@
-"""The configuration: its options, and its files read and checked by oslo.config.
+"""The configuration of this host."""
 
-The environment (oslo.config's ``OS_GROUP__OPTION``) is not read: what counts for nova-compute is its
-service's environment, not the shell's that ramshelf is called from, and libvirt's hook has another again.
-"""
-
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-from oslo_config import cfg
+from collections.abc import Sequence
 
 from ramshelf.core.config import (
     DEFAULT_FILES,
     Config,
-    Setting,
     contradictions,
     nova_files,
     unset_file_backed_memory,
     winning,
 )
-from ramshelf.core.errors import ConfigError
 from ramshelf.system.configfiles import directory_files, existing_files, read_settings
-
-OPTIONS: Mapping[str, tuple[cfg.Opt, ...]] = {
-    "libvirt": (
-        cfg.IntOpt(
-            "file_backed_memory",
-            min=0,
-            help="Guest memory that the store provides, in MiB. 0 is off: guests are not backed by files; so "
-            "is a nova.conf that does not set it. Where no file of Nova's is read and ramshelf's own does not "
-            "set it, the store decides. More than the store can hold is a failure.",
-        ),
-        cfg.StrOpt(
-            "virt_type",
-            default="kvm",
-            choices=("kvm", "qemu", "lxc", "parallels", "uml", "xen"),
-            help="How guests are run. Only kvm and qemu can have file-backed memory.",
-        ),
-        cfg.StrOpt(
-            "connection_uri",
-            default="",
-            help="The libvirt connection URI; empty means qemu:///system. --connect overrides it.",
-        ),
-    ),
-    "DEFAULT": (
-        cfg.FloatOpt(
-            "ram_allocation_ratio",
-            min=0.0,
-            help="Nova's overcommit of memory. Must be 1.0 for file-backed memory; unset (or 0.0) does not "
-            "count as 1.0.",
-        ),
-        cfg.IntOpt(
-            "reserved_host_memory_mb",
-            default=512,
-            min=0,
-            help="MiB that Nova keeps for the host out of its inventory. Should be 0 for file-backed memory: "
-            "the inventory is the store, not the host's RAM.",
-        ),
-    ),
-    "ramshelf": (
-        cfg.BoolOpt(
-            "strict",
-            default=False,
-            help="Whether a hook that is broken (no Python, no package, an internal error) refuses guests "
-            "instead of letting them start without a reservation. Takes effect with 'ramshelf hook install'.",
-        ),
-        cfg.IntOpt(
-            "host_reserved_memory_mb",
-            default=1024,
-            min=0,
-            help="RAM in MiB that the host itself needs, for the doctor's RAM budget.",
-        ),
-    ),
-}
-"""What ramshelf reads, under nova.conf's own groups and names; ``[placement]`` is kept as it stands."""
 
 
 def load_config(files: Sequence[str] = (), directories: Sequence[str] = ()) -> Config:
@@ -87,9 +24,13 @@ def load_config(files: Sequence[str] = (), directories: Sequence[str] = ()) -> C
         if named
         else existing_files(DEFAULT_FILES)
     )
+    if not paths:
+        return Config()
+    from ramshelf.system.options import checked_values, option_names  # noqa: PLC0415 - oslo.config is slow
+
     settings = read_settings(paths)
     winners = winning(settings)
-    values = _values(paths, winners)
+    values = checked_values(paths, winners)
     nova = nova_files(paths, settings)
     file_backed_memory = values["libvirt.file_backed_memory"]
     return Config(
@@ -108,93 +49,5 @@ def load_config(files: Sequence[str] = (), directories: Sequence[str] = ()) -> C
         files=paths,
         nova_files=nova,
         settings=winners,
-        contradictions=contradictions(settings, _names()),
-    )
-
-
-def _names() -> tuple[str, ...]:
-    return tuple(f"{group}.{option.name}" for group, options in OPTIONS.items() for option in options)
-
-
-def _values(paths: Sequence[str], winners: Mapping[str, Setting]) -> dict[str, Any]:
-    """Each option's value by ``section.key``, converted and checked by oslo.config."""
-    conf = cfg.ConfigOpts()
-    for group, options in OPTIONS.items():
-        conf.register_opts(options, group=_group(group))
-    _register_others(conf, winners)
-    try:
-        conf([], project="ramshelf", default_config_files=list(paths), default_config_dirs=[], use_env=False)
-    except (cfg.Error, OSError, ValueError) as error:  # they were readable a moment ago
-        raise ConfigError("config.unreadable", f"The configuration cannot be read: {error}.") from error
-    errors = list(_unknown_keys(winners))
-    values: dict[str, Any] = {}
-    for group, options in OPTIONS.items():
-        for option in options:
-            name = f"{group}.{option.name}"
-            try:
-                value = conf[option.name] if group == "DEFAULT" else conf[group][option.name]
-            except (cfg.Error, ValueError) as error:
-                errors.append(_bad_value(winners[name], error))
-            else:
-                values[name] = option.default if value is None else value
-    if errors:
-        raise _joined(errors)
-    return values
-
-
-def _group(section: str) -> str | None:
-    """oslo.config's group of a section; $NAME is looked up in the same group, then outside of all."""
-    return None if section == "DEFAULT" else section
-
-
-def _register_others(conf: cfg.ConfigOpts, winners: Mapping[str, Setting]) -> None:
-    """Make what else the files set known to oslo.config, so that $my_ip means what it means to Nova."""
-    known = set(_names())
-    for name, setting in winners.items():
-        if name not in known and setting.key.isidentifier() and setting.key[0] != "_":
-            conf.register_opt(cfg.StrOpt(setting.key), group=_group(setting.section))
-
-
-def _unknown_keys(winners: Mapping[str, Setting]) -> Iterator[ConfigError]:
-    known = [option.name for option in OPTIONS["ramshelf"]]
-    for setting in winners.values():
-        if setting.section == "ramshelf" and setting.key not in known:
-            close = difflib.get_close_matches(setting.key, known, n=1)
-            yield _error(
-                "config.unknown-key",
-                setting,
-                "is not an option of ramshelf",
-                f"Did you mean {close[0]}?" if close else f"[ramshelf] has: {', '.join(known)}.",
-            )
-
-
-def _bad_value(setting: Setting, error: Exception) -> ConfigError:
-    if isinstance(error, cfg.ConfigFileValueError | ValueError):
-        reason = str(error).rpartition("is not valid: ")[2]
-        return _error("config.value", setting, f"is not valid: {reason[:1].lower()}{reason[1:]}")
-    return _error(
-        "config.reference",
-        setting,
-        "refers to an option that these files do not set",
-        "Nova's own defaults are not known here: set that option, or this one without $.",
-    )
-
-
-def _error(code: str, setting: Setting, what: str, hint: str = "") -> ConfigError:
-    return ConfigError(
-        code,
-        f"{setting} {what}.",
-        hint=hint,
-        facts={"path": setting.path, "section": setting.section, "key": setting.key, "line": setting.line},
-    )
-
-
-def _joined(errors: Sequence[ConfigError]) -> ConfigError:
-    """One error that says all: the code of the first, each place among the facts."""
-    first = errors[0]
-    return ConfigError(
-        first.code,
-        " ".join(error.sentence for error in errors),
-        hint=" ".join(error.hint for error in errors if error.hint),
-        facts={**first.facts, "errors": [{"code": error.code, **error.facts} for error in errors]},
+        contradictions=contradictions(settings, option_names()),
     )
