@@ -1,8 +1,12 @@
 """What a store can hold, what it has promised, and whether one more guest fits.
 
 The store is its own ledger: what is promised is the sum of the apparent sizes of the memory files on it.
+A guest that may come to need more than its files are (memory to be hot-plugged) or whose file the hook cannot
+name has an empty file in its directory, PROMISE_FILE, whose apparent size is the whole: what the
+directory is promised is the larger of the two.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ramshelf.core.errors import RefusedError
@@ -11,6 +15,9 @@ from ramshelf.core.units import MIB, align_up, to_mib
 
 _METADATA_SHARE = 1024
 """One byte in this many is set aside on disk kinds for extents and the journal: 1 MiB per GiB."""
+
+PROMISE_FILE = ".ramshelf-promise"
+"""In a guest's directory: its apparent size is what the guest is promised altogether."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +32,22 @@ class FileUsage:
     def promised(self) -> int:
         """What the file may come to occupy."""
         return max(self.apparent, self.allocated)
+
+    @property
+    def is_promise(self) -> bool:
+        """Whether it is no memory, but states what its directory is promised."""
+        return self.path.endswith(f"/{PROMISE_FILE}")
+
+
+def promised(files: Iterable[FileUsage]) -> int:
+    """Bytes promised to the guests that these files belong to."""
+    memory: dict[str, int] = {}
+    stated: dict[str, int] = {}
+    for file in files:
+        directory, _, name = file.path.rpartition("/")
+        ledger = stated if name == PROMISE_FILE else memory
+        ledger[directory] = ledger.get(directory, 0) + file.promised
+    return sum(max(memory.get(path, 0), stated.get(path, 0)) for path in memory.keys() | stated.keys())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +92,13 @@ def capacity(usage: StoreUsage, *, configured_mib: int | None) -> Capacity:
     total, reason = usage.size - foreign, "store"
     if not usage.kind.tmpfs:
         total -= align_up(usage.size // _METADATA_SHARE, MIB)
-    if usage.kind is Kind.SWAP and not usage.beyond_swap and usage.swap < total:
-        total, reason = usage.swap, "swap"
+    if usage.kind is Kind.SWAP and not usage.beyond_swap and usage.swap - foreign < total:
+        total, reason = usage.swap - foreign, "swap"
     if configured_mib is not None and configured_mib * MIB < total:
         total, reason = configured_mib * MIB, "configured"
     return Capacity(
         total=max(0, total),
-        promised=sum(file.promised for file in usage.files),
+        promised=promised(usage.files),
         allocated=allocated,
         limit_reason=reason,
     )
@@ -87,7 +110,7 @@ def admit(current: Capacity, guest_name: str, wanted: int, *, present: int = 0) 
     ``wanted``: bytes of all the guest's memory files; ``present``: what of them is already promised.
     Raises RefusedError ``capacity.exceeded`` with what is missing.
     """
-    missing = wanted - present - current.free
+    missing = current.promised - present + wanted - current.total
     if missing <= 0:
         return
     missing_mib = to_mib(align_up(missing, MIB))

@@ -8,29 +8,40 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ramshelf.core.errors import InputError
-from ramshelf.core.units import MIB, align_up, libvirt_bytes
+from ramshelf.core.units import KIB, MIB, align_up, libvirt_bytes
 
 # libvirt aligns guest memory before it starts QEMU (qemuDomainGetMemorySizeAlignment).
 _ALIGNMENT = {"ppc64": 256 * MIB, "ppc64le": 256 * MIB}
 
-# QEMU's MachineClass.default_ram_id, by architecture and machine type prefix. What is not here is
-# taken to be unknown: the hook then accounts by size and leaves the file to QEMU.
-_MEMORY_IDS = (
+MEMORY_IDS = (
+    ("x86_64", "pc", "pc.ram"),
+    ("x86_64", "q35", "pc.ram"),
+    ("x86_64", "isapc", "pc.ram"),
     ("x86_64", "microvm", "microvm.ram"),
-    ("x86_64", "", "pc.ram"),
+    ("i686", "pc", "pc.ram"),
+    ("i686", "q35", "pc.ram"),
+    ("i686", "isapc", "pc.ram"),
     ("i686", "microvm", "microvm.ram"),
-    ("i686", "", "pc.ram"),
     ("aarch64", "virt", "mach-virt.ram"),
     ("armv7l", "virt", "mach-virt.ram"),
     ("ppc64", "pseries", "ppc_spapr.ram"),
     ("ppc64le", "pseries", "ppc_spapr.ram"),
-    ("s390x", "", "s390.ram"),
+    ("ppc64", "powernv", "pnv.ram"),
+    ("ppc64le", "powernv", "pnv.ram"),
+    ("s390x", "s390-ccw", "s390.ram"),
+    ("riscv32", "virt", "riscv_virt_board.ram"),
     ("riscv64", "virt", "riscv_virt_board.ram"),
     ("loongarch64", "virt", "loongarch.ram"),
 )
+"""QEMU's MachineClass.default_ram_id by architecture and machine type prefix: the file that a guest without
+NUMA cells has. QEMU before 5.0 has no such ids; there, and for what is not here, the name is found out when
+the guest has started."""
 
 SHORT_NAME_MAX = 20
 """Characters of a guest's name in its directory's name (VIR_DOMAIN_SHORT_NAME_MAX)."""
+
+_FILE_DEVICES = frozenset({"dimm", "virtio-mem"})
+"""Memory devices whose file libvirt makes; NVDIMM and virtio-pmem bring their own, SGX has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +56,11 @@ class MemoryFile:
 class Guest:
     """What ramshelf needs to know of a domain; sizes in bytes.
 
-    ``source`` is the memoryBacking source type (``file``, ``memfd``, ``anonymous``) or None.
-    ``files`` are the memory files on the memory backing directory, none for a guest that is not
-    file-backed. ``domain_id`` is None for a guest that is not running.
+    ``memory`` is all that the guest starts with, memory devices included. ``source`` is the memoryBacking
+    source type (``file``, ``memfd``, ``anonymous``) or None. ``hugepages``: some of its memory uses pages
+    larger than the system's. ``files`` are the memory files on the memory backing directory, none for a
+    guest that is not file-backed; ``hotplug`` is what may come to them by hot-plug, up to maxMemory.
+    ``domain_id`` is None for a guest that is not running.
     """
 
     name: str
@@ -65,6 +78,7 @@ class Guest:
     locked: bool
     passthrough: bool
     files: tuple[MemoryFile, ...]
+    hotplug: int = 0
 
     @property
     def file_backed(self) -> bool:
@@ -76,10 +90,21 @@ class Guest:
         """The apparent size of all its memory files together."""
         return sum(file.size for file in self.files)
 
+    @property
+    def promise(self) -> int:
+        """What the store must be able to hold for it: its files, and what may be hot-plugged."""
+        return self.file_bytes + self.hotplug
+
 
 def directory_name(domain_id: int, name: str) -> str:
     """The guest's directory below the memory backing directory (virDomainDefGetShortName)."""
     return f"{domain_id}-{name[:SHORT_NAME_MAX]}"
+
+
+def directory_names(domain_id: int, name: str) -> tuple[str, ...]:
+    """The names that the directory may have: a libvirtd in the C locale cuts the name by bytes."""
+    by_bytes = name.encode(errors="surrogateescape")[:SHORT_NAME_MAX].decode(errors="surrogateescape")
+    return tuple(dict.fromkeys((directory_name(domain_id, name), f"{domain_id}-{by_bytes}")))
 
 
 def guest_directory(memory_dir: str, domain_id: int, name: str) -> str:
@@ -87,9 +112,10 @@ def guest_directory(memory_dir: str, domain_id: int, name: str) -> str:
     return str(PurePosixPath(memory_dir, directory_name(domain_id, name)))
 
 
-def parse_guest(text: str | bytes) -> Guest:
+def parse_guest(text: str | bytes, *, page_size: int = 4 * KIB) -> Guest:
     """Read domain XML, plain or inside the ``domstatus`` of /run/libvirt/qemu.
 
+    ``page_size``: the system's, in bytes; huge pages of that size are ordinary pages to libvirt.
     Raises InputError ``xml.malformed``, ``xml.not-a-domain`` or ``xml.memory``.
     """
     try:
@@ -100,110 +126,151 @@ def parse_guest(text: str | bytes) -> Guest:
     if domain is None or domain.tag != "domain":
         raise InputError("xml.not-a-domain", f"The XML is a <{root.tag}>, not a <domain>.")
     try:
-        return _guest(domain)
+        return _guest(domain, page_size)
     except ValueError as error:
         raise InputError("xml.memory", f"The domain's memory cannot be read: {error}.") from error
 
 
-def _guest(domain: ET.Element) -> Guest:
+def _guest(domain: ET.Element, page_size: int) -> Guest:
     backing = domain.find("memoryBacking")
-    source = _attribute(backing, "source", "type")
-    access = _attribute(backing, "access", "mode")
     memory = _bytes(domain.find("memory"))
     max_memory = domain.find("maxMemory")
+    maximum = max(memory, _bytes(max_memory)) if max_memory is not None else memory
     domain_id = domain.get("id")
-    hugepages = backing is not None and backing.find("hugepages") is not None
+    backends = _Backends(domain, page_size)
+    files, hugepages = backends.files(memory)
     return Guest(
         name=domain.findtext("name", "").strip(),
         uuid=domain.findtext("uuid", "").strip(),
         domain_id=int(domain_id) if domain_id and int(domain_id) >= 0 else None,
         virt_type=domain.get("type", ""),
         memory=memory,
-        max_memory=_bytes(max_memory) if max_memory is not None else memory,
+        max_memory=maximum,
         slots=int(max_memory.get("slots", "0")) if max_memory is not None else 0,
-        source=source,
-        access=access,
+        source=backends.source,
+        access=backends.access,
         allocation=_attribute(backing, "allocation", "mode"),
         discard=backing is not None and backing.find("discard") is not None,
         hugepages=hugepages,
         locked=backing is not None and backing.find("locked") is not None,
         passthrough=domain.find("devices/hostdev[@type='pci']") is not None
         or domain.find("devices/hostdev[@type='mdev']") is not None,
-        files=_files(domain, memory, source, access, hugepages=hugepages),
+        files=files,
+        hotplug=maximum - memory if files else 0,
     )
 
 
-def _files(
-    domain: ET.Element, memory: int, source: str | None, access: str | None, *, hugepages: bool
-) -> tuple[MemoryFile, ...]:
-    """The memory files, after qemuBuildMemoryBackendProps.
+class _Backends:
+    """Which parts of a domain's memory libvirt backs by files: qemuBuildMemoryBackendProps.
 
-    A backend is a file when the source says so, or when no source is set and an access mode is.
-    Huge pages win over the source, and go to hugetlbfs.
+    A part is huge pages where they are asked for (they win over the source), a memfd where that is the
+    source, a file where the source says so or any access mode is set (with an anonymous source, too), and
+    anonymous memory else.
     """
-    if hugepages or source not in {None, "file"}:
-        return ()
-    os_type = domain.find("os/type")
-    arch = os_type.get("arch", "x86_64") if os_type is not None else "x86_64"
-    machine = os_type.get("machine", "") if os_type is not None else ""
-    alignment = _ALIGNMENT.get(arch, MIB)
-    shared_cells = {
-        cell.get("id", str(index)): cell.get("memAccess") or access
-        for index, cell in enumerate(domain.iterfind("cpu/numa/cell"))
-    }
-    devices = [
-        file
-        for device in domain.iterfind("devices/memory")
-        if (file := _device_file(device, source, access, shared_cells, alignment))
-    ]
-    cells = list(domain.iterfind("cpu/numa/cell"))
-    if cells:
-        main = [
-            MemoryFile(
-                name=f"ram-node{cell.get('id', index)}",
-                size=align_up(libvirt_bytes(cell.get("memory", "0"), cell.get("unit")), alignment),
-            )
-            for index, cell in enumerate(cells)
-            if source == "file" or cell.get("memAccess") or access
-        ]
-    elif source == "file" or access:
-        device_bytes = sum(
-            _bytes(device.find("target/size"))
-            for device in domain.iterfind("devices/memory")
-            if device.get("model") in {"dimm", "virtio-mem"}
+
+    def __init__(self, domain: ET.Element, page_size: int) -> None:
+        backing = domain.find("memoryBacking")
+        self.source = _attribute(backing, "source", "type")
+        self.access = _attribute(backing, "access", "mode")
+        os_type = domain.find("os/type")
+        self._arch = os_type.get("arch", "x86_64") if os_type is not None else "x86_64"
+        self._machine = os_type.get("machine", "") if os_type is not None else ""
+        self._alignment = _ALIGNMENT.get(self._arch, MIB)
+        self._devices = domain.findall("devices/memory")
+        self._cells = {
+            int(cell.get("id", index)): cell for index, cell in enumerate(domain.iterfind("cpu/numa/cell"))
+        }
+        self._page_size = page_size
+        hugepages = backing.find("hugepages") if backing is not None else None
+        self._pages = [] if hugepages is None else hugepages.findall("page") or [ET.Element("page")]
+
+    def files(self, memory: int) -> tuple[tuple[MemoryFile, ...], bool]:
+        """The memory files, and whether some of the memory uses huge pages."""
+        parts = [*(self._cell_parts() if self._cells else [self._main_part(memory)]), *self._device_parts()]
+        return tuple(file for file, _ in parts if file is not None), any(huge for _, huge in parts)
+
+    def _main_part(self, memory: int) -> tuple[MemoryFile | None, bool]:
+        # virDomainDefGetMemoryInitial: all memory devices count, whatever backs them.
+        plugged = sum(_bytes(device.find("target/size")) for device in self._devices)
+        if plugged > memory:
+            raise ValueError("the memory devices are larger than the memory")
+        return self._part(
+            _memory_id(self._arch, self._machine),
+            memory - plugged,
+            access=self.access,
+            huge=self._huge(None),
         )
-        initial = align_up(memory - device_bytes, alignment)
-        main = [MemoryFile(name=_memory_id(arch, machine), size=initial)]
-    else:
-        main = []
-    return tuple(main + devices)
+
+    def _cell_parts(self) -> list[tuple[MemoryFile | None, bool]]:
+        return [
+            self._part(
+                f"ram-node{number}",
+                libvirt_bytes(cell.get("memory", "0"), cell.get("unit")),
+                access=cell.get("memAccess") or self.access,
+                huge=self._huge(number),
+            )
+            for number, cell in self._cells.items()
+        ]
+
+    def _device_parts(self) -> list[tuple[MemoryFile | None, bool]]:
+        parts = []
+        for device in self._devices:
+            if device.get("model") not in _FILE_DEVICES:
+                continue
+            node = int(device.findtext("target/node", "-1"))
+            cell = self._cells.get(node)
+            cell_access = cell.get("memAccess") if cell is not None else None
+            page = device.find("source/pagesize")
+            parts.append(
+                self._part(
+                    _attribute(device, "alias", "name"),
+                    _bytes(device.find("target/size")),
+                    access=device.get("access") or cell_access or self.access,
+                    huge=_bytes(page) != self._page_size if page is not None else self._huge(node),
+                )
+            )
+        return parts
+
+    def _part(
+        self, name: str | None, size: int, *, access: str | None, huge: bool
+    ) -> tuple[MemoryFile | None, bool]:
+        if huge:
+            return None, True
+        if size == 0 or self.source == "memfd" or not (self.source == "file" or access):
+            return None, False
+        return MemoryFile(name=name, size=align_up(size, self._alignment)), False
+
+    def _huge(self, node: int | None) -> bool:
+        """Whether a NUMA node (None: a guest without) uses huge pages: qemuBuildMemoryGetPagesize."""
+        general: ET.Element | None = None
+        for page in self._pages:
+            nodes = page.get("nodeset")
+            # Without NUMA cells libvirt drops nodeset='0' (virDomainDefPostParseMemtune).
+            if nodes is None or not self._cells:
+                general = page
+            elif node is not None and _in_node_set(node, nodes):
+                return self._larger(page)
+        return general is not None and self._larger(general)
+
+    def _larger(self, page: ET.Element) -> bool:
+        size = page.get("size")
+        return size is None or libvirt_bytes(size, page.get("unit")) != self._page_size
 
 
-def _device_file(
-    device: ET.Element,
-    source: str | None,
-    access: str | None,
-    cells: dict[str, str | None],
-    alignment: int,
-) -> MemoryFile | None:
-    """The file of a DIMM or virtio-mem device; NVDIMM and virtio-pmem bring their own path."""
-    if device.get("model") not in {"dimm", "virtio-mem"}:
-        return None
-    if device.find("source/pagesize") is not None:
-        return None
-    node = device.findtext("target/node", "").strip()
-    shared = device.get("access") or cells.get(node) or access
-    if source != "file" and not shared:
-        return None
-    alias = device.find("alias")
-    return MemoryFile(
-        name=alias.get("name") if alias is not None else None,
-        size=align_up(_bytes(device.find("target/size")), alignment),
-    )
+def _in_node_set(node: int, text: str) -> bool:
+    """Whether libvirt's bitmap notation ``0-3,^1,7`` has the node (virBitmapParse); or ValueError."""
+    found = False
+    for item in text.replace(" ", "").split(","):
+        if item.startswith("^"):
+            found = found and int(item[1:]) != node
+            continue
+        first, _, last = item.partition("-")
+        found = found or int(first) <= node <= int(last or first)
+    return found
 
 
 def _memory_id(arch: str, machine: str) -> str | None:
-    for known_arch, prefix, name in _MEMORY_IDS:
+    for known_arch, prefix, name in MEMORY_IDS:
         if arch == known_arch and machine.startswith(prefix):
             return name
     return None
