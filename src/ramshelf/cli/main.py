@@ -1,16 +1,22 @@
 """The ``ramshelf`` command: global options, the verbs (imported when used), errors and exit status."""
 
+import contextlib
+import errno
 import importlib
+import io
+import itertools
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from typing import TextIO
 
 import click
 
 from ramshelf import __version__
 from ramshelf.cli.context import Context
-from ramshelf.core.errors import RamshelfError
+from ramshelf.core.errors import HostError, RamshelfError, UsageError
 
 _VERBS = {
     "doctor": "Check the host, the store, the configuration and the guests.",
@@ -75,45 +81,100 @@ def cli(
     ctx.obj = Context(config_files=config_files, config_dirs=config_dirs, connect=connect, as_json=as_json)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 refused or failed, 255 usage or could not run."""
-    sys.exit(_run(list(argv) if argv is not None else sys.argv[1:]))
-
-
-def _run(argv: list[str]) -> int:
+def run(argv: Sequence[str]) -> int:
+    """Run the command line: 0 done, 1 refused or failed, 255 usage or could not run; the doctor 0, 1, 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # File names are bytes, and the locale may be C: show what cannot be shown, do not fail.
+            stream.reconfigure(errors="backslashreplace")
+    as_json = "--json" in itertools.takewhile(lambda argument: argument != "--", argv)
     try:
-        result = cli.main(args=argv, prog_name="ramshelf", standalone_mode=False)
-        sys.stdout.flush()
-    except RamshelfError as error:
-        _report(error, as_json="--json" in argv)
-        return error.exit_status
-    except click.exceptions.Abort:
-        click.echo("ramshelf: interrupted", err=True)
-        return 1
-    except KeyboardInterrupt:
-        click.echo("ramshelf: interrupted", err=True)
-        return 1
-    except click.ClickException as error:
-        error.show()
-        return 255
+        result = cli.main(args=list(argv), prog_name="ramshelf", standalone_mode=False)
+        _flush()
+    except click.exceptions.NoArgsIsHelpError as usage:
+        _say(usage.format_message())
+        return UsageError.exit_status
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (Exception, KeyboardInterrupt) as caught:  # noqa: BLE001 - a traceback would be our bug twice over
+        if os.environ.get("RAMSHELF_DEBUG"):
+            _say(traceback.format_exc().rstrip())
+        error = _translated(caught)
+        _say(_document(error) if as_json else _text(error))
+        with contextlib.suppress(OSError):
+            _flush()
+        return error.exit_status
     return result if isinstance(result, int) else 0
 
 
-def _report(error: RamshelfError, *, as_json: bool) -> None:
-    if as_json:
-        document = {
-            "error": {
-                "code": error.code,
-                "message": error.sentence,
-                "hint": error.hint,
-                "facts": dict(error.facts),
-            }
-        }
-        click.echo(json.dumps(document, indent=2, default=str), err=True)
-        return
-    click.echo(f"ramshelf: {error.sentence} [{error.code}]", err=True)
-    if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+def _translated(error: BaseException) -> RamshelfError:
+    """The error that a user sees, with a code, whatever was raised."""
+    if isinstance(error, RamshelfError):
+        return error
+    if isinstance(error, KeyboardInterrupt | click.exceptions.Abort):
+        return RamshelfError("cli.interrupted", "Interrupted.")
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "ramshelf"
+        return UsageError(
+            "cli.usage", _sentence(error.format_message()), hint=f"'{command} --help' shows what it takes."
+        )
+    if isinstance(error, OSError) and error.errno:
+        reason = os.strerror(error.errno)
+        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        facts = {"path": where, "errno": errno.errorcode.get(error.errno, error.errno)}
+        sentence = f"{where}: {reason}." if where else f"{reason}."
+        if isinstance(error, PermissionError):
+            return HostError("system.permission", sentence, hint="Run it as root.", facts=facts)
+        return HostError("system.io", sentence, facts=facts)
+    return RamshelfError(
+        "internal.bug",
+        f"This is a bug in ramshelf: {type(error).__name__}: {_sentence(str(error) or 'no message')}",
+        hint="Please report it with what RAMSHELF_DEBUG=1 shows: set it and run the command again.",
+    )
+
+
+def _sentence(text: str) -> str:
+    """One line that ends in a full stop."""
+    line = " ".join(text.split())
+    return line if line.endswith((".", "?", "!")) else f"{line}."
+
+
+def _text(error: RamshelfError) -> str:
+    hint = f"\nhint: {error.hint}" if error.hint else ""
+    return f"ramshelf: {error.sentence} [{error.code}]{hint}"
+
+
+def _document(error: RamshelfError) -> str:
+    document = {
+        "code": error.code,
+        "message": error.sentence,
+        "hint": error.hint,
+        "facts": dict(error.facts),
+    }
+    return json.dumps({"error": document}, indent=2, default=str)
+
+
+def _say(text: str) -> None:
+    """Print to standard error, if there still is one."""
+    try:
+        click.echo(text, err=True)
+    except OSError:
+        _silence(sys.stderr)
+
+
+def _flush() -> None:
+    """Write what is buffered now: at the interpreter's end nothing can be said about it."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _silence(sys.stdout)
+        raise
+
+
+def _silence(stream: TextIO | None) -> None:
+    """Let what is buffered for a stream that nobody takes go nowhere."""
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

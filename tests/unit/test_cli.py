@@ -1,0 +1,173 @@
+"""The frame of the command line: what holds for every verb."""
+
+import errno
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+import pytest
+
+from ramshelf.cli import main
+from ramshelf.cli.context import Context, pass_context
+from ramshelf.core.errors import ConfigError, RefusedError
+
+Raiser = Callable[[], Any]
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch) -> Callable[[Raiser], None]:
+    """Makes ``ramshelf probe`` a verb that calls the given function."""
+
+    def add(function: Raiser) -> None:
+        @click.command("probe")
+        @pass_context
+        def command(context: Context) -> Any:
+            result = function()
+            context.emit({"result": "x"}, lambda: click.echo("text"))
+            return result
+
+        module = ModuleType("ramshelf.cli.probe")
+        module.__dict__["command"] = command
+        monkeypatch.setitem(sys.modules, "ramshelf.cli.probe", module)
+        monkeypatch.setitem(main._VERBS, "probe", "Probe.")  # noqa: SLF001 - the table of verbs
+
+    return add
+
+
+def raiser(error: BaseException) -> Raiser:
+    def function() -> None:
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize("json_first", [True, False])
+def test_json_before_and_after_the_verb(
+    verb: Callable[[Raiser], None], capsys: pytest.CaptureFixture[str], *, json_first: bool
+) -> None:
+    verb(lambda: None)
+    assert main.run(["--json", "probe"] if json_first else ["probe", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"result": "x"}
+
+
+def test_a_verb_s_number_is_the_exit_status(verb: Callable[[Raiser], None]) -> None:
+    verb(lambda: 2)
+    assert main.run(["probe"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (RefusedError("capacity.exceeded", "No room."), 1, "ramshelf: No room. [capacity.exceeded]\n"),
+        (
+            ConfigError("config.value", "Bad.", hint="Mend it."),
+            255,
+            "ramshelf: Bad. [config.value]\nhint: Mend it.\n",
+        ),
+        (
+            PermissionError(errno.EACCES, "x", "/etc/fstab"),
+            1,
+            "ramshelf: /etc/fstab: Permission denied. [system.permission]\nhint: Run it as root.\n",
+        ),
+        (OSError(errno.EROFS, "x", b"/etc/f"), 1, "ramshelf: /etc/f: Read-only file system. [system.io]\n"),
+        (click.Abort(), 1, "ramshelf: Interrupted. [cli.interrupted]\n"),
+    ],
+)
+def test_an_error_is_a_sentence_a_code_and_a_hint(
+    verb: Callable[[Raiser], None],
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    status: int,
+    text: str,
+) -> None:
+    verb(raiser(error))
+    assert main.run(["probe"]) == status
+    assert capsys.readouterr() == ("", text)
+
+
+def test_an_error_as_json_goes_to_standard_error(
+    verb: Callable[[Raiser], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = {"missing_mib": 5, "path": Path("/x")}
+    verb(raiser(RefusedError("capacity.exceeded", "No room.", hint="Stop one.", facts=facts)))
+    assert main.run(["probe", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert json.loads(err) == {
+        "error": {
+            "code": "capacity.exceeded",
+            "message": "No room.",
+            "hint": "Stop one.",
+            "facts": {"missing_mib": 5, "path": "/x"},
+        }
+    }
+
+
+def test_ctrl_c_is_one_line(verb: Callable[[Raiser], None], capsys: pytest.CaptureFixture[str]) -> None:
+    verb(raiser(KeyboardInterrupt()))
+    assert main.run(["probe"]) == 1
+    assert capsys.readouterr().err.strip() == "ramshelf: Interrupted. [cli.interrupted]"
+
+
+def test_a_bug_is_no_traceback_unless_asked_for(
+    verb: Callable[[Raiser], None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verb(raiser(KeyError("a\nb")))
+    assert main.run(["probe"]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == r"ramshelf: This is a bug in ramshelf: KeyError: 'a\nb'. [internal.bug]"
+    assert "RAMSHELF_DEBUG=1" in second
+    monkeypatch.setenv("RAMSHELF_DEBUG", "1")
+    assert main.run(["probe"]) == 1
+    assert capsys.readouterr().err.startswith("Traceback (most recent call last):\n")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["zebra"], ["--zebra"], ["completion"], ["completion", "tcsh"], ["--connect"]],
+)
+def test_usage_errors_say_where_the_help_is(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(argv) == 255
+    sentence, hint = capsys.readouterr().err.splitlines()
+    assert sentence.endswith("[cli.usage]")
+    assert hint.startswith("hint: 'ramshelf")
+    assert hint.endswith(" --help' shows what it takes.")
+
+
+def test_usage_errors_are_json_where_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["--json", "zebra"]) == 255
+    assert json.loads(capsys.readouterr().err)["error"]["code"] == "cli.usage"
+
+
+def test_without_a_verb_the_help_and_255(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run([]) == 255
+    out, err = capsys.readouterr()
+    assert (out, err.splitlines()[0]) == ("", "Usage: ramshelf [OPTIONS] COMMAND [ARGS]...")
+
+
+def test_a_name_that_is_not_text_is_shown() -> None:
+    code = "import ramshelf.cli.main as m; m.cli.invoke = lambda _: print('a\\udcffb'); m.run(['doctor'])"
+    argv = [sys.executable, "-c", code]
+    ended = subprocess.run(argv, capture_output=True, check=False, env={"LC_ALL": "C"})
+    assert (ended.stdout, ended.stderr) == (b"a\\udcffb\n", b"")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status", "message"),
+    [
+        ("| true", 1, ""),
+        (">&-", 0, ""),
+        (">/dev/full", 1, "ramshelf: No space left on device. [system.io]\n"),
+        (">/dev/full 2>&-", 1, ""),
+        (">/dev/full 2>/dev/full", 1, ""),
+    ],
+)
+def test_output_that_nobody_takes(redirection: str, status: int, message: str) -> None:
+    script = f"set -o pipefail; {sys.executable} -m ramshelf completion bash {redirection}"
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (status, "", message)
