@@ -92,8 +92,10 @@ def apply(document: bytes, backing: Backing, support: Support) -> Applied:
     """
     root = parse(document)
     _check(root)
-    discard, note = decide_discard(backing.discard, support)
     before = _serialise(root, document)
+    if parse_guest(before.encode()).hugepages:
+        raise _hugepages(root)
+    discard, note = decide_discard(backing.discard, support)
     notes = [note] if note else []
     memory_backing = _memory_backing(root)
     notes += _set_source(memory_backing)
@@ -230,14 +232,6 @@ def _check(root: etree._Element) -> None:
             raise InputError(
                 "xml.duplicate-element", f"The domain's <memoryBacking> has more than one <{tag}>."
             )
-    for path in ("memoryBacking/hugepages", "devices/memory/source/pagesize"):
-        if root.find(path) is not None:
-            raise RefusedError(
-                "xml.hugepages",
-                f"The domain asks for huge pages in {path}; they cannot come from files of the store.",
-                hint=f"Remove {path.rpartition('/')[2]}, or run this guest without file-backed memory.",
-                facts={"element": path},
-            )
     security = root.find("launchSecurity")
     if security is not None:
         # SEV pins every page (KVM_MEMORY_ENCRYPT_REG_REGION); SEV-SNP and TDX keep them in guest_memfd.
@@ -248,6 +242,20 @@ def _check(root: etree._Element) -> None:
             hint="Run this guest without file-backed memory.",
             facts={"element": "launchSecurity"},
         )
+
+
+def _hugepages(root: etree._Element) -> RefusedError:
+    path = next(
+        path
+        for path in ("memoryBacking/hugepages", "devices/memory/source/pagesize")
+        if root.find(path) is not None
+    )
+    return RefusedError(
+        "xml.hugepages",
+        f"The domain asks for huge pages in {path}; they cannot come from files of the store.",
+        hint=f"Remove {path.rpartition('/')[2]}, or run this guest without file-backed memory.",
+        facts={"element": path},
+    )
 
 
 def _check_name(name: str) -> None:
@@ -402,11 +410,11 @@ def _remarks(root: etree._Element, guest: Guest) -> Iterator[Finding]:
             "backing.locked",
             "The domain locks its memory: all of it stays in RAM, besides its place on the store.",
         )
-    if guest.max_memory > guest.memory:
-        yield _warning(
+    if guest.hotplug:
+        yield _info(
             "backing.hotplug",
-            f"Memory of up to {to_mib(guest.max_memory)} MiB can be plugged in later (maxMemory); "
-            "no hook sees that, so it is not reserved.",
+            f"It counts with {to_mib(guest.promise)} MiB, as maxMemory allows: "
+            "no hook is called when memory is plugged in later.",
         )
     arguments = [element.get("value", "") for element in root.iter(_QEMU_ARG)]
     if any(value in {"-mem-path", "-mem-prealloc"} or "memory-backend" in value for value in arguments):

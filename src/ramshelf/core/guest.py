@@ -133,7 +133,7 @@ def parse_guest(text: str | bytes, *, page_size: int = 4 * KIB) -> Guest:
 
 def _guest(domain: ET.Element, page_size: int) -> Guest:
     backing = domain.find("memoryBacking")
-    memory = _bytes(domain.find("memory"))
+    memory = _memory(domain)
     max_memory = domain.find("maxMemory")
     maximum = max(memory, _bytes(max_memory)) if max_memory is not None else memory
     domain_id = domain.get("id")
@@ -158,6 +158,22 @@ def _guest(domain: ET.Element, page_size: int) -> Guest:
         files=files,
         hotplug=maximum - memory if files else 0,
     )
+
+
+def _memory(domain: ET.Element) -> int:
+    """All of the guest's memory; where <memory> does not say, its NUMA cells and memory devices do.
+
+    As virDomainDefPostParseMemory, which refuses a domain without any.
+    """
+    element = domain.find("memory")
+    memory = _bytes(element) if element is not None else 0
+    if not memory:
+        memory = sum(_bytes(device.find("target/size")) for device in domain.iterfind("devices/memory"))
+        for cell in domain.iterfind("cpu/numa/cell"):
+            memory += libvirt_bytes(cell.get("memory", "0"), cell.get("unit"))
+    if not memory:
+        raise ValueError("it is zero, or not given")
+    return memory
 
 
 class _Backends:
