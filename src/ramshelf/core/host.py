@@ -47,6 +47,11 @@ class Process:
     page_tables: int
     oom_score_adj: int
 
+    @property
+    def qemu(self) -> bool:
+        """Whether it runs a guest."""
+        return self.name.startswith(("qemu-system", "qemu-kvm"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunningGuest:
@@ -94,7 +99,7 @@ class Device:
 
     ``network`` names the transport (``nbd``, ``iSCSI``), '' for a local device. ``thin`` says in words why
     space on it is not guaranteed, '' where it is. ``direct_io`` is None for what is no loop device.
-    ``errors`` are commands that failed (SCSI's ioerr_cnt, md's errors), None where the driver counts none.
+    ``errors`` of ``commands`` failed (SCSI's ioerr_cnt and iodone_cnt), None where the driver counts none.
     """
 
     name: str
@@ -104,6 +109,7 @@ class Device:
     in_ram: bool = False
     direct_io: bool | None = None
     errors: int | None = None
+    commands: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,12 +155,11 @@ class StoreFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """A top-level control group (cgroup v2); limits None for ``max``."""
+    """A top-level control group and its limits, None where there is none."""
 
     name: str
     memory_max: int | None
     swap_max: int | None
-    swap_current: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,9 +177,11 @@ class HookStatus:
 class Facts:
     """One host at one moment.
 
-    ``kvm`` says why /dev/kvm cannot be used, '' where it can. ``qemu_conf_changed`` and ``nova_changed`` are
-    modification times, None and absent where there is no such file. ``qemu_conf`` is Unknown where it could
-    not be read; ``store`` then tells of libvirt's default directory. ``sysctls`` are those of ``vm.``.
+    ``kvm`` says why /dev/kvm cannot be used, '' where it can. ``qemu_conf_problem`` says why qemu.conf could
+    not be read (``store`` then tells of libvirt's default directory), else ''. ``qemu_conf_changed``
+    and ``nova_changed`` are modification times, None and absent where there is no such file. ``daemon`` reads
+    qemu.conf, ``nova_compute`` nova.conf; None where it does not run. ``sysctls`` are those of ``vm.``.
+    ``slices`` hold the services (cgroup v2), ``machine_slice`` the guests, None where libvirt made none.
     """
 
     config: Config | Unknown
@@ -184,13 +191,14 @@ class Facts:
     processes: tuple[Process, ...] | Unknown
     daemon: Process | Unknown | None
     nova_compute: Process | Unknown | None
-    qemu_conf: str | Unknown
+    qemu_conf_problem: str
     qemu_conf_changed: float | Unknown | None
     nova_changed: Mapping[str, float]
     qemu_user: Account | Unknown
     store: StoreFacts | Unknown
     sysctls: Mapping[str, int | Unknown]
     slices: tuple[Slice, ...] | Unknown
+    machine_slice: Slice | Unknown | None
     meminfo: Mapping[str, int] | Unknown
     oom_kills: int | Unknown
     hook: HookStatus | Unknown

@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from ramshelf.core.errors import HostError
+
 Version = tuple[int, int, int]
 
 
@@ -48,6 +50,25 @@ def dotted(numbers: Version) -> str:
 def supports(floor: Floor, libvirt: Version, qemu: Version) -> bool:
     """Whether both are at or above the floor."""
     return libvirt >= floor.libvirt and qemu >= floor.qemu
+
+
+def require(libvirt: Version, qemu: Version) -> None:
+    """Refuse a host below the floors of file backing.
+
+    Raises HostError ``versions.libvirt-old`` or ``versions.qemu-old``. Between these floors and those of
+    discard a guest starts without discard.
+    """
+    for name, found, floor in (
+        ("libvirt", libvirt, FILE_BACKING.libvirt),
+        ("QEMU", qemu, FILE_BACKING.qemu),
+    ):
+        if found < floor:
+            raise HostError(
+                f"versions.{name.lower()}-old",
+                f"{name} {dotted(found)} is older than {dotted(floor)}, which file-backed memory needs.",
+                hint=f"Upgrade {name}.",
+                facts={"version": dotted(found), "floor": dotted(floor)},
+            )
 
 
 def punch_writes_back(fstype: str, kernel: Version) -> bool:

@@ -1,0 +1,33 @@
+"""Every check of one host: pure functions of facts, one module per group."""
+
+from ramshelf.core.checks.catalog import GROUPS
+from ramshelf.core.checks.config import check_config
+from ramshelf.core.checks.guest import check_guests
+from ramshelf.core.checks.hook import check_hook
+from ramshelf.core.checks.medium import check_medium
+from ramshelf.core.checks.ram import check_ram
+from ramshelf.core.checks.store import check_store
+from ramshelf.core.checks.versions import check_host, check_versions
+from ramshelf.core.config import Config
+from ramshelf.core.findings import Finding
+from ramshelf.core.host import Facts, StoreFacts
+from ramshelf.core.store import NoStore
+
+
+def check(facts: Facts) -> tuple[Finding, ...]:
+    """All findings of a host, by group.
+
+    Where file-backed memory is switched off and there is no store, neither it nor the hook is missed.
+    """
+    checks = [check_versions, check_host, check_config, check_guests, check_ram]
+    unused = (
+        isinstance(facts.config, Config)
+        and facts.config.off
+        and isinstance(facts.store, StoreFacts)
+        and isinstance(facts.store.store, NoStore)
+    )
+    if not unused:
+        checks += [check_store, check_medium, check_hook]
+    found = [finding for each in checks for finding in each(facts)]
+    groups = list(GROUPS)
+    return tuple(sorted(found, key=lambda finding: groups.index(finding.group)))

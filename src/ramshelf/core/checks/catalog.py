@@ -1,0 +1,677 @@
+"""Every code that the doctor can report: how severe it is, what it means, what to do.
+
+docs/reference/findings.md is printed from this table. Codes are stable: scripts rely on them.
+"""
+
+from dataclasses import dataclass
+
+from ramshelf.core.findings import Finding, Severity
+from ramshelf.core.host import Unknown
+
+GROUPS = {
+    "versions": "libvirt, QEMU and the kernel",
+    "host": "The host's virtualization",
+    "config": "The configuration",
+    "store": "The store and what lies below it",
+    "hook": "libvirt's hook",
+    "guest": "Running guests",
+    "ram": "The RAM budget",
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A code. ``milder`` is the severity in the cases that ``meaning`` names."""
+
+    code: str
+    severity: Severity
+    meaning: str
+    hint: str = ""
+    milder: Severity | None = None
+
+
+_OK, _INFO, _WARNING, _FAILURE = Severity.OK, Severity.INFO, Severity.WARNING, Severity.FAILURE
+_AS_ROOT = "Run the doctor as root."
+_TABLE = (
+    Rule(
+        "versions.ok",
+        _OK,
+        "libvirt and QEMU are new enough for file-backed memory.",
+    ),
+    Rule(
+        "versions.libvirt-unreachable",
+        _FAILURE,
+        "libvirt (libvirtd, or virtqemud where it is modular) cannot be reached.",
+        "Start it: systemctl start libvirtd (or virtqemud.socket); as an ordinary user join the group "
+        "libvirt.",
+    ),
+    Rule(
+        "versions.libvirt-old",
+        _FAILURE,
+        "libvirt is older than 4.0.0, which brought file-backed memory.",
+        "Upgrade libvirt.",
+    ),
+    Rule(
+        "versions.qemu-old",
+        _FAILURE,
+        "QEMU is older than 2.6.0.",
+        "Upgrade QEMU.",
+    ),
+    Rule(
+        "versions.qemu-unknown",
+        _WARNING,
+        "libvirt does not tell which QEMU it runs.",
+        "Install QEMU for this host's architecture (qemu-system-x86, qemu-kvm).",
+    ),
+    Rule(
+        "versions.no-discard",
+        _INFO,
+        "libvirt is older than 4.4.0 or QEMU older than 2.10.0: guests start without discard.",
+        "Nothing needs to be done: memory files are removed without it.",
+    ),
+    Rule(
+        "versions.kernel-unknown",
+        _WARNING,
+        "The kernel's version cannot be read, so it is taken for an old one.",
+    ),
+    Rule(
+        "host.ok",
+        _OK,
+        "The host can run guests of the configured virt_type.",
+    ),
+    Rule(
+        "host.virt-type",
+        _FAILURE,
+        "[libvirt] virt_type is neither kvm nor qemu; Nova refuses file-backed memory with anything else.",
+        "Set [libvirt] virt_type = kvm.",
+    ),
+    Rule(
+        "host.kvm",
+        _FAILURE,
+        "virt_type is kvm and /dev/kvm cannot be used. A warning where no file sets virt_type.",
+        "Enable virtualization in the firmware and load kvm_intel or kvm_amd; or set virt_type = qemu "
+        "(slow).",
+        _WARNING,
+    ),
+    Rule(
+        "host.kvm-unknown",
+        _WARNING,
+        "Whether /dev/kvm can be used could not be tried.",
+        _AS_ROOT,
+    ),
+    Rule(
+        "config.ok",
+        _OK,
+        "The configuration is consistent with file-backed memory.",
+    ),
+    Rule(
+        "config.invalid",
+        _FAILURE,
+        "A configuration file cannot be used; the message names file, section and key. The other checks "
+        "went on with the defaults.",
+        "Correct the file.",
+    ),
+    Rule(
+        "config.off",
+        _WARNING,
+        "[libvirt] file_backed_memory is 0, or a nova.conf does not set it: as in Nova, no guest is backed "
+        "by files.",
+        "Set [libvirt] file_backed_memory to the store's capacity in MiB ('ramshelf capacity').",
+    ),
+    Rule(
+        "config.allocation-ratio",
+        _FAILURE,
+        "[DEFAULT] ram_allocation_ratio is not 1.0 (unset counts as not 1.0). nova-compute refuses to start "
+        "with file_backed_memory. Only where a Nova file is read.",
+        "Set [DEFAULT] ram_allocation_ratio = 1.0 here, and on every host aggregate of this host.",
+    ),
+    Rule(
+        "config.reserved-exceeds",
+        _FAILURE,
+        "[DEFAULT] reserved_host_memory_mb is not smaller than file_backed_memory.",
+        "Set [DEFAULT] reserved_host_memory_mb = 0: the store's capacity is not the host's RAM.",
+    ),
+    Rule(
+        "config.reserved",
+        _WARNING,
+        "[DEFAULT] reserved_host_memory_mb takes capacity from the store, for nothing (Nova's default: 512).",
+        "Set [DEFAULT] reserved_host_memory_mb = 0.",
+    ),
+    Rule(
+        "config.exceeds-store",
+        _FAILURE,
+        "[libvirt] file_backed_memory is larger than what the store can hold: Placement would promise memory "
+        "that is not there.",
+        "Lower file_backed_memory to what 'ramshelf capacity' shows, or enlarge the store.",
+    ),
+    Rule(
+        "config.below-store",
+        _INFO,
+        "[libvirt] file_backed_memory leaves more than a tenth of the store unused.",
+        "Raise file_backed_memory to what 'ramshelf capacity' shows, or leave it.",
+    ),
+    Rule(
+        "config.contradiction",
+        _WARNING,
+        "Two places set the same key differently; the later one wins.",
+        "Set it in one place.",
+    ),
+    Rule(
+        "config.nova-changed",
+        _WARNING,
+        "A file that nova-compute reads was changed after nova-compute started: it works with the old one.",
+        "Restart nova-compute.",
+    ),
+    Rule(
+        "config.nova-unknown",
+        _WARNING,
+        "Whether nova-compute runs, and since when, could not be found out.",
+        _AS_ROOT,
+    ),
+    Rule(
+        "store.ok",
+        _OK,
+        "The memory backing directory lies on a mounted store.",
+    ),
+    Rule(
+        "store.mount-unknown",
+        _WARNING,
+        "What lies at the memory backing directory could not be found out.",
+        _AS_ROOT,
+    ),
+    Rule(
+        "store.not-mounted",
+        _FAILURE,
+        "fstab names a store that is not mounted, or something else is in its place: guests would fill the "
+        "file system below.",
+        "Mount it: mount MOUNT-POINT. Until then the hook refuses guests there.",
+    ),
+    Rule(
+        "store.root-file-system",
+        _FAILURE,
+        "The memory backing directory is a plain directory of the system's own file system.",
+        "Make a store: ramshelf store create --help.",
+    ),
+    Rule(
+        "store.unsupported",
+        _FAILURE,
+        "The file system cannot be a store. btrfs copies on write: a reserved file can still run out of "
+        "space.",
+        "Use tmpfs over swap, xfs or ext4.",
+    ),
+    Rule(
+        "store.read-only",
+        _FAILURE,
+        "The store is mounted read-only; a file system does this to itself after an error.",
+        "Look at the kernel's log, check the file system and the device, mount it again.",
+    ),
+    Rule(
+        "store.error",
+        _FAILURE,
+        "The store answers with an error, as a file system does after it has shut down.",
+        "Look at the kernel's log; stop the guests before anything else is tried.",
+    ),
+    Rule(
+        "store.file-system-errors",
+        _FAILURE,
+        "ext4 has counted errors on the store: guest memory may have been lost.",
+        "Stop the guests, run e2fsck, look at the device.",
+    ),
+    Rule(
+        "store.device-errors",
+        _WARNING,
+        "The store's device has counted failed commands, more than one in 10,000.",
+        "Look at the kernel's log and at smartctl.",
+    ),
+    Rule(
+        "store.qemu-conf-unknown",
+        _WARNING,
+        "qemu.conf cannot be read; libvirt's default memory_backing_dir was looked at.",
+        _AS_ROOT,
+    ),
+    Rule(
+        "store.qemu-conf-changed",
+        _WARNING,
+        "qemu.conf was changed after libvirt's daemon started. SIGHUP does not read it again: the daemon "
+        "works "
+        "with the old one.",
+        "Restart it: systemctl restart libvirtd (or virtqemud); running guests go on.",
+    ),
+    Rule(
+        "store.daemon-unknown",
+        _WARNING,
+        "Since when libvirt's daemon runs could not be found out, nor whether qemu.conf is newer.",
+        _AS_ROOT,
+    ),
+    Rule(
+        "store.layout",
+        _INFO,
+        "memory_backing_dir is set in qemu.conf (even if to the default): libvirt appends libvirt/qemu to"
+        " it.",
+        "Nothing needs to be done; take the path that is shown for the guests' directories.",
+    ),
+    Rule(
+        "store.no-directory",
+        _WARNING,
+        "The memory backing directory does not exist; libvirt makes it when its daemon starts.",
+        "Restart libvirtd (or virtqemud).",
+    ),
+    Rule(
+        "store.owner",
+        _FAILURE,
+        "The user that QEMU runs as cannot reach its files below the memory backing directory.",
+        "Give QEMU's user the directory, and the search permission (x) on those above it.",
+    ),
+    Rule(
+        "store.readable",
+        _WARNING,
+        "Other users can list or enter and read the memory backing directory.",
+        "Take their read permission: chmod o-rw DIRECTORY.",
+    ),
+    Rule(
+        "store.owner-unknown",
+        _WARNING,
+        "Who may use the memory backing directory could not be found out.",
+        _AS_ROOT,
+    ),
+    Rule(
+        "store.overpromised",
+        _FAILURE,
+        "The memory files promise more than the store can hold. Guests can die when they use it.",
+        "Stop a guest, or enlarge the store; see 'ramshelf capacity'.",
+    ),
+    Rule(
+        "store.rotational",
+        _WARNING,
+        "A rotating disk lies below the store; file-backed memory works best with very fast block devices.",
+        "Put the store on NVMe.",
+    ),
+    Rule(
+        "store.network",
+        _WARNING,
+        "A network device lies below the store: its latency becomes the guests' memory latency, and a lost "
+        "connection loses memory.",
+        "Put the store on local NVMe.",
+    ),
+    Rule(
+        "store.thin",
+        _FAILURE,
+        "What lies below the store is thin or sparse: when it runs out of space, guest memory is corrupted "
+        "silently (disk kinds) or guests are killed (swap).",
+        "Make the store on a fully allocated file or device.",
+    ),
+    Rule(
+        "store.thin-unknown",
+        _WARNING,
+        "Whether space below the store is guaranteed could not be found out.",
+        _AS_ROOT,
+    ),
+    Rule(
+        "store.device-unknown",
+        _WARNING,
+        "The devices below the store could not be found out.",
+        _AS_ROOT,
+    ),
+    Rule(
+        "store.in-ram",
+        _FAILURE,
+        "The store's swap is compressed RAM (zram) or a RAM disk: what it holds is not guaranteed.",
+        "Put the store's swap on an NVMe device or file; switch zram off.",
+    ),
+    Rule(
+        "store.buffered-loop",
+        _WARNING,
+        "The store's loop device does not use direct I/O: guest memory is cached twice.",
+        "losetup --direct-io=on DEVICE, or make the store with 'ramshelf store create'.",
+    ),
+    Rule(
+        "store.swap-on-loop",
+        _WARNING,
+        "The store's swap goes through a loop device, which can deadlock when memory is short.",
+        "Use the swap file itself.",
+    ),
+    Rule(
+        "store.no-boot",
+        _WARNING,
+        "Neither fstab nor a mount unit mounts the store: after a reboot guests find a plain directory.",
+        "Add it to /etc/fstab, or make it with 'ramshelf store create'.",
+    ),
+    Rule(
+        "store.swap-no-boot",
+        _WARNING,
+        "Neither fstab nor a swap unit activates the store's swap at boot.",
+        "Add it to /etc/fstab.",
+    ),
+    Rule(
+        "store.swap-order",
+        _WARNING,
+        "The store's mount does not require its swap: when the swap fails at boot, the store is mounted "
+        "without it.",
+        "Add x-systemd.requires=SWAP-UNIT to the store's options in /etc/fstab.",
+    ),
+    Rule(
+        "store.libvirt-order",
+        _WARNING,
+        "A service that starts guests does not wait for the store at boot.",
+        "Add a drop-in with [Unit] RequiresMountsFor=MOUNT-POINT to the service.",
+    ),
+    Rule(
+        "store.boot-unknown",
+        _WARNING,
+        "fstab or the units could not be read: what happens at boot is not known.",
+        _AS_ROOT,
+    ),
+    Rule(
+        "store.no-swap",
+        _FAILURE,
+        "The store is a tmpfs over swap, and no swap is active: all of it must fit in RAM.",
+        "Activate the swap: swapon -a.",
+    ),
+    Rule(
+        "store.beyond-swap",
+        _WARNING,
+        "The store is larger than the swap behind it, as its fstab entry says it may be: guests that use all "
+        "their memory at once can be killed.",
+        "Enlarge the swap, or make the store as large as its swap.",
+    ),
+    Rule(
+        "store.larger-than-swap",
+        _WARNING,
+        "The tmpfs is larger than the swap behind it; capacity is what the swap holds.",
+        "mount -o remount,size=SWAP-SIZE the store, and set it in /etc/fstab.",
+    ),
+    Rule(
+        "store.exceeds-memory",
+        _FAILURE,
+        "The tmpfs is larger than swap and RAM together, after what the host needs itself.",
+        "Make the store smaller, or enlarge the swap.",
+    ),
+    Rule(
+        "store.page-cluster",
+        _WARNING,
+        "vm.page-cluster is not 0: each page that a guest misses reads its neighbours from swap too, which "
+        "costs more than it brings on a device without seeks.",
+        "sysctl vm.page-cluster=0, and in /etc/sysctl.d.",
+    ),
+    Rule(
+        "store.swappiness",
+        _WARNING,
+        "vm.swappiness is below the kernel's default of 60: cold guest memory stays in RAM while the page"
+        " cache "
+        "is emptied.",
+        "sysctl vm.swappiness=100, and in /etc/sysctl.d.",
+    ),
+    Rule(
+        "store.swap-shared",
+        _WARNING,
+        "Processes other than QEMU have memory in the store's swap: it can hold fewer guests.",
+        "Keep them out: MemorySwapMax=0 for system.slice and user.slice.",
+    ),
+    Rule(
+        "store.swap-shared-unknown",
+        _WARNING,
+        "Who else uses the store's swap could not be found out.",
+        _AS_ROOT,
+    ),
+    Rule(
+        "store.services-may-swap",
+        _WARNING,
+        "Host services may be swapped out, into the guests' place.",
+        "systemctl set-property system.slice MemorySwapMax=0 (and user.slice).",
+    ),
+    Rule(
+        "store.services-unlimited",
+        _WARNING,
+        "There is no cgroup v2 with a memory controller here: host services may be swapped out, into the "
+        "guests' place, and nothing can prevent it.",
+        "Boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1).",
+    ),
+    Rule(
+        "store.dirty-throttling",
+        _WARNING,
+        "vm.dirty_ratio or vm.dirty_bytes is low for a store on a disk file system: guests that dirty more "
+        "memory than that are throttled to the disk's speed.",
+        "Raise vm.dirty_ratio (80) and vm.dirty_background_ratio (60) in /etc/sysctl.d.",
+    ),
+    Rule(
+        "store.sysctl-unknown",
+        _WARNING,
+        "A kernel setting that matters for the store could not be read.",
+    ),
+    Rule(
+        "store.punch-flushes",
+        _INFO,
+        "On this file system punching holes writes them back first: ramshelf leaves discard out, so that the "
+        "end of a guest writes nothing.",
+        "Nothing needs to be done. ext4 on Linux 6.14 and tmpfs do not have this.",
+    ),
+    Rule(
+        "store.stale",
+        _WARNING,
+        "Directories on the store belong to no running guest, as after a power loss.",
+        "ramshelf store clean",
+    ),
+    Rule(
+        "store.stale-unknown",
+        _WARNING,
+        "Whether directories of past guests are left could not be found out.",
+        _AS_ROOT,
+    ),
+    Rule(
+        "hook.ok",
+        _OK,
+        "libvirt's hook is installed, current, and called.",
+    ),
+    Rule(
+        "hook.missing",
+        _FAILURE,
+        "libvirt's hook is not installed: nothing keeps guests within the store.",
+        "ramshelf hook install",
+    ),
+    Rule(
+        "hook.not-executable",
+        _FAILURE,
+        "libvirt's hook is not executable, so libvirt passes it over.",
+        "ramshelf hook install",
+    ),
+    Rule(
+        "hook.unseen",
+        _FAILURE,
+        "The running libvirt daemon does not call the hook: it was installed after the daemon started.",
+        "ramshelf hook install (it makes the daemon look again), or systemctl reload libvirtd (or "
+        "virtqemud).",
+    ),
+    Rule(
+        "hook.outdated",
+        _WARNING,
+        "libvirt's hook is not what this version of ramshelf would install.",
+        "ramshelf hook install",
+    ),
+    Rule(
+        "hook.seen-unknown",
+        _WARNING,
+        "Whether the running libvirt daemon calls the hook could not be found out.",
+        "Run the doctor as root, or ramshelf hook install again.",
+    ),
+    Rule(
+        "hook.status-unknown",
+        _WARNING,
+        "Whether libvirt's hook is installed could not be found out.",
+        _AS_ROOT,
+    ),
+    Rule(
+        "guest.ok",
+        _OK,
+        "Every running guest's memory is reserved on the store.",
+    ),
+    Rule(
+        "guest.list-unknown",
+        _WARNING,
+        "The running guests could not be listed.",
+    ),
+    Rule(
+        "guest.huge-pages",
+        _WARNING,
+        "A running guest uses huge pages, which are RAM and not on the store.",
+        "Remove hugepages (in Nova: hw:mem_page_size) and start it again.",
+    ),
+    Rule(
+        "guest.locked",
+        _WARNING,
+        "A running guest locks its memory: all of it stays in RAM.",
+        "Remove <locked/> from its memoryBacking and start it again.",
+    ),
+    Rule(
+        "guest.anonymous",
+        _WARNING,
+        "A running guest has anonymous memory (or memfd), which takes RAM and swap from the others.",
+        "ramshelf guest start NAME, after it is stopped, makes it file-backed.",
+    ),
+    Rule(
+        "guest.elsewhere",
+        _FAILURE,
+        "A running guest's memory files are not on the store: it was started before the store was "
+        "mounted, or "
+        "before memory_backing_dir was changed.",
+        "Stop it and start it again.",
+    ),
+    Rule(
+        "guest.not-reserved",
+        _FAILURE,
+        "A running guest's memory files are smaller than the guest, so others may be given its room. A "
+        "warning "
+        "where they are large enough and only lack allocated blocks.",
+        "ramshelf hook install, then stop it and start it again.",
+        _WARNING,
+    ),
+    Rule(
+        "guest.hot-plugged",
+        _WARNING,
+        "A running guest got memory while it ran, which calls no hook: it counts, but nothing admitted it.",
+        "Look at 'ramshelf capacity'; with the hook, guests are admitted by their maxMemory.",
+    ),
+    Rule(
+        "guest.hot-plug",
+        _WARNING,
+        "A running guest may be given more memory than the store has promised it: it was started without the "
+        "hook. Hot-plug calls no hook, so this is not prevented.",
+        "Stop it and start it again with the hook, which admits guests by maxMemory.",
+    ),
+    Rule(
+        "guest.discard-flushes",
+        _WARNING,
+        "A running guest has discard set where it writes all its memory back when the guest ends.",
+        "ramshelf guest start NAME, after it is stopped, leaves discard out.",
+    ),
+    Rule(
+        "guest.files-unknown",
+        _WARNING,
+        "A running guest's memory files could not be looked at.",
+        _AS_ROOT,
+    ),
+    Rule(
+        "ram.ok",
+        _OK,
+        "RAM suffices for what cannot be on the store.",
+    ),
+    Rule(
+        "ram.exceeded",
+        _FAILURE,
+        "QEMU's overhead, page tables, pinned and anonymous guests, huge pages and the host's own needs "
+        "together "
+        "exceed RAM: guests can be killed.",
+        "Stop a guest that is not on the store, or add RAM.",
+    ),
+    Rule(
+        "ram.tight",
+        _WARNING,
+        "Less than a tenth of RAM is left as a cache of the store.",
+        "Move guests to another host, or add RAM.",
+    ),
+    Rule(
+        "ram.memory-unknown",
+        _WARNING,
+        "The host's RAM could not be read.",
+    ),
+    Rule(
+        "ram.guests-unknown",
+        _WARNING,
+        "What QEMU needs beside the guests' memory could not be measured.",
+        _AS_ROOT,
+    ),
+    Rule(
+        "ram.oomd",
+        _WARNING,
+        "systemd-oomd runs: it kills guests when swap fills or memory is under pressure, which is normal "
+        "here.",
+        "systemctl disable --now systemd-oomd, or ManagedOOMPreference=omit for machine.slice.",
+    ),
+    Rule(
+        "ram.oomd-unknown",
+        _WARNING,
+        "Whether systemd-oomd runs could not be found out.",
+        _AS_ROOT,
+    ),
+    Rule(
+        "ram.strict-overcommit",
+        _FAILURE,
+        "vm.overcommit_memory is 2: pages of a tmpfs are refused beyond the commit limit, and guests die of "
+        "SIGBUS. A warning where the store is no tmpfs.",
+        "sysctl vm.overcommit_memory=0, and in /etc/sysctl.d.",
+        _WARNING,
+    ),
+    Rule(
+        "ram.overcommit-unknown",
+        _WARNING,
+        "vm.overcommit_memory could not be read.",
+    ),
+    Rule(
+        "ram.slice-limit",
+        _WARNING,
+        "machine.slice is limited to less RAM than the host has: guests swap although there is RAM.",
+        "systemctl set-property machine.slice MemoryMax=infinity.",
+    ),
+    Rule(
+        "ram.slice-swap",
+        _FAILURE,
+        "machine.slice may use less swap than the guests on the store were promised: guests can be killed.",
+        "systemctl set-property machine.slice MemorySwapMax=infinity.",
+    ),
+    Rule(
+        "ram.slice-unknown",
+        _WARNING,
+        "The limits of machine.slice could not be read.",
+        _AS_ROOT,
+    ),
+    Rule(
+        "ram.oom-kills",
+        _WARNING,
+        "The kernel has killed processes since boot because memory was short.",
+        "Look at the kernel's log for who was killed; keep what is not on the store within RAM.",
+    ),
+    Rule(
+        "ram.oom-kills-unknown",
+        _WARNING,
+        "Whether the kernel has killed processes could not be found out.",
+    ),
+    Rule(
+        "ram.daemon-unprotected",
+        _INFO,
+        "libvirt's daemon can be killed when memory is short; then the memory of dead guests is not freed.",
+        "Add a drop-in with [Service] OOMScoreAdjust=-900 to libvirtd (or virtqemud).",
+    ),
+)
+
+RULES = {rule.code: rule for rule in _TABLE}
+
+
+def finding(code: str, sentence: str, *, milder: bool = False, hint: str = "", **facts: object) -> Finding:
+    """A finding of the table; ``hint`` where the case allows a better one than the table's."""
+    rule = RULES[code]
+    severity = rule.milder if milder and rule.milder is not None else rule.severity
+    return Finding(code=code, severity=severity, sentence=sentence, hint=hint or rule.hint, facts=facts)
+
+
+def unknown(code: str, what: str, fact: Unknown) -> Finding:
+    """The finding for a fact that could not be had: ``what`` says which, as the start of a sentence."""
+    return finding(code, f"{what}: {fact.reason}.", reason=fact.reason)

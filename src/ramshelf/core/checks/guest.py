@@ -1,0 +1,126 @@
+"""Running guests: their memory on the store, reserved, and nothing that the hook could not see."""
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from ramshelf.core.capacity import FileUsage, promised
+from ramshelf.core.checks.catalog import finding, unknown
+from ramshelf.core.config import Config
+from ramshelf.core.findings import Finding, Severity
+from ramshelf.core.host import Facts, RunningGuest, StoreFacts, Unknown
+from ramshelf.core.requirements import punch_writes_back
+from ramshelf.core.store import Store
+from ramshelf.core.units import MIB, align_up, to_mib
+
+_MEM_PATH = re.compile(r'mem-path"?[:=]"?([^",]+)')
+
+
+def check_guests(facts: Facts) -> Iterator[Finding]:
+    """Every running guest by itself."""
+    if isinstance(facts.guests, Unknown):
+        yield unknown("guest.list-unknown", "The running guests could not be listed", facts.guests)
+        return
+    found = [each for running in facts.guests for each in _guest(running, facts)]
+    yield from found
+    if all(each.severity is Severity.INFO for each in found):
+        yield finding("guest.ok", f"{len(facts.guests)} running guests.", guests=len(facts.guests))
+
+
+def _guest(running: RunningGuest, facts: Facts) -> Iterator[Finding]:
+    guest = running.guest
+    if guest.hugepages:
+        yield finding("guest.huge-pages", f"Guest {guest.name} uses huge pages.", guest=guest.name)
+    if guest.locked:
+        yield finding("guest.locked", f"Guest {guest.name} locks its memory in RAM.", guest=guest.name)
+    off = isinstance(facts.config, Config) and facts.config.off
+    anonymous = guest.memory - guest.file_bytes
+    if anonymous > 0 and not guest.hugepages and not off:
+        yield finding(
+            "guest.anonymous",
+            f"Guest {guest.name} has {to_mib(align_up(anonymous, MIB))} MiB of anonymous memory.",
+            guest=guest.name,
+            anonymous_mib=to_mib(align_up(anonymous, MIB)),
+        )
+    if not guest.file_backed or isinstance(facts.store, Unknown):
+        return
+    yield from _files(running, facts.store, facts)
+
+
+def _files(running: RunningGuest, seen: StoreFacts, facts: Facts) -> Iterator[Finding]:
+    guest, files = running.guest, running.memory_files
+    if isinstance(files, Unknown):
+        yield unknown(
+            "guest.files-unknown", f"The memory files of guest {guest.name} could not be looked at", files
+        )
+        return
+    if not files and running.process is None:
+        yield finding(
+            "guest.files-unknown",
+            f"Guest {guest.name} has neither memory files nor a QEMU process that can be seen: it starts or "
+            "ends just now, or runs in another container.",
+            guest=guest.name,
+        )
+        return
+    if not files or not isinstance(seen.store, Store):
+        yield finding(
+            "guest.elsewhere",
+            f"The memory of guest {guest.name} is not on the store ({running.expected_dir}).",
+            guest=guest.name,
+            directory=running.expected_dir,
+        )
+        return
+    yield from _reservation(running, files, tmpfs=seen.store.kind.tmpfs)
+    kernel = (0, 0, 0) if isinstance(facts.kernel, Unknown) else facts.kernel
+    if guest.discard and punch_writes_back(seen.store.mount.fstype, kernel):
+        yield finding(
+            "guest.discard-flushes",
+            f"Guest {guest.name} has discard set, which writes its memory to {seen.store.mount.source} when "
+            "it ends.",
+            guest=guest.name,
+        )
+
+
+def _reservation(running: RunningGuest, files: tuple[FileUsage, ...], *, tmpfs: bool) -> Iterator[Finding]:
+    """The promise first, which is what keeps the guest alive; then the extents, the second line."""
+    guest = running.guest
+    memory = [file for file in files if not file.is_promise]
+    missing = max(0, guest.file_bytes - promised(files))
+    unallocated = 0 if tmpfs else sum(max(0, file.apparent - file.allocated) for file in memory)
+    if missing or unallocated:
+        size = to_mib(align_up(missing or unallocated, MIB))
+        yield finding(
+            "guest.not-reserved",
+            f"Guest {guest.name} has {size} MiB of memory that are not "
+            f"{'promised' if missing else 'allocated'} on the store.",
+            milder=not missing,
+            guest=guest.name,
+            missing_mib=size,
+        )
+    held = sum(file.apparent for file in memory)
+    stated = sum(file.apparent for file in files if file.is_promise)
+    later = _later(running, memory)
+    if later and held > stated:
+        yield finding(
+            "guest.hot-plugged",
+            f"Guest {guest.name} got memory while it ran that nothing admitted: {', '.join(later)}.",
+            guest=guest.name,
+            files=later,
+        )
+    elif guest.promise > max(held, stated):
+        more = to_mib(guest.promise - max(held, stated))
+        yield finding(
+            "guest.hot-plug",
+            f"Guest {guest.name} can get {more} MiB by hot-plug that the store has not promised.",
+            guest=guest.name,
+            more_mib=more,
+        )
+
+
+def _later(running: RunningGuest, memory: list[FileUsage]) -> list[str]:
+    """Files that are not on QEMU's command line, where hot-plugged memory never stands."""
+    if running.process is None or not running.process.argv:
+        return []
+    started = {PurePosixPath(path).name for path in _MEM_PATH.findall(" ".join(running.process.argv))}
+    names = (PurePosixPath(file.path).name for file in memory)
+    return sorted(name for name in names if name not in started) if started else []

@@ -1,0 +1,31 @@
+"""libvirt's hook: the engine that keeps every guest within the store, whoever starts it."""
+
+from collections.abc import Iterator
+
+from ramshelf.core.checks.catalog import finding, unknown
+from ramshelf.core.findings import Finding
+from ramshelf.core.host import Facts, Unknown
+
+
+def check_hook(facts: Facts) -> Iterator[Finding]:
+    """Installed, executable, called by the running daemon, and what this version would install."""
+    hook = facts.hook
+    if isinstance(hook, Unknown):
+        yield unknown("hook.status-unknown", "libvirt's hook cannot be looked at", hook)
+    elif not hook.installed:
+        yield finding(
+            "hook.missing", "libvirt's hook is not installed: nothing keeps guests within the store."
+        )
+    elif not hook.executable:
+        yield finding("hook.not-executable", "libvirt's hook is not executable, so libvirt passes it over.")
+    else:
+        if not hook.current:
+            yield finding("hook.outdated", "libvirt's hook is not what this ramshelf would install.")
+        if hook.seen is None:
+            yield finding(
+                "hook.seen-unknown", "Whether the running libvirt daemon calls the hook is not known."
+            )
+        elif not hook.seen:
+            yield finding("hook.unseen", "The running libvirt daemon does not call the installed hook.")
+        elif hook.current:
+            yield finding("hook.ok", f"libvirt's hook is installed{' (strict)' if hook.strict else ''}.")

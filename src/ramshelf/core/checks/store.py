@@ -1,0 +1,181 @@
+"""The store: in the right place, mounted, usable by QEMU only, large enough, and back after a boot."""
+
+import stat
+from collections.abc import Iterator
+
+from ramshelf.core.capacity import capacity
+from ramshelf.core.checks.catalog import finding, unknown
+from ramshelf.core.checks.config import configured_bytes
+from ramshelf.core.findings import Finding
+from ramshelf.core.host import Account, Directory, Facts, Process, StoreFacts, Unknown
+from ramshelf.core.mounts import is_below
+from ramshelf.core.store import Kind, NoStore, Store
+from ramshelf.core.units import MIB, format_size, to_mib
+
+
+def check_store(facts: Facts) -> Iterator[Finding]:
+    """Everything about the store that does not depend on how it is built."""
+    yield from _daemon(facts)
+    if isinstance(facts.store, Unknown):
+        yield unknown("store.mount-unknown", "The store could not be looked at", facts.store)
+        return
+    seen = facts.store
+    if seen.directory.explicit:
+        yield finding(
+            "store.layout",
+            f"qemu.conf sets memory_backing_dir = {seen.directory.configured}, so guests' memory lies in "
+            f"{seen.directory.path}.",
+            path=seen.directory.path,
+        )
+    if isinstance(seen.store, NoStore):
+        hint = seen.store.hint
+        yield finding(seen.store.code, seen.store.sentence, hint=hint, path=seen.directory.path)
+        return
+    yield from _mounted(seen, seen.store, facts)
+    yield from _access(seen, seen.store, facts.qemu_user)
+    yield from _boot(seen, seen.store)
+    yield from _stale(seen)
+
+
+def _daemon(facts: Facts) -> Iterator[Finding]:
+    if facts.qemu_conf_problem:
+        yield finding(
+            "store.qemu-conf-unknown",
+            f"libvirt's default directory was looked at: {facts.qemu_conf_problem}",
+            reason=facts.qemu_conf_problem,
+        )
+    changed, daemon = facts.qemu_conf_changed, facts.daemon
+    for fact in (changed, daemon):
+        if isinstance(fact, Unknown):
+            yield unknown(
+                "store.daemon-unknown", "Whether qemu.conf is newer than libvirt's daemon is not known", fact
+            )
+            return
+    if isinstance(changed, float) and isinstance(daemon, Process) and changed > daemon.started:
+        yield finding(
+            "store.qemu-conf-changed",
+            f"qemu.conf was changed after {daemon.name} (process {daemon.pid}) had started.",
+            pid=daemon.pid,
+        )
+
+
+def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
+    if store.mount.read_only:
+        yield finding("store.read-only", f"The store at {store.mount_point} is mounted read-only.")
+    if isinstance(seen.usage, Unknown):
+        yield finding(
+            "store.error", f"The store at {store.mount_point} does not answer: {seen.usage.reason}."
+        )
+        return
+    if seen.file_system_errors:
+        yield finding(
+            "store.file-system-errors",
+            f"{store.mount.fstype} has counted {seen.file_system_errors} errors on the store "
+            f"({store.mount.source}).",
+            errors=seen.file_system_errors,
+        )
+    room = capacity(seen.usage, configured_mib=None)
+    if room.promised > room.total:
+        yield finding(
+            "store.overpromised",
+            f"The store holds {to_mib(room.total)} MiB, and {to_mib(room.promised)} MiB are promised.",
+            capacity_mib=to_mib(room.total),
+            promised_mib=to_mib(room.promised),
+        )
+    elif not store.mount.read_only:
+        wish = configured_bytes(facts)
+        configured = "" if wish is None else f", {to_mib(wish)} MiB configured"
+        yield finding(
+            "store.ok",
+            f"{store.kind.value} store at {store.mount_point}: {to_mib(room.total)} MiB{configured}, "
+            f"{to_mib(room.promised)} MiB promised.",
+            kind=store.kind.value,
+            mount_point=store.mount_point,
+            capacity_mib=to_mib(room.total),
+            promised_mib=to_mib(room.promised),
+        )
+
+
+def _access(seen: StoreFacts, store: Store, account: Account | Unknown) -> Iterator[Finding]:
+    if seen.memory_dir_missing:
+        yield finding("store.no-directory", f"{store.memory_dir} does not exist.", path=store.memory_dir)
+        return
+    for what, fact in (("The directory's owner and mode", seen.path), ("QEMU's user", account)):
+        if isinstance(fact, Unknown):
+            yield unknown("store.owner-unknown", f"{what} could not be found out", fact)
+            return
+    if isinstance(seen.path, Unknown) or isinstance(account, Unknown):
+        return
+    for directory in seen.path:
+        if not _may_search(directory, account):
+            yield finding(
+                "store.owner",
+                f"QEMU's user {account.user} cannot enter {directory.path} (owner {directory.uid}:"
+                f"{directory.gid}, mode {stat.S_IMODE(directory.mode):04o}).",
+                path=directory.path,
+                user=account.user,
+            )
+    last = seen.path[-1]
+    if last.mode & (stat.S_IROTH | stat.S_IWOTH):
+        yield finding(
+            "store.readable",
+            f"Other users can list {last.path} (mode {stat.S_IMODE(last.mode):04o}).",
+            path=last.path,
+        )
+
+
+def _may_search(directory: Directory, account: Account) -> bool:
+    if account.uid == 0:
+        return True
+    if directory.uid == account.uid:
+        return bool(directory.mode & stat.S_IXUSR)
+    if directory.gid in account.gids:
+        return bool(directory.mode & stat.S_IXGRP)
+    return bool(directory.mode & stat.S_IXOTH)
+
+
+def _boot(seen: StoreFacts, store: Store) -> Iterator[Finding]:
+    if isinstance(seen.boot, Unknown):
+        yield unknown("store.boot-unknown", "What mounts the store at boot is not known", seen.boot)
+        return
+    boot = seen.boot
+    if not boot.mounted_by:
+        yield finding("store.no-boot", f"Neither fstab nor a mount unit mounts {store.mount_point} at boot.")
+    if store.kind is Kind.SWAP:
+        for area in seen.swaps:
+            if not area.at_boot:
+                yield finding(
+                    "store.swap-no-boot",
+                    f"Nothing activates the swap {area.path} at boot.",
+                    swap=area.path,
+                )
+        if boot.mounted_by and not any(area.unit in boot.requires for area in seen.swaps):
+            names = ", ".join(area.unit for area in seen.swaps) or "a swap unit"
+            yield finding(
+                "store.swap-order",
+                f"{boot.mounted_by} mounts {store.mount_point} without requiring its swap ({names}).",
+                mounted_by=boot.mounted_by,
+            )
+    for service, paths in boot.services.items():
+        if not any(is_below(path, store.mount_point) for path in paths):
+            yield finding(
+                "store.libvirt-order",
+                f"{service} does not wait for {store.mount_point} at boot.",
+                service=service,
+                mount_point=store.mount_point,
+            )
+
+
+def _stale(seen: StoreFacts) -> Iterator[Finding]:
+    if isinstance(seen.stale, Unknown):
+        yield unknown("store.stale-unknown", "Directories of past guests could not be looked for", seen.stale)
+    elif seen.stale:
+        total = sum(directory.size for directory in seen.stale)
+        names = ", ".join(directory.path for directory in seen.stale[:3])
+        more = "" if len(seen.stale) <= 3 else f" and {len(seen.stale) - 3} more"
+        yield finding(
+            "store.stale",
+            f"{len(seen.stale)} directories of past guests hold {format_size(total)}: {names}{more}.",
+            directories=[directory.path for directory in seen.stale],
+            size_mib=total // MIB,
+        )
