@@ -1,0 +1,47 @@
+# What there is to do: make help
+SHELL := /bin/bash
+PYTEST := .venv/bin/pytest
+TESTS_DIRECT := $(wildcard tests/unit tests/golden)
+TESTS_ISOLATED := $(wildcard tests/integration tests/e2e)
+
+.PHONY: help setup demo test test-debian13 check format bench clean
+.DEFAULT_GOAL := help
+
+help: ## Show this
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
+	  sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
+
+setup: ## Install all that the others need: distribution packages, .venv, a kernel for guests (root)
+	@scripts/setup test
+
+demo: ## Show ramshelf at work with a real guest, apart from this machine's own libvirt (root)
+	@scripts/setup demo
+	@scripts/isolated .venv/bin/python scripts/demo.py
+
+test: ## Run all tests; those that need libvirt, QEMU and devices in a machine of their own (root)
+	@scripts/setup test
+	$(PYTEST) $(TESTS_DIRECT)
+	scripts/isolated $(PYTEST) $(TESTS_ISOLATED)
+
+test-debian13: ## Run all tests on a bare Debian 13, made by debootstrap below .cache (root)
+	@scripts/bare-debian --suite trixie make test
+
+check: ## Check style, types and the layers
+	@scripts/setup check
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	$(PYTEST) -q tests/unit/test_imports.py
+
+format: ## Format the code as `make check` wants it
+	@scripts/setup check
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+bench: ## Measure what the README claims (root)
+	@scripts/setup test
+	scripts/isolated .venv/bin/python -m bench
+
+clean: ## Remove what the others made here (installed packages stay)
+	rm -rf .venv .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
