@@ -1,6 +1,7 @@
 """The mount table: the truth about where the store is (proc_pid_mountinfo(5))."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -60,6 +61,15 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
 def is_below(path: str, directory: str) -> bool:
     """Whether ``path`` is ``directory`` or lies below it; both absolute and normal."""
     return PurePosixPath(path).is_relative_to(directory)
+
+
+def outermost(paths: Iterable[str]) -> tuple[str, ...]:
+    """Those of these directories that lie below no other of them, each once, in order."""
+    kept: list[str] = []
+    for path in paths:
+        if not any(is_below(path, other) for other in kept):
+            kept = [other for other in kept if not is_below(other, path)] + [path]
+    return tuple(kept)
 
 
 def covering(mounts: tuple[Mount, ...], path: str) -> Mount | None:

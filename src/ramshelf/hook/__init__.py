@@ -1,1 +1,13 @@
-"""What libvirt calls around every guest. Standard library only; no libvirt connection."""
+"""What libvirt calls around every guest. Standard library only; no libvirt connection.
+
+Which calls matter (libvirt's hooks.html; virHookCall, qemuProcessStartHook):
+
+- ``start begin``: the guest's directory is there, QEMU is not. The guest is reserved or refused.
+- ``started begin``: QEMU runs. What it opened is verified, and reserved where it is not yet. libvirt ends the
+  guest if this is refused: the last resort for one that got past ``start`` while the hook was broken.
+- ``prepare begin`` is answered for the probe of ``hook install`` only, which is never to start.
+
+Restoring a guest and taking in a migration come through the same calls, and their ``restore`` and ``migrate``
+XML is left as it is; so is everything else. Memory that is plugged in later calls no hook: a guest is
+admitted by its maxMemory, and what it may still be given stays promised to it (core/capacity.py).
+"""

@@ -3,11 +3,13 @@
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ramshelf.core.capacity import FileUsage
+from ramshelf.core.errors import RefusedError
 
 RUN_DIR = Path("/run/ramshelf")
 
@@ -66,17 +68,37 @@ def size_and_used(mount_point: str | Path) -> tuple[int, int]:
 
 
 @contextmanager
-def store_lock(path: Path | None = None) -> Iterator[None]:
+def store_lock(path: Path | None = None, *, timeout: float | None = None) -> Iterator[None]:
     """The one lock under which space on the store is counted and taken.
 
     Held by the hook for milliseconds, by ``store clean`` while it removes; freed by the kernel when its
-    holder dies.
+    holder dies. Raises RefusedError ``store.locked`` after ``timeout`` seconds (None: waits for ever).
     """
     path = path or RUN_DIR / "lock"
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor, timeout)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, timeout: float | None) -> None:
+    if timeout is None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(0.01)
+                continue
+            raise RefusedError(
+                "store.locked",
+                f"The store was locked by another ramshelf for {timeout:g} s.",
+                hint="'fuser -v /run/ramshelf/lock' shows who holds it.",
+            ) from None
+        return

@@ -1,6 +1,8 @@
 """/proc and /sys: a pure function from text to figures, and one line that reads."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ramshelf.core.mounts import Mount, parse_mountinfo, unescape
@@ -61,3 +63,42 @@ def swaps() -> tuple[SwapArea, ...]:
 def meminfo() -> Mapping[str, int]:
     """The host's memory figures."""
     return parse_meminfo(read_text("/proc/meminfo"))
+
+
+def parse_maps(text: str) -> frozenset[tuple[int, int, int]]:
+    """Device (major, minor) and inode of all that a /proc/PID/maps shows as mapped."""
+    mapped = set()
+    for line in text.splitlines():
+        fields = line.split(maxsplit=5)
+        if len(fields) >= 5 and fields[4] != "0":
+            major, _, minor = fields[3].partition(":")
+            mapped.add((int(major, 16), int(minor, 16), int(fields[4])))
+    return frozenset(mapped)
+
+
+def holders(paths: Iterable[str]) -> tuple[int, ...]:
+    """The processes that have one of these files open or mapped; files that are gone are nobody's.
+
+    Sees what root sees of this PID namespace. Costs some ms for every hundred processes.
+    """
+    wanted = set()
+    for path in paths:
+        with suppress(FileNotFoundError):
+            wanted.add(_identity(os.stat(path, follow_symlinks=False)))
+    if not wanted:
+        return ()
+    return tuple(pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _holds(pid, wanted))
+
+
+def _holds(pid: int, wanted: set[tuple[int, int, int]]) -> bool:
+    with suppress(OSError):  # it has ended meanwhile
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                if _identity(os.stat(f"/proc/{pid}/fd/{descriptor}")) in wanted:
+                    return True
+        return not wanted.isdisjoint(parse_maps(read_text(f"/proc/{pid}/maps", "")))
+    return False
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    return os.major(status.st_dev), os.minor(status.st_dev), status.st_ino

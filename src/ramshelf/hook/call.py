@@ -1,0 +1,48 @@
+"""One call by libvirt: what it is about, and what is answered."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import BinaryIO
+
+PASSED, VETOED = 0, 10
+"""Exit statuses for the script; 1 and 2 are Python's own, for programs that do not even begin."""
+
+PROBE = "ramshelf-probe-"
+"""Begin of the name of a guest that ``hook install`` tries to start, to see whether the hook is called."""
+
+
+def main(argv: Sequence[str], stdin: BinaryIO, step: Callable[[str], None] = lambda _name: None) -> int:
+    """Answer ``FILE... -- GUEST OPERATION SUBOPERATION EXTRA``; FILEs are the configuration.
+
+    ``step`` is told the name of each thing that has been done, for tests that stop there. Raises whatever
+    is not a decision: the hook is broken then.
+    """
+    separator = argv.index("--")
+    files, (guest, operation, suboperation, *_) = argv[:separator], argv[separator + 1 :]
+    if os.geteuid() != 0:  # a user's own libvirt (qemu:///session) calls the same hooks; it has no store
+        return PASSED
+    if (operation, suboperation) == ("prepare", "begin") and guest.startswith(PROBE):
+        print(f"ramshelf: the hook answers {guest}.", file=sys.stderr)  # noqa: T201 - what libvirt's user sees
+        return VETOED
+    if suboperation != "begin" or operation not in {"start", "started"}:
+        return PASSED
+    return _start(files, stdin.read(), started=operation == "started", step=step)
+
+
+def _start(files: Sequence[str], xml: bytes, *, started: bool, step: Callable[[str], None]) -> int:
+    from ramshelf.core.errors import InputError, RamshelfError  # noqa: PLC0415 - most calls end before this
+    from ramshelf.hook.log import record  # noqa: PLC0415
+    from ramshelf.hook.starting import reserve, verify_started  # noqa: PLC0415
+
+    try:
+        (verify_started if started else reserve)(files, xml, step)
+    except InputError:
+        raise  # libvirt's own XML: it is ramshelf that does not understand
+    except RamshelfError as error:
+        record("refused", code=error.code, reason=error.sentence, started=started, **error.facts)
+        print(f"ramshelf: {error.sentence} [{error.code}]", file=sys.stderr)  # noqa: T201
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201
+        return VETOED
+    return PASSED

@@ -1,0 +1,26 @@
+"""The hook's log: a line of JSON for each decision, below /run, bounded."""
+
+import json
+import os
+import time
+from contextlib import suppress
+
+from ramshelf.system.filesystem import RUN_DIR
+
+LOG = RUN_DIR / "hook.log"
+_LIMIT = 1 << 20
+"""Bytes after which the log is set aside as hook.log.1, replacing the one before."""
+
+
+def record(event: str, **facts: object) -> None:
+    """Add a line. What cannot be logged is no reason to refuse a guest."""
+    line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts}, default=str)
+    with suppress(OSError):
+        RUN_DIR.mkdir(mode=0o755, parents=True, exist_ok=True)
+        log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        try:
+            os.write(log, f"{line}\n".encode())
+            if os.fstat(log).st_size > _LIMIT:
+                os.replace(LOG, f"{LOG}.1")
+        finally:
+            os.close(log)

@@ -1,0 +1,189 @@
+"""A guest that is starting: its memory files reserved before QEMU opens them, and verified afterwards."""
+
+import errno
+import os
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ramshelf.core.capacity import StoreUsage, admit, capacity
+from ramshelf.core.config import file_backed_memory_mib
+from ramshelf.core.errors import ConfigError, RefusedError
+from ramshelf.core.guest import Guest, parse_guest
+from ramshelf.core.reservation import (
+    GuestDirectory,
+    Reservation,
+    check_leftovers,
+    check_pages,
+    check_store,
+    reservations,
+    the_directory,
+    verify,
+)
+from ramshelf.core.store import Kind
+from ramshelf.core.units import to_mib
+from ramshelf.hook.log import record
+from ramshelf.system import memoryfiles
+from ramshelf.system.backingstore import guest_directories, memory_directories, observe_at
+from ramshelf.system.configfiles import existing_files, read_settings
+from ramshelf.system.filesystem import store_lock
+from ramshelf.system.procfs import holders
+
+STATE_DIR = "/run/libvirt/qemu"
+_LOCK_TIMEOUT = 30
+"""Seconds; libvirt waits for its hooks without end, and holds the guest meanwhile."""
+
+Step = Callable[[str], None]
+
+
+def reserve(files: Sequence[str], xml: bytes, step: Step) -> None:
+    """``start begin``: make the guest's memory files, or raise RamshelfError and leave none."""
+    guest = _guest(xml)
+    if guest is None:
+        return
+    limit_mib = _limit_mib(files)
+    with store_lock(timeout=_LOCK_TIMEOUT):
+        step("locked")
+        place = _observe(guest, limit_mib)
+        if place is None:
+            return
+        check_pages(guest)
+        if place.directory.files or place.directory.others:
+            _remove_leftovers(guest, place.directory)
+            step("emptied")
+            place = _observe(guest, limit_mib) or place
+        admit(_capacity(place, limit_mib), guest.name, guest.promise)
+        wanted = reservations(guest, place.kind)
+        try:
+            for reservation in wanted:
+                memoryfiles.create(place.directory, reservation)
+                step(f"created {reservation.name}")
+        except BaseException as error:
+            memoryfiles.remove(place.directory, tuple(reservation.name for reservation in wanted))
+            _translate(error, place.directory)
+            raise
+    _record("reserved", guest, place, files=[reservation.name for reservation in wanted])
+    step("reserved")
+
+
+def verify_started(files: Sequence[str], xml: bytes, step: Step) -> None:
+    """``started begin``: see that what QEMU opened is what was reserved, and make it so.
+
+    Raises RamshelfError where it cannot be: libvirt then ends the guest.
+    """
+    guest = _guest(xml)
+    if guest is None or not guest.file_backed:
+        return
+    limit_mib = _limit_mib(files)
+    with store_lock(timeout=_LOCK_TIMEOUT):
+        place = _observe(guest, limit_mib)
+        if place is None:
+            return
+        found = verify(guest, place.directory, place.kind)
+        if found.superfluous:
+            names = tuple(os.path.basename(file.path) for file in found.superfluous)
+            memoryfiles.remove(place.directory, names)
+            step("removed superfluous")
+            place = _observe(guest, limit_mib) or place
+        present = promised(place.directory.files)
+        wanted = max(present, guest.promise)
+        admit(_capacity(place, limit_mib), guest.name, wanted, present=present)
+        if wanted > present:
+            memoryfiles.create(place.directory, Reservation(name=PROMISE_FILE, size=wanted, allocate=False))
+            step("promised")
+        for usage in found.unallocated:
+            memoryfiles.allocate(usage)
+            step("allocated")
+    if found.wrong:
+        _record("wrong", guest, place, found=list(found.wrong))
+    if found.unallocated or wanted > present:
+        _record("reserved-late", guest, place, files=[file.path for file in found.unallocated])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where the guest's memory is to be: its directory and the store below it."""
+
+    directory: GuestDirectory
+    kind: Kind
+    usage: StoreUsage
+
+
+def _guest(xml: bytes) -> Guest | None:
+    """The guest, where its memory is on the memory backing directory or is asked to be."""
+    guest = parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE"))
+    return guest if guest.file_backed or (guest.source == "file" and guest.hugepages) else None
+
+
+def _limit_mib(files: Sequence[str]) -> int | None:
+    """file_backed_memory as the files have it now.
+
+    A file that cannot be used is for the doctor to tell; the store's own size bounds what it can hold.
+    """
+    try:
+        existing = existing_files(files)
+        return file_backed_memory_mib(existing, read_settings(existing))
+    except ConfigError as error:
+        record("configuration", code=error.code, reason=error.sentence)
+        return None
+
+
+def _capacity(place: _Place, limit_mib: int | None) -> Capacity:
+    """What the store holds. A limit of 0 is no limit: where ramshelf is off, others' guests still need room."""
+    return capacity(place.usage, configured_mib=limit_mib or None)
+
+
+def _observe(guest: Guest, limit_mib: int | None) -> _Place | None:
+    """Where the guest's memory is to be; None where there is no store and is to be none."""
+    path = the_directory(guest, guest_directories(guest.domain_id or 0, guest.name))
+    directory = memoryfiles.observe_directory(path)
+    store, usage = observe_at(os.path.dirname(path), memory_directories())
+    checked = check_store(store, directory, off=limit_mib == 0)
+    if checked is None or usage is None:
+        return None
+    return _Place(directory=directory, kind=checked.kind, usage=usage)
+
+
+def _remove_leftovers(guest: Guest, directory: GuestDirectory) -> None:
+    """Empty the directory of what an earlier guest left, once that is proven to be nobody's."""
+    paths = [file.path for file in directory.files]
+    check_leftovers(guest, directory, live=_live_guest(guest), holders=holders(paths))
+    memoryfiles.empty(directory)
+    record("emptied", guest=guest.name, directory=directory.path, removed=[*paths, *directory.others])
+
+
+def _record(event: str, guest: Guest, place: _Place, **facts: object) -> None:
+    record(
+        event,
+        guest=guest.name,
+        uuid=guest.uuid,
+        directory=place.directory.path,
+        promised_mib=to_mib(guest.promise),
+        **facts,
+    )
+
+
+def _live_guest(guest: Guest) -> str | None:
+    """Another guest that libvirt's state files know under this guest's number."""
+    number = re.compile(rb"<domain\b[^>]*\bid='%d'" % (guest.domain_id or 0))
+    with suppress(FileNotFoundError):
+        for entry in os.scandir(STATE_DIR):
+            name = entry.name.removesuffix(".xml")
+            if name in {entry.name, guest.name}:
+                continue
+            with suppress(FileNotFoundError), open(entry.path, "rb") as file:
+                if number.search(file.read()):
+                    return name
+    return None
+
+
+def _translate(error: BaseException, directory: GuestDirectory) -> None:
+    """Raise what the operating system refused as a sentence; other errors mean that the hook is broken."""
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}:
+        raise RefusedError(
+            "store.failed",
+            f"The store refuses the memory files in {directory.path}: {os.strerror(error.errno)}.",
+            hint="'ramshelf doctor' looks at the store; the kernel's messages may say more.",
+            facts={"directory": directory.path, "errno": error.errno},
+        ) from error
