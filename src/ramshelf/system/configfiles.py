@@ -34,9 +34,9 @@ def directory_files(directory: str) -> tuple[str, ...]:
     try:
         names = sorted(os.listdir(directory))
     except FileNotFoundError as error:
-        raise _cannot("missing", directory, "there is no such directory") from error
+        raise _cannot("config.missing", directory, "there is no such directory") from error
     except OSError as error:
-        raise _cannot("unreadable", directory, _reason(error)) from error
+        raise _cannot("config.unreadable", directory, _reason(error)) from error
     return tuple(os.path.join(directory, name) for name in names if name.endswith(".conf") and name[0] != ".")
 
 
@@ -52,17 +52,17 @@ def _read(path: str) -> str:
     try:
         # A pipe would be empty for oslo.config, which reads the file again; /dev/null is empty twice.
         if stat.S_ISFIFO(os.stat(path).st_mode):
-            raise _cannot("unreadable", path, "it is a pipe, not a file")
+            raise _cannot("config.unreadable", path, "it is a pipe, not a file")
         with open(path, encoding="utf-8") as file:
             text = file.read()
     except FileNotFoundError as error:
-        raise _cannot("missing", path, "there is no such file") from error
+        raise _cannot("config.missing", path, "there is no such file") from error
     except UnicodeDecodeError as error:
-        raise _cannot("malformed", path, "it is not text in UTF-8") from error
+        raise _cannot("config.malformed", path, "it is not text in UTF-8") from error
     except OSError as error:
-        raise _cannot("unreadable", path, _reason(error)) from error
+        raise _cannot("config.unreadable", path, _reason(error)) from error
     if "\0" in text:
-        raise _cannot("malformed", path, "it is not a text file")
+        raise _cannot("config.malformed", path, "it is not a text file")
     return text
 
 
@@ -70,15 +70,15 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno or 0).lower()
 
 
-def _cannot(what: str, path: str, reason: str) -> ConfigError:
+def _cannot(code: str, path: str, reason: str) -> ConfigError:
     hints = {
-        "missing": "Check what --config-file and --config-dir name.",
-        "unreadable": "nova.conf is usually readable for root and nova only: run ramshelf as root.",
-        "malformed": "The format is that of nova.conf: [SECTION] lines and KEY = VALUE lines.",
+        "config.missing": "Check what --config-file and --config-dir name.",
+        "config.unreadable": "nova.conf is usually readable for root and nova only: run ramshelf as root.",
+        "config.malformed": "The format is that of nova.conf: [SECTION] lines and KEY = VALUE lines.",
     }
     return ConfigError(
-        f"config.{what}",
+        code,
         f"The configuration file {path} cannot be read: {reason}.",
-        hint=hints[what],
+        hint=hints[code],
         facts={"path": path},
     )

@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""reference.py [--check]: write the parts of docs/reference that repeat what the program knows of itself.
+
+They stand between two marks in the pages. With --check change nothing and fail where one is out of date.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from oslo_config import cfg
+
+from ramshelf.cli.main import cli
+from ramshelf.core.config import DEFAULT_FILES
+from ramshelf.system.options import OPTIONS
+
+REFERENCE = Path(__file__).resolve().parent.parent / "docs/reference"
+
+_MARKED = re.compile(
+    r"(<!-- from here written by scripts/reference.py: (\w+) -->\n).*?(\n<!-- to here -->)", re.DOTALL
+)
+
+
+def commands() -> str:
+    """Every command's help, as a wide terminal shows it."""
+    return "\n\n".join(
+        f"## {' '.join(words)}\n\n```text\n{text}\n```" for words, text in _helps(cli, ("ramshelf",), None)
+    )
+
+
+def files() -> str:
+    """The configuration files that are read by default."""
+    return "\n".join(f"{number}. `{path}`" for number, path in enumerate(DEFAULT_FILES, start=1))
+
+
+def options() -> str:
+    """Every option of the configuration, from what oslo.config is told."""
+    sections = []
+    for group, members in OPTIONS.items():
+        rows = "\n".join(f"| `{option.name}` | {_type(option)} | {option.help} |" for option in members)
+        sections.append(
+            f"### [{group}]\n\n| option | type and default | meaning |\n| --- | --- | --- |\n{rows}"
+        )
+    return "\n\n".join(sections)
+
+
+def _helps(
+    command: click.Command, words: tuple[str, ...], parent: click.Context | None
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    context = click.Context(command, parent=parent, info_name=words[-1], **command.context_settings)
+    context.terminal_width = 100
+    text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+    yield words, text
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            if child is not None:
+                yield from _helps(child, (*words, name), context)
+
+
+def _type(option: cfg.Opt) -> str:
+    kind = {"IntOpt": "whole number", "FloatOpt": "number", "BoolOpt": "true or false", "StrOpt": "text"}
+    text = kind[type(option).__name__]
+    choices = getattr(option.type, "choices", None)
+    if choices:
+        text = "one of " + ", ".join(f"`{choice}`" for choice in choices)
+    minimum = getattr(option.type, "min", None)
+    if minimum is not None:
+        text += f" from {minimum:g}"
+    if option.default is None:
+        return f"{text}; not set"
+    default = str(option.default).lower() if isinstance(option.default, bool) else option.default
+    return f"{text}; {'empty' if default == '' else f'`{default}`'}"
+
+
+PARTS = {"commands": commands, "files": files, "options": options}
+
+
+def main() -> int:
+    """Write the parts, or check them."""
+    check = sys.argv[1:] == ["--check"]
+    stale = 0
+    for page in sorted(REFERENCE.glob("*.md")):
+        old = page.read_text()
+        new = _MARKED.sub(lambda match: match[1] + "\n" + PARTS[match[2]]() + "\n" + match[3], old)
+        if new != old and check:
+            print(f"{page} is out of date: run scripts/reference.py", file=sys.stderr)
+            stale += 1
+        elif new != old:
+            page.write_text(new)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
