@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ramshelf.core.capacity import StoreUsage, admit, capacity
+from ramshelf.core.capacity import PROMISE_FILE, Capacity, StoreUsage, admit, capacity, promised
 from ramshelf.core.config import file_backed_memory_mib
 from ramshelf.core.errors import ConfigError, RefusedError
 from ramshelf.core.guest import Guest, parse_guest
@@ -130,7 +130,7 @@ def _limit_mib(files: Sequence[str]) -> int | None:
 
 
 def _capacity(place: _Place, limit_mib: int | None) -> Capacity:
-    """What the store holds. A limit of 0 is no limit: where ramshelf is off, others' guests still need room."""
+    """What the store holds. 0 does not limit it: where ramshelf is off, others' guests still need room."""
     return capacity(place.usage, configured_mib=limit_mib or None)
 
 
