@@ -16,7 +16,7 @@ setup: ## Install all that the others need: distribution packages, .venv, a kern
 
 demo: ## Show ramshelf at work with a real guest, apart from this machine's own libvirt (root)
 	@scripts/setup demo
-	@scripts/isolated .venv/bin/python scripts/demo.py
+	@PYTHONPATH=tests scripts/isolated .venv/bin/python scripts/demo.py
 
 test: ## Run all tests; those that need libvirt, QEMU and devices in a machine of their own (root)
 	@scripts/setup test

@@ -26,6 +26,7 @@ def domain_xml(
     devices: str = "",
     cpu: str = "",
     options: str = "",
+    virt_type: str = "qemu",
 ) -> str:
     """The XML of a guest that dirties ``dirty_mib`` (or "all") of its memory.
 
@@ -35,7 +36,7 @@ def domain_xml(
     backing = f"<memoryBacking>{memory_backing}</memoryBacking>" if memory_backing else ""
     words = f"console=ttyS0 quiet panic=-1 {f'ramshelf.dirty={dirty_mib}' if dirty_mib else ''} {options}"
     return f"""\
-<domain type='qemu'>
+<domain type='{virt_type}'>
   <name>{name}</name>
   <memory unit='MiB'>{memory_mib}</memory>
   {backing}

@@ -1,0 +1,190 @@
+"""What `make demo` shows; runs inside scripts/isolated, which takes back what an interrupted one leaves."""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import guest_image
+from support.cli import RAMSHELF
+from support.devices import loop_device, loops, own_swaps
+from support.domains import IMAGE, domain_xml, wait_console
+from support.libvirtd import Libvirtd
+
+STORE_MIB = 512
+GUEST_MIB = 320
+DIRTY_MIB = 200
+MEMORY = Path("/var/lib/libvirt/qemu/ram")
+
+_COLOURED = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+class DemoError(Exception):
+    """Something did not go as it should."""
+
+
+def main() -> None:
+    """Show it, step by step."""
+    started = time.monotonic()
+    say(
+        "ramshelf with a libvirtd of its own, apart from this machine's: the machine's libvirt, guests",
+        "and its files are not touched, and all that is made here is gone at the end.",
+    )
+    guest_image.install(IMAGE)
+    heading("Does KVM run a guest here?")
+    virt_type = probe()
+
+    libvirtd = Libvirtd()
+    heading("A libvirtd of its own")
+    libvirtd.start()
+    say(*libvirtd.virsh("version").stdout.strip().splitlines()[-2:])
+    try:
+        with loop_device(STORE_MIB + 32) as device:
+            show_store(device, virt_type, libvirtd)
+    finally:
+        libvirtd.reset()
+        libvirtd.close()
+    if loops() or own_swaps() or os.path.ismount(MEMORY):
+        raise DemoError("something is left behind")
+    heading(f"Done in {time.monotonic() - started:.0f} s. Nothing is left.")
+
+
+def probe() -> str:
+    """Boot the guest for a few seconds: a /dev/kvm that opens may still run no guest."""
+    command = [
+        *(
+            "qemu-system-x86_64",
+            "-accel",
+            "kvm",
+            "-m",
+            "128",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-no-reboot",
+        ),
+        *("-serial", "stdio", "-kernel", f"{IMAGE}/vmlinuz", "-initrd", f"{IMAGE}/initramfs"),
+        *("-append", "console=ttyS0 quiet panic=-1 ramshelf.poweroff"),
+    ]
+    why = "there is no /dev/kvm"
+    if os.path.exists("/dev/kvm"):
+        try:
+            ended = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=6, check=False
+            )
+            if b"GUEST-UP" in ended.stdout:
+                say("Yes: a guest booted.")
+                return "kvm"
+            why = (
+                (ended.stderr or b"the guest did not come up")
+                .decode(errors="replace")
+                .strip()
+                .splitlines()[0]
+            )
+        except subprocess.TimeoutExpired:
+            why = "/dev/kvm opens, but a guest hangs on it"
+    say(f"No: {why}. QEMU's own emulation (TCG) takes its place: slower, all else the same.")
+    return "qemu"
+
+
+def show_store(device: str, virt_type: str, libvirtd: Libvirtd) -> None:
+    """From a bare block device to a guest on a store, and back."""
+    heading(f"A store on {device}: guest memory in RAM first, on the device when RAM is short")
+    ramshelf("store", "create", "--kind", "swap", "--size", f"{STORE_MIB}MiB", "--device", device)
+    heading("libvirt's hook, which guards the store whoever starts a guest")
+    ramshelf("hook", "install")
+    heading("What does the doctor say?")
+    ramshelf("doctor", ok=(0, 1))
+    heading("The store is empty")
+    ramshelf("capacity")
+
+    before = written(device)
+    heading(f"A guest of {GUEST_MIB} MiB that dirties {DIRTY_MIB} MiB; its XML says nothing of files")
+    guest = define("demo", GUEST_MIB, virt_type, dirty_mib=DIRTY_MIB)
+    ramshelf("guest", "start", guest)
+    wait_console("demo", f"DIRTIED {DIRTY_MIB}", timeout=90)
+    say(f"The guest says: DIRTIED {DIRTY_MIB}")
+    heading("Its memory is a file: promised in full, allocated as far as it is used (first column, KiB)")
+    show("ls", "-ls", *(str(path) for path in MEMORY.glob("*/*")))
+    ramshelf("guest", "list")
+    ramshelf("capacity")
+
+    heading(f"Another guest of {GUEST_MIB} MiB does not fit, and is refused")
+    other = define("other", GUEST_MIB, virt_type)
+    ramshelf("guest", "start", other, ok=(1,))
+    heading("Nor does it start when virsh is asked: the hook refuses")
+    backed = define("backed", GUEST_MIB, virt_type, backed=True)
+    show("virsh", "create", backed, ok=(1,))
+
+    heading("The first guest is stopped: its memory file goes with it")
+    ramshelf("guest", "stop", "demo", "--now")
+    show("find", str(MEMORY), "-type", "f")
+    ramshelf("capacity")
+    say(f"Written to {device} from the guest's start to its end: {written(device) - before} MiB.")
+
+    heading("All is taken back")
+    for name in libvirtd.virsh("list", "--all", "--name").stdout.split():
+        show("virsh", "undefine", name)
+    ramshelf("hook", "remove")
+    ramshelf("store", "remove")
+
+
+def define(name: str, memory_mib: int, virt_type: str, *, dirty_mib: int = 0, backed: bool = False) -> str:
+    """Write a guest's XML; the file's path."""
+    backing = "<source type='file'/><access mode='shared'/>" if backed else ""
+    path = Path("/run/guest") / f"{name}.xml"
+    path.write_text(
+        domain_xml(name, memory_mib, dirty_mib=dirty_mib, memory_backing=backing, virt_type=virt_type)
+    )
+    return str(path)
+
+
+def ramshelf(*args: str, ok: Sequence[int] = (0,)) -> None:
+    """Run ramshelf, and show it."""
+    show(RAMSHELF, *args, ok=ok)
+
+
+def show(*argv: str, ok: Sequence[int] = (0,)) -> None:
+    """Run a command and show it with what it prints; DemoError where its exit status is not in ``ok``."""
+    print(paint("1", f"  $ {shlex.join((os.path.basename(argv[0]), *argv[1:]))}"), flush=True)
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as running:
+        for line in running.stdout or ():
+            print(f"    {line}", end="", flush=True)
+    if running.returncode not in ok:
+        raise DemoError(f"{shlex.join(argv)} ended with status {running.returncode}")
+
+
+def written(device: str) -> int:
+    """MiB written to a block device so far, rounded up (Documentation/block/stat: field 7, sectors)."""
+    sectors = int(Path(f"/sys/block/{os.path.basename(device)}/stat").read_text().split()[6])
+    return -(-sectors // 2048)
+
+
+def heading(text: str) -> None:
+    """A step of the demo."""
+    print(f"\n{paint('1;36', f'== {text}')}", flush=True)
+
+
+def say(*lines: str) -> None:
+    """A remark."""
+    for line in lines:
+        print(f"  {line}", flush=True)
+
+
+def paint(colour: str, text: str) -> str:
+    """Coloured on a terminal (ECMA-48 SGR parameters)."""
+    return f"\033[{colour}m{text}\033[0m" if _COLOURED else text
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (AssertionError, DemoError, TimeoutError, guest_image.GuestImageError) as error:
+        sys.exit(f"\ndemo: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\ndemo: interrupted; what it made is taken back")
