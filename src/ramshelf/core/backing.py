@@ -36,6 +36,14 @@ _QEMU_ARG = "{http://libvirt.org/schemas/domain/qemu/1.0}arg"
 _INDENT = re.compile(r"\s*\n[ \t]*")
 
 
+OFF = Finding(
+    code="config.off",
+    severity=Severity.WARNING,
+    sentence="File-backed memory is off (file_backed_memory is 0): no memory is backed by files.",
+    hint="Set [libvirt] file_backed_memory in nova.conf, or unset it in ramshelf.conf.",
+)
+
+
 class Discard(enum.Enum):
     """Whether QEMU is to discard the memory's contents when the guest ends."""
 
@@ -109,6 +117,13 @@ def apply(document: bytes, backing: Backing, support: Support) -> Applied:
     after = _serialise(root, document)
     guest = parse_guest(after.encode())
     return Applied(xml=after, guest=guest, changed=after != before, notes=(*notes, *_remarks(root, guest)))
+
+
+def leave(document: bytes) -> Applied:
+    """The domain as it is, where file backing is off, with a note that says so."""
+    root = parse(document)
+    xml = _serialise(root, document)
+    return Applied(xml=xml, guest=parse_guest(xml.encode()), changed=False, notes=(OFF,))
 
 
 def decide_discard(wish: Discard, support: Support) -> tuple[bool, Finding | None]:
@@ -187,6 +202,40 @@ def parse(document: bytes) -> etree._Element:
     return root
 
 
+def domain_name(root: etree._Element) -> str:
+    """The domain's name.
+
+    Raises InputError ``xml.name`` for one that libvirt refuses (virDomainDefParseXML, virDomainDefPostParse)
+    or cannot use as a file's name (virFileRewrite).
+    """
+    name = root.findtext("name") or ""
+    if not name:
+        raise InputError("xml.name", "The domain has no name.")
+    for character, word in (("/", "a slash"), ("\n", "a line break")):
+        if character in name:
+            raise InputError("xml.name", f"The domain's name has {word} in it, which libvirt refuses.")
+    size = len(name.encode())
+    if size > NAME_MAX_BYTES:
+        raise InputError(
+            "xml.name",
+            f"The domain's name has {size} bytes; libvirt can keep no more than {NAME_MAX_BYTES} "
+            "as a file's name.",
+        )
+    return name
+
+
+def with_uuid(root: etree._Element, identity: str) -> bytes:
+    """The domain with this UUID in place of none."""
+    element = etree.Element("uuid")
+    element.text = identity
+    for empty in root.findall("uuid"):
+        _remove(empty)
+    name = root.find("name")
+    assert name is not None  # noqa: S101 - domain_name has found it
+    _insert_after(name, element)
+    return etree.tostring(root.getroottree(), encoding="UTF-8")
+
+
 class _Prolog(Exception):  # noqa: N818 - no error: the document's prolog has been read
     """The root element was reached."""
 
@@ -217,7 +266,7 @@ def _doctype() -> InputError:
 
 def _check(root: etree._Element) -> None:
     """Refuse a domain that libvirt would refuse, or whose memory cannot lie in files."""
-    _check_name(root.findtext("name") or "")
+    domain_name(root)
     virt_type = root.get("type", "")
     if virt_type not in VIRT_TYPES:
         raise InputError(
@@ -256,21 +305,6 @@ def _hugepages(root: etree._Element) -> RefusedError:
         hint=f"Remove {path.rpartition('/')[2]}, or run this guest without file-backed memory.",
         facts={"element": path},
     )
-
-
-def _check_name(name: str) -> None:
-    """Refuse a name that libvirt refuses (virDomainDefParseXML, virDomainDefPostParse, virFileRewrite)."""
-    if not name:
-        raise InputError("xml.name", "The domain has no name.")
-    for character, word in (("/", "a slash"), ("\n", "a line break")):
-        if character in name:
-            raise InputError("xml.name", f"The domain's name has {word} in it, which libvirt refuses.")
-    if len(name.encode()) > NAME_MAX_BYTES:
-        raise InputError(
-            "xml.name",
-            f"The domain's name has {len(name.encode())} bytes; libvirt can keep no more than "
-            f"{NAME_MAX_BYTES} as a file name.",
-        )
 
 
 def _memory_backing(root: etree._Element) -> etree._Element:

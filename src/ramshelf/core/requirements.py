@@ -27,6 +27,10 @@ VIRT_TYPES = ("kvm", "qemu")
 EXT4_PUNCH_DROPS_SINCE = (6, 14, 0)
 """Linux: before this, ext4 wrote a range back before it punched a hole in it."""
 
+LONG_TERM_PIN_REFUSED_SINCE = (6, 5, 0)
+"""Linux: since this no page of a regular file can be pinned for a device to write to (FOLL_LONGTERM); tmpfs
+pages can."""
+
 
 def version(text: str) -> Version:
     """The first three numbers of a version text such as ``6.1.0-56-cloud-amd64``; ValueError without any."""

@@ -59,7 +59,8 @@ _MEANINGS: dict[int, tuple[type[RamshelfError], str, str, str]] = {
 }
 """libvirt's error codes: what they mean to a user of ramshelf; any other is ``libvirt.failed``."""
 
-_HOOK_OUTPUT = re.compile(r"unexpected (?:exit status \d+|fatal signal \d+): (?P<output>.+)", re.DOTALL)
+_HOOK_OUTPUT = re.compile(r"unexpected (?:exit status|fatal signal) \d+: (?P<output>.+)")
+_OWN_HOOK = re.compile(r"ramshelf: (?P<sentence>.+) \[(?P<code>[a-z.-]+)\](?: hint: (?P<hint>.+))?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,23 +150,18 @@ class Hypervisor:
         with self._translated():
             return tuple(sorted(domain.name() for domain in self._connection.listAllDomains(flags)))
 
-    def find(self, name: str) -> Domain | None:
-        """The domain of this name, None where there is none."""
-        try:
-            with self._translated():
-                domain = self._lookup(name)
-                state, _ = domain.state()
-                active = bool(domain.isActive())
-                return Domain(
-                    name=domain.name(),
-                    uuid=domain.UUIDString(),
-                    domain_id=domain.ID() if active else None,
-                    state=_STATES.get(state, "no state"),
-                )
-        except RefusedError as error:
-            if error.code == "guest.not-found":
-                return None
-            raise
+    def find(self, name: str) -> Domain:
+        """The domain of this name."""
+        with self._translated():
+            domain = self._lookup(name)
+            state, _ = domain.state()
+            domain_id = domain.ID()
+        return Domain(
+            name=domain.name(),
+            uuid=domain.UUIDString(),
+            domain_id=domain_id if domain_id >= 0 else None,
+            state=_STATES.get(state, "no state"),
+        )
 
     def live_xml(self, name: str) -> str:
         """What the domain is now: as it runs, or its definition where it does not."""
@@ -184,17 +180,11 @@ class Hypervisor:
             domain = self._lookup(name)
             return str(domain.managedSaveGetXMLDesc()) if domain.hasManagedSaveImage() else None
 
-    def define(self, xml: str, *, validate: bool = False) -> Domain:
+    def define(self, xml: str, *, validate: bool = False) -> None:
         """Define the domain, new or anew; ``validate`` holds it against libvirt's schema first."""
         with self._translated():
             flags = libvirt.VIR_DOMAIN_DEFINE_VALIDATE if validate else 0
-            domain = self._connection.defineXMLFlags(xml, flags)
-            return Domain(
-                name=domain.name(),
-                uuid=domain.UUIDString(),
-                domain_id=None,
-                state="shut off",
-            )
+            self._connection.defineXMLFlags(xml, flags)
 
     def undefine(self, name: str) -> None:
         """Forget a definition, and nothing that holds data: firmware variables stay."""
@@ -254,6 +244,8 @@ class Hypervisor:
             )
         if code == libvirt.VIR_ERR_HOOK_SCRIPT_FAILED and (output := _HOOK_OUTPUT.search(message)):
             message = output["output"]
+            if own := _OWN_HOOK.search(message):
+                return RefusedError(own["code"], own["sentence"], hint=own["hint"] or "", facts=facts)
         kind, name, meaning, hint = _MEANINGS.get(
             code, (ServiceError, "libvirt.failed", "libvirt failed", "")
         )
