@@ -18,8 +18,7 @@ DIRECTORY_SINCE = (6, 5, 0)
 
 _MADE = re.compile(r"^# made-directories:(?P<paths>.*)$", re.MULTILINE)
 
-_TEMPLATE = """\
-#!/bin/sh
+_TEMPLATE = r"""#!/bin/sh
 # ramshelf: reserves a guest's memory on the store before it starts, or refuses it.
 # Made by 'ramshelf hook install', which also updates it; 'ramshelf hook remove' removes it.
 # made-directories:{made}
