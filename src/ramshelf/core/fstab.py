@@ -1,14 +1,20 @@
 """/etc/fstab: what should be mounted, and which of it is ramshelf's.
 
 The store's entry carries ``x-ramshelf.kind=KIND``: mount(8) ignores options that start with ``x-``, so the
-expectation of what must lie at the memory backing directory lives where the operator looks for it.
+expectation of what must lie at the memory backing directory lives where the operator looks for it. Entries
+with an option that starts with ``x-ramshelf.`` are ramshelf's own; all other lines stay byte for byte.
 """
 
 from dataclasses import dataclass
 
 from ramshelf.core.mounts import unescape
 
-KIND_OPTION = "x-ramshelf.kind"
+OWN_PREFIX = "x-ramshelf."
+KIND_OPTION = f"{OWN_PREFIX}kind"
+AREA_OPTION = f"{OWN_PREFIX}area"
+"""The size of the device's or file's part that holds the store, on the entry that names it."""
+FILE_OPTION = f"{OWN_PREFIX}file"
+"""The file on a loop device that holds the store's file system."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,21 +34,42 @@ class Entry:
                 return value
         return None
 
+    @property
+    def own(self) -> bool:
+        """Whether ramshelf made it."""
+        return any(option.startswith(OWN_PREFIX) for option in self.options)
+
+    def line(self) -> str:
+        """The entry as fstab has it; its fields hold no white space."""
+        return f"{self.spec} {self.mount_point} {self.fstype} {','.join(self.options)} 0 0\n"
+
 
 def parse_fstab(text: str) -> tuple[Entry, ...]:
     """The entries of an fstab; comments and lines with too few fields are passed over."""
-    entries = []
-    for line in text.splitlines():
-        fields = line.split()
-        if len(fields) < 3 or fields[0].startswith("#"):
-            continue
-        options = fields[3] if len(fields) > 3 else "defaults"
-        entries.append(
-            Entry(
-                spec=unescape(fields[0]),
-                mount_point=unescape(fields[1]),
-                fstype=fields[2],
-                options=tuple(options.split(",")),
-            )
-        )
-    return tuple(entries)
+    return tuple(entry for line in text.splitlines() if (entry := _entry(line)))
+
+
+def add_entries(text: str, entries: tuple[Entry, ...]) -> str:
+    """The fstab with these entries at its end."""
+    separator = "" if not text or text.endswith("\n") else "\n"
+    return text + separator + "".join(entry.line() for entry in entries)
+
+
+def remove_own(text: str) -> str:
+    """The fstab without ramshelf's entries."""
+    return "".join(
+        line for line in text.splitlines(keepends=True) if (entry := _entry(line)) is None or not entry.own
+    )
+
+
+def _entry(line: str) -> Entry | None:
+    fields = line.split()
+    if len(fields) < 3 or fields[0].startswith("#"):
+        return None
+    options = fields[3] if len(fields) > 3 else "defaults"
+    return Entry(
+        spec=unescape(fields[0]),
+        mount_point=unescape(fields[1]),
+        fstype=fields[2],
+        options=tuple(options.split(",")),
+    )

@@ -20,14 +20,14 @@ _TOKEN = re.compile(
     |"(?P<double>[^"\n]*)"
     |'(?P<single>[^'\n]*)'
     |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
-    |(?P<number>-?\d+)
-    |(?P<mark>[=\[\],])""",
+    |(?P<number>[-+]?\d+)
+    |(?P<mark>[=\[\],;])""",
     re.VERBOSE | re.DOTALL,
 )
 
 
 def parse_qemu_conf(text: str, path: str = "/etc/libvirt/qemu.conf") -> dict[str, Value]:
-    """Keys and values; of a repeated key the last one counts, as in libvirt.
+    """Keys and values; of a repeated key the first one counts, as in libvirt (virConfGetValue).
 
     Raises ConfigError ``config.malformed`` with path and line where libvirt would refuse the file.
     """
@@ -37,7 +37,9 @@ def parse_qemu_conf(text: str, path: str = "/etc/libvirt/qemu.conf") -> dict[str
         line, kind, key = tokens.pop(0)
         if kind != "word" or not tokens or tokens.pop(0)[1:] != ("mark", "="):
             raise _malformed(path, line)
-        values[key] = _value(tokens, path, line)
+        values.setdefault(key, _value(tokens, path, line))
+        if tokens and tokens[0][1:] == ("mark", ";"):
+            tokens.pop(0)
     return values
 
 
@@ -113,4 +115,26 @@ def memory_directory(conf: dict[str, Value]) -> MemoryDirectory:
     configured = str(PurePosixPath(value))
     return MemoryDirectory(
         configured=configured, path=str(PurePosixPath(configured, "libvirt/qemu")), explicit=True
+    )
+
+
+_SET = re.compile(r"[ \t]*memory_backing_dir[ \t]*=")
+_FORMER = "#ramshelf-former: "
+_OWN = "  # ramshelf"
+
+
+def set_memory_directory(text: str, directory: str) -> str:
+    """The qemu.conf with this memory_backing_dir; a former setting is kept as a comment."""
+    kept = [_FORMER + line if _SET.match(line) else line for line in text.splitlines(keepends=True)]
+    if kept and not kept[-1].endswith("\n"):
+        kept[-1] += "\n"
+    return "".join(kept) + f'memory_backing_dir = "{directory}"{_OWN}\n'
+
+
+def restore_memory_directory(text: str) -> str:
+    """The qemu.conf without what set_memory_directory did; all other lines stay byte for byte."""
+    return "".join(
+        line.removeprefix(_FORMER)
+        for line in text.splitlines(keepends=True)
+        if not (_SET.match(line) and line.rstrip("\n").endswith(_OWN))
     )

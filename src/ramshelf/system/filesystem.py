@@ -5,7 +5,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ramshelf.core.capacity import FileUsage
@@ -24,14 +24,18 @@ def read_text(path: str | Path, default: str | None = None) -> str:
         return default
 
 
-def write_atomically(path: str | Path, text: str, *, mode: int = 0o644) -> None:
-    """Temporary file beside it, fsync, rename, fsync of the directory: old or new, never half."""
-    target = Path(path)
+def write_atomically(path: str | Path, text: str, *, mode: int | None = None) -> None:
+    """Temporary file beside it, fsync, rename, fsync of the directory: old or new, never half.
+
+    A file that is there keeps its owner, its SELinux label and, unless ``mode`` is given, its mode; a new one
+    gets 0644. A symbolic link stays one.
+    """
+    target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.ramshelf")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.fchmod(descriptor, mode)
-        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+        _take_after(descriptor, target, mode)
+        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -46,10 +50,26 @@ def write_atomically(path: str | Path, text: str, *, mode: int = 0o644) -> None:
         os.close(directory)
 
 
+def _take_after(descriptor: int, target: Path, mode: int | None) -> None:
+    """Give a new file the owner, label and mode of the one that it replaces."""
+    try:
+        status = os.stat(target)
+    except FileNotFoundError:
+        os.fchmod(descriptor, 0o644 if mode is None else mode)
+        return
+    os.fchown(descriptor, status.st_uid, status.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(status.st_mode) if mode is None else mode)
+    with suppress(OSError):  # no SELinux, no label
+        os.setxattr(descriptor, "security.selinux", os.getxattr(target, "security.selinux"))
+
+
 def file_usages(directory: str | Path) -> tuple[FileUsage, ...]:
-    """Every regular file below ``directory``; what vanishes meanwhile is passed over."""
+    """Every regular file below ``directory``; what vanishes meanwhile is passed over.
+
+    Raises OSError for a directory that may not be read: its files would be missing from the sum.
+    """
     usages = []
-    for parent, _, names in os.walk(directory):
+    for parent, _, names in os.walk(directory, onerror=_unless_gone):
         for name in names:
             path = os.path.join(parent, name)
             try:
@@ -59,6 +79,11 @@ def file_usages(directory: str | Path) -> tuple[FileUsage, ...]:
             if stat.S_ISREG(status.st_mode):
                 usages.append(FileUsage(path=path, apparent=status.st_size, allocated=status.st_blocks * 512))
     return tuple(usages)
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def size_and_used(mount_point: str | Path) -> tuple[int, int]:

@@ -1,0 +1,350 @@
+"""The store's plans: what to do so that it is there, and so that it is gone.
+
+A plan is the difference between what is wished and what is seen, so it is empty where nothing is to be done,
+and goes on where an earlier one was interrupted. The entries in fstab come first and go last: they tell which
+area is ours (see ``storelayout.Claim``).
+"""
+
+from ramshelf.core.boot import (
+    LOOP_UNIT_PATH,
+    SERVICES,
+    SYSCTL_PATH,
+    attach_command,
+    drop_in,
+    drop_in_path,
+    loop_unit,
+    parse_sysctl_text,
+    sysctl_text,
+    sysctls,
+)
+from ramshelf.core.errors import RamshelfError, RefusedError
+from ramshelf.core.fstab import add_entries, remove_own
+from ramshelf.core.plan import (
+    Action,
+    Allocate,
+    MakeDirectory,
+    RemoveDirectory,
+    RemoveFile,
+    Run,
+    SetValue,
+    WriteFile,
+)
+from ramshelf.core.qemuconf import restore_memory_directory, set_memory_directory
+from ramshelf.core.store import Kind
+from ramshelf.core.storechecks import refusals, store_mount
+from ramshelf.core.storefacts import AreaFile, BlockDevice, Seen, Spec
+from ramshelf.core.storelayout import FSTAB, QEMU_CONF, Claim, Layout, find_claim, lay_out, signed
+from ramshelf.core.units import KIB
+
+DROP_INS = tuple(drop_in_path(service) for service in SERVICES)
+_LONG = 24 * 3600
+"""Seconds for what takes as long as the device is large, or swap is full."""
+
+
+def backup_path(path: str) -> str:
+    """Where an existing file is kept as it was before ramshelf edited it."""
+    return f"{path}.ramshelf-backup"
+
+
+EDITED = (FSTAB, QEMU_CONF)
+WRITTEN = (*EDITED, *map(backup_path, EDITED), *DROP_INS, LOOP_UNIT_PATH, SYSCTL_PATH)
+"""Every file that a store's plans read or write, besides the area."""
+
+
+def plan_create(spec: Spec, seen: Seen) -> tuple[Action, ...]:
+    """What makes the store; empty where it is there as wished.
+
+    Raises what ``storechecks.refusals`` finds: the first error, with the others among its facts.
+    """
+    claim = find_claim(seen.files.get(FSTAB, ""))
+    layout = lay_out(spec, seen, claim)
+    refused = refusals(spec, seen, layout, claim)
+    if refused:
+        raise _together(refused)
+    mounted = store_mount(seen, layout, claim) is not None
+    settings = _boot_files(spec, seen, layout)
+    return (
+        *_claim(seen, layout, claim),
+        *_prepare_area(spec, seen, layout),
+        *settings,
+        *_reload(seen, needed=bool(settings) or not mounted),
+        *_activate(spec, seen, layout, mounted=mounted),
+        *_directories(spec, seen, layout, mounted=mounted),
+        *_qemu_conf(seen, layout),
+        *_apply_sysctls(spec, seen),
+    )
+
+
+def _together(refused: tuple[RamshelfError, ...]) -> RamshelfError:
+    first, *others = refused
+    if not others:
+        return first
+    return type(first)(
+        first.code,
+        first.sentence,
+        hint=" ".join(filter(None, [first.hint, "Also:", *(error.sentence for error in others)])),
+        facts={**first.facts, "also": [{"code": error.code, "message": error.sentence} for error in others]},
+    )
+
+
+def _edit(seen: Seen, path: str, text: str, why: str) -> tuple[Action, ...]:
+    """Edit a file that others edit too: back up what ramshelf has not touched yet, then replace it."""
+    before = seen.files.get(path)
+    if before == text:
+        return ()
+    write = WriteFile(why=why, path=path, text=text, before=before)
+    if before is None:
+        return (write,)
+    keep = Run(why=f"Keep {path} as it is", argv=("cp", "--archive", path, backup_path(path)))
+    return (keep, write)
+
+
+def _claim(seen: Seen, layout: Layout, claim: Claim | None) -> tuple[Action, ...]:
+    if claim:
+        return ()
+    text = add_entries(remove_own(seen.files.get(FSTAB, "")), layout.entries)
+    return _edit(seen, FSTAB, text, "Have the store mounted at boot")
+
+
+def _prepare_area(spec: Spec, seen: Seen, layout: Layout) -> tuple[Action, ...]:
+    """The device or file with our signature and no other; a file that has it already is only filled up."""
+    area = seen.area
+    if area is None or area.path in seen.swaps:
+        return ()
+    actions: list[Action] = []
+    if isinstance(area, AreaFile) and (area.size < layout.size or area.allocated < layout.size):
+        actions.append(
+            Allocate(
+                why="Allocate every block of the file",
+                path=area.path,
+                size=layout.size,
+                no_copy_on_write=area.file_system == "btrfs",
+            )
+        )
+    if not signed(area, layout.uuid):
+        if area.signatures:
+            actions.append(_wipe(area.path))
+        actions.append(_make(spec, area, layout))
+    return tuple(actions)
+
+
+def _wipe(path: str) -> Run:
+    return Run(why="Wipe what is on it", argv=("wipefs", "--all", path))
+
+
+def _make(spec: Spec, area: BlockDevice | AreaFile, layout: Layout) -> Run:
+    """The swap area or file system, exactly as large as asked for.
+
+    Nothing is discarded on a file or a loop device: that would punch holes. Few inodes and no reserved blocks
+    for ext4, no reflinks for XFS (DAX needs that before Linux 6.1): the store holds a few large files.
+    """
+    kib = str(layout.size // KIB)
+    keep = isinstance(area, AreaFile) or area.loop
+    if spec.kind is Kind.SWAP:
+        argv = ["mkswap", "--quiet", "--uuid", layout.uuid, area.path, kib]
+        return Run(why="Make the swap area", argv=tuple(argv), timeout=_LONG)
+    if spec.file_system == "ext4":
+        extended = "lazy_itable_init=0,lazy_journal_init=0" + (",nodiscard" if keep else "")
+        argv = ["mkfs.ext4", "-q", "-F", "-U", layout.uuid, "-m", "0", "-T", "largefile4", "-b", "4096"]
+        argv += ["-E", extended, area.path, f"{kib}k"]
+    else:
+        argv = ["mkfs.xfs", "-q", "-m", f"reflink=0,uuid={layout.uuid}", "-s", "size=4096"]
+        argv += ["-d", f"size={layout.size}", *(["-K"] if keep else []), area.path]
+    return Run(why="Make the file system", argv=tuple(argv), timeout=_LONG)
+
+
+def _boot_files(spec: Spec, seen: Seen, layout: Layout) -> tuple[Action, ...]:
+    wanted = {path: drop_in(layout.mount_point) for path in DROP_INS}
+    reasons = dict.fromkeys(DROP_INS, "Start it after the store")
+    if spec.file and not spec.kind.tmpfs:
+        wanted[LOOP_UNIT_PATH] = loop_unit(spec.file, layout.size)
+        reasons[LOOP_UNIT_PATH] = "Attach the file at boot"
+    settings = sysctls(spec.kind, dict(seen.sysctls))
+    if settings and SYSCTL_PATH not in seen.files:
+        wanted[SYSCTL_PATH] = sysctl_text(settings)
+        reasons[SYSCTL_PATH] = "Set the kernel up for the store"
+    return tuple(
+        WriteFile(why=reasons[path], path=path, text=text, before=seen.files.get(path))
+        for path, text in wanted.items()
+        if seen.files.get(path) != text
+    )
+
+
+def _reload(seen: Seen, *, needed: bool) -> tuple[Action, ...]:
+    if not (needed and seen.systemd):
+        return ()
+    return (Run(why="Let systemd see the changes", argv=("systemctl", "daemon-reload")),)
+
+
+def _activate(spec: Spec, seen: Seen, layout: Layout, *, mounted: bool) -> tuple[Action, ...]:
+    actions: list[Action] = []
+    area = seen.area
+    if spec.kind is Kind.SWAP and area is not None and area.path not in seen.swaps:
+        priority = layout.entries[0].option("pri") or ""
+        argv = ("swapon", "--priority", priority, area.path)
+        actions.append(Run(why="Use the swap area", argv=argv))
+    if spec.file and not spec.kind.tmpfs and not (isinstance(area, AreaFile) and area.loop):
+        attach = ("sh", "-c", attach_command(spec.file, layout.size))
+        actions.append(Run(why="Attach the file to a loop device", argv=attach))
+    if not mounted:
+        if layout.mount_point not in seen.directories:
+            actions.append(
+                MakeDirectory(why="Make the mount point", path=layout.mount_point, uid=0, gid=0, mode=0o755)
+            )
+        actions.append(Run(why="Mount the store", argv=("mount", layout.mount_point)))
+    return tuple(actions)
+
+
+def _directories(spec: Spec, seen: Seen, layout: Layout, *, mounted: bool) -> tuple[Action, ...]:
+    """QEMU's user owns the store's root and all down to the memory directory; nobody else reads there."""
+    if seen.owner is None:
+        return ()
+    uid, gid = seen.owner
+    root = () if spec.kind.tmpfs else (layout.mount_point,)
+    actions = []
+    for path in (*root, *layout.directories):
+        there = seen.directories.get(path) if mounted else None
+        if there is None or (there.uid, there.gid, there.mode) != (uid, gid, 0o700):
+            actions.append(
+                MakeDirectory(why="Let only QEMU's user in", path=path, uid=uid, gid=gid, mode=0o700)
+            )
+    return tuple(actions)
+
+
+def _qemu_conf(seen: Seen, layout: Layout) -> tuple[Action, ...]:
+    if layout.mount_point == seen.directory.configured:
+        return ()
+    text = restore_memory_directory(seen.files.get(QEMU_CONF, ""))
+    changed = set_memory_directory(text, layout.mount_point)
+    return _edit(seen, QEMU_CONF, changed, "Make libvirt put guest memory there")
+
+
+def _apply_sysctls(spec: Spec, seen: Seen) -> tuple[Action, ...]:
+    """Set now what the file sets at boot; the file's own record of the values before counts."""
+    text = seen.files.get(SYSCTL_PATH)
+    settings = parse_sysctl_text(text) if text is not None else sysctls(spec.kind, dict(seen.sysctls))
+    return tuple(
+        SetValue(why=setting.reason, path=setting.path, value=str(setting.value))
+        for setting in settings
+        if seen.sysctls.get(setting.key) != setting.value
+    )
+
+
+def plan_remove(seen: Seen) -> tuple[Action, ...]:
+    """What undoes create, and nothing else; empty where there is no store of ramshelf's.
+
+    ``seen.area`` is the claimed device or file, ``seen.guests`` those that run on the store. Raises
+    RefusedError ``store.guests-running`` or ``store.mount-point-busy``, HostError ``store.needs-root``.
+    """
+    fstab = seen.files.get(FSTAB, "")
+    claim = find_claim(fstab)
+    if claim:
+        _may_remove(seen, claim)
+    undone = (
+        *(_deactivate(seen, claim) if claim else ()),
+        *_undo_sysctls(seen),
+        *_restore(seen, QEMU_CONF, restore_memory_directory(seen.files.get(QEMU_CONF, ""))),
+        *(_remove_area(seen, claim) if claim else ()),
+        *_remove_boot_files(seen, claim),
+        *_restore(seen, FSTAB, remove_own(fstab)),
+    )
+    backups = _remove_backups(seen)
+    return (*undone, *_reload(seen, needed=bool(undone or backups)), *backups)
+
+
+def _may_remove(seen: Seen, claim: Claim) -> None:
+    if seen.guests:
+        raise RefusedError(
+            "store.guests-running",
+            f"Guests run on the store: {', '.join(seen.guests)}.",
+            hint="Stop them first.",
+            facts={"guests": list(seen.guests)},
+        )
+    mount = seen.mounted_at(claim.mount_point)
+    area = seen.area.loop if isinstance(seen.area, AreaFile) else seen.area
+    if mount is not None and (
+        mount.fstype != claim.file_system
+        or (mount.fstype != "tmpfs" and (area is None or area.number != mount.device))
+    ):
+        raise RefusedError(
+            "store.mount-point-busy",
+            f"{mount.source} ({mount.fstype}) is mounted over the store at {claim.mount_point}.",
+            hint="Unmount it first.",
+        )
+
+
+def _deactivate(seen: Seen, claim: Claim) -> tuple[Action, ...]:
+    actions: list[Action] = []
+    if seen.mounted_at(claim.mount_point):
+        actions.append(Run(why="Unmount the store", argv=("umount", claim.mount_point)))
+    area = seen.area
+    if area is not None and area.path in seen.swaps:
+        actions.append(Run(why="Stop using the swap area", argv=("swapoff", area.path), timeout=_LONG))
+    if isinstance(area, AreaFile) and area.loop:
+        actions.append(Run(why="Detach the file", argv=("losetup", "--detach", area.loop.path)))
+    return tuple(actions)
+
+
+def _undo_sysctls(seen: Seen) -> tuple[Action, ...]:
+    """Put back the value before, unless somebody has set another one since."""
+    return tuple(
+        SetValue(why="Put the former value back", path=setting.path, value=str(setting.before))
+        for setting in parse_sysctl_text(seen.files.get(SYSCTL_PATH, ""))
+        if seen.sysctls.get(setting.key) == setting.value != setting.before
+    )
+
+
+def _restore(seen: Seen, path: str, text: str) -> tuple[Action, ...]:
+    before = seen.files.get(path)
+    if before is None or text == before:
+        return ()
+    backup = seen.files.get(backup_path(path))
+    if backup is None and not text:
+        return (RemoveFile(why="Take it away again", path=path),)
+    if backup is not None and text.rstrip("\n") == backup.rstrip("\n"):
+        text = backup  # the last line had no end
+    return (WriteFile(why="Take ramshelf's lines out", path=path, text=text, before=before),)
+
+
+def _remove_area(seen: Seen, claim: Claim) -> tuple[Action, ...]:
+    actions: list[Action] = []
+    area = seen.area
+    if isinstance(area, AreaFile) and area.exists:
+        actions.append(RemoveFile(why="Give its space back", path=area.path))
+    elif isinstance(area, BlockDevice) and _ours(area, claim):
+        actions.append(_wipe(area.path))
+    if claim.made_mount_point and claim.mount_point in seen.directories:
+        actions.append(RemoveDirectory(why="Remove the mount point", path=claim.mount_point))
+    return tuple(actions)
+
+
+def _ours(area: BlockDevice, claim: Claim) -> bool:
+    """Whether the device carries what create put there, and nothing else."""
+    return bool(area.signatures) and all(signature.uuid == claim.uuid for signature in area.signatures)
+
+
+def _remove_boot_files(seen: Seen, claim: Claim | None) -> tuple[Action, ...]:
+    actions: list[Action] = [
+        RemoveFile(why="Take it away again", path=path)
+        for path in (SYSCTL_PATH, LOOP_UNIT_PATH, *DROP_INS)
+        if path in seen.files
+    ]
+    for path in DROP_INS:
+        there = seen.directories.get(directory := path.rpartition("/")[0])
+        if there is not None and not there.foreign and (claim or path in seen.files):
+            actions.append(RemoveDirectory(why="Take it away again", path=directory))
+    return tuple(actions)
+
+
+def _remove_backups(seen: Seen) -> tuple[Action, ...]:
+    """Remove the back-ups of files that are as they were; one that differs is the operator's to look at."""
+    actions: list[Action] = []
+    for path in EDITED:
+        backup = seen.files.get(backup_path(path))
+        text = seen.files.get(path)
+        if backup is None or text is None:
+            continue
+        restored = remove_own(text) if path == FSTAB else restore_memory_directory(text)
+        if restored.rstrip("\n") == backup.rstrip("\n"):
+            actions.append(RemoveFile(why="It is as it was", path=backup_path(path)))
+    return tuple(actions)

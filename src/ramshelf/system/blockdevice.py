@@ -1,0 +1,238 @@
+"""Block devices: what they are, what uses them, what they carry and what they lie on.
+
+sysfs and the programs that know (wipefs, blkid, dmsetup); ``/dev/disk`` needs udev and is not asked.
+"""
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterator
+
+from ramshelf.core.errors import ToolError
+from ramshelf.core.host import Device, Unknown
+from ramshelf.core.storefacts import BlockDevice, Signature
+from ramshelf.system.filesystem import read_text
+from ramshelf.system.procfs import mounts, swaps
+from ramshelf.system.run import Runner
+
+_SYS = "/sys/class/block"
+_THIN_TARGETS = {
+    "thin": "is thinly provisioned",
+    "vdo": "is thinly provisioned (VDO)",
+    "snapshot": "is a snapshot",
+}
+_NETWORK = {"nbd": "nbd", "rbd": "Ceph RBD", "drbd": "DRBD"}
+_XFS_IN_PROGRESS = 126
+"""Offset of the XFS superblock's sb_inprogress: 1 until mkfs.xfs has done."""
+
+
+def block_device(path: str, run: Runner) -> BlockDevice | str:
+    """The device that ``path`` names, or why there is none: half a sentence."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be looked at: {os.strerror(error.errno or 0)}"
+    if not stat.S_ISBLK(status.st_mode):
+        return "is not a block device"
+    number = (os.major(status.st_rdev), os.minor(status.st_rdev))
+    name = _name(number)
+    if name is None:
+        return "is a block device that the kernel does not have"
+    real = f"/dev/{name}"
+    return BlockDevice(
+        path=real,
+        number=number,
+        size=int(_attribute(name, "size") or 0) * 512,
+        read_only=_attribute(name, "ro") == "1",
+        dax=_queue(name, "dax") == "1",
+        users=tuple(_users(name, real)),
+        signatures=signatures(real, run),
+        below=devices_below(number, run),
+    )
+
+
+def signatures(path: str, run: Runner) -> tuple[Signature, ...]:
+    """What wipefs finds on a device or in a file; nothing on an empty one."""
+    if not os.path.exists(path):
+        return ()
+    output = run(["wipefs", "--no-act", "--json", path]).stdout
+    return parse_signatures(output, complete=not _xfs_in_progress(path))
+
+
+def parse_signatures(output: str, *, complete: bool = True) -> tuple[Signature, ...]:
+    """``wipefs --json``; ``complete`` says whether an XFS among them is."""
+    if not output.strip():
+        return ()
+    return tuple(
+        Signature(
+            type=found["type"],
+            uuid=found.get("uuid") or "",
+            complete=complete or found["type"] != "xfs",
+        )
+        for found in json.loads(output)["signatures"]
+    )
+
+
+def _xfs_in_progress(path: str) -> bool:
+    with open(path, "rb") as file:
+        head = file.read(_XFS_IN_PROGRESS + 1)
+    return head.startswith(b"XFSB") and head[_XFS_IN_PROGRESS:] != b"\0"
+
+
+def find_by_uuid(uuid: str, run: Runner) -> str | None:
+    """The device that carries a file system or swap area with this UUID."""
+    argv = ["blkid", "--cache-file", "/dev/null", "--match-token", f"UUID={uuid}", "--output", "device"]
+    found = run(argv, ok=(0, 2)).stdout.split()
+    return found[0] if found else None
+
+
+def loop_of(file: str) -> str | None:
+    """The loop device that this file is attached to."""
+    for name in _listdir(_SYS):
+        if name.startswith("loop") and _attribute(name, "loop/backing_file") == file:
+            return f"/dev/{name}"
+    return None
+
+
+def device_of(path: str) -> tuple[int, int] | None:
+    """The device number of the file system that ``path`` lies on; None where no single device is below it."""
+    number = os.stat(path).st_dev
+    if _name((os.major(number), os.minor(number))):
+        return (os.major(number), os.minor(number))
+    for mount in reversed(mounts()):  # btrfs has numbers of its own
+        if mount.device == (os.major(number), os.minor(number)) and mount.source.startswith("/dev/"):
+            try:
+                source = os.stat(mount.source).st_rdev
+            except OSError:
+                return None
+            return (os.major(source), os.minor(source))
+    return None
+
+
+def devices_below(number: tuple[int, int], run: Runner) -> tuple[Device, ...]:
+    """A device and all that it lies on: parents of partitions, device mapper and md members, loop files."""
+    name = _name(number)
+    return tuple(_below(name, run, set())) if name else ()
+
+
+def _below(name: str, run: Runner, seen: set[str]) -> Iterator[Device]:
+    if name in seen:
+        return
+    seen.add(name)
+    backing = _attribute(name, "loop/backing_file")
+    yield Device(
+        name=name,
+        rotational=_queue(name, "rotational") == "1" and not name.startswith(("loop", "dm-", "md")),
+        network=_network(name),
+        thin=_thin(name, backing, run),
+        in_ram=name.startswith(("zram", "ram")),
+        direct_io=_attribute(name, "loop/dio") == "1" if backing else None,
+    )
+    if os.path.exists(f"{_SYS}/{name}/partition"):
+        yield from _below(os.path.basename(os.path.dirname(os.path.realpath(f"{_SYS}/{name}"))), run, seen)
+    for slave in _listdir(f"{_SYS}/{name}/slaves"):
+        yield from _below(slave, run, seen)
+    if backing and os.path.exists(backing) and (under := device_of(backing)):
+        parent = _name(under)
+        if parent:
+            yield from _below(parent, run, seen)
+
+
+def _thin(name: str, backing: str | None, run: Runner) -> str | Unknown:
+    """Why space on it is not guaranteed; '' where it is."""
+    if name.startswith("zd"):
+        return "is a ZFS volume, which is written elsewhere each time"
+    if backing:
+        try:
+            status = os.stat(backing)
+        except OSError:
+            return Unknown(f"its file {backing} cannot be seen")
+        if stat.S_ISREG(status.st_mode) and status.st_blocks * 512 < status.st_size:
+            return f"is a loop device over a sparse file, {backing}"
+    if name.startswith("dm-"):
+        mapped = _attribute(name, "dm/name") or name
+        try:
+            return parse_dm_table(run(["dmsetup", "table", mapped]).stdout)
+        except ToolError as error:
+            return Unknown(error.sentence)
+    return ""
+
+
+def parse_dm_table(output: str) -> str:
+    """Why a device mapper device is thin, by its ``dmsetup table``; '' where it is not."""
+    for line in output.splitlines():
+        fields = line.split()
+        if len(fields) > 2 and fields[2] in _THIN_TARGETS:
+            return _THIN_TARGETS[fields[2]]
+    return ""
+
+
+def _network(name: str) -> str:
+    for prefix, transport in _NETWORK.items():
+        if name.startswith(prefix):
+            return transport
+    if (transport := _attribute(name, "device/transport")) in {"tcp", "rdma", "fc"}:
+        return f"NVMe over {transport}"
+    return "iSCSI" if "/session" in os.path.realpath(f"{_SYS}/{name}") else ""
+
+
+def _users(name: str, path: str) -> Iterator[str]:
+    """What uses a device or a partition of it, in words; the kernel's own claim last."""
+    partitions = [entry for entry in _listdir(f"{_SYS}/{name}") if entry.startswith(name)]
+    active = {os.path.realpath(area.path) for area in swaps()}
+    for part in (name, *partitions):
+        which = "" if part == name else f"has a partition {part} that "
+        number = _attribute(part, "dev")
+        for mount in mounts():
+            if f"{mount.device[0]}:{mount.device[1]}" == number or (
+                mount.source == f"/dev/{part}" and mount.fstype == "btrfs"
+            ):
+                yield f"{which}is mounted at {mount.mount_point}"
+        if f"/dev/{part}" in active:
+            yield f"{which}is in use as swap"
+        for holder in _listdir(f"{_SYS}/{part}/holders"):
+            yield f"{which}is part of {holder}"
+    for other in _listdir(_SYS):
+        if _attribute(other, "loop/backing_file") == path:
+            yield f"is the backing of {other}"
+    if _claimed(path):
+        yield "is in use"
+
+
+def _claimed(path: str) -> bool:
+    """Whether somebody holds it exclusively: a mount in any namespace, swap, RAID, LVM, a daemon."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    return False
+
+
+def _name(number: tuple[int, int]) -> str | None:
+    try:
+        return os.path.basename(os.readlink(f"/sys/dev/block/{number[0]}:{number[1]}"))
+    except OSError:
+        return None
+
+
+def _attribute(name: str, attribute: str) -> str | None:
+    try:
+        return read_text(f"{_SYS}/{name}/{attribute}").strip()
+    except OSError:
+        return None
+
+
+def _queue(name: str, attribute: str) -> str | None:
+    """An attribute of the request queue, which a partition has in common with its disk."""
+    value = _attribute(name, f"queue/{attribute}")
+    return value if value is not None else _attribute(name, f"../queue/{attribute}")
+
+
+def _listdir(path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except OSError:
+        return []
