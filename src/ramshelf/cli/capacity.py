@@ -1,0 +1,66 @@
+"""``ramshelf capacity``: what the store holds, and who holds it."""
+
+import click
+
+from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.guest import running_document
+from ramshelf.cli.output import table
+from ramshelf.core.units import MIB, align_up, to_mib
+from ramshelf.node.guests import observe_shares
+from ramshelf.system.hypervisor import Hypervisor
+
+
+@click.command("capacity", epilog="Example: ramshelf capacity --json")
+@pass_context
+def command(context: Context) -> None:
+    """Show what the store can hold and who holds it; sizes in MiB.
+
+    total is the guest memory that the store can hold, promised what its guests' memory files may come to,
+    used what they occupy now, free what a further guest may have. reserved is what nova.conf keeps back from
+    Placement (reserved_host_memory_mb); the hook does not.
+    """
+    config = context.config
+    with Hypervisor(context.uri, read_only=True) as hypervisor:
+        shares = observe_shares(hypervisor, config)
+    capacity = shares.capacity
+    figures = {
+        "total_mib": to_mib(capacity.total),
+        "reserved_mib": config.reserved_host_memory_mib if config.nova_files else 0,
+        "promised_mib": _mib(capacity.promised),
+        "used_mib": _mib(capacity.allocated),
+        "free_mib": to_mib(capacity.free),
+    }
+    document = {
+        **figures,
+        "limited_by": capacity.limit_reason,
+        "store": {"kind": shares.store.kind.value, "mount_point": shares.store.mount_point},
+        "guests": [running_document(guest) for guest in shares.guests],
+        "unknown": [
+            {
+                "directory": holding.directory,
+                "promised_mib": _mib(holding.promised),
+                "allocated_mib": _mib(holding.allocated),
+            }
+            for holding in shares.unknown
+        ],
+    }
+
+    def text() -> None:
+        click.echo(table([name.removesuffix("_mib").upper() for name in figures], [list(figures.values())]))
+        rows: list[tuple[object, ...]] = [
+            (guest.domain.name, _mib(guest.promised), _mib(guest.allocated), _mib(guest.resident))
+            for guest in shares.guests
+        ]
+        rows += [
+            (f"{holding.directory} (no guest's)", _mib(holding.promised), _mib(holding.allocated), None)
+            for holding in shares.unknown
+        ]
+        if rows:
+            click.echo()
+            click.echo(table(("GUEST", "PROMISED", "USED", "RESIDENT"), rows))
+
+    context.emit(document, text)
+
+
+def _mib(size: int) -> int:
+    return to_mib(align_up(size, MIB))

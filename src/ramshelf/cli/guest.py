@@ -1,0 +1,248 @@
+"""``ramshelf guest``: guests on the store, through libvirt."""
+
+import sys
+from collections.abc import Callable
+
+import click
+from click.shell_completion import CompletionItem
+
+from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.notes import documents, say
+from ramshelf.cli.output import table
+from ramshelf.core.units import MIB, align_up, to_mib
+from ramshelf.node import guests
+from ramshelf.system.hypervisor import Hypervisor
+
+_DEFAULT_TIMEOUT = 120
+"""Seconds; as long as nova.conf's shutdown_timeout is at most in practice."""
+
+
+def _names(*, active: bool) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """A completion of guests' names; it stays silent whatever happens."""
+
+    def complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        options = ctx.find_root().params
+        context = Context(
+            config_files=options.get("config_files") or (),
+            config_dirs=options.get("config_dirs") or (),
+            connect=options.get("connect"),
+        )
+        try:
+            with Hypervisor(context.uri, read_only=True) as hypervisor:
+                names = hypervisor.names(active=active)
+        except Exception:  # noqa: BLE001 - an error would be printed into the line that is being typed
+            return []
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+    return complete
+
+
+@click.group("guest")
+def command() -> None:
+    """Start, stop, list or show file-backed guests."""
+
+
+def _complete_start(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    # bash takes the files only where no name fits: so the files come first.
+    return [CompletionItem(incomplete, type="file"), *_names(active=False)(ctx, parameter, incomplete)]
+
+
+@command.command(
+    "start",
+    epilog="""\b
+Examples:
+  ramshelf guest start web1
+  ramshelf guest start ./web1.xml
+""",
+)
+@click.argument("guest", metavar="NAME|FILE.xml", shell_complete=_complete_start)
+@pass_context
+def start(context: Context, guest: str) -> None:
+    """Make a guest file-backed and start it.
+
+    NAME is a guest that libvirt knows; with a slash or ending in .xml it is a file with domain XML, whose
+    guest is defined first. Where the guest does not start, its definition is put back. A guest that runs
+    already stays as it is.
+    """
+    from ramshelf.core.backing import MAX_BYTES  # noqa: PLC0415 - lxml, only where it is used
+    from ramshelf.node.starting import start_guest  # noqa: PLC0415 - likewise
+
+    wanted: str | bytes = guest
+    if "/" in guest or guest.endswith(".xml"):
+        with open(guest, "rb") as file:
+            wanted = file.read(MAX_BYTES + 1)
+    with Hypervisor(context.uri) as hypervisor:
+        started = start_guest(hypervisor, context.config, wanted)
+    document = {
+        "name": started.name,
+        "already_running": started.already,
+        "seconds": round(started.seconds, 3),
+        "size_mib": _mib(started.guest.file_bytes),
+        "promised_mib": _mib(started.guest.promise),
+        "notes": documents(started.notes),
+    }
+
+    def text() -> None:
+        say(started.notes)
+        backing = (
+            f"{_mib(started.guest.file_bytes)} MiB of file-backed memory"
+            if started.guest.file_backed
+            else "memory that is not file-backed"
+        )
+        if started.already:
+            click.echo(f"Guest {started.name} runs already, with {backing}.")
+        else:
+            click.echo(f"Guest {started.name} started in {started.seconds:.1f} s, with {backing}.")
+
+    context.emit(document, text)
+
+
+@command.command(
+    "stop",
+    epilog="""\b
+Examples:
+  ramshelf guest stop web1
+  ramshelf guest stop web1 --timeout 300
+  ramshelf guest stop web1 --now
+""",
+)
+@click.argument("name", metavar="NAME", shell_complete=_names(active=True))
+@click.option("--now", is_flag=True, help="End it at once, without asking it.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help=f"How long it has to shut down by itself before it is ended; default {_DEFAULT_TIMEOUT}.",
+)
+@pass_context
+def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> None:
+    """Ask a guest to shut down, wait, and end it when it does not.
+
+    A guest that does not run is left as it is.
+    """
+    if now and timeout is not None:
+        raise click.UsageError("--now does not wait: --timeout has no meaning beside it.")
+    limit = 0.0 if now else timeout or _DEFAULT_TIMEOUT
+    terminal = sys.stderr.isatty() and not context.as_json
+
+    def progress(waited: float) -> None:
+        if terminal:
+            click.echo(
+                f"\rWaiting for {name} to shut down: {waited:.0f} of {limit:.0f} s ", err=True, nl=False
+            )
+
+    try:
+        with Hypervisor(context.uri) as hypervisor:
+            stopped = guests.stop_guest(hypervisor, name, timeout=limit, progress=progress)
+    finally:
+        if terminal and not now:
+            click.echo("\r\033[K", err=True, nl=False)
+    sentence = {
+        "not running": f"Guest {name} does not run.",
+        "shut down": f"Guest {name} shut down in {stopped.seconds:.1f} s.",
+        "destroyed": f"Guest {name} was ended after {stopped.seconds:.1f} s.",
+    }[stopped.how]
+    document = {"name": name, "how": stopped.how, "seconds": round(stopped.seconds, 3)}
+    context.emit(document, lambda: click.echo(sentence))
+
+
+@command.command("list", epilog="Example: ramshelf guest list --json")
+@pass_context
+def list_command(context: Context) -> None:
+    """List the guests that run from the store, whoever started them; sizes in MiB."""
+    with Hypervisor(context.uri, read_only=True) as hypervisor:
+        running = guests.observe_shares(hypervisor, context.config).guests
+    header = ("NAME", "ID", "STATE", "SIZE", "PROMISED", "ALLOCATED", "RESIDENT", "FILES")
+    rows = [
+        (
+            guest.domain.name,
+            guest.domain.domain_id,
+            guest.domain.state,
+            _mib(guest.size),
+            _mib(guest.promised),
+            _mib(guest.allocated),
+            _mib(guest.resident),
+            " ".join(file.path for file in guest.files),
+        )
+        for guest in running
+    ]
+    document = {"guests": [running_document(guest) for guest in running]}
+    context.emit(document, lambda: click.echo(table(header, rows)))
+
+
+@command.command("show", epilog="Example: ramshelf guest show web1")
+@click.argument("name", metavar="NAME", shell_complete=_names(active=True))
+@pass_context
+def show(context: Context, name: str) -> None:
+    """Show how a guest's memory is backed, and what it holds on the store; sizes in MiB."""
+    with Hypervisor(context.uri) as hypervisor:
+        details = guests.show_guest(hypervisor, name)
+    guest, domain = details.description, details.domain
+    document: dict[str, object] = {
+        "name": domain.name,
+        "id": domain.domain_id,
+        "uuid": domain.uuid,
+        "state": domain.state,
+        "memory_mib": _mib(guest.memory),
+        "max_memory_mib": _mib(guest.max_memory),
+        "file_backed": guest.file_backed,
+        "source": guest.source,
+        "access": guest.access,
+        "allocation": guest.allocation,
+        "discard": guest.discard,
+        "hugepages": guest.hugepages,
+        "locked": guest.locked,
+        "size_mib": _mib(guest.file_bytes),
+        "promised_mib": _mib(details.running.promised) if details.running else 0,
+        "allocated_mib": _mib(details.running.allocated) if details.running else 0,
+        "resident_mib": _mib(details.running.resident) if details.running else 0,
+    }
+    files = _file_documents(details.running) if details.running else []
+
+    def text() -> None:
+        lines = [(key, _word(key, value)) for key, value in document.items()]
+        lines += [("file", str(file["path"])) for file in files]
+        width = max(len(key.removesuffix("_mib")) for key, _ in lines)
+        for key, word in lines:
+            click.echo(f"{key.removesuffix('_mib').replace('_', ' '):{width}}  {word}")
+
+    context.emit({**document, "files": files}, text)
+
+
+def _word(key: str, value: object) -> str:
+    """A value for people."""
+    if value is None or isinstance(value, bool):
+        return {None: "-", True: "yes", False: "no"}[value]
+    return f"{value} MiB" if key.endswith("_mib") else str(value)
+
+
+def running_document(guest: guests.RunningGuest) -> dict[str, object]:
+    """A running guest for ``--json``."""
+    return {
+        "name": guest.domain.name,
+        "id": guest.domain.domain_id,
+        "uuid": guest.domain.uuid,
+        "state": guest.domain.state,
+        "size_mib": _mib(guest.size),
+        "promised_mib": _mib(guest.promised),
+        "allocated_mib": _mib(guest.allocated),
+        "resident_mib": _mib(guest.resident),
+        "files": _file_documents(guest),
+    }
+
+
+def _file_documents(guest: guests.RunningGuest) -> list[dict[str, object]]:
+    return [
+        {
+            "path": file.path,
+            "size_mib": _mib(file.size),
+            "allocated_mib": _mib(file.allocated),
+            "resident_mib": _mib(file.resident),
+        }
+        for file in guest.files
+    ]
+
+
+def _mib(size: int) -> int:
+    """MiB, rounded up: what is there is never shown as nothing."""
+    return to_mib(align_up(size, MIB))

@@ -1,0 +1,22 @@
+"""What a command says besides its result, on standard error."""
+
+from collections.abc import Iterable
+
+import click
+
+from ramshelf.core.findings import Finding, Severity
+
+
+def say(notes: Iterable[Finding]) -> None:
+    """One line each: ``note:`` or ``warning:``."""
+    for note in notes:
+        word = "warning" if note.severity is Severity.WARNING else "note"
+        click.echo(f"{word}: {note.sentence} [{note.code}]", err=True)
+
+
+def documents(notes: Iterable[Finding]) -> list[dict[str, object]]:
+    """The same for ``--json``."""
+    return [
+        {"code": note.code, "severity": note.severity.value, "message": note.sentence, "hint": note.hint}
+        for note in notes
+    ]

@@ -1,0 +1,100 @@
+"""``ramshelf xml``: domain XML in, file-backed domain XML out."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from typing import BinaryIO
+
+import click
+
+from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.notes import documents, say
+from ramshelf.core.backing import (
+    LIKE_NOVA,
+    MAX_BYTES,
+    OFF,
+    Allocation,
+    Backing,
+    Discard,
+    Support,
+    apply,
+    parse,
+)
+from ramshelf.core.errors import RamshelfError
+from ramshelf.core.findings import Finding
+
+
+@click.group("xml")
+def command() -> None:
+    """Make domain XML file-backed."""
+
+
+@command.command(
+    "apply",
+    epilog="""\b
+Examples:
+  virt-install ... --print-xml | ramshelf xml apply | virsh define /dev/stdin
+  virsh dumpxml --inactive --security-info NAME | ramshelf xml apply > NAME.xml
+""",
+)
+@click.argument("file", metavar="[FILE]", type=click.File("rb"), default="-")
+@click.option(
+    "--discard",
+    type=click.Choice(["auto", "yes", "no"]),
+    help="Whether QEMU throws the memory's contents away when the guest ends. auto (the default): where "
+    "libvirt >= 4.4, QEMU >= 2.10 and the store's file system do it without writing them to the device first "
+    "(tmpfs; ext4 from Linux 6.14). It is not guaranteed to happen and cannot be used for security purposes.",
+)
+@click.option(
+    "--allocation",
+    type=click.Choice(["ondemand", "immediate"]),
+    help="When memory is allocated: when the guest uses it (ondemand, the default; the hook reserves it), "
+    "or all of it at the start, which takes long and writes.",
+)
+@click.option("--like-nova", is_flag=True, help="Write what Nova writes: allocation immediate, with discard.")
+@pass_context
+def apply_command(
+    context: Context, file: BinaryIO, *, discard: str | None, allocation: str | None, like_nova: bool
+) -> None:
+    """Make the domain XML of FILE (or standard input) file-backed and print it.
+
+    Sets memoryBacking's source to file, access to shared, allocation and discard. Everything else stays as
+    it is. Huge pages are refused. The host is looked at only to decide about --discard auto.
+    """
+    if like_nova and (discard or allocation):
+        raise click.UsageError("--like-nova decides about --discard and --allocation itself.")
+    if file.isatty():
+        click.echo("Reading domain XML from the terminal; end it with Ctrl-D.", err=True)
+    document = file.read(MAX_BYTES + 1)
+    if context.config.off:
+        parse(document)
+        _print(context, document, [OFF])
+        return
+    backing = (
+        LIKE_NOVA
+        if like_nova
+        else Backing(allocation=Allocation(allocation or "ondemand"), discard=Discard(discard or "auto"))
+    )
+    support = _support(context) if backing.discard is Discard.AUTO else Support()
+    applied = apply(document, backing, support)
+    _print(context, applied.xml.encode(), applied.notes)
+
+
+def _print(context: Context, xml: bytes, notes: Sequence[Finding]) -> None:
+    if context.as_json:
+        text = xml.decode(errors="replace")
+        context.emit({"xml": text, "notes": documents(notes)}, lambda: None)
+    else:
+        say(notes)
+        click.echo(xml, nl=False)
+
+
+def _support(context: Context) -> Support:
+    """What can be seen of this host, which may not be the one that the guest is for."""
+    from ramshelf.node.starting import observe_support  # noqa: PLC0415 - libvirt only where it is asked
+    from ramshelf.system.hypervisor import Hypervisor  # noqa: PLC0415
+
+    with ExitStack() as stack:
+        hypervisor = None
+        with suppress(RamshelfError):
+            hypervisor = stack.enter_context(Hypervisor(context.uri, read_only=True))
+        return observe_support(hypervisor)

@@ -1,0 +1,231 @@
+"""Guests on this host: what they hold on the store, and how they end; node/starting.py starts them."""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ramshelf.core.capacity import Capacity, FileUsage, capacity
+from ramshelf.core.config import Config
+from ramshelf.core.errors import HostError, RefusedError
+from ramshelf.core.guest import Guest, directory_names, parse_guest
+from ramshelf.core.holdings import Holding, holdings
+from ramshelf.core.store import NoStore, Store
+from ramshelf.system.backingstore import ObservedStore, observe_store
+from ramshelf.system.hypervisor import Domain, Hypervisor
+from ramshelf.system.pagecache import resident
+
+_POLL = 0.2
+"""Seconds between two looks at a guest that is to stop."""
+
+_ASK_AGAIN = 10.0
+"""Seconds until a guest that still runs is asked again: one that boots does not hear the first time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryFile:
+    """A memory file on the store; bytes."""
+
+    path: str
+    size: int
+    allocated: int
+    resident: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningGuest:
+    """A running guest and what it holds on the store; bytes."""
+
+    domain: Domain
+    promised: int
+    files: tuple[MemoryFile, ...]
+
+    @property
+    def size(self) -> int:
+        """The size of its memory files."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def allocated(self) -> int:
+        """What its memory files occupy."""
+        return sum(file.allocated for file in self.files)
+
+    @property
+    def resident(self) -> int:
+        """What of its memory files is in RAM."""
+        return sum(file.resident for file in self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreShares:
+    """The store, what it can hold, and who holds it: running guests, and directories that are nobody's."""
+
+    store: Store
+    capacity: Capacity
+    guests: tuple[RunningGuest, ...]
+    unknown: tuple[Holding, ...]
+
+
+def observe_shares(hypervisor: Hypervisor, config: Config) -> StoreShares:
+    """Who holds what on the store. Raises HostError ``store.*`` where there is no store to look at."""
+    observed = observe_store()
+    store, current = _require_store(observed, config)
+    domains, held = observe_holdings(hypervisor, observed)
+    guests = [
+        RunningGuest(
+            domain=domains[holding.guest], promised=holding.promised, files=_memory_files(holding.files)
+        )
+        for holding in held
+        if holding.guest is not None
+    ]
+    return StoreShares(
+        store=store,
+        capacity=current,
+        guests=tuple(sorted(guests, key=lambda guest: guest.domain.domain_id or 0)),
+        unknown=tuple(holding for holding in held if holding.guest is None),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestDetails:
+    """One guest; ``running`` is None where it does not run from the store."""
+
+    domain: Domain
+    description: Guest
+    running: RunningGuest | None
+
+
+def show_guest(hypervisor: Hypervisor, name: str) -> GuestDetails:
+    """A guest, running or not. Raises RefusedError ``guest.not-found``."""
+    domain = hypervisor.find(name)
+    description = described(hypervisor.live_xml(name))
+    running = None
+    if domain.active and description.file_backed:
+        _, held = observe_holdings(hypervisor, observe_store())
+        running = next(
+            (
+                RunningGuest(domain=domain, promised=holding.promised, files=_memory_files(holding.files))
+                for holding in held
+                if holding.guest == name
+            ),
+            None,
+        )
+    return GuestDetails(domain=domain, description=description, running=running)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopped:
+    """``how`` it ended: ``not running`` before, ``shut down`` by itself, ``destroyed``."""
+
+    name: str
+    how: str
+    seconds: float
+
+
+def stop_guest(
+    hypervisor: Hypervisor,
+    name: str,
+    *,
+    timeout: float,
+    progress: Callable[[float], None] = lambda _seconds: None,
+) -> Stopped:
+    """Ask the guest to shut down, and end it when it still runs after ``timeout`` seconds (0: at once).
+
+    ``progress`` is told the seconds waited so far. Raises RefusedError ``guest.paused`` for a guest that
+    cannot hear.
+    """
+    begin = time.monotonic()
+    domain = hypervisor.find(name)
+    if not domain.active:
+        return Stopped(name=name, how="not running", seconds=0)
+    if timeout and domain.state in {"paused", "pmsuspended"}:
+        raise RefusedError(
+            "guest.paused",
+            f"Guest {name} is {domain.state} and cannot shut down by itself.",
+            hint=f"'virsh resume {name}' lets it go on; 'ramshelf guest stop {name} --now' ends it.",
+            facts={"guest": name, "state": domain.state},
+        )
+    asked = 0.0
+    while (waited := time.monotonic() - begin) < timeout:
+        if waited >= asked:
+            _unless_ended(hypervisor.ask_to_stop, name)
+            asked = waited + _ASK_AGAIN
+        if not _runs(hypervisor, domain):
+            return Stopped(name=name, how="shut down", seconds=time.monotonic() - begin)
+        progress(waited)
+        time.sleep(min(_POLL, timeout))
+    _unless_ended(hypervisor.destroy, name)
+    return Stopped(name=name, how="destroyed", seconds=time.monotonic() - begin)
+
+
+def _unless_ended(do: Callable[[str], None], name: str) -> None:
+    """Do it; a guest that ends meanwhile, and is forgotten if it was transient, needs it no more."""
+    try:
+        do(name)
+    except RefusedError as error:
+        if error.code not in {"guest.state", "guest.not-found"}:
+            raise
+
+
+def _runs(hypervisor: Hypervisor, domain: Domain) -> bool:
+    """Whether this very run of the guest goes on: started anew it has another id."""
+    try:
+        return hypervisor.find(domain.name).domain_id == domain.domain_id
+    except RefusedError as error:
+        if error.code == "guest.not-found":
+            return False
+        raise
+
+
+def _require_store(observed: ObservedStore, config: Config) -> tuple[Store, Capacity]:
+    if isinstance(observed.store, NoStore) or observed.usage is None:
+        reason = observed.store
+        assert isinstance(reason, NoStore)  # noqa: S101 - a store has its usage
+        raise HostError(reason.code, reason.sentence, hint=reason.hint)
+    with suppress(FileNotFoundError):  # libvirt makes it when it starts
+        os.listdir(observed.store.memory_dir)  # PermissionError here, not a store that seems to be empty
+    # Where file backing is off, other tools' guests still hold what they hold.
+    return observed.store, capacity(observed.usage, configured_mib=config.file_backed_memory_mib or None)
+
+
+def observe_holdings(
+    hypervisor: Hypervisor, observed: ObservedStore
+) -> tuple[dict[str, Domain], tuple[Holding, ...]]:
+    """The running guests by name, and the directories on the store, which were looked at before.
+
+    A guest that has started since is left out, and a directory whose guest has ended since.
+    """
+    files = observed.usage.files if observed.usage is not None else ()
+    domains = {domain.name: domain for domain in hypervisor.active()}
+    guests = {
+        directory: domain.name
+        for domain in domains.values()
+        for directory in directory_names(domain.domain_id or 0, domain.name)
+    }
+    held = holdings(files, guests)
+    return domains, tuple(
+        holding for holding in held if holding.guest is not None or os.path.isdir(holding.directory)
+    )
+
+
+def _memory_files(files: Iterable[FileUsage]) -> tuple[MemoryFile, ...]:
+    return tuple(
+        MemoryFile(
+            path=file.path, size=file.apparent, allocated=file.allocated, resident=_resident(file.path)
+        )
+        for file in files
+    )
+
+
+def _resident(path: str) -> int:
+    """Bytes in RAM; none of a file that has gone meanwhile."""
+    try:
+        return resident(path)
+    except FileNotFoundError:
+        return 0
+
+
+def described(xml: str) -> Guest:
+    """A guest by the XML that libvirt has of it."""
+    return parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE"))

@@ -1,0 +1,152 @@
+"""Starting a guest: observe, plan (core/start.py), apply."""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ramshelf.core.backing import Support, domain_name, parse
+from ramshelf.core.capacity import Capacity, capacity
+from ramshelf.core.config import Config
+from ramshelf.core.errors import RamshelfError, RefusedError
+from ramshelf.core.findings import Finding
+from ramshelf.core.guest import Guest
+from ramshelf.core.holdings import Holding
+from ramshelf.core.hookscript import SCRIPT
+from ramshelf.core.host import HookStatus
+from ramshelf.core.requirements import version
+from ramshelf.core.start import Existing, Facts, Plan, plan_start
+from ramshelf.core.store import Store
+from ramshelf.node.guests import described, observe_holdings
+from ramshelf.system.backingstore import observe_store
+from ramshelf.system.hypervisor import Domain, Hypervisor
+
+
+def observe_support(hypervisor: Hypervisor | None) -> Support:
+    """What this host would do with discard, as far as it can be seen."""
+    libvirt, qemu, fstype = None, None, None
+    if hypervisor is not None:
+        with suppress(RamshelfError):
+            libvirt, qemu = hypervisor.libvirt_version(), hypervisor.qemu_version()
+    with suppress(RamshelfError, OSError):
+        store = observe_store().store
+        fstype = store.mount.fstype if isinstance(store, Store) else None
+    return Support(libvirt=libvirt, qemu=qemu, kernel=version(os.uname().release), fstype=fstype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """``already``: it ran before, and nothing was done."""
+
+    name: str
+    guest: Guest
+    already: bool
+    seconds: float
+    notes: tuple[Finding, ...]
+
+
+def start_guest(
+    hypervisor: Hypervisor,
+    config: Config,
+    wanted: str | bytes,
+    *,
+    after_step: Callable[[str], None] = lambda _step: None,
+) -> Started:
+    """Start a guest that libvirt knows by name (``str``), or that domain XML describes (``bytes``).
+
+    Where it does not start, its definition is what it was before. ``after_step`` is told each step that has
+    been done, for tests that stop there: whatever a killed start leaves, the next one goes on from it.
+    """
+    begin = time.monotonic()
+    document = wanted if isinstance(wanted, bytes) else None
+    name = domain_name(parse(document)) if document is not None else str(wanted)
+    domain = hypervisor.find(name) if document is None or name in hypervisor.names() else None
+    if domain is not None and domain.active:
+        return _already(hypervisor, config, domain)
+    existing = None
+    if domain is not None:
+        existing = Existing(
+            uuid=domain.uuid, definition=hypervisor.definition(name), saved=hypervisor.saved_xml(name)
+        )
+    plan = plan_start(_start_facts(hypervisor, config, document, existing))
+    _apply(hypervisor, plan, after_step)
+    return Started(
+        name=name, guest=plan.guest, already=False, seconds=time.monotonic() - begin, notes=plan.notes
+    )
+
+
+def _already(hypervisor: Hypervisor, config: Config, domain: Domain) -> Started:
+    """Nothing is to be done for a guest that runs as wished."""
+    guest = described(hypervisor.live_xml(domain.name))
+    if not guest.file_backed and not config.off:
+        raise RefusedError(
+            "guest.not-file-backed",
+            f"Guest {domain.name} is {domain.state} already, and its memory is not file-backed.",
+            hint=f"Stop it first: ramshelf guest stop {domain.name}.",
+            facts={"guest": domain.name, "state": domain.state},
+        )
+    return Started(name=domain.name, guest=guest, already=True, seconds=0, notes=())
+
+
+def _start_facts(
+    hypervisor: Hypervisor, config: Config, document: bytes | None, existing: Existing | None
+) -> Facts:
+    observed = observe_store()
+    current: Capacity | None = None
+    held: tuple[Holding, ...] = ()
+    if observed.usage is not None:
+        current = capacity(observed.usage, configured_mib=config.file_backed_memory_mib)
+        _, held = observe_holdings(hypervisor, observed)
+    return Facts(
+        document=document,
+        existing=existing,
+        host_uuid=hypervisor.host_uuid(),
+        support=observe_support(hypervisor),
+        store=observed.store,
+        capacity=current,
+        holdings=held,
+        hook=_hook_status(),
+        off=config.off,
+    )
+
+
+def _hook_status() -> HookStatus:
+    return HookStatus(
+        installed=os.path.exists(SCRIPT),
+        current=True,
+        executable=os.access(SCRIPT, os.X_OK),
+        seen=None,
+        strict=False,
+    )
+
+
+def _apply(hypervisor: Hypervisor, plan: Plan, after_step: Callable[[str], None]) -> None:
+    """Define, start; and where that fails put the definition back."""
+    try:
+        if plan.define is not None:
+            hypervisor.define(plan.define, validate=plan.previous is None)
+            after_step("define")
+        hypervisor.start(plan.name)
+    except BaseException as error:
+        problem = _undo(hypervisor, plan)
+        if problem is not None and isinstance(error, RamshelfError):
+            error.hint = f"{error.hint} The definition of {plan.name} may not be what it was before.".lstrip()
+        raise
+    after_step("start")
+
+
+def _undo(hypervisor: Hypervisor, plan: Plan) -> RamshelfError | None:
+    """Put the definition back that was there before; the reason where that cannot be done."""
+    if plan.define is None:
+        return None
+    try:
+        if plan.name not in hypervisor.names(active=False):
+            return None  # it runs after all, or its definition was refused
+        if plan.previous is None:
+            hypervisor.undefine(plan.name)
+        else:
+            hypervisor.define(plan.previous)
+    except RamshelfError as error:
+        return error
+    return None
