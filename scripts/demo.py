@@ -1,12 +1,14 @@
 """What `make demo` shows; runs inside scripts/isolated, which takes back what an interrupted one leaves."""
 
 import os
+import pwd
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import guest_image
 from support.cli import RAMSHELF
@@ -73,7 +75,7 @@ def probe() -> str:
     if os.path.exists("/dev/kvm"):
         try:
             ended = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=6, check=False
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=6, check=False, **qemu_user()
             )
             if b"GUEST-UP" in ended.stdout:
                 say("Yes: a guest booted.")
@@ -88,6 +90,13 @@ def probe() -> str:
             why = "/dev/kvm opens, but a guest hangs on it"
     say(f"No: {why}. QEMU's own emulation (TCG) takes its place: slower, all else the same.")
     return "qemu"
+
+
+def qemu_user() -> dict[str, Any]:
+    """subprocess.run's arguments for running as the user that libvirt runs QEMU as."""
+    user = pwd.getpwnam(Path("/var/lib/libvirt/qemu").owner())
+    groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": groups}
 
 
 def show_store(device: str, virt_type: str, libvirtd: Libvirtd) -> None:
