@@ -57,11 +57,11 @@ class Process:
 class RunningGuest:
     """A running guest and its QEMU process (None where it cannot be found).
 
-    ``expected_dir`` is its directory on the store; ``memory_files`` what lies there.
+    ``directory`` is where its memory files are, or should be; ``memory_files`` what lies there.
     """
 
     guest: Guest
-    expected_dir: str
+    directory: str
     memory_files: tuple[FileUsage, ...] | Unknown
     process: Process | None
 
@@ -114,12 +114,11 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class SwapUse:
-    """An active swap area; ``at_boot``: fstab or a unit activates it, under systemd's ``unit`` name."""
+    """An active swap area; ``at_boot``: fstab or a unit activates it. ``units``: systemd's names for it."""
 
     path: str
     size: int
-    used: int
-    unit: str
+    units: frozenset[str]
     at_boot: bool
 
 
@@ -139,11 +138,16 @@ class BootOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreFacts:
-    """What lies at libvirt's memory backing directory, and below it."""
+    """What lies at libvirt's memory backing directory, and below it.
+
+    ``io_error`` is what the file system answered, '' where it works. ``file_system_errors`` is ext4's count,
+    None where the file system keeps none. ``path`` ends with the memory backing directory.
+    """
 
     directory: MemoryDirectory
     store: Store | NoStore
     usage: StoreUsage | Unknown
+    io_error: str
     path: tuple[Directory, ...] | Unknown
     memory_dir_missing: bool
     devices: tuple[Device, ...] | Unknown

@@ -15,9 +15,9 @@ RUN_DIR = Path("/run/ramshelf")
 
 
 def read_text(path: str | Path, default: str | None = None) -> str:
-    """The whole file; ``default`` (if given) where there is none."""
+    """The whole file, line ends as they are; ``default`` (if given) where there is none."""
     try:
-        return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+        return Path(path).read_bytes().decode("utf-8", errors="surrogateescape")
     except FileNotFoundError:
         if default is None:
             raise

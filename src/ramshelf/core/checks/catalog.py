@@ -212,6 +212,12 @@ _TABLE = (
         "Look at the kernel's log; stop the guests before anything else is tried.",
     ),
     Rule(
+        "store.usage-unknown",
+        _WARNING,
+        "What the store holds and has promised could not be found out.",
+        _AS_ROOT,
+    ),
+    Rule(
         "store.file-system-errors",
         _FAILURE,
         "ext4 has counted errors on the store: guest memory may have been lost.",
@@ -350,6 +356,13 @@ _TABLE = (
         "Add x-systemd.requires=SWAP-UNIT to the store's options in /etc/fstab.",
     ),
     Rule(
+        "store.loop-order",
+        _WARNING,
+        "The store lies on a loop device, and its mount does not require a unit that attaches it at boot.",
+        "Add x-systemd.requires=UNIT to the store's options in /etc/fstab, or make the store with "
+        "'ramshelf store create'.",
+    ),
+    Rule(
         "store.libvirt-order",
         _WARNING,
         "A service that starts guests does not wait for the store at boot.",
@@ -431,7 +444,7 @@ _TABLE = (
         _WARNING,
         "vm.dirty_ratio or vm.dirty_bytes is low for a store on a disk file system: guests that dirty more "
         "memory than that are throttled to the disk's speed.",
-        "Raise vm.dirty_ratio (80) and vm.dirty_background_ratio (60) in /etc/sysctl.d.",
+        "sysctl vm.dirty_ratio=60, and in /etc/sysctl.d.",
     ),
     Rule(
         "store.sysctl-unknown",
@@ -597,7 +610,6 @@ _TABLE = (
         "ram.guests-unknown",
         _WARNING,
         "What QEMU needs beside the guests' memory could not be measured.",
-        _AS_ROOT,
     ),
     Rule(
         "ram.oomd",

@@ -9,6 +9,7 @@ from ramshelf.core.checks.catalog import finding, unknown
 from ramshelf.core.config import Config
 from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.host import Facts, RunningGuest, StoreFacts, Unknown
+from ramshelf.core.mounts import is_below
 from ramshelf.core.requirements import punch_writes_back
 from ramshelf.core.store import Store
 from ramshelf.core.units import MIB, align_up, to_mib
@@ -62,12 +63,16 @@ def _files(running: RunningGuest, seen: StoreFacts, facts: Facts) -> Iterator[Fi
             guest=guest.name,
         )
         return
-    if not files or not isinstance(seen.store, Store):
+    if (
+        not files
+        or not isinstance(seen.store, Store)
+        or not is_below(running.directory, seen.store.mount_point)
+    ):
         yield finding(
             "guest.elsewhere",
-            f"The memory of guest {guest.name} is not on the store ({running.expected_dir}).",
+            f"The memory of guest {guest.name} is not on the store ({running.directory}).",
             guest=guest.name,
-            directory=running.expected_dir,
+            directory=running.directory,
         )
         return
     yield from _reservation(running, files, tmpfs=seen.store.kind.tmpfs)

@@ -101,6 +101,7 @@ def _budget(facts: Facts) -> Iterator[Finding]:
         yield finding(
             "ram.guests-unknown",
             f"What QEMU needs could not be measured for {', '.join(demand.unmeasured)}.",
+            hint="Run the doctor as root, where it sees the guests' QEMU processes.",
             guests=list(demand.unmeasured),
         )
     parts = {

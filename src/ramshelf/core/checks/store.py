@@ -7,7 +7,7 @@ from ramshelf.core.capacity import capacity
 from ramshelf.core.checks.catalog import finding, unknown
 from ramshelf.core.checks.config import configured_bytes
 from ramshelf.core.findings import Finding
-from ramshelf.core.host import Account, Directory, Facts, Process, StoreFacts, Unknown
+from ramshelf.core.host import Account, Device, Directory, Facts, Process, StoreFacts, Unknown
 from ramshelf.core.mounts import is_below
 from ramshelf.core.store import Kind, NoStore, Store
 from ramshelf.core.units import MIB, format_size, to_mib
@@ -74,6 +74,8 @@ def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
             f"({store.mount.source}).",
             errors=seen.file_system_errors,
         )
+    if isinstance(seen.usage, Unknown):
+        return
     room = capacity(seen.usage, configured_mib=None)
     if room.promised > room.total:
         yield finding(
@@ -149,13 +151,20 @@ def _boot(seen: StoreFacts, store: Store) -> Iterator[Finding]:
                     f"Nothing activates the swap {area.path} at boot.",
                     swap=area.path,
                 )
-        if boot.mounted_by and not any(area.unit in boot.requires for area in seen.swaps):
-            names = ", ".join(area.unit for area in seen.swaps) or "a swap unit"
+        if boot.mounted_by and not any(area.units & boot.requires for area in seen.swaps):
+            names = ", ".join(sorted(unit for area in seen.swaps for unit in area.units)) or "no swap"
             yield finding(
                 "store.swap-order",
                 f"{boot.mounted_by} mounts {store.mount_point} without requiring its swap ({names}).",
                 mounted_by=boot.mounted_by,
             )
+    loops = [each.name for each in _devices(seen) if each.direct_io is not None]
+    if store.kind is Kind.DISK and loops and boot.mounted_by and not boot.requires:
+        yield finding(
+            "store.loop-order",
+            f"{boot.mounted_by} mounts {store.mount_point} without requiring what attaches {loops[0]}.",
+            device=loops[0],
+        )
     for service, paths in boot.services.items():
         if not any(is_below(path, store.mount_point) for path in paths):
             yield finding(
@@ -164,6 +173,10 @@ def _boot(seen: StoreFacts, store: Store) -> Iterator[Finding]:
                 service=service,
                 mount_point=store.mount_point,
             )
+
+
+def _devices(seen: StoreFacts) -> tuple[Device, ...]:
+    return () if isinstance(seen.devices, Unknown) else seen.devices
 
 
 def _stale(seen: StoreFacts) -> Iterator[Finding]:

@@ -1,0 +1,100 @@
+"""``ramshelf doctor``: every finding at once, grouped, or as JSON; exit 0 good, 1 warnings, 2 failures."""
+
+from collections import Counter
+from itertools import groupby
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from ramshelf.cli.context import Context, pass_context
+from ramshelf.core.checks import check
+from ramshelf.core.checks.catalog import GROUPS
+from ramshelf.core.config import Config
+from ramshelf.core.errors import RamshelfError
+from ramshelf.core.findings import Finding, Severity, exit_status
+from ramshelf.core.host import Unknown
+from ramshelf.node.doctor import gather
+
+_MARKS = {
+    Severity.OK: ("ok", "green"),
+    Severity.INFO: ("note", "cyan"),
+    Severity.WARNING: ("warning", "yellow"),
+    Severity.FAILURE: ("FAILURE", "bold red"),
+}
+_WIDTH = max(len(mark) for mark, _ in _MARKS.values())
+
+
+@click.command()
+@pass_context
+def command(context: Context) -> int:
+    """Check the host, the store, the configuration and the guests.
+
+    Changes nothing, and needs no root, but says what it could not find out. Exit status: 0 all is good,
+    1 there are warnings, 2 there are failures. docs/reference/findings.md explains every code.
+    """
+    config = _config(context)
+    uri = context.connect or (config if isinstance(config, Config) else Config()).connection_uri
+    findings = check(gather(config, uri))
+    context.emit(document(findings), lambda: _show(findings))
+    return exit_status(findings)
+
+
+def _config(context: Context) -> Config | Unknown:
+    """The configuration, or the reason why it cannot be used, which is a finding like any other."""
+    try:
+        return context.config
+    except RamshelfError as error:
+        return Unknown(error.sentence)
+
+
+def document(findings: tuple[Finding, ...]) -> dict[str, object]:
+    """The findings as ``--json`` prints them; its keys are stable."""
+    counts = Counter(finding.severity for finding in findings)
+    return {
+        "findings": [
+            {
+                "code": finding.code,
+                "severity": finding.severity.value,
+                "group": finding.group,
+                "message": finding.sentence,
+                "hint": finding.hint,
+                "facts": dict(finding.facts),
+            }
+            for finding in findings
+        ],
+        "summary": {
+            **{severity.value: counts[severity] for severity in Severity},
+            "exit_status": exit_status(findings),
+        },
+    }
+
+
+def _show(findings: tuple[Finding, ...]) -> None:
+    """One line a finding and one for its hint; colours only on a terminal."""
+    console = Console(highlight=False, soft_wrap=True)
+    for group, members in groupby(findings, key=lambda finding: finding.group):
+        console.print(Text(GROUPS[group], style="bold"))
+        for finding in members:
+            console.print(_lines(finding))
+    counts = Counter(finding.severity for finding in findings)
+    console.print(
+        Text(
+            f"{_count(counts[Severity.FAILURE], 'failure')}, {_count(counts[Severity.WARNING], 'warning')}.",
+            style="bold",
+        )
+    )
+
+
+def _lines(finding: Finding) -> Text:
+    mark, style = _MARKS[finding.severity]
+    text = Text.assemble("  ", (mark.ljust(_WIDTH), style), "  ", finding.sentence)
+    if finding.severity is not Severity.OK:
+        text.append(f"  [{finding.code}]", style="dim")
+        if finding.hint:
+            text.append(f"\n  {' ' * _WIDTH}  {finding.hint}", style="dim")
+    return text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,299 @@
+"""Gathers what the doctor judges. Each fact by itself: what cannot be had is Unknown, with the reason."""
+
+import errno
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ramshelf.core.capacity import StoreUsage
+from ramshelf.core.config import Config
+from ramshelf.core.errors import RamshelfError
+from ramshelf.core.fstab import Entry, parse_fstab
+from ramshelf.core.guest import directory_names, guest_directory, parse_guest
+from ramshelf.core.host import (
+    Device,
+    Facts,
+    HookStatus,
+    Hypervisor,
+    Process,
+    RunningGuest,
+    StaleDirectory,
+    StoreFacts,
+    Unknown,
+)
+from ramshelf.core.mounts import Mount
+from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
+from ramshelf.core.store import Kind, NoStore, Store, find_store
+from ramshelf.system import hypervisor
+from ramshelf.system.backingstore import FSTAB, QEMU_CONF, guest_directories, observe_at
+from ramshelf.system.bootfacts import boot_order, swap_uses
+from ramshelf.system.devicefacts import devices_below, file_system_errors
+from ramshelf.system.filesystem import file_usages, read_text
+from ramshelf.system.hostfacts import (
+    directories_to,
+    kernel,
+    known,
+    kvm_problem,
+    machine_slice,
+    modified,
+    oom_kills,
+    qemu_account,
+    service_slices,
+    sysctl,
+)
+from ramshelf.system.processes import processes
+from ramshelf.system.procfs import SwapArea, meminfo, mounts, swaps
+
+_SYSCTLS = ("page-cluster", "swappiness", "dirty_bytes", "dirty_ratio", "overcommit_memory")
+_DAEMONS = ("virtqemud", "libvirtd")
+_PID_FILES = ("/run/virtqemud.pid", "/run/libvirtd.pid", "/run/libvirt/libvirtd.pid")
+_BROKEN = (errno.EIO, errno.EUCLEAN, errno.ESHUTDOWN)
+"""What a file system answers that is damaged or has shut down."""
+_GUEST_DIRECTORY = re.compile(r"\d+-.+", re.DOTALL)
+
+
+def gather(config: Config | Unknown, uri: str) -> Facts:
+    """Everything, in an order that a guest which starts meanwhile does not disturb.
+
+    Directories are listed before guests are: one whose guest is not listed afterwards is a stale one.
+    Processes come last, so that a daemon that the connection activated is among them.
+    """
+    table = mounts()
+    conf, conf_problem = _qemu_conf()
+    directory = memory_directory(conf)
+    present = known(_directories, (directory.path, directory.configured))
+    connected, domains = _libvirt(uri)
+    found = processes()
+    guests = _guests(domains, directory, found)
+    return Facts(
+        config=config,
+        hypervisor=connected,
+        kernel=known(kernel),
+        kvm=kvm_problem(),
+        processes=found,
+        daemon=_daemon(found),
+        nova_compute=_named(found, ("nova-compute",)),
+        qemu_conf_problem=conf_problem,
+        qemu_conf_changed=known(modified, QEMU_CONF),
+        nova_changed=_nova_changed(config),
+        qemu_user=Unknown(conf_problem) if conf_problem else known(qemu_account, conf),
+        store=_store(table, directory, _stale(present, guests)),
+        sysctls={name: known(sysctl, name) for name in _SYSCTLS},
+        slices=known(service_slices, table),
+        machine_slice=known(machine_slice, table),
+        meminfo=known(meminfo),
+        oom_kills=known(oom_kills),
+        hook=_hook(),
+        guests=guests,
+    )
+
+
+def _hook() -> HookStatus | Unknown:
+    return Unknown("this part is missing")
+
+
+def _qemu_conf() -> tuple[dict[str, Value], str]:
+    try:
+        return parse_qemu_conf(read_text(QEMU_CONF, ""), QEMU_CONF), ""
+    except RamshelfError as error:
+        return {}, error.sentence
+    except OSError as error:
+        return {}, f"{QEMU_CONF}: {os.strerror(error.errno or 0).lower()}."
+
+
+def _libvirt(uri: str) -> tuple[Hypervisor | Unknown, Mapping[str, str] | Unknown]:
+    """The versions, and the XML of every running guest by name; a guest that ends meanwhile is left out."""
+    try:
+        with hypervisor.Hypervisor(uri, read_only=os.geteuid() != 0) as connection:
+            versions = Hypervisor(
+                uri=uri, libvirt=connection.libvirt_version(), qemu=_qemu_version(connection)
+            )
+            documents = {domain.name: _xml(connection, domain.name) for domain in connection.active()}
+    except RamshelfError as error:
+        return Unknown(error.sentence), Unknown("libvirt cannot be reached")
+    return versions, {name: xml for name, xml in documents.items() if xml}
+
+
+def _qemu_version(connection: hypervisor.Hypervisor) -> tuple[int, int, int] | Unknown:
+    try:
+        return connection.qemu_version()
+    except RamshelfError as error:
+        return Unknown(error.sentence.rstrip("."))
+
+
+def _xml(connection: hypervisor.Hypervisor, name: str) -> str:
+    try:
+        return connection.live_xml(name)
+    except RamshelfError as error:
+        if error.code == "guest.not-found":
+            return ""
+        raise
+
+
+def _guests(
+    domains: Mapping[str, str] | Unknown,
+    directory: MemoryDirectory,
+    found: tuple[Process, ...] | Unknown,
+) -> tuple[RunningGuest, ...] | Unknown:
+    if isinstance(domains, Unknown):
+        return domains
+    by_uuid = {} if isinstance(found, Unknown) else _by_uuid(found)
+    try:
+        guests = [parse_guest(xml) for xml in domains.values()]
+    except RamshelfError as error:
+        return Unknown(error.sentence.rstrip("."))
+    running = []
+    for guest in guests:
+        if guest.domain_id is None:
+            continue
+        places = guest_directories(guest.domain_id, guest.name)
+        place = places[0] if places else guest_directory(directory.path, guest.domain_id, guest.name)
+        running.append(
+            RunningGuest(
+                guest=guest,
+                directory=place,
+                memory_files=known(file_usages, place),
+                process=by_uuid.get(guest.uuid),
+            )
+        )
+    return tuple(running)
+
+
+def _by_uuid(found: tuple[Process, ...]) -> dict[str, Process]:
+    """QEMU's processes by the guest's UUID, which libvirt puts on their command line."""
+    return {
+        process.argv[process.argv.index("-uuid") + 1]: process
+        for process in found
+        if process.qemu and "-uuid" in process.argv[:-1]
+    }
+
+
+def _daemon(found: tuple[Process, ...] | Unknown) -> Process | Unknown | None:
+    """The daemon that has read qemu.conf: the one of the pid file, where several run."""
+    if not isinstance(found, Unknown):
+        pids = {read_text(path, "").strip() for path in _PID_FILES}
+        for process in found:
+            if str(process.pid) in pids and process.name in _DAEMONS:
+                return process
+    return _named(found, _DAEMONS)
+
+
+def _named(found: tuple[Process, ...] | Unknown, names: tuple[str, ...]) -> Process | Unknown | None:
+    if isinstance(found, Unknown):
+        return found
+    matching = [process for process in found if process.name in names]
+    # The parent of what was forked; daemons that are restarted one by one would not be told apart.
+    return min(matching, key=lambda process: process.started, default=None)
+
+
+def _nova_changed(config: Config | Unknown) -> dict[str, float]:
+    if isinstance(config, Unknown):
+        return {}
+    times = {path: known(modified, path) for path in config.nova_files}
+    return {path: time for path, time in times.items() if isinstance(time, float)}
+
+
+def _directories(places: tuple[str, ...]) -> tuple[str, ...]:
+    """The directories of guests, past or present, in these places."""
+    return tuple(
+        os.path.join(place, name)
+        for place in dict.fromkeys(places)
+        if os.path.isdir(place)
+        for name in sorted(os.listdir(place))
+        if _GUEST_DIRECTORY.fullmatch(name) and os.path.isdir(os.path.join(place, name))
+    )
+
+
+def _stale(
+    present: tuple[str, ...] | Unknown, guests: tuple[RunningGuest, ...] | Unknown
+) -> tuple[StaleDirectory, ...] | Unknown:
+    for fact in (present, guests):
+        if isinstance(fact, Unknown):
+            return fact
+    if isinstance(present, Unknown) or isinstance(guests, Unknown):
+        return ()
+    owned = {name for each in guests for name in directory_names(each.guest.domain_id or 0, each.guest.name)}
+    left = [path for path in present if os.path.basename(path) not in owned and os.path.isdir(path)]
+    return known(_measured, left)
+
+
+def _measured(paths: list[str]) -> tuple[StaleDirectory, ...]:
+    return tuple(
+        StaleDirectory(path=path, size=sum(file.allocated for file in file_usages(path))) for path in paths
+    )
+
+
+def _store(
+    table: tuple[Mount, ...],
+    directory: MemoryDirectory,
+    stale: tuple[StaleDirectory, ...] | Unknown,
+) -> StoreFacts | Unknown:
+    entries = known(_fstab)
+    if isinstance(entries, Unknown):
+        return entries
+    areas = swaps()
+    store = find_store(table, entries, directory.path, swap_active=bool(areas))
+    absent = Unknown("there is no store")
+    facts = StoreFacts(
+        directory=directory,
+        store=store,
+        usage=absent,
+        io_error="",
+        path=known(directories_to, directory.path),
+        memory_dir_missing=known(_missing, directory.path) is True,
+        devices=absent,
+        swaps=swap_uses(entries, areas),
+        boot=absent,
+        file_system_errors=None,
+        stale=stale,
+    )
+    if isinstance(store, NoStore):
+        return facts
+    usage, io_error = _usage(directory, store)
+    return replace(
+        facts,
+        usage=usage,
+        io_error=io_error,
+        devices=known(_devices, store, areas),
+        boot=known(boot_order, entries, store.mount_point),
+        file_system_errors=file_system_errors(store.mount.fstype, store.mount.device),
+    )
+
+
+def _fstab() -> tuple[Entry, ...]:
+    return parse_fstab(read_text(FSTAB, ""))
+
+
+def _missing(path: str) -> bool:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _usage(directory: MemoryDirectory, store: Store) -> tuple[StoreUsage | Unknown, str]:
+    """The store's figures, and the error with which its file system answers, if it does."""
+    try:
+        os.listdir(store.mount_point)  # XFS that has shut down still answers statvfs, from memory
+        _, usage = observe_at(directory.path, (directory.configured,))
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        return Unknown(f"{error.filename or store.mount_point}: {reason}"), (
+            reason if error.errno in _BROKEN else ""
+        )
+    return usage or Unknown("the store was unmounted meanwhile"), ""
+
+
+def _devices(store: Store, areas: tuple[SwapArea, ...]) -> tuple[Device, ...]:
+    """Below a tmpfs over swap lie the swap areas; below a tmpfs alone nothing."""
+    if store.kind is Kind.SWAP:
+        statuses = [os.stat(area.path) for area in areas]
+        numbers = [status.st_rdev or status.st_dev for status in statuses]
+    elif store.kind.tmpfs:
+        numbers = []
+    else:
+        numbers = [os.makedev(*store.mount.device)]
+    found = {device.name: device for number in numbers for device in devices_below(number)}
+    return tuple(found.values())

@@ -1,0 +1,101 @@
+"""What happens at boot: fstab and systemd's unit files, read as files, so that no systemd needs to run."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ramshelf.core.boot import SERVICES, escape_path
+from ramshelf.core.fstab import Entry
+from ramshelf.core.host import BootOrder, SwapUse
+from ramshelf.system.filesystem import read_text
+from ramshelf.system.procfs import SwapArea
+
+_UNIT_PATH = (
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
+"""systemd.unit(5), "Unit File Load Path": the first that has a unit wins."""
+
+
+def unit_values(text: str, key: str) -> tuple[str, ...]:
+    """The words of all ``KEY=`` lines of a unit; an empty one takes back those before it."""
+    words: list[str] = []
+    for line in text.replace("\\\n", " ").splitlines():
+        name, separator, value = line.partition("=")
+        if separator and name.strip() == key:
+            words = [*words, *value.split()] if value.strip() else []
+    return tuple(words)
+
+
+def boot_order(entries: tuple[Entry, ...], mount_point: str) -> BootOrder:
+    """What mounts ``mount_point`` at boot, what that requires, and which services wait for it."""
+    unit = escape_path(mount_point, "mount")
+    entry = next((entry for entry in reversed(entries) if entry.mount_point == mount_point), None)
+    mounted_by, requires = "", set(unit_values(_unit(unit) or "", "Requires"))
+    if entry is not None and "noauto" not in entry.options:
+        mounted_by = "/etc/fstab"
+        requires |= {
+            option.partition("=")[2] for option in entry.options if option.startswith("x-systemd.requires=")
+        }
+    elif _unit_file(unit) is not None:
+        mounted_by = unit
+        requires |= set(unit_values(_unit(unit) or "", "BindsTo"))
+    services = {
+        service: unit_values(text, "RequiresMountsFor")
+        for service in SERVICES
+        if (text := _unit(service)) is not None
+    }
+    return BootOrder(mounted_by=mounted_by, requires=frozenset(requires), services=services)
+
+
+def swap_uses(entries: tuple[Entry, ...], areas: tuple[SwapArea, ...]) -> tuple[SwapUse, ...]:
+    """The active swap areas, and whether they come back."""
+    return tuple(_swap_use(entries, area) for area in areas)
+
+
+def _swap_use(entries: tuple[Entry, ...], area: SwapArea) -> SwapUse:
+    paths = {area.path}
+    at_boot = _unit_file(escape_path(area.path, "swap")) is not None
+    for entry in entries:
+        path = _device(entry.spec)
+        if entry.fstype == "swap" and os.path.realpath(path) == os.path.realpath(area.path):
+            paths.add(path)
+            at_boot = at_boot or "noauto" not in entry.options
+    return SwapUse(
+        path=area.path,
+        size=area.size,
+        units=frozenset(escape_path(path, "swap") for path in paths),
+        at_boot=at_boot,
+    )
+
+
+def _device(spec: str) -> str:
+    """The path that fstab's ``UUID=``, ``LABEL=`` and the like stand for."""
+    tag, separator, value = spec.partition("=")
+    if not separator or spec.startswith("/"):
+        return spec
+    return f"/dev/disk/by-{tag.lower()}/{value.strip(chr(34))}"
+
+
+def _unit_file(name: str) -> Path | None:
+    return next((path for path in (Path(place, name) for place in _UNIT_PATH) if path.is_file()), None)
+
+
+def _unit(name: str) -> str | None:
+    """A unit's text with its drop-ins; None where there is no such unit (or it is masked)."""
+    path = _unit_file(name)
+    if path is None:
+        return None
+    return "\n".join([read_text(path), *(read_text(drop_in) for drop_in in _drop_ins(name))])
+
+
+def _drop_ins(name: str) -> Iterator[Path]:
+    found: dict[str, Path] = {}
+    for place in reversed(_UNIT_PATH):
+        directory = Path(place, f"{name}.d")
+        if directory.is_dir():
+            found |= {path.name: path for path in directory.glob("*.conf")}
+    return iter(found[name] for name in sorted(found))

@@ -1,0 +1,125 @@
+"""The block devices below a file system or a swap area, down to the hardware, by sysfs."""
+
+import os
+import re
+from pathlib import Path
+
+from ramshelf.core.errors import ToolError
+from ramshelf.core.host import Device, Unknown
+from ramshelf.system.filesystem import read_text
+from ramshelf.system.run import run
+
+_NETWORK_NAMES = {"nbd": "nbd", "rbd": "Ceph", "drbd": "DRBD", "etherd": "ATA over Ethernet"}
+_RAM_NAMES = ("zram", "ram")
+_THIN_TARGETS = {"thin": "a thin volume", "vdo": "a VDO volume", "snapshot": "a snapshot"}
+_VIRTUAL_DISKS = ("vd", "xvd")
+"""A hypervisor's disks call themselves rotating whatever they are."""
+
+
+def devices_below(number: int) -> tuple[Device, ...]:
+    """The device of this number (st_dev, st_rdev) and all below it; none for what is no block device.
+
+    Raises OSError.
+    """
+    found: dict[str, Device] = {}
+    waiting = [number]
+    while waiting:
+        device = waiting.pop()
+        node = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
+        if not node.exists():
+            continue
+        node = node.resolve()
+        disk = node.parent if (node / "partition").exists() else node
+        if disk.name in found:
+            continue
+        backing = read_text(disk / "loop/backing_file", "").rstrip("\n")
+        found[disk.name] = _device(disk, backing)
+        waiting += [_number(slave) for slave in _entries(disk / "slaves")]
+        if backing and os.path.exists(backing):
+            waiting.append(os.stat(backing).st_dev)
+    return tuple(found.values())
+
+
+def _device(disk: Path, backing: str) -> Device:
+    name = disk.name
+    letters = name.rstrip("0123456789")
+    done = read_text(disk / "device/iodone_cnt", "").strip()
+    errors = read_text(disk / "device/ioerr_cnt", "").strip()
+    thin: str | Unknown = ""
+    if (disk / "loop").is_dir():
+        thin = _sparse(backing)
+    elif (disk / "dm").is_dir():
+        thin = _thin(disk)
+    elif letters == "zd":
+        thin = Unknown("a ZFS volume may be sparse")
+    virtual = bool(backing) or name.startswith(_VIRTUAL_DISKS)
+    return Device(
+        name=name,
+        rotational=read_text(disk / "queue/rotational", "0").strip() == "1" and not virtual,
+        network=_network(disk, letters),
+        thin=thin,
+        in_ram=letters in _RAM_NAMES,
+        direct_io=read_text(disk / "loop/dio", "0").strip() == "1" if backing else None,
+        errors=int(errors, 16) if errors else None,
+        commands=int(done, 16) if done else None,
+    )
+
+
+def _network(disk: Path, letters: str) -> str:
+    if letters in _NETWORK_NAMES:
+        return _NETWORK_NAMES[letters]
+    if re.search(r"/session\d+/", str(disk)):
+        return "iSCSI"
+    if "/rport-" in str(disk):
+        return "Fibre Channel"
+    for transport in [disk / "device/transport", *(disk / "device").glob("nvme*/transport")]:
+        fabric = read_text(transport, "pcie").strip()
+        if fabric != "pcie":
+            return f"NVMe over {fabric}"
+    return ""
+
+
+def _sparse(backing: str) -> str | Unknown:
+    try:
+        status = os.stat(backing)
+    except OSError as error:
+        return Unknown(f"{backing}: {os.strerror(error.errno or 0).lower()}")
+    if status.st_blocks * 512 < status.st_size:
+        return f"a loop device over the sparse file {backing}"
+    return ""
+
+
+def _thin(disk: Path) -> str | Unknown:
+    """Device mapper tells its targets to root only; LVM's thin pools show by their name."""
+    if any(
+        read_text(slave / "dm/uuid", "").strip().endswith("-tpool") for slave in _entries(disk / "slaves")
+    ):
+        return _THIN_TARGETS["thin"]
+    name = read_text(disk / "dm/name", "").strip()
+    try:
+        table = run(["dmsetup", "table", name], timeout=5).stdout
+    except ToolError as error:
+        return Unknown(str(error))
+    for line in table.splitlines():
+        fields = line.split()
+        if len(fields) > 2 and fields[2] in _THIN_TARGETS:
+            return _THIN_TARGETS[fields[2]]
+    return ""
+
+
+def _entries(directory: Path) -> list[Path]:
+    return sorted(entry.resolve() for entry in directory.iterdir()) if directory.is_dir() else []
+
+
+def _number(node: Path) -> int:
+    major, _, minor = read_text(node / "dev").strip().partition(":")
+    return os.makedev(int(major), int(minor))
+
+
+def file_system_errors(fstype: str, device: tuple[int, int]) -> int | None:
+    """Errors that the file system has counted since it was made or checked; only ext4 keeps count."""
+    if fstype != "ext4":
+        return None
+    node = Path(f"/sys/dev/block/{device[0]}:{device[1]}").resolve()
+    text = read_text(f"/sys/fs/ext4/{node.name}/errors_count", "").strip()
+    return int(text) if text else None

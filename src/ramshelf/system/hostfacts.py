@@ -1,0 +1,179 @@
+"""Single facts of the host: kernel settings, KVM, control groups, users, directories. Each says why not."""
+
+import fcntl
+import grp
+import os
+import pwd
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from ramshelf.core.host import Account, Directory, Slice, Unknown
+from ramshelf.core.mounts import Mount
+from ramshelf.core.qemuconf import Value
+from ramshelf.core.requirements import Version, version
+from ramshelf.system.filesystem import read_text
+
+_Fact = TypeVar("_Fact")
+_Arguments = ParamSpec("_Arguments")
+
+_KVM_GET_API_VERSION = 0xAE00
+_KVM_API_VERSION = 12
+_DEFAULT_USERS = ("libvirt-qemu", "qemu")
+"""Debian's and everybody else's build of libvirt."""
+
+_CGROUP_V1_UNLIMITED = 1 << 60
+"""memory.limit_in_bytes without a limit is the largest page-aligned 64-bit number."""
+
+
+def known(
+    read: Callable[_Arguments, _Fact], *args: _Arguments.args, **kwargs: _Arguments.kwargs
+) -> _Fact | Unknown:
+    """What ``read`` returns, or why it cannot be had."""
+    try:
+        return read(*args, **kwargs)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return Unknown(f"{where}{os.strerror(error.errno or 0).lower()}")
+    except (ValueError, LookupError) as error:
+        return Unknown(str(error))
+
+
+def sysctl(name: str) -> int:
+    """The number in /proc/sys/vm/NAME."""
+    return int(read_text(f"/proc/sys/vm/{name}"))
+
+
+def kernel() -> Version:
+    """The running kernel's version."""
+    return version(os.uname().release)
+
+
+def oom_kills() -> int:
+    """Processes that the kernel killed since boot (oom_kill of /proc/vmstat, Linux 4.13)."""
+    for line in read_text("/proc/vmstat").splitlines():
+        name, _, value = line.partition(" ")
+        if name == "oom_kill":
+            return int(value)
+    raise LookupError("/proc/vmstat has no oom_kill")
+
+
+def kvm_problem() -> str | Unknown:
+    """Why KVM cannot be used, '' where it answers; whether it also runs a guest only a guest can tell."""
+    try:
+        descriptor = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return "there is no /dev/kvm"
+    except PermissionError:
+        return Unknown("only root and the group kvm may open it")
+    except OSError as error:
+        return os.strerror(error.errno or 0).lower()
+    try:
+        api = fcntl.ioctl(descriptor, _KVM_GET_API_VERSION)
+    except OSError as error:
+        return os.strerror(error.errno or 0).lower()
+    finally:
+        os.close(descriptor)
+    return "" if api == _KVM_API_VERSION else f"its API version is {api}, not {_KVM_API_VERSION}"
+
+
+def service_slices(mounts: tuple[Mount, ...]) -> tuple[Slice, ...] | Unknown:
+    """The top-level slices of a cgroup v2 hierarchy, but for the guests' own."""
+    root = _cgroup(mounts, version=2)
+    if root is None:
+        return Unknown("there is no cgroup v2 with a memory controller")
+    names = sorted(path.name for path in root.glob("*.slice") if path.name != "machine.slice")
+    slices = tuple(_slice_v2(root / name) for name in names if (root / name / "memory.max").exists())
+    return slices or Unknown("there are no control groups of services")
+
+
+def machine_slice(mounts: tuple[Mount, ...]) -> Slice | None:
+    """The control group of all guests; None where libvirt has made none."""
+    for hierarchy in (2, 1):
+        root = _cgroup(mounts, version=hierarchy)
+        for name in ("machine.slice", "machine"):
+            if root is not None and (root / name).is_dir():
+                return _slice_v2(root / name) if hierarchy == 2 else _slice_v1(root / name)
+    return None
+
+
+def _cgroup(mounts: tuple[Mount, ...], *, version: int) -> Path | None:
+    for mount in mounts:
+        root = Path(mount.mount_point)
+        if version == 1 and mount.fstype == "cgroup" and "memory" in mount.super_options:
+            return root
+        if version == 2 and mount.fstype == "cgroup2":
+            controllers = read_text(root / "cgroup.controllers", "").split()
+            if "memory" in controllers:
+                return root
+    return None
+
+
+def _slice_v2(path: Path) -> Slice:
+    def limit(name: str) -> int | None:
+        text = read_text(path / name, "max").strip()
+        return None if text == "max" else int(text)
+
+    return Slice(name=path.name, memory_max=limit("memory.max"), swap_max=limit("memory.swap.max"))
+
+
+def _slice_v1(path: Path) -> Slice:
+    memory = int(read_text(path / "memory.limit_in_bytes", str(_CGROUP_V1_UNLIMITED)))
+    both = int(read_text(path / "memory.memsw.limit_in_bytes", str(_CGROUP_V1_UNLIMITED)))
+    return Slice(
+        name=path.name,
+        memory_max=memory if memory < _CGROUP_V1_UNLIMITED else None,
+        swap_max=both - memory if both < _CGROUP_V1_UNLIMITED else None,
+    )
+
+
+def qemu_account(conf: dict[str, Value]) -> Account:
+    """Who QEMU runs as: qemu.conf's user and group, else the distribution's; as libvirt, ``+N`` is a number.
+
+    Raises LookupError for a user or group that does not exist.
+    """
+    user = conf.get("user")
+    entry = _user(user) if isinstance(user, str) else _default_user()
+    group = conf.get("group")
+    gid = _group(group) if isinstance(group, str) else entry.pw_gid
+    return Account(user=entry.pw_name, uid=entry.pw_uid, gids=frozenset(os.getgrouplist(entry.pw_name, gid)))
+
+
+def _user(name: str) -> pwd.struct_passwd:
+    if name.removeprefix("+").isdecimal():
+        return pwd.getpwuid(int(name.removeprefix("+")))
+    return pwd.getpwnam(name)
+
+
+def _group(name: str) -> int:
+    if name.removeprefix("+").isdecimal():
+        return int(name.removeprefix("+"))
+    return grp.getgrnam(name).gr_gid
+
+
+def _default_user() -> pwd.struct_passwd:
+    for name in _DEFAULT_USERS:
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    return pwd.getpwuid(0)
+
+
+def directories_to(path: str) -> tuple[Directory, ...]:
+    """Every directory from the root down to ``path``; raises OSError for one that cannot be looked at."""
+    found = []
+    for directory in [*reversed(Path(path).parents), Path(path)]:
+        status = os.stat(directory)
+        found.append(
+            Directory(path=str(directory), uid=status.st_uid, gid=status.st_gid, mode=status.st_mode)
+        )
+    return tuple(found)
+
+
+def modified(path: str) -> float | None:
+    """When the file was last written; None where there is none."""
+    try:
+        return os.stat(path).st_mtime
+    except FileNotFoundError:
+        return None
