@@ -1,0 +1,61 @@
+"""scripts/isolated: what runs in it cannot reach the machine, and nothing of it stays."""
+
+import signal
+import subprocess
+from pathlib import Path
+
+from ramshelf.system.procfs import swaps
+from support.process import run, wait_until
+
+ISOLATED = str(Path(__file__).parents[2] / "scripts/isolated")
+
+SWAP_AND_MOUNT = """
+cd "$TMPDIR"
+fallocate -l 32M swap; chmod 600 swap; mkswap -q swap; swapon swap
+fallocate -l 32M disk; device=$(losetup --find --show disk)
+mkfs.ext4 -q "$device"; mkdir mounted; mount "$device" mounted; cd mounted
+sleep 1000 &
+echo "$TMPDIR"
+"""
+
+
+def test_exit_status_is_the_commands() -> None:
+    assert run(ISOLATED, "sh", "-c", "exit 7", ok=(7,)).stdout == ""
+    assert "isolated COMMAND" in run(ISOLATED, ok=(255,)).stderr
+
+
+def test_machine_is_out_of_reach() -> None:
+    before = Path("/proc/sys/vm/swappiness").read_text()
+    script = (
+        "echo x >/etc/isolated-test; echo 1 >/proc/sys/vm/swappiness; touch /run/x /var/lib/libvirt/x; ps ax"
+    )
+    shown = run(ISOLATED, "sh", "-c", script).stdout
+    assert "isolated --inside" in shown.splitlines()[1]
+    assert len(shown.splitlines()) <= 4
+    assert not any(Path(path).exists() for path in ("/etc/isolated-test", "/run/x", "/var/lib/libvirt/x"))
+    assert Path("/proc/sys/vm/swappiness").read_text() == before
+
+
+def test_swap_loop_devices_and_files_are_taken_back() -> None:
+    directory = run(ISOLATED, "bash", "-ec", SWAP_AND_MOUNT).stdout.strip()
+    _assert_nothing_left(directory)
+
+
+def test_the_next_one_clears_up_after_a_killed_one() -> None:
+    with subprocess.Popen(
+        [ISOLATED, "bash", "-ec", f"{SWAP_AND_MOUNT} wait"], stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        directory = running.stdout.readline().strip()
+        running.send_signal(signal.SIGKILL)
+    wait_until(lambda: run("pgrep", "-f", "sleep 1000", ok=(0, 1)).status == 1, "all in it is killed")
+    assert Path(directory).is_dir()
+    run(ISOLATED, "true")
+    _assert_nothing_left(directory)
+
+
+def _assert_nothing_left(directory: str) -> None:
+    assert directory.startswith("/var/tmp/ramshelf.")
+    assert not Path(directory).exists()
+    assert not [area for area in swaps() if directory in area.path]
+    assert directory not in run("losetup", "--list").stdout
