@@ -45,7 +45,7 @@ def _config(context: Context) -> Config | Unknown:
     try:
         return context.config
     except RamshelfError as error:
-        return Unknown(error.sentence)
+        return Unknown(error.sentence.rstrip("."))
 
 
 def document(findings: tuple[Finding, ...]) -> dict[str, object]:

@@ -97,9 +97,9 @@ def _qemu_conf() -> tuple[dict[str, Value], str]:
     try:
         return parse_qemu_conf(read_text(QEMU_CONF, ""), QEMU_CONF), ""
     except RamshelfError as error:
-        return {}, error.sentence
+        return {}, error.sentence.rstrip(".")
     except OSError as error:
-        return {}, f"{QEMU_CONF}: {os.strerror(error.errno or 0).lower()}."
+        return {}, f"{QEMU_CONF}: {os.strerror(error.errno or 0).lower()}"
 
 
 def _libvirt(uri: str) -> tuple[Hypervisor | Unknown, Mapping[str, str] | Unknown]:
@@ -111,7 +111,7 @@ def _libvirt(uri: str) -> tuple[Hypervisor | Unknown, Mapping[str, str] | Unknow
             )
             documents = {domain.name: _xml(connection, domain.name) for domain in connection.active()}
     except RamshelfError as error:
-        return Unknown(error.sentence), Unknown("libvirt cannot be reached")
+        return Unknown(error.sentence.rstrip(".")), Unknown("libvirt cannot be reached")
     return versions, {name: xml for name, xml in documents.items() if xml}
 
 

@@ -14,7 +14,7 @@ def check_config(facts: Facts) -> Iterator[Finding]:
     """Nova's rules for file_backed_memory (admin guide), which matter only where a Nova file is read."""
     config = facts.config
     if isinstance(config, Unknown):
-        yield finding("config.invalid", config.reason)
+        yield finding("config.invalid", f"{config.reason}.", reason=config.reason)
         return
     found = [*_values(config), *_against_store(config, facts), *_contradictions(config), *_nova(facts)]
     yield from found

@@ -41,7 +41,7 @@ def _daemon(facts: Facts) -> Iterator[Finding]:
     if facts.qemu_conf_problem:
         yield finding(
             "store.qemu-conf-unknown",
-            f"libvirt's default directory was looked at: {facts.qemu_conf_problem}",
+            f"libvirt's default directory was looked at: {facts.qemu_conf_problem}.",
             reason=facts.qemu_conf_problem,
         )
     changed, daemon = facts.qemu_conf_changed, facts.daemon
@@ -62,11 +62,10 @@ def _daemon(facts: Facts) -> Iterator[Finding]:
 def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
     if store.mount.read_only:
         yield finding("store.read-only", f"The store at {store.mount_point} is mounted read-only.")
-    if isinstance(seen.usage, Unknown):
-        yield finding(
-            "store.error", f"The store at {store.mount_point} does not answer: {seen.usage.reason}."
-        )
-        return
+    if seen.io_error:
+        yield finding("store.error", f"The store at {store.mount_point} answers: {seen.io_error}.")
+    elif isinstance(seen.usage, Unknown):
+        yield unknown("store.usage-unknown", "What the store has promised is not known", seen.usage)
     if seen.file_system_errors:
         yield finding(
             "store.file-system-errors",

@@ -1,0 +1,210 @@
+"""A host on which the doctor finds nothing to complain of; tests change one fact at a time."""
+
+from dataclasses import replace
+from typing import Any
+
+from ramshelf.core.capacity import FileUsage, StoreUsage
+from ramshelf.core.config import Config, Setting
+from ramshelf.core.guest import Guest, MemoryFile
+from ramshelf.core.host import (
+    Account,
+    BootOrder,
+    Device,
+    Directory,
+    Facts,
+    HookStatus,
+    Hypervisor,
+    Process,
+    RunningGuest,
+    Slice,
+    StoreFacts,
+    SwapUse,
+)
+from ramshelf.core.mounts import Mount
+from ramshelf.core.qemuconf import MemoryDirectory
+from ramshelf.core.store import Kind, NoStore, Store
+from ramshelf.core.units import GIB, MIB
+
+MEMORY_DIR = "/var/lib/libvirt/qemu/ram"
+NOVA_CONF = "/etc/nova/nova.conf"
+QEMU_UID, QEMU_GID = 64055, 109
+
+GUEST = Guest(
+    name="web",
+    uuid="6f1c6d2e-6d0c-4f0b-8f4c-0d0f4a3b2c1d",
+    domain_id=3,
+    virt_type="kvm",
+    memory=2 * GIB,
+    max_memory=2 * GIB,
+    slots=0,
+    source="file",
+    access="shared",
+    allocation="ondemand",
+    discard=False,
+    hugepages=False,
+    locked=False,
+    passthrough=False,
+    files=(MemoryFile(name="pc.ram", size=2 * GIB),),
+)
+QEMU = Process(
+    pid=4711,
+    name="qemu-system-x86",
+    argv=(
+        "/usr/bin/qemu-system-x86_64",
+        "-object",
+        f'{{"qom-type":"memory-backend-file","id":"pc.ram","mem-path":"{MEMORY_DIR}/3-web/pc.ram"}}',
+        "-uuid",
+        GUEST.uuid,
+    ),
+    started=2000.0,
+    anonymous=60 * MIB,
+    swapped=0,
+    page_tables=1 * MIB,
+    oom_score_adj=0,
+)
+DAEMON = replace(
+    QEMU, pid=812, name="libvirtd", argv=("/usr/sbin/libvirtd",), started=1000.0, oom_score_adj=-900
+)
+RAM_FILE = FileUsage(path=f"{MEMORY_DIR}/3-web/pc.ram", apparent=2 * GIB, allocated=512 * MIB)
+RUNNING = RunningGuest(guest=GUEST, directory=f"{MEMORY_DIR}/3-web", memory_files=(RAM_FILE,), process=QEMU)
+MOUNT = Mount(
+    mount_id=90,
+    parent_id=27,
+    device=(0, 45),
+    root="/",
+    mount_point=MEMORY_DIR,
+    options=("rw", "noatime"),
+    fstype="tmpfs",
+    source="ramshelf",
+    super_options=("rw", "size=67108860k"),
+)
+STORE = StoreFacts(
+    directory=MemoryDirectory(configured=MEMORY_DIR, path=MEMORY_DIR, explicit=False),
+    store=Store(kind=Kind.SWAP, mount=MOUNT, memory_dir=MEMORY_DIR, marked=True),
+    usage=StoreUsage(
+        kind=Kind.SWAP,
+        size=64 * GIB,
+        used=512 * MIB,
+        swap=64 * GIB,
+        beyond_swap=False,
+        files=(RAM_FILE,),
+    ),
+    io_error="",
+    path=(
+        Directory(path="/", uid=0, gid=0, mode=0o40755),
+        Directory(path="/var/lib/libvirt/qemu", uid=QEMU_UID, gid=QEMU_GID, mode=0o40750),
+        Directory(path=MEMORY_DIR, uid=QEMU_UID, gid=QEMU_GID, mode=0o40700),
+    ),
+    memory_dir_missing=False,
+    devices=(Device(name="nvme0n1", rotational=False),),
+    swaps=(
+        SwapUse(path="/dev/nvme0n1p3", size=64 * GIB, units=frozenset({"dev-nvme0n1p3.swap"}), at_boot=True),
+    ),
+    boot=BootOrder(
+        mounted_by="/etc/fstab",
+        requires=frozenset({"dev-nvme0n1p3.swap"}),
+        services={"libvirtd.service": (MEMORY_DIR,)},
+    ),
+    file_system_errors=None,
+    stale=(),
+)
+CONFIG = Config(
+    file_backed_memory_mib=64 * 1024,
+    ram_allocation_ratio=1.0,
+    reserved_host_memory_mib=0,
+    files=(NOVA_CONF,),
+    nova_files=(NOVA_CONF,),
+    settings={
+        "libvirt.virt_type": Setting(path=NOVA_CONF, section="libvirt", key="virt_type", value="kvm"),
+        "DEFAULT.reserved_host_memory_mb": Setting(
+            path=NOVA_CONF, section="DEFAULT", key="reserved_host_memory_mb", value="0"
+        ),
+    },
+)
+GOOD = Facts(
+    config=CONFIG,
+    hypervisor=Hypervisor(uri="qemu:///system", libvirt=(9, 0, 0), qemu=(7, 2, 11)),
+    kernel=(6, 18, 44),
+    kvm="",
+    processes=(DAEMON, QEMU),
+    daemon=DAEMON,
+    nova_compute=replace(DAEMON, pid=900, name="nova-compute"),
+    qemu_conf_problem="",
+    qemu_conf_changed=500.0,
+    nova_changed={NOVA_CONF: 500.0},
+    qemu_user=Account(user="libvirt-qemu", uid=QEMU_UID, gids=frozenset({QEMU_GID})),
+    store=STORE,
+    sysctls={
+        "page-cluster": 0,
+        "swappiness": 100,
+        "dirty_bytes": 0,
+        "dirty_ratio": 60,
+        "overcommit_memory": 0,
+    },
+    slices=(
+        Slice(name="system.slice", memory_max=None, swap_max=0),
+        Slice(name="user.slice", memory_max=None, swap_max=0),
+    ),
+    machine_slice=Slice(name="machine.slice", memory_max=None, swap_max=None),
+    meminfo={"MemTotal": 16 * GIB, "Hugetlb": 0},
+    oom_kills=0,
+    hook=HookStatus(installed=True, current=True, executable=True, seen=True, strict=False),
+    guests=(RUNNING,),
+)
+
+
+def with_config(**changes: Any) -> Facts:
+    return replace(GOOD, config=replace(CONFIG, **changes))
+
+
+def with_store(**changes: Any) -> Facts:
+    return replace(GOOD, store=replace(STORE, **changes))
+
+
+def with_usage(**changes: Any) -> Facts:
+    return with_store(usage=replace(STORE.usage, **changes))
+
+
+def with_device(**changes: Any) -> Facts:
+    return with_store(devices=(replace(Device(name="sda", rotational=False), **changes),))
+
+
+def with_boot(**changes: Any) -> Facts:
+    return with_store(boot=replace(STORE.boot, **changes))
+
+
+def with_sysctl(**changes: Any) -> Facts:
+    named = {name.replace("page_cluster", "page-cluster"): value for name, value in changes.items()}
+    return replace(GOOD, sysctls={**GOOD.sysctls, **named})
+
+
+def with_hook(**changes: Any) -> Facts:
+    return replace(GOOD, hook=replace(GOOD.hook, **changes))
+
+
+def with_guest(running: dict[str, Any] | None = None, **changes: Any) -> Facts:
+    guest = replace(GUEST, **changes)
+    return replace(GOOD, guests=(replace(RUNNING, guest=guest, **(running or {})),))
+
+
+def without_store(code: str) -> Facts:
+    return with_store(store=NoStore(code=code, sentence="There is no store.", hint="Make one."))
+
+
+def on_disk(fstype: str = "xfs", **changes: Any) -> Facts:
+    """The same host with a disk store; ``changes`` of the store's facts."""
+    source = "/dev/nvme0n1p3"
+    mount = replace(MOUNT, fstype=fstype, source=source, device=(259, 3), super_options=("rw",))
+    file = replace(RAM_FILE, allocated=RAM_FILE.apparent)
+    facts = replace(
+        STORE,
+        store=Store(kind=Kind.DISK, mount=mount, memory_dir=MEMORY_DIR, marked=True),
+        usage=StoreUsage(
+            kind=Kind.DISK, size=66 * GIB, used=2 * GIB, swap=0, beyond_swap=False, files=(file,)
+        ),
+        swaps=(),
+        boot=BootOrder(
+            mounted_by="/etc/fstab", requires=frozenset(), services={"libvirtd.service": (MEMORY_DIR,)}
+        ),
+    )
+    return replace(GOOD, store=replace(facts, **changes), guests=(replace(RUNNING, memory_files=(file,)),))

@@ -1,0 +1,374 @@
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ramshelf.core.capacity import PROMISE_FILE
+from ramshelf.core.checks import check
+from ramshelf.core.checks.catalog import GROUPS, RULES
+from ramshelf.core.config import Setting
+from ramshelf.core.errors import HostError
+from ramshelf.core.findings import Finding, Severity, exit_status
+from ramshelf.core.host import Directory, Facts, Hypervisor, Slice, StaleDirectory, StoreFacts, Unknown
+from ramshelf.core.qemuconf import MemoryDirectory
+from ramshelf.core.requirements import require
+from ramshelf.core.store import Store
+from ramshelf.core.units import GIB, MIB
+from support.good_host import (
+    DAEMON,
+    GOOD,
+    MEMORY_DIR,
+    NOVA_CONF,
+    QEMU,
+    RAM_FILE,
+    STORE,
+    on_disk,
+    with_boot,
+    with_config,
+    with_device,
+    with_guest,
+    with_hook,
+    with_store,
+    with_sysctl,
+    with_usage,
+    without_store,
+)
+
+WHY = Unknown("permission denied")
+TWO_PLACES = tuple(
+    Setting(path=path, section="libvirt", key="file_backed_memory", value=value)
+    for path, value in ((NOVA_CONF, "1"), ("/etc/ramshelf/ramshelf.conf", "2"))
+)
+DIMM = replace(RAM_FILE, path=f"{MEMORY_DIR}/3-web/dimm0", apparent=GIB)
+PROMISE = replace(RAM_FILE, path=f"{MEMORY_DIR}/3-web/{PROMISE_FILE}", apparent=4 * GIB, allocated=0)
+
+
+def libvirt(libvirt: tuple[int, int, int], qemu: tuple[int, int, int] | Unknown = (7, 2, 0)) -> Facts:
+    return replace(GOOD, hypervisor=Hypervisor(uri="qemu:///system", libvirt=libvirt, qemu=qemu))
+
+
+def store(facts: Facts) -> tuple[StoreFacts, Store]:
+    assert isinstance(facts.store, StoreFacts)
+    assert isinstance(facts.store.store, Store)
+    return facts.store, facts.store.store
+
+
+def read_only() -> Facts:
+    seen, own = store(GOOD)
+    return replace(GOOD, store=replace(seen, store=replace(own, mount=replace(own.mount, options=("ro",)))))
+
+
+def beyond_swap() -> Facts:
+    facts = with_usage(size=70 * GIB, beyond_swap=True)
+    seen, own = store(facts)
+    return replace(facts, store=replace(seen, store=replace(own, beyond_swap=True)))
+
+
+BAD = {
+    "versions.libvirt-unreachable": replace(GOOD, hypervisor=WHY),
+    "versions.libvirt-old": libvirt((3, 9, 9)),
+    "versions.qemu-old": libvirt((9, 0, 0), (2, 5, 9)),
+    "versions.qemu-unknown": libvirt((9, 0, 0), WHY),
+    "versions.no-discard": libvirt((4, 3, 9)),
+    "versions.kernel-unknown": replace(GOOD, kernel=WHY),
+    "host.virt-type": with_config(virt_type="lxc"),
+    "host.kvm": replace(GOOD, kvm="there is no /dev/kvm"),
+    "host.kvm-unknown": replace(GOOD, kvm=WHY),
+    "config.invalid": replace(GOOD, config=WHY),
+    "config.off": with_config(file_backed_memory_mib=0),
+    "config.allocation-ratio": with_config(ram_allocation_ratio=None),
+    "config.reserved-exceeds": with_config(reserved_host_memory_mib=64 * 1024),
+    "config.reserved": with_config(reserved_host_memory_mib=512, settings={}),
+    "config.exceeds-store": with_config(file_backed_memory_mib=64 * 1024 + 1),
+    "config.below-store": with_config(file_backed_memory_mib=32 * 1024),
+    "config.contradiction": with_config(contradictions=(TWO_PLACES,)),
+    "config.nova-changed": replace(GOOD, nova_changed={NOVA_CONF: 1000.5}),
+    "config.nova-unknown": replace(GOOD, nova_compute=WHY),
+    "store.mount-unknown": replace(GOOD, store=WHY),
+    "store.not-mounted": without_store("store.not-mounted"),
+    "store.root-file-system": without_store("store.root-file-system"),
+    "store.unsupported": without_store("store.unsupported"),
+    "store.read-only": read_only(),
+    "store.error": with_store(usage=WHY, io_error="input/output error"),
+    "store.usage-unknown": with_store(usage=WHY),
+    "store.file-system-errors": on_disk("ext4", file_system_errors=1),
+    "store.device-errors": with_device(errors=2, commands=19_000),
+    "store.qemu-conf-unknown": replace(GOOD, qemu_conf_problem="permission denied"),
+    "store.qemu-conf-changed": replace(GOOD, qemu_conf_changed=1000.5),
+    "store.daemon-unknown": replace(GOOD, daemon=WHY),
+    "store.layout": with_store(
+        directory=MemoryDirectory(configured="/srv/ram", path="/srv/ram/libvirt/qemu", explicit=True)
+    ),
+    "store.no-directory": with_store(memory_dir_missing=True),
+    "store.owner": with_store(path=(Directory(path=MEMORY_DIR, uid=0, gid=0, mode=0o40700),)),
+    "store.readable": with_store(path=(Directory(path=MEMORY_DIR, uid=0, gid=0, mode=0o40755),)),
+    "store.owner-unknown": with_store(path=WHY),
+    "store.overpromised": with_usage(files=(replace(RAM_FILE, apparent=65 * GIB),)),
+    "store.rotational": with_device(rotational=True),
+    "store.network": with_device(network="nbd"),
+    "store.thin": with_device(thin="a thin volume"),
+    "store.thin-unknown": with_device(thin=WHY),
+    "store.device-unknown": with_store(devices=WHY),
+    "store.in-ram": with_device(in_ram=True),
+    "store.buffered-loop": on_disk(devices=with_device(direct_io=False).store.devices),  # type: ignore[union-attr]
+    "store.swap-on-loop": with_device(direct_io=True),
+    "store.no-boot": with_boot(mounted_by=""),
+    "store.swap-no-boot": with_store(swaps=(replace(STORE.swaps[0], at_boot=False),)),
+    "store.swap-order": with_boot(requires=frozenset({"other.swap"})),
+    "store.loop-order": on_disk(devices=with_device(direct_io=True).store.devices),  # type: ignore[union-attr]
+    "store.libvirt-order": with_boot(services={"libvirtd.service": ("/var/lib",)}),
+    "store.boot-unknown": with_store(boot=WHY),
+    "store.no-swap": with_store(swaps=()),
+    "store.beyond-swap": beyond_swap(),
+    "store.larger-than-swap": with_usage(size=65 * GIB),
+    "store.exceeds-memory": with_usage(size=64 * GIB + 15 * GIB + MIB),
+    "store.page-cluster": with_sysctl(page_cluster=3),
+    "store.swappiness": with_sysctl(swappiness=59),
+    "store.swap-shared": replace(GOOD, processes=(DAEMON, replace(DAEMON, name="mysqld", swapped=17 * MIB))),
+    "store.swap-shared-unknown": replace(GOOD, processes=WHY),
+    "store.services-may-swap": replace(
+        GOOD, slices=(Slice(name="system.slice", memory_max=None, swap_max=None),)
+    ),
+    "store.services-unlimited": replace(GOOD, slices=WHY),
+    "store.dirty-throttling": replace(on_disk(), sysctls=with_sysctl(dirty_ratio=20).sysctls),
+    "store.sysctl-unknown": with_sysctl(swappiness=WHY),
+    "store.punch-flushes": on_disk("xfs"),
+    "store.stale": with_store(stale=(StaleDirectory(path=f"{MEMORY_DIR}/1-old", size=GIB),)),
+    "store.stale-unknown": with_store(stale=WHY),
+    "hook.missing": with_hook(installed=False),
+    "hook.not-executable": with_hook(executable=False),
+    "hook.unseen": with_hook(seen=False),
+    "hook.outdated": with_hook(current=False),
+    "hook.seen-unknown": with_hook(seen=None),
+    "hook.status-unknown": replace(GOOD, hook=WHY),
+    "guest.list-unknown": replace(GOOD, guests=WHY),
+    "guest.huge-pages": with_guest(hugepages=True, files=()),
+    "guest.locked": with_guest(locked=True),
+    "guest.anonymous": with_guest(files=()),
+    "guest.elsewhere": with_guest({"memory_files": ()}),
+    "guest.not-reserved": with_guest({"memory_files": (replace(RAM_FILE, apparent=GIB),)}),
+    "guest.hot-plugged": with_guest({"memory_files": (RAM_FILE, DIMM)}),
+    "guest.hot-plug": with_guest(max_memory=4 * GIB, slots=2, hotplug=2 * GIB),
+    "guest.discard-flushes": replace(on_disk("xfs"), guests=with_guest(discard=True).guests),
+    "guest.files-unknown": with_guest({"memory_files": WHY}),
+    "ram.exceeded": with_guest(locked=True, memory=16 * GIB),
+    "ram.tight": with_guest(locked=True, memory=14 * GIB),
+    "ram.memory-unknown": replace(GOOD, meminfo=WHY),
+    "ram.guests-unknown": with_guest({"process": None}),
+    "ram.oomd": replace(GOOD, processes=(DAEMON, replace(DAEMON, name="systemd-oomd"))),
+    "ram.oomd-unknown": replace(GOOD, processes=WHY),
+    "ram.strict-overcommit": with_sysctl(overcommit_memory=2),
+    "ram.overcommit-unknown": with_sysctl(overcommit_memory=WHY),
+    "ram.slice-limit": replace(
+        GOOD, machine_slice=Slice(name="machine.slice", memory_max=8 * GIB, swap_max=None)
+    ),
+    "ram.slice-swap": replace(
+        GOOD, machine_slice=Slice(name="machine.slice", memory_max=None, swap_max=32 * GIB)
+    ),
+    "ram.slice-unknown": replace(GOOD, machine_slice=WHY),
+    "ram.oom-kills": replace(GOOD, oom_kills=1),
+    "ram.oom-kills-unknown": replace(GOOD, oom_kills=WHY),
+    "ram.daemon-unprotected": replace(GOOD, daemon=replace(DAEMON, oom_score_adj=0)),
+}
+"""For each code but the good ones, the good host with what makes the doctor say it."""
+
+WITHOUT_GOOD = {
+    "versions.ok": BAD["versions.qemu-old"],
+    "host.ok": BAD["host.kvm"],
+    "config.ok": BAD["config.reserved"],
+    "store.ok": BAD["store.overpromised"],
+    "hook.ok": BAD["hook.outdated"],
+    "guest.ok": BAD["guest.anonymous"],
+    "ram.ok": BAD["ram.exceeded"],
+}
+"""For each code that says that all is well, a host of which it must not be said."""
+
+
+def codes(facts: Facts) -> set[str]:
+    return {finding.code for finding in check(facts)}
+
+
+def the(code: str, facts: Facts) -> Finding:
+    return next(finding for finding in check(facts) if finding.code == code)
+
+
+def test_every_code_of_the_table_is_tried() -> None:
+    good = {code for code, rule in RULES.items() if rule.severity is Severity.OK}
+    assert set(BAD) == set(RULES) - good
+    assert set(WITHOUT_GOOD) == good
+
+
+def test_on_a_good_host_there_is_nothing_but_good() -> None:
+    assert codes(GOOD) == set(WITHOUT_GOOD)
+    assert exit_status(check(GOOD)) == 0
+
+
+@pytest.mark.parametrize("code", sorted(BAD))
+def test_a_bad_fact_is_found(code: str) -> None:
+    assert code in codes(BAD[code])
+
+
+@pytest.mark.parametrize("code", sorted(WITHOUT_GOOD))
+def test_good_is_not_said_where_it_is_not(code: str) -> None:
+    assert code not in codes(WITHOUT_GOOD[code])
+
+
+@pytest.mark.parametrize("code", sorted(BAD))
+def test_findings_keep_to_the_table(code: str) -> None:
+    for finding in check(BAD[code]):
+        rule = RULES[finding.code]
+        assert finding.severity in {rule.severity, rule.milder}
+        assert finding.group in GROUPS
+        assert finding.sentence.endswith(".")
+        assert ".." not in finding.sentence
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(field.name for field in fields(Facts) if "Unknown" in str(field.type) and field.name != "sysctls"),
+)
+def test_no_fact_is_passed_over_when_it_is_not_known(name: str) -> None:
+    changes: dict[str, Any] = {name: WHY}
+    findings = check(replace(GOOD, **changes))
+    assert any(WHY.reason in finding.sentence for finding in findings)
+
+
+def test_a_group_stays_together_in_the_order_of_the_table() -> None:
+    groups = [finding.group for finding in check(GOOD)]
+    assert groups == sorted(groups, key=list(GROUPS).index)
+
+
+def test_switched_off_without_a_store_misses_neither_store_nor_hook() -> None:
+    off = replace(
+        without_store("store.root-file-system"),
+        config=with_config(file_backed_memory_mib=0).config,
+        hook=with_hook(installed=False).hook,
+        guests=(),
+    )
+    assert {finding.code for finding in check(off) if finding.severity.exit_status} == {"config.off"}
+
+
+def test_novas_rules_do_not_matter_without_nova() -> None:
+    alone = with_config(nova_files=(), ram_allocation_ratio=None, reserved_host_memory_mib=512, settings={})
+    assert codes(alone) == codes(GOOD)
+
+
+def test_kvm_is_only_missed_softly_where_nobody_asked_for_it() -> None:
+    facts = replace(with_config(settings={}), kvm="there is no /dev/kvm")
+    assert the("host.kvm", facts).severity is Severity.WARNING
+    assert the("host.kvm", BAD["host.kvm"]).severity is Severity.FAILURE
+    assert "host.ok" in codes(replace(facts, config=with_config(virt_type="qemu").config))
+
+
+def test_between_the_floors_file_backing_works_without_discard() -> None:
+    assert {"versions.ok", "versions.no-discard"} <= codes(libvirt((4, 0, 0), (2, 6, 0)))
+    assert "versions.no-discard" in codes(libvirt((9, 0, 0), (2, 9, 9)))
+    assert "versions.no-discard" not in codes(libvirt((4, 4, 0), (2, 10, 0)))
+
+
+@pytest.mark.parametrize(
+    ("versions", "code"),
+    [
+        (((3, 10, 0), (2, 6, 0)), "versions.libvirt-old"),
+        (((4, 0, 0), (2, 5, 1)), "versions.qemu-old"),
+        (((4, 0, 0), (2, 6, 0)), None),
+    ],
+)
+def test_below_the_floors_a_start_is_refused(
+    versions: tuple[tuple[int, int, int], tuple[int, int, int]], code: str | None
+) -> None:
+    if code is None:
+        require(*versions)
+        return
+    with pytest.raises(HostError) as refused:
+        require(*versions)
+    assert refused.value.code == code
+
+
+def test_extents_that_lack_are_milder_than_a_promise_that_lacks() -> None:
+    sparse = replace(RAM_FILE, allocated=GIB)
+    facts = replace(on_disk("ext4"), guests=with_guest({"memory_files": (sparse,)}).guests)
+    assert the("guest.not-reserved", facts).severity is Severity.WARNING
+    assert the("guest.not-reserved", BAD["guest.not-reserved"]).severity is Severity.FAILURE
+
+
+def test_memory_that_was_promised_may_be_hot_plugged() -> None:
+    facts = with_guest({"memory_files": (RAM_FILE, DIMM, PROMISE)}, max_memory=4 * GIB, hotplug=2 * GIB)
+    assert not {"guest.hot-plugged", "guest.hot-plug"} & codes(facts)
+
+
+def test_a_guest_on_another_file_system_is_elsewhere() -> None:
+    assert "guest.elsewhere" in codes(with_guest({"directory": "/srv/old/libvirt/qemu/3-web"}))
+
+
+def test_a_guest_that_is_just_starting_is_not_called_elsewhere() -> None:
+    found = codes(with_guest({"memory_files": (), "process": None}))
+    assert "guest.files-unknown" in found
+    assert "guest.elsewhere" not in found
+
+
+def test_ext4_of_a_new_kernel_needs_no_flush() -> None:
+    assert "store.punch-flushes" not in codes(on_disk("ext4"))
+    assert "store.punch-flushes" in codes(replace(on_disk("ext4"), kernel=(6, 13, 12)))
+    assert "store.punch-flushes" in codes(replace(on_disk("ext4"), kernel=WHY))
+
+
+def test_dirty_bytes_count_as_their_share_of_ram() -> None:
+    assert "store.dirty-throttling" in codes(
+        replace(on_disk(), sysctls=with_sysctl(dirty_bytes=GIB, dirty_ratio=0).sysctls)
+    )
+    assert "store.dirty-throttling" not in codes(
+        replace(on_disk(), sysctls=with_sysctl(dirty_bytes=8 * GIB, dirty_ratio=0).sysctls)
+    )
+
+
+def test_a_few_failed_commands_are_normal() -> None:
+    assert "store.device-errors" not in codes(with_device(errors=5, commands=1_000_000))
+
+
+def test_strict_overcommit_hurts_a_disk_store_less() -> None:
+    facts = replace(on_disk(), sysctls=with_sysctl(overcommit_memory=2).sysctls)
+    assert the("ram.strict-overcommit", facts).severity is Severity.WARNING
+
+
+def test_the_guests_own_swap_is_not_a_strangers() -> None:
+    facts = replace(GOOD, processes=(DAEMON, replace(QEMU, swapped=GIB)))
+    assert "store.swap-shared" not in codes(facts)
+
+
+def test_the_ram_budget_adds_up() -> None:
+    parts = the("ram.ok", GOOD).facts["parts"]
+    assert parts == {
+        "overhead_mib": 60,
+        "page_tables_mib": 4,  # 2 GiB / 512; the 1 MiB measured is part of it
+        "pinned_mib": 0,
+        "anonymous_mib": 0,
+        "huge_pages_mib": 0,
+        "store_mib": 0,
+        "host_mib": 1024,
+    }
+
+
+def test_an_anonymous_guest_counts_in_full_and_not_twice() -> None:
+    facts = with_guest({"process": replace(QEMU, anonymous=2 * GIB + 60 * MIB)}, files=())
+    parts = the("ram.ok", facts).facts["parts"]
+    assert isinstance(parts, dict)
+    assert (parts["anonymous_mib"], parts["overhead_mib"]) == (2048, 60)
+
+
+def test_the_reference_describes_every_code() -> None:
+    text = (Path(__file__).parents[2] / "docs/reference/findings.md").read_text(encoding="utf-8")
+    rows = {
+        cells[0].strip("`"): cells[1:]
+        for line in text.splitlines()
+        if line.startswith("| `") and (cells := [cell.strip() for cell in line.strip("|").split("|")])
+    }
+    assert rows == {
+        code: [
+            rule.severity.value + (f", {rule.milder.value}" if rule.milder else ""),
+            rule.meaning,
+            rule.hint,
+        ]
+        for code, rule in RULES.items()
+    }
