@@ -5,7 +5,11 @@ It runs ramshelf's hook for the calls that matter and tells apart what was decid
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from ramshelf.core.errors import HostError, RefusedError
+from ramshelf.core.plan import Action, MakeDirectory, RemoveDirectory, RemoveFile, Run, WriteFile
+from ramshelf.core.requirements import Version, dotted
 
 HOOK_DIR = "/etc/libvirt/hooks"
 """Built into libvirt (LIBVIRT_HOOK_DIR); its scripts run in the order qemu, then those of qemu.d by name."""
@@ -79,3 +83,90 @@ def made_directories(text: str) -> tuple[str, ...]:
     """The directories that an installed script says were made for it."""
     match = _MADE.search(text)
     return tuple(shlex.split(match["paths"])) if match else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installation:
+    """What is in libvirt's hook directory, and who reads it.
+
+    ``text`` is the script's, None where there is none; ``missing`` the directories above it that are not
+    there, outermost first. ``libvirt`` None: not known. ``daemons`` are the process ids of the libvirt
+    daemons that run; ``seen`` says whether they call the script, None where that is not known.
+    """
+
+    text: str | None
+    executable: bool
+    missing: tuple[str, ...]
+    libvirt: Version | None
+    daemons: tuple[int, ...]
+    seen: bool | None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether somebody else's script has the place."""
+        return self.text is not None and _MADE.search(self.text) is None
+
+
+def is_current(installed: Installation, script: HookScript) -> bool:
+    """Whether the script is what ``install`` would write."""
+    return installed.text is not None and installed.text == _text(installed, script)
+
+
+def plan_install(installed: Installation, script: HookScript) -> tuple[Action, ...]:
+    """What is missing until libvirt calls the script. Raises HostError, RefusedError."""
+    if installed.libvirt is not None and installed.libvirt < DIRECTORY_SINCE:
+        raise HostError(
+            "hook.no-directory",
+            f"libvirt {dotted(installed.libvirt)} does not look into {SCRIPT_DIR}.",
+            hint=f"Upgrade libvirt to {dotted(DIRECTORY_SINCE)} or later.",
+        )
+    _refuse_foreign(installed)
+    actions: list[Action] = [
+        MakeDirectory(why="libvirt looks for hooks there", path=path, uid=0, gid=0, mode=0o755)
+        for path in installed.missing
+    ]
+    if not is_current(installed, script):
+        why = "reserves guests' memory on the store, or refuses them"
+        actions.append(WriteFile(why=why, path=SCRIPT, text=_text(installed, script), before=installed.text))
+    if not installed.executable:
+        actions.append(Run(why="libvirt passes over what is not executable", argv=("chmod", "0755", SCRIPT)))
+    if actions or not installed.seen:
+        actions += _reload(installed)
+    return tuple(actions)
+
+
+def plan_remove(installed: Installation) -> tuple[Action, ...]:
+    """Undo exactly what ``install`` did. Raises RefusedError."""
+    if installed.text is None:
+        return ()
+    _refuse_foreign(installed)
+    return (
+        RemoveFile(why="guests are no longer reserved", path=SCRIPT),
+        *(
+            RemoveDirectory(why="it was made for the hook", path=path)
+            for path in reversed(made_directories(installed.text))
+        ),
+        *_reload(installed),
+    )
+
+
+def _text(installed: Installation, script: HookScript) -> str:
+    made = made_directories(installed.text) if installed.text is not None else installed.missing
+    return render(replace(script, made=made))
+
+
+def _reload(installed: Installation) -> list[Action]:
+    return [
+        Run(why="libvirt looks for hooks when it starts and on SIGHUP", argv=("kill", "-HUP", str(pid)))
+        for pid in installed.daemons
+    ]
+
+
+def _refuse_foreign(installed: Installation) -> None:
+    if installed.foreign:
+        raise RefusedError(
+            "hook.foreign",
+            f"{SCRIPT} was not made by ramshelf.",
+            hint="Rename it: libvirt calls every executable in that directory, whatever its name.",
+            facts={"path": SCRIPT},
+        )

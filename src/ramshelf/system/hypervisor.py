@@ -40,7 +40,7 @@ _MEANINGS: dict[int, tuple[type[RamshelfError], str, str, str]] = {
     libvirt.VIR_ERR_NO_DOMAIN: (
         RefusedError,
         "guest.not-found",
-        "There is no such guest",
+        "",
         "'virsh list --all' shows all guests.",
     ),
     libvirt.VIR_ERR_HOOK_SCRIPT_FAILED: (RefusedError, "guest.vetoed", "libvirt's hook refuses this", ""),
@@ -196,6 +196,20 @@ class Hypervisor:
         with self._translated():
             self._lookup(name).create()
 
+    def attempt(self, xml: str) -> str:
+        """Start a transient guest, paused, that is not expected to start: why it did not, '' if it did.
+
+        It is ended at once if it starts.
+        """
+        try:
+            with self._translated():
+                self._connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED).destroy()
+        except RamshelfError as error:
+            if error.code.startswith("libvirt.") and error.code != "libvirt.failed":
+                raise
+            return error.sentence
+        return ""
+
     def ask_to_stop(self, name: str) -> None:
         """Press the guest's power button (or use its agent, as libvirt sees fit); does not wait."""
         with self._translated():
@@ -249,7 +263,7 @@ class Hypervisor:
         kind, name, meaning, hint = _MEANINGS.get(
             code, (ServiceError, "libvirt.failed", "libvirt failed", "")
         )
-        return kind(name, f"{meaning}: {message}.", hint=hint, facts=facts)
+        return kind(name, f"{meaning}{': ' if meaning else ''}{message}.", hint=hint, facts=facts)
 
     def _alive(self) -> bool:
         try:
