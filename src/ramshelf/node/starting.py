@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ramshelf.core.backing import Support, domain_name, parse
 from ramshelf.core.capacity import Capacity, capacity
@@ -13,11 +13,11 @@ from ramshelf.core.errors import RamshelfError, RefusedError
 from ramshelf.core.findings import Finding
 from ramshelf.core.guest import Guest
 from ramshelf.core.holdings import Holding
-from ramshelf.core.hookscript import SCRIPT
 from ramshelf.core.host import HookStatus
 from ramshelf.core.requirements import version
 from ramshelf.core.start import Existing, Facts, Plan, plan_start
 from ramshelf.core.store import Store
+from ramshelf.node import hook
 from ramshelf.node.guests import described, observe_holdings
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.hypervisor import Domain, Hypervisor
@@ -106,19 +106,17 @@ def _start_facts(
         store=observed.store,
         capacity=current,
         holdings=held,
-        hook=_hook_status(),
+        hook=_hook_status(hypervisor, config),
         off=config.off,
     )
 
 
-def _hook_status() -> HookStatus:
-    return HookStatus(
-        installed=os.path.exists(SCRIPT),
-        current=True,
-        executable=os.access(SCRIPT, os.X_OK),
-        seen=None,
-        strict=False,
-    )
+def _hook_status(hypervisor: Hypervisor, config: Config) -> HookStatus:
+    """The hook; whether the running daemon calls it is tried out where it is not known yet."""
+    status = hook.status(hook.wanted_script(config))
+    if status.installed and status.seen is None and hook.may_probe():
+        status = replace(status, seen=hook.probe(hypervisor.uri))
+    return status
 
 
 def _apply(hypervisor: Hypervisor, plan: Plan, after_step: Callable[[str], None]) -> None:
