@@ -1,0 +1,93 @@
+"""The documentation against the program."""
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from ramshelf.cli import main
+from ramshelf.core.checks import catalog
+
+CHECKOUT = Path(__file__).parents[2]
+PAGES = [CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
+_CODE = re.compile(r"[a-z]+\.[a-z]+(-[a-z]+)*")
+GROUPS = {
+    "backing",
+    "capacity",
+    "cli",
+    "config",
+    "discard",
+    "guest",
+    "hook",
+    "internal",
+    "libvirt",
+    "store",
+    "system",
+    "tool",
+    "xml",
+}
+NO_CODES = {"hook.log", "store.lock"}
+
+
+def test_the_pages_that_repeat_the_program_are_up_to_date() -> None:
+    argv = [sys.executable, str(CHECKOUT / "scripts/reference.py"), "--check"]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+def shown_commands() -> list[tuple[str, str]]:
+    """Each ramshelf command that a page shows in an indented block, with the page's name."""
+    return [
+        (page.name, part.strip())
+        for page in PAGES
+        for line in re.findall(r"^ {4}\S.*", page.read_text(), re.MULTILINE)
+        for part in re.split(r"[|;]|&&", line)
+        if part.split()[:1] == ["ramshelf"]
+    ]
+
+
+@pytest.mark.parametrize(("page", "line"), shown_commands())
+def test_shown_commands_exist(page: str, line: str) -> None:  # noqa: ARG001 - the page names the test
+    words = shlex.split(line, comments=True)[1:]
+    command: click.Command = main.cli
+    context = click.Context(command, info_name="ramshelf")
+    while isinstance(command, click.Group):
+        child = command.get_command(context, words.pop(0))
+        assert child is not None, line
+        command = child
+        context = click.Context(command, info_name=command.name, parent=context)
+    known = {name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]}
+    assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known
+
+
+def codes_in_the_source() -> set[str]:
+    """Text in the form of a code, of the groups that there are; the doctor's own table is elsewhere."""
+    codes = set()
+    for path in (CHECKOUT / "src").rglob("*.py"):
+        if path.parent.name != "checks":
+            texts = (getattr(node, "value", None) for node in ast.walk(ast.parse(path.read_text())))
+            codes |= {text for text in texts if isinstance(text, str) and _is_code(text)}
+    return codes - NO_CODES
+
+
+def _is_code(text: str) -> bool:
+    return bool(_CODE.fullmatch(text)) and text.partition(".")[0] in GROUPS
+
+
+def test_every_error_code_is_in_the_reference() -> None:
+    text = (CHECKOUT / "docs/reference/errors.md").read_text()
+    documented = set(re.findall(r"^\| `([a-z.-]+)` \|", text, re.MULTILINE))
+    findings = set(catalog.RULES)
+    assert codes_in_the_source() - findings <= documented
+    assert documented <= codes_in_the_source() | findings
