@@ -47,6 +47,13 @@ def _host(spec: Spec, seen: Seen) -> Iterator[RamshelfError]:
             hint="Install libvirt's QEMU driver (libvirt-daemon-system, libvirt-daemon-driver-qemu), "
             "or name another place with --directory.",
         )
+    for path in seen.links:
+        yield RefusedError(
+            "store.symbolic-link",
+            f"{path} leads through a symbolic link, which the mount table does not know.",
+            hint="Name the real place: --file or --directory with the path that 'realpath' prints.",
+            facts={"path": path},
+        )
     if seen.owner is None:
         yield HostError(
             "store.no-qemu-user",
@@ -183,14 +190,14 @@ def _thin(path: str, below: tuple[Device, ...]) -> Iterator[RamshelfError]:
     for device in below:
         reason = device.thin
         if isinstance(reason, Unknown):
-            reason = f"may be thin: {reason.reason}"
+            reason = f"perhaps thin ({reason.reason})"
         if device.in_ram:
-            reason = reason or "keeps its data in RAM"
+            reason = reason or "in RAM"
         if reason:
-            name = path if device.name in path else f"{path} lies on {device.name}, which"
+            name = path if path == f"/dev/{device.name}" else f"{path} lies on {device.name}, which"
             yield RefusedError(
                 "store.thin",
-                f"{name} {reason}: guest memory on it would be lost when it fills up.",
+                f"{name} is {reason}: guest memory there would be lost when it fills up.",
                 hint="Use a fully allocated partition, volume or file on a disk.",
                 facts={"device": device.name},
             )

@@ -68,7 +68,10 @@ def _complaint(spec: Spec) -> str:
             spec.kind.tmpfs and spec.file_system is not None,
             f"--fs means nothing to a store of kind {kind}.",
         ),
-        (spec.wipe is not None and spec.device is None, "--wipe means nothing without --device."),
+        (
+            spec.wipe is not None and spec.wipe != spec.device,
+            "--wipe names the device again, exactly as --device does.",
+        ),
         (spec.tmpfs_size is not None and spec.kind is not Kind.SWAP, "--tmpfs-size is for kind swap."),
         (
             spec.tmpfs_size is not None and spec.size is not None and spec.tmpfs_size <= spec.size,
@@ -163,7 +166,8 @@ class Seen:
     the mount point, its parent, the memory directory and its parents below the mount point, and drop-in
     directories. ``swaps`` are the active areas' paths. ``owner`` is QEMU's (uid, gid). ``guests`` are running
     with memory in files. ``area`` is the device or file that the wish names, or None where there is no such
-    thing or it is no block device; ``area_problem`` then says which.
+    thing or it is no block device; ``area_problem`` then says which. ``links`` are those of the paths in the
+    wish, and of the mount point, that lead through a symbolic link.
     """
 
     root: bool = True
@@ -184,6 +188,7 @@ class Seen:
     guests: tuple[str, ...] = ()
     area: BlockDevice | AreaFile | None = None
     area_problem: str = ""
+    links: tuple[str, ...] = ()
 
     def mounted_at(self, path: str) -> Mount | None:
         """The mount at exactly this path, the topmost."""

@@ -112,7 +112,7 @@ def lay_out(spec: Spec, seen: Seen, claim: Claim | None) -> Layout:
     identity = area_uuid(spec, seen, size)
     if claim and signed(seen.area, claim.uuid):
         identity = claim.uuid
-    made = claim.made_mount_point if claim else directory.configured not in seen.directories
+    made = claim.made_mount_point if claim else _makes_directory(seen, directory.configured)
     marks = [f"{KIND_OPTION}={spec.kind.value}"]
     if made:
         marks.append(_MADE_MOUNT_POINT)
@@ -128,6 +128,11 @@ def lay_out(spec: Spec, seen: Seen, claim: Claim | None) -> Layout:
     if spec.kind.tmpfs:
         return replace(layout, entries=_tmpfs_entries(spec, seen, layout, tuple(marks)))
     return replace(layout, entries=(_disk_entry(spec, layout, tuple(marks)),))
+
+
+def _makes_directory(seen: Seen, mount_point: str) -> bool:
+    """Whether the mount point is ours: libvirt's own directory stays, as libvirtd makes it when it starts."""
+    return mount_point != seen.directory.configured and mount_point not in seen.directories
 
 
 def _area_mark(layout: Layout) -> str:

@@ -155,7 +155,7 @@ def _make(spec: Spec, area: BlockDevice | AreaFile, layout: Layout) -> Run:
 
 def _boot_files(spec: Spec, seen: Seen, layout: Layout) -> tuple[Action, ...]:
     wanted = {path: drop_in(layout.mount_point) for path in DROP_INS}
-    reasons = dict.fromkeys(DROP_INS, "Start it after the store")
+    reasons = {drop_in_path(service): f"Start {service} after the store" for service in SERVICES}
     if spec.file and not spec.kind.tmpfs:
         wanted[LOOP_UNIT_PATH] = loop_unit(spec.file, layout.size)
         reasons[LOOP_UNIT_PATH] = "Attach the file at boot"
@@ -187,9 +187,12 @@ def _activate(spec: Spec, seen: Seen, layout: Layout, *, mounted: bool) -> tuple
         attach = ("sh", "-c", attach_command(spec.file, layout.size))
         actions.append(Run(why="Attach the file to a loop device", argv=attach))
     if not mounted:
-        if layout.mount_point not in seen.directories:
+        if layout.mount_point not in seen.directories and seen.owner:
+            uid, gid = seen.owner  # as libvirtd makes it
             actions.append(
-                MakeDirectory(why="Make the mount point", path=layout.mount_point, uid=0, gid=0, mode=0o755)
+                MakeDirectory(
+                    why="Make the mount point", path=layout.mount_point, uid=uid, gid=gid, mode=0o755
+                )
             )
         actions.append(Run(why="Mount the store", argv=("mount", layout.mount_point)))
     return tuple(actions)
@@ -224,7 +227,7 @@ def _apply_sysctls(spec: Spec, seen: Seen) -> tuple[Action, ...]:
     text = seen.files.get(SYSCTL_PATH)
     settings = parse_sysctl_text(text) if text is not None else sysctls(spec.kind, dict(seen.sysctls))
     return tuple(
-        SetValue(why=setting.reason, path=setting.path, value=str(setting.value))
+        SetValue(why=f"Set {setting.key} now", path=setting.path, value=str(setting.value))
         for setting in settings
         if seen.sysctls.get(setting.key) != setting.value
     )
@@ -288,7 +291,7 @@ def _deactivate(seen: Seen, claim: Claim) -> tuple[Action, ...]:
 def _undo_sysctls(seen: Seen) -> tuple[Action, ...]:
     """Put back the value before, unless somebody has set another one since."""
     return tuple(
-        SetValue(why="Put the former value back", path=setting.path, value=str(setting.before))
+        SetValue(why=f"Put {setting.key} back", path=setting.path, value=str(setting.before))
         for setting in parse_sysctl_text(seen.files.get(SYSCTL_PATH, ""))
         if seen.sysctls.get(setting.key) == setting.value != setting.before
     )
@@ -300,17 +303,17 @@ def _restore(seen: Seen, path: str, text: str) -> tuple[Action, ...]:
         return ()
     backup = seen.files.get(backup_path(path))
     if backup is None and not text:
-        return (RemoveFile(why="Take it away again", path=path),)
+        return (RemoveFile(why=f"Remove {path}", path=path),)
     if backup is not None and text.rstrip("\n") == backup.rstrip("\n"):
         text = backup  # the last line had no end
-    return (WriteFile(why="Take ramshelf's lines out", path=path, text=text, before=before),)
+    return (WriteFile(why=f"Take ramshelf's lines out of {path}", path=path, text=text, before=before),)
 
 
 def _remove_area(seen: Seen, claim: Claim) -> tuple[Action, ...]:
     actions: list[Action] = []
     area = seen.area
     if isinstance(area, AreaFile) and area.exists:
-        actions.append(RemoveFile(why="Give its space back", path=area.path))
+        actions.append(RemoveFile(why=f"Remove {area.path}", path=area.path))
     elif isinstance(area, BlockDevice) and _ours(area, claim):
         actions.append(_wipe(area.path))
     if claim.made_mount_point and claim.mount_point in seen.directories:
@@ -325,14 +328,14 @@ def _ours(area: BlockDevice, claim: Claim) -> bool:
 
 def _remove_boot_files(seen: Seen, claim: Claim | None) -> tuple[Action, ...]:
     actions: list[Action] = [
-        RemoveFile(why="Take it away again", path=path)
+        RemoveFile(why=f"Remove {path}", path=path)
         for path in (SYSCTL_PATH, LOOP_UNIT_PATH, *DROP_INS)
         if path in seen.files
     ]
     for path in DROP_INS:
         there = seen.directories.get(directory := path.rpartition("/")[0])
         if there is not None and not there.foreign and (claim or path in seen.files):
-            actions.append(RemoveDirectory(why="Take it away again", path=directory))
+            actions.append(RemoveDirectory(why=f"Remove {directory}", path=directory))
     return tuple(actions)
 
 
@@ -346,5 +349,5 @@ def _remove_backups(seen: Seen) -> tuple[Action, ...]:
             continue
         restored = remove_own(text) if path == FSTAB else restore_memory_directory(text)
         if restored.rstrip("\n") == backup.rstrip("\n"):
-            actions.append(RemoveFile(why="It is as it was", path=backup_path(path)))
+            actions.append(RemoveFile(why=f"Remove the back-up: {path} is as it was", path=backup_path(path)))
     return tuple(actions)

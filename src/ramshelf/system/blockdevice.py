@@ -1,6 +1,6 @@
-"""Block devices: what they are, what uses them, what they carry and what they lie on.
+"""Block devices: what they are, what uses them and what they carry.
 
-sysfs and the programs that know (wipefs, blkid, dmsetup); ``/dev/disk`` needs udev and is not asked.
+By sysfs, wipefs and blkid; ``/dev/disk`` needs udev and is not asked.
 """
 
 import errno
@@ -9,20 +9,13 @@ import os
 import stat
 from collections.abc import Iterator
 
-from ramshelf.core.errors import ToolError
-from ramshelf.core.host import Device, Unknown
 from ramshelf.core.storefacts import BlockDevice, Signature
+from ramshelf.system.devicefacts import devices_below
 from ramshelf.system.filesystem import read_text
 from ramshelf.system.procfs import mounts, swaps
 from ramshelf.system.run import Runner
 
 _SYS = "/sys/class/block"
-_THIN_TARGETS = {
-    "thin": "is thinly provisioned",
-    "vdo": "is thinly provisioned (VDO)",
-    "snapshot": "is a snapshot",
-}
-_NETWORK = {"nbd": "nbd", "rbd": "Ceph RBD", "drbd": "DRBD"}
 _XFS_IN_PROGRESS = 126
 """Offset of the XFS superblock's sb_inprogress: 1 until mkfs.xfs has done."""
 
@@ -50,7 +43,7 @@ def block_device(path: str, run: Runner) -> BlockDevice | str:
         dax=_queue(name, "dax") == "1",
         users=tuple(_users(name, real)),
         signatures=signatures(real, run),
-        below=devices_below(number, run),
+        below=devices_below(status.st_rdev),
     )
 
 
@@ -97,86 +90,14 @@ def loop_of(file: str) -> str | None:
     return None
 
 
-def device_of(path: str) -> tuple[int, int] | None:
-    """The device number of the file system that ``path`` lies on; None where no single device is below it."""
+def device_of(path: str) -> int:
+    """The number of the device below the file system of ``path``; btrfs has numbers of its own."""
     number = os.stat(path).st_dev
-    if _name((os.major(number), os.minor(number))):
-        return (os.major(number), os.minor(number))
-    for mount in reversed(mounts()):  # btrfs has numbers of its own
-        if mount.device == (os.major(number), os.minor(number)) and mount.source.startswith("/dev/"):
-            try:
-                source = os.stat(mount.source).st_rdev
-            except OSError:
-                return None
-            return (os.major(source), os.minor(source))
-    return None
-
-
-def devices_below(number: tuple[int, int], run: Runner) -> tuple[Device, ...]:
-    """A device and all that it lies on: parents of partitions, device mapper and md members, loop files."""
-    name = _name(number)
-    return tuple(_below(name, run, set())) if name else ()
-
-
-def _below(name: str, run: Runner, seen: set[str]) -> Iterator[Device]:
-    if name in seen:
-        return
-    seen.add(name)
-    backing = _attribute(name, "loop/backing_file")
-    yield Device(
-        name=name,
-        rotational=_queue(name, "rotational") == "1" and not name.startswith(("loop", "dm-", "md")),
-        network=_network(name),
-        thin=_thin(name, backing, run),
-        in_ram=name.startswith(("zram", "ram")),
-        direct_io=_attribute(name, "loop/dio") == "1" if backing else None,
-    )
-    if os.path.exists(f"{_SYS}/{name}/partition"):
-        yield from _below(os.path.basename(os.path.dirname(os.path.realpath(f"{_SYS}/{name}"))), run, seen)
-    for slave in _listdir(f"{_SYS}/{name}/slaves"):
-        yield from _below(slave, run, seen)
-    if backing and os.path.exists(backing) and (under := device_of(backing)):
-        parent = _name(under)
-        if parent:
-            yield from _below(parent, run, seen)
-
-
-def _thin(name: str, backing: str | None, run: Runner) -> str | Unknown:
-    """Why space on it is not guaranteed; '' where it is."""
-    if name.startswith("zd"):
-        return "is a ZFS volume, which is written elsewhere each time"
-    if backing:
-        try:
-            status = os.stat(backing)
-        except OSError:
-            return Unknown(f"its file {backing} cannot be seen")
-        if stat.S_ISREG(status.st_mode) and status.st_blocks * 512 < status.st_size:
-            return f"is a loop device over a sparse file, {backing}"
-    if name.startswith("dm-"):
-        mapped = _attribute(name, "dm/name") or name
-        try:
-            return parse_dm_table(run(["dmsetup", "table", mapped]).stdout)
-        except ToolError as error:
-            return Unknown(error.sentence)
-    return ""
-
-
-def parse_dm_table(output: str) -> str:
-    """Why a device mapper device is thin, by its ``dmsetup table``; '' where it is not."""
-    for line in output.splitlines():
-        fields = line.split()
-        if len(fields) > 2 and fields[2] in _THIN_TARGETS:
-            return _THIN_TARGETS[fields[2]]
-    return ""
-
-
-def _network(name: str) -> str:
-    for prefix, transport in _NETWORK.items():
-        if name.startswith(prefix):
-            return transport
-    if (transport := _attribute(name, "device/transport")) in {"tcp", "rdma", "fc"}:
-        return f"NVMe over {transport}"
-    return "iSCSI" if "/session" in os.path.realpath(f"{_SYS}/{name}") else ""
+    if _name((os.major(number), os.minor(number))) is None:
+        for mount in reversed(mounts()):
+            if mount.device == (os.major(number), os.minor(number)) and os.path.exists(mount.source):
+                return os.stat(mount.source).st_rdev
+    return number
 
 
 def _users(name: str, path: str) -> Iterator[str]:

@@ -1,0 +1,313 @@
+"""``ramshelf store``: prepare, show, remove and clean the store."""
+
+import os
+from collections.abc import Callable
+
+import click
+
+from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.output import table
+from ramshelf.core.plan import Action, Allocate, describe
+from ramshelf.core.store import DISK_FILE_SYSTEMS, Kind, Store
+from ramshelf.core.storeclean import Listed
+from ramshelf.core.storefacts import Spec
+from ramshelf.core.units import MIB, align_up, parse_size, to_mib
+from ramshelf.node import store as node
+from ramshelf.node.storeclean import clean as clean_store
+from ramshelf.node.storeclean import find_stale
+
+_RESTART = "Restart libvirtd (or virtqemud): it reads memory_backing_dir only when it starts."
+
+
+class _Size(click.ParamType[int]):
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(str(value))
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+@click.group("store")
+def command() -> None:
+    """Prepare, show, remove or clean the store."""
+
+
+@command.command(
+    "create",
+    epilog="""\b
+Examples:
+  ramshelf store create --kind swap --size 64G --file /srv/ramshelf.swap --dry-run
+  ramshelf store create --kind swap --device /dev/nvme1n1
+  ramshelf store create --kind disk --fs xfs --device /dev/nvme1n1 --wipe /dev/nvme1n1
+  ramshelf store create --kind disk --size 200G --file /srv/ramshelf.img
+  ramshelf store create --kind ram --size 2G
+""",
+)
+@click.option(
+    "--kind",
+    required=True,
+    type=click.Choice([kind.value for kind in Kind]),
+    help="swap: tmpfs over swap; disk: a file system; dax: one on persistent memory; ram: tmpfs alone.",
+)
+@click.option("--size", type=_Size(), metavar="SIZE", help="Such as 64G. Default: all of the device.")
+@click.option("--device", metavar="DEV", help="An empty block device to use.")
+@click.option("--file", metavar="PATH", help="A file to make, fully allocated, and to use.")
+@click.option(
+    "--fs",
+    "file_system",
+    type=click.Choice(DISK_FILE_SYSTEMS),
+    help=f"File system of a disk or dax store; default {DISK_FILE_SYSTEMS[0]}.",
+)
+@click.option("--wipe", metavar="DEV", help="Name the device again: all that it carries may be lost.")
+@click.option(
+    "--directory",
+    metavar="DIR",
+    help="Another memory backing directory than libvirt's own; sets it in qemu.conf.",
+)
+@click.option(
+    "--tmpfs-size",
+    type=_Size(),
+    metavar="SIZE",
+    help="kind swap: make the store larger than its swap. Guests that use more than swap and free RAM hold "
+    "are killed by the kernel: nothing guarantees their memory.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the commands and file changes; change nothing.")
+@pass_context
+def create(
+    context: Context,
+    *,
+    kind: str,
+    size: int | None,
+    device: str | None,
+    file: str | None,
+    file_system: str | None,
+    wipe: str | None,
+    directory: str | None,
+    tmpfs_size: int | None,
+    dry_run: bool,
+) -> None:
+    """Make the store that guests' memory lies on, now and at every boot.
+
+    Nothing that carries data is touched unless it is named with --wipe. A create that was interrupted goes on
+    where it was; one that finds the store as asked for changes nothing.
+    """
+    spec = Spec(
+        kind=Kind(kind),
+        size=size,
+        device=device,
+        file=file,
+        file_system=file_system,
+        wipe=wipe,
+        directory=directory,
+        tmpfs_size=tmpfs_size,
+    )
+
+    def done(planned: node.Planned) -> None:
+        where = planned.layout.mount_point if planned.layout else ""
+        if not planned.actions:
+            click.echo(f"The store of kind {kind} at {where} is as asked for: nothing to do.")
+            return
+        click.echo(f"The store of kind {kind} is mounted at {where}, now and at every boot.")
+        if planned.directory_changed:
+            click.echo(_RESTART)
+        click.echo("Next: ramshelf hook install, then ramshelf doctor.")
+
+    if dry_run:
+        _emit(context, node.prepare_create(spec, context.config), dry_run=True, text=done)
+        return
+    planned = node.create(
+        spec,
+        context.config,
+        tell=_Progress().tell,
+        announce=lambda plan: _warn(plan.warnings),
+    )
+    _emit(context, planned, dry_run=False, text=done, warned=True)
+
+
+@command.command("remove", epilog="Example: ramshelf store remove --dry-run")
+@click.option("--dry-run", is_flag=True, help="Print the commands and file changes; change nothing.")
+@pass_context
+def remove(context: Context, *, dry_run: bool) -> None:
+    """Undo what create did, and only that; refused while guests run on the store.
+
+    Files that create edited get their former lines back, whatever else was changed in them since. What lies
+    on the store is lost.
+    """
+
+    def done(planned: node.Planned) -> None:
+        if not planned.actions:
+            click.echo("There is no store that ramshelf made: nothing to do.")
+            return
+        click.echo("The store is removed.")
+        if planned.directory_changed:
+            click.echo(_RESTART)
+
+    planned = node.prepare_remove() if dry_run else node.remove(tell=_Progress().tell)
+    _emit(context, planned, dry_run=dry_run, text=done)
+
+
+@command.command("clean", epilog="Example: ramshelf store clean --dry-run")
+@click.option("--dry-run", is_flag=True, help="List the directories; remove nothing.")
+@pass_context
+def clean(context: Context, *, dry_run: bool) -> None:
+    """Remove directories that belong to no guest: what a crash or a power cut left.
+
+    libvirt is asked which guests are active; a guest that runs or is just starting keeps its directory.
+    """
+    found = find_stale(context.uri)
+    removed = () if dry_run else clean_store(found)
+    document = {
+        "dry_run": dry_run,
+        "stale": [_stale(each) for each in found],
+        "removed": [each.path for each in removed],
+    }
+
+    def text() -> None:
+        if not found:
+            click.echo("Every directory belongs to a guest: nothing to do.")
+            return
+        rows = [
+            (
+                each.path,
+                to_mib(align_up(each.promised, MIB)),
+                to_mib(align_up(each.allocated, MIB)),
+                "stale" if dry_run else "removed" if each in removed else "kept: in use again",
+            )
+            for each in found
+        ]
+        click.echo(table(("DIRECTORY", "PROMISED", "USED", "STATE"), rows))
+
+    context.emit(document, text)
+
+
+def _stale(each: Listed) -> dict[str, object]:
+    return {
+        "directory": each.path,
+        "promised_mib": to_mib(align_up(each.promised, MIB)),
+        "allocated_mib": to_mib(align_up(each.allocated, MIB)),
+    }
+
+
+@command.command("show", epilog="Example: ramshelf store show --json")
+@pass_context
+def show(context: Context) -> None:
+    """Show the store: what it is, what it holds, and whether it comes back after a reboot."""
+    shown = node.show(context.config)
+    document = _shown(shown)
+
+    def text() -> None:
+        if not isinstance(shown.store, Store):
+            click.echo(shown.store.sentence)
+            click.echo(f"hint: {shown.store.hint}")
+        width = max(map(len, document)) + 1
+        for key, value in document.items():
+            if key == "problem" or value is None or value in ("", [], {}):
+                continue
+            name = key.replace("_", " ").removesuffix(" mib")
+            click.echo(f"{name + ':':{width}} {_plain(key, value)}")
+
+    context.emit(document, text)
+
+
+def _shown(shown: node.Shown) -> dict[str, object]:
+    store, capacity = shown.store, shown.capacity
+    mounted = isinstance(store, Store)
+    return {
+        "kind": store.kind.value
+        if isinstance(store, Store)
+        else shown.claim.kind.value
+        if shown.claim
+        else None,
+        "mounted": mounted,
+        "mount_point": store.mount_point
+        if isinstance(store, Store)
+        else shown.claim.mount_point
+        if shown.claim
+        else None,
+        "memory_dir": shown.directory.path,
+        "file_system": store.mount.fstype if isinstance(store, Store) else None,
+        "device": shown.area or None,
+        "file": shown.file or None,
+        "size_mib": None if shown.size is None else to_mib(shown.size),
+        "capacity_mib": to_mib(capacity.total) if capacity else None,
+        "limited_by": capacity.limit_reason if capacity else None,
+        "promised_mib": to_mib(align_up(capacity.promised, MIB)) if capacity else None,
+        "allocated_mib": to_mib(align_up(capacity.allocated, MIB)) if capacity else None,
+        "free_mib": to_mib(capacity.free) if capacity else None,
+        "swap": [
+            {"path": path, "size_mib": to_mib(size), "used_mib": to_mib(used)}
+            for path, size, used in shown.swap
+        ],
+        "made_by_ramshelf": shown.claim is not None,
+        "in_fstab": shown.in_fstab,
+        "waited_for_by": list(shown.drop_ins),
+        "problem": None
+        if isinstance(store, Store)
+        else {"code": store.code, "message": store.sentence, "hint": store.hint},
+    }
+
+
+def _plain(key: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key.endswith("_mib"):
+        return f"{value} MiB"
+    if key == "swap" and isinstance(value, list):
+        return ", ".join(
+            f"{area['path']} ({area['used_mib']} of {area['size_mib']} MiB used)" for area in value
+        )
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _warn(warnings: tuple[str, ...]) -> None:
+    for sentence in warnings:
+        click.echo(f"warning: {sentence}", err=True)
+
+
+def _emit(
+    context: Context,
+    planned: node.Planned,
+    *,
+    dry_run: bool,
+    text: Callable[[node.Planned], None],
+    warned: bool = False,
+) -> None:
+    document = {
+        "dry_run": dry_run,
+        "changed": bool(planned.actions) and not dry_run,
+        "actions": describe(planned.actions),
+        "warnings": list(planned.warnings),
+    }
+
+    def plain() -> None:
+        if not dry_run or not planned.actions:
+            text(planned)
+            return
+        for action in planned.actions:
+            click.echo(f"# {action.why}")
+            for line in action.lines():
+                click.echo(line)
+            click.echo()
+
+    if not warned:
+        _warn(planned.warnings)
+    context.emit(document, plain)
+
+
+class _Progress:
+    """One line for each step as it begins, on standard error; a percentage where a step tells one."""
+
+    def __init__(self) -> None:
+        self._terminal = os.isatty(2)
+
+    def tell(self, number: int, action: Action, fraction: float) -> None:
+        """Say which step is under way and how far."""
+        line = f"{number + 1}. {action.why}"
+        if self._terminal and isinstance(action, Allocate):
+            click.echo(f"\r{line}: {fraction:.0%}", err=True, nl=fraction >= 1)
+        elif fraction == 0:
+            click.echo(line, err=True)

@@ -1,0 +1,64 @@
+"""Remove directories that belong to no guest: observe, decide, remove; see ``core/storeclean``."""
+
+import os
+from collections.abc import Callable
+
+from ramshelf.core.capacity import promised
+from ramshelf.core.storeclean import GUEST_DIRECTORY, Listed, stale, still_stale
+from ramshelf.system import memoryfiles
+from ramshelf.system.backingstore import memory_directories
+from ramshelf.system.filesystem import store_lock
+from ramshelf.system.hypervisor import Hypervisor
+from ramshelf.system.procfs import holders
+
+_LOCK_TIMEOUT = 30
+
+
+def find_stale(uri: str) -> tuple[Listed, ...]:
+    """What ``clean`` would remove. Raises ServiceError where libvirt does not answer: it alone knows."""
+    listed = tuple(
+        each
+        for parent in memory_directories()
+        if os.path.isdir(parent)
+        for name in sorted(os.listdir(parent))
+        if GUEST_DIRECTORY.fullmatch(name) and (each := _look(os.path.join(parent, name)))
+    )
+    with Hypervisor(uri, read_only=True) as hypervisor:
+        active = [(domain.domain_id or 0, domain.name) for domain in hypervisor.active()]
+    return stale(listed, active)
+
+
+def clean(
+    found: tuple[Listed, ...], after_step: Callable[[str], None] = lambda _path: None
+) -> tuple[Listed, ...]:
+    """Remove what ``find_stale`` found and is still so; gives what was removed."""
+    removed = []
+    for each in found:
+        with store_lock(timeout=_LOCK_TIMEOUT):
+            if still_stale(each, _look(each.path)):
+                memoryfiles.empty(memoryfiles.observe_directory(each.path))
+                os.rmdir(each.path)
+                removed.append(each)
+        after_step(each.path)
+    return tuple(removed)
+
+
+def _look(path: str) -> Listed | None:
+    """The directory as it is; None where it is gone or is a link or a file."""
+    try:
+        directory = memoryfiles.observe_directory(path)
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        if os.path.islink(path):
+            return None
+        raise
+    return Listed(
+        path=path,
+        identity=(status.st_dev, status.st_ino),
+        changed=status.st_ctime_ns,
+        promised=promised(directory.files),
+        allocated=sum(file.allocated for file in directory.files),
+        holders=holders(file.path for file in directory.files),
+    )
