@@ -1,0 +1,45 @@
+"""A host with less RAM: a memory cgroup (version 1 or 2) around a daemon and all that it starts."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+_V1 = Path("/sys/fs/cgroup/memory")
+_V2 = Path("/sys/fs/cgroup")
+
+
+@contextmanager
+def memory_limit(pid: int, mib: int) -> Iterator[None]:
+    """Hold ``pid`` and what it starts from now on to ``mib`` of RAM; swap is as large as it is.
+
+    Skips the test where the machine does not let one make such a group.
+    """
+    root, limit = (_V1, "memory.limit_in_bytes") if _V1.is_dir() else (_V2, "memory.max")
+    home = Path(f"{root}{_group_of(pid, 'memory' if root == _V1 else '')}")
+    group = root / f"ramshelf-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no memory cgroup can be made: {error.strerror}")
+    try:
+        if not (group / limit).exists():
+            pytest.skip("the memory controller is not there for new cgroups")
+        (group / limit).write_text(str(mib << 20))
+        (group / "cgroup.procs").write_text(str(pid))
+        yield
+    finally:
+        for member in (group / "cgroup.procs").read_text().split():
+            (home / "cgroup.procs").write_text(member)
+        group.rmdir()
+
+
+def _group_of(pid: int, controller: str) -> str:
+    """Where a process is (cgroups(7), /proc/PID/cgroup)."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            return path
+    return "/"
