@@ -7,8 +7,10 @@ from pathlib import Path
 from ramshelf.core.boot import SERVICES, escape_path
 from ramshelf.core.fstab import Entry
 from ramshelf.core.host import BootOrder, SwapUse
+from ramshelf.system.blockdevice import find_by_uuid
 from ramshelf.system.filesystem import read_text
 from ramshelf.system.procfs import SwapArea
+from ramshelf.system.run import run
 
 _UNIT_PATH = (
     "/etc/systemd/system",
@@ -60,9 +62,8 @@ def _swap_use(entries: tuple[Entry, ...], area: SwapArea) -> SwapUse:
     paths = {area.path}
     at_boot = _unit_file(escape_path(area.path, "swap")) is not None
     for entry in entries:
-        path = _device(entry.spec)
-        if entry.fstype == "swap" and os.path.realpath(path) == os.path.realpath(area.path):
-            paths.add(path)
+        if entry.fstype == "swap" and _names(entry.spec, area.path):
+            paths.add(_device(entry.spec))
             at_boot = at_boot or "noauto" not in entry.options
     return SwapUse(
         path=area.path,
@@ -70,6 +71,15 @@ def _swap_use(entries: tuple[Entry, ...], area: SwapArea) -> SwapUse:
         units=frozenset(escape_path(path, "swap") for path in paths),
         at_boot=at_boot,
     )
+
+
+def _names(spec: str, path: str) -> bool:
+    """Whether fstab's ``spec`` is this device or file; where no udev makes the links, by what it carries."""
+    link = _device(spec)
+    if spec.startswith("UUID=") and not os.path.exists(link):
+        found = find_by_uuid(os.path.basename(link), run)
+        return found is not None and os.path.realpath(found) == os.path.realpath(path)
+    return os.path.realpath(link) == os.path.realpath(path)
 
 
 def _device(spec: str) -> str:
