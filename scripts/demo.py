@@ -39,8 +39,11 @@ def main() -> None:
     heading("Does KVM run a guest here?")
     virt_type = probe()
 
-    libvirtd = Libvirtd()
+    Path("/etc/ramshelf").mkdir()
+    Path("/etc/ramshelf/ramshelf.conf").write_text(f"[libvirt]\nvirt_type = {virt_type}\n")
+
     heading("A libvirtd of its own")
+    libvirtd = Libvirtd()
     libvirtd.start()
     say(*libvirtd.virsh("version").stdout.strip().splitlines()[-2:])
     try:
