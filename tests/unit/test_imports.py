@@ -23,7 +23,7 @@ MAY_IMPORT = {
 
 # Pure functions reach neither the machine nor the clock; paths are text to them.
 NOT_IN_CORE = {"ctypes", "datetime", "fcntl", "glob", "logging", "os", "random", "select", "shutil", "socket"}
-NOT_IN_CORE |= {"subprocess", "tempfile", "threading", "time", "uuid"}
+NOT_IN_CORE |= {"subprocess", "tempfile", "threading", "time"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
