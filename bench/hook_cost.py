@@ -17,7 +17,8 @@ from support.libvirtd import Libvirtd
 
 HOOK = "/etc/libvirt/hooks/qemu.d/ramshelf"
 MEMORY = Path("/var/lib/libvirt/qemu/ram")
-STORE_MIB = 2048
+STORE_MIB = {"tmpfs": 1024, "ext4": 6144}
+"""Room for 500 files of 1 MiB; ramshelf's ext4 has an inode for every 4 MiB, a guest needs two."""
 GUEST_MIB = 128
 
 
@@ -120,15 +121,14 @@ def _start(daemon: Libvirtd, *, hook: bool) -> float:
 
 @contextmanager
 def _store(name: str) -> Iterator[None]:
-    size = f"{STORE_MIB}MiB"
     if name == "tmpfs":
-        ramshelf("store", "create", "--kind", "ram", "--size", size)
+        ramshelf("store", "create", "--kind", "ram", "--size", f"{STORE_MIB[name]}MiB")
         try:
             yield
         finally:
             ramshelf("store", "remove")
         return
-    with loop_device(STORE_MIB) as device:
+    with loop_device(STORE_MIB[name]) as device:
         ramshelf("store", "create", "--kind", "disk", "--device", device)
         try:
             yield
