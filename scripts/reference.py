@@ -13,6 +13,7 @@ import click
 from oslo_config import cfg
 
 from ramshelf.cli.main import cli
+from ramshelf.core.checks.catalog import GROUPS, RULES, Rule
 from ramshelf.core.config import DEFAULT_FILES
 from ramshelf.system.options import OPTIONS
 
@@ -46,6 +47,24 @@ def options() -> str:
     return "\n\n".join(sections)
 
 
+def findings() -> str:
+    """Every code that the doctor can report, by group."""
+    sections = []
+    for group, title in GROUPS.items():
+        rows = "\n".join(
+            f"| `{rule.code}` | {_severities(rule)} | {rule.meaning} | {rule.hint} |"
+            for rule in RULES.values()
+            if rule.code.startswith(f"{group}.")
+        )
+        header = "| code | severity | meaning | what to do |\n| --- | --- | --- | --- |"
+        sections.append(f"## {group}\n\n{title}.\n\n{header}\n{rows}")
+    return "\n\n".join(sections)
+
+
+def _severities(rule: Rule) -> str:
+    return f"{rule.severity.value}, {rule.milder.value}" if rule.milder else rule.severity.value
+
+
 def _helps(
     command: click.Command, words: tuple[str, ...], parent: click.Context | None
 ) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -75,7 +94,7 @@ def _type(option: cfg.Opt) -> str:
     return f"{text}; {'empty' if default == '' else f'`{default}`'}"
 
 
-PARTS = {"commands": commands, "files": files, "options": options}
+PARTS = {"commands": commands, "files": files, "findings": findings, "options": options}
 
 
 def main() -> int:

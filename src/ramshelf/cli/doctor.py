@@ -35,7 +35,7 @@ def command(context: Context) -> int:
     """
     config = _config(context)
     uri = context.connect or (config if isinstance(config, Config) else Config()).connection_uri
-    findings = check(gather(config, uri))
+    findings = check(gather(config, uri, context.config_files, context.config_dirs))
     context.emit(document(findings), lambda: _show(findings))
     return exit_status(findings)
 

@@ -17,9 +17,13 @@ from ramshelf.core.store import NoStore, Store
 
 @dataclass(frozen=True)
 class Unknown:
-    """Why a fact could not be had: half a sentence, such as ``permission denied``."""
+    """Why a fact could not be had: half a sentence, such as ``permission denied``.
+
+    ``denied``: only for want of permission, which says nothing about the host.
+    """
 
     reason: str
+    denied: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

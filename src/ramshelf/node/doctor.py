@@ -4,6 +4,7 @@ import errno
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from ramshelf.core.capacity import StoreUsage
@@ -25,6 +26,7 @@ from ramshelf.core.host import (
 from ramshelf.core.mounts import Mount
 from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
 from ramshelf.core.store import Kind, NoStore, Store, find_store
+from ramshelf.node import hook
 from ramshelf.system import hypervisor
 from ramshelf.system.backingstore import FSTAB, QEMU_CONF, guest_directories, observe_at
 from ramshelf.system.bootfacts import boot_order, swap_uses
@@ -53,8 +55,12 @@ _BROKEN = (errno.EIO, errno.EUCLEAN, errno.ESHUTDOWN)
 _GUEST_DIRECTORY = re.compile(r"\d+-.+", re.DOTALL)
 
 
-def gather(config: Config | Unknown, uri: str) -> Facts:
+def gather(
+    config: Config | Unknown, uri: str, files: tuple[str, ...] = (), directories: tuple[str, ...] = ()
+) -> Facts:
     """Everything, in an order that a guest which starts meanwhile does not disturb.
+
+    ``files`` and ``directories`` are the configuration's, where any were named.
 
     Directories are listed before guests are: one whose guest is not listed afterwards is a stale one.
     Processes come last, so that a daemon that the connection activated is among them.
@@ -84,13 +90,20 @@ def gather(config: Config | Unknown, uri: str) -> Facts:
         machine_slice=known(machine_slice, table),
         meminfo=known(meminfo),
         oom_kills=known(oom_kills),
-        hook=_hook(),
+        hook=_hook(config, uri, files, directories),
         guests=guests,
     )
 
 
-def _hook() -> HookStatus | Unknown:
-    return Unknown("this part is missing")
+def _hook(
+    config: Config | Unknown, uri: str, files: tuple[str, ...], directories: tuple[str, ...]
+) -> HookStatus | Unknown:
+    """The hook; whether it is called is asked of libvirt only where nothing else tells, and by root only."""
+    known_config = Config() if isinstance(config, Unknown) else config
+    status = known(hook.status, hook.wanted_script(known_config, files, directories))
+    if isinstance(status, HookStatus) and status.installed and status.executable and not status.seen:
+        return replace(status, seen=hook.probe(uri) if hook.may_probe() else None)
+    return status
 
 
 def _qemu_conf() -> tuple[dict[str, Value], str]:
@@ -111,7 +124,8 @@ def _libvirt(uri: str) -> tuple[Hypervisor | Unknown, Mapping[str, str] | Unknow
             )
             documents = {domain.name: _xml(connection, domain.name) for domain in connection.active()}
     except RamshelfError as error:
-        return Unknown(error.sentence.rstrip(".")), Unknown("libvirt cannot be reached")
+        denied = error.code == "libvirt.permission"
+        return Unknown(error.sentence.rstrip("."), denied=denied), Unknown("libvirt cannot be reached")
     return versions, {name: xml for name, xml in documents.items() if xml}
 
 
@@ -147,13 +161,15 @@ def _guests(
     for guest in guests:
         if guest.domain_id is None:
             continue
-        places = guest_directories(guest.domain_id, guest.name)
-        place = places[0] if places else guest_directory(directory.path, guest.domain_id, guest.name)
+        place = guest_directory(directory.path, guest.domain_id, guest.name)
+        places = known(guest_directories, guest.domain_id, guest.name)
+        if not isinstance(places, Unknown):
+            place = places[0] if places else place
         running.append(
             RunningGuest(
                 guest=guest,
                 directory=place,
-                memory_files=known(file_usages, place),
+                memory_files=places if isinstance(places, Unknown) else known(file_usages, place),
                 process=by_uuid.get(guest.uuid),
             )
         )
@@ -195,14 +211,13 @@ def _nova_changed(config: Config | Unknown) -> dict[str, float]:
 
 
 def _directories(places: tuple[str, ...]) -> tuple[str, ...]:
-    """The directories of guests, past or present, in these places."""
-    return tuple(
-        os.path.join(place, name)
-        for place in dict.fromkeys(places)
-        if os.path.isdir(place)
-        for name in sorted(os.listdir(place))
-        if _GUEST_DIRECTORY.fullmatch(name) and os.path.isdir(os.path.join(place, name))
-    )
+    """The directories of guests, past or present, in these places; raises OSError for one that is closed."""
+    found = []
+    for place in dict.fromkeys(places):
+        with suppress(FileNotFoundError):
+            paths = (os.path.join(place, name) for name in sorted(os.listdir(place)))
+            found += [path for path in paths if _GUEST_DIRECTORY.fullmatch(os.path.basename(path))]
+    return tuple(path for path in found if os.path.isdir(path))
 
 
 def _stale(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from ramshelf.core.errors import RamshelfError
 from ramshelf.core.host import Account, Directory, Slice, Unknown
 from ramshelf.core.mounts import Mount
 from ramshelf.core.qemuconf import Value
@@ -36,7 +37,9 @@ def known(
         where = f"{error.filename}: " if error.filename else ""
         return Unknown(f"{where}{os.strerror(error.errno or 0).lower()}")
     except (ValueError, LookupError) as error:
-        return Unknown(str(error))
+        return Unknown(str(error.args[0]) if error.args else type(error).__name__)
+    except RamshelfError as error:
+        return Unknown(error.sentence.rstrip("."))
 
 
 def sysctl(name: str) -> int:

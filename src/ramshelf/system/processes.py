@@ -15,8 +15,8 @@ def parse_process(
 ) -> Process:
     """A process by the text of its files; ``boot_time`` in seconds since the epoch, ``ticks`` a second.
 
-    A script is named after itself, not after its interpreter. The start is exact to one tick, rounded down
-    (proc_pid_stat(5), field 22).
+    A script is named after itself, not after its interpreter. The start is rounded up to a tick
+    (proc_pid_stat(5), field 22): what was written before it never looks newer.
     """
     left, _, right = stat.rpartition(")")
     name = left.partition("(")[2]
@@ -28,7 +28,7 @@ def parse_process(
         pid=pid,
         name=name,
         argv=argv,
-        started=boot_time + int(right.split()[19]) / ticks,
+        started=boot_time + (int(right.split()[19]) + 1) / ticks,
         anonymous=sizes.get("RssAnon", 0),
         swapped=sizes.get("VmSwap", 0),
         page_tables=sizes.get("VmPTE", 0),

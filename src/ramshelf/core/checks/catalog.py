@@ -41,9 +41,11 @@ _TABLE = (
     Rule(
         "versions.libvirt-unreachable",
         _FAILURE,
-        "libvirt (libvirtd, or virtqemud where it is modular) cannot be reached.",
+        "libvirt (libvirtd, or virtqemud where it is modular) cannot be reached. A warning where this "
+        "user may not.",
         "Start it: systemctl start libvirtd (or virtqemud.socket); as an ordinary user join the group "
         "libvirt.",
+        _WARNING,
     ),
     Rule(
         "versions.libvirt-old",

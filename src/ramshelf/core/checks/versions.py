@@ -14,7 +14,11 @@ def check_versions(facts: Facts) -> Iterator[Finding]:
     if isinstance(facts.kernel, Unknown):
         yield unknown("versions.kernel-unknown", "The kernel's version cannot be read", facts.kernel)
     if isinstance(facts.hypervisor, Unknown):
-        yield finding("versions.libvirt-unreachable", f"{facts.hypervisor.reason}.")
+        yield finding(
+            "versions.libvirt-unreachable",
+            f"{facts.hypervisor.reason}.",
+            milder=facts.hypervisor.denied,
+        )
     else:
         yield from _hypervisor(facts.hypervisor)
 
