@@ -214,7 +214,7 @@ def _known_to_be_seen(daemons: tuple[tuple[int, int], ...]) -> bool | None:
 
 
 def _daemons() -> Iterator[tuple[int, int]]:
-    """libvirt's daemons that see this /etc: process id, and start in ticks since boot."""
+    """The libvirt daemons that see this /etc: process id, and start in ticks since boot."""
     for entry in filter(str.isdecimal, os.listdir("/proc")):
         with suppress(OSError):
             name, _, rest = read_text(f"/proc/{entry}/stat").partition("(")[2].rpartition(")")

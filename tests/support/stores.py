@@ -1,0 +1,49 @@
+"""Stores made by hand, so that the hook is tested without ``ramshelf store create``."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from support.devices import loop_device
+from support.process import run, wait_until
+
+MEMORY = Path("/var/lib/libvirt/qemu/ram")
+_FSTAB = Path("/etc/fstab")
+
+
+@contextmanager
+def store(
+    file_system: str = "tmpfs", size_mib: int = 512, *, at: Path = MEMORY, options: str = ""
+) -> Iterator[Path]:
+    """A store: "tmpfs" (kind ram), "ext4" or "xfs" on a loop device, in fstab as ramshelf does it.
+
+    At the end all guests are destroyed.
+    """
+    before = _FSTAB.read_text()
+    at.mkdir(parents=True, exist_ok=True)
+    owner = MEMORY.stat()
+    with ExitStack() as stack:
+        if file_system == "tmpfs":
+            line = f"ramshelf {at} tmpfs size={size_mib}M,x-ramshelf.kind=ram 0 0"
+        else:
+            device = stack.enter_context(loop_device(size_mib))
+            run(f"mkfs.{file_system}", "-q", *options.split(), device)
+            line = f"{device} {at} {file_system} x-ramshelf.kind=disk 0 0"
+        _FSTAB.write_text(f"{before}{line}\n")
+        run("mount", str(at))
+        os.chown(at, owner.st_uid, owner.st_gid)
+        at.chmod(0o751)
+        try:
+            yield at
+        finally:
+            for name in run("virsh", "list", "--name", ok=(0, 1)).stdout.split("\n"):
+                if name:
+                    run("virsh", "destroy", name, ok=(0, 1))
+            wait_until(lambda: not _mounted(at), f"{at} is unmounted", timeout=10)
+            _FSTAB.write_text(before)
+
+
+def _mounted(at: Path) -> bool:
+    run("umount", str(at), ok=(0, 1, 32))
+    return at.is_mount()
