@@ -80,6 +80,7 @@ BAD = {
     "config.reserved-exceeds": with_config(reserved_host_memory_mib=64 * 1024),
     "config.reserved": with_config(reserved_host_memory_mib=512, settings={}),
     "config.exceeds-store": with_config(file_backed_memory_mib=64 * 1024 + 1),
+    "config.below-promised": with_config(file_backed_memory_mib=1024),
     "config.below-store": with_config(file_backed_memory_mib=32 * 1024),
     "config.contradiction": with_config(contradictions=(TWO_PLACES,)),
     "config.nova-changed": replace(GOOD, nova_changed={NOVA_CONF: 1000.5}),

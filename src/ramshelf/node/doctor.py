@@ -310,5 +310,8 @@ def _devices(store: Store, areas: tuple[SwapArea, ...]) -> tuple[Device, ...]:
         numbers = []
     else:
         numbers = [os.makedev(*store.mount.device)]
-    found = {device.name: device for number in numbers for device in devices_below(number)}
-    return tuple(found.values())
+    below = {number: devices_below(number) for number in numbers}
+    for number, found in below.items():
+        if not found:  # as on btrfs, which may lie on several devices
+            raise LookupError(f"{os.major(number)}:{os.minor(number)} is no block device")
+    return tuple({device.name: device for found in below.values() for device in found}.values())

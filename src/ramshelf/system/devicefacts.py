@@ -6,12 +6,15 @@ from pathlib import Path
 
 from ramshelf.core.errors import ToolError
 from ramshelf.core.host import Device, Unknown
+from ramshelf.core.mounts import covering
 from ramshelf.system.filesystem import read_text
+from ramshelf.system.procfs import mounts
 from ramshelf.system.run import run
 
 _NETWORK_NAMES = {"nbd": "nbd", "rbd": "Ceph", "drbd": "DRBD", "etherd": "ATA over Ethernet"}
 _RAM_NAMES = ("zram", "ram")
 _THIN_TARGETS = {"thin": "a thin volume", "vdo": "a VDO volume", "snapshot": "a snapshot"}
+_COPY_ON_WRITE = ("btrfs", "zfs", "bcachefs")
 _VIRTUAL_DISKS = ("vd", "xvd")
 """A hypervisor's disks call themselves rotating whatever they are."""
 
@@ -25,7 +28,7 @@ def devices_below(number: int) -> tuple[Device, ...]:
     waiting = [number]
     while waiting:
         device = waiting.pop()
-        node = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
+        node = _node(device)
         if not node.exists():
             continue
         node = node.resolve()
@@ -38,6 +41,10 @@ def devices_below(number: int) -> tuple[Device, ...]:
         if backing and os.path.exists(backing):
             waiting.append(os.stat(backing).st_dev)
     return tuple(found.values())
+
+
+def _node(number: int) -> Path:
+    return Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
 
 
 def _device(disk: Path, backing: str) -> Device:
@@ -86,6 +93,11 @@ def _sparse(backing: str) -> str | Unknown:
         return Unknown(f"{backing}: {os.strerror(error.errno or 0).lower()}")
     if status.st_blocks * 512 < status.st_size:
         return f"a loop device over the sparse file {backing}"
+    mount = covering(mounts(), os.path.realpath(backing))
+    if mount is not None and mount.fstype in _COPY_ON_WRITE:
+        return f"a loop device over a file on {mount.fstype}, which copies on write"
+    if mount is None or not _node(status.st_dev).exists():
+        return Unknown(f"{backing} lies on {mount.fstype if mount else 'an unknown file system'}")
     return ""
 
 

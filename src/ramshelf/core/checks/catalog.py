@@ -147,6 +147,13 @@ _TABLE = (
         "Lower file_backed_memory to what 'ramshelf capacity' shows, or enlarge the store.",
     ),
     Rule(
+        "config.below-promised",
+        _WARNING,
+        "[libvirt] file_backed_memory is less than what guests on the store were promised, as when it was "
+        "lowered while they ran. No guest is started until enough of them are gone.",
+        "Raise it again, or stop guests; see 'ramshelf capacity'.",
+    ),
+    Rule(
         "config.below-store",
         _INFO,
         "[libvirt] file_backed_memory leaves more than a tenth of the store unused.",

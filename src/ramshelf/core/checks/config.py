@@ -69,6 +69,13 @@ def _against_store(config: Config, facts: Facts) -> Iterator[Finding]:
             file_backed_memory_mib=configured,
             store_mib=holds,
         )
+    elif configured < (promised := to_mib(capacity(facts.store.usage, configured_mib=None).promised)):
+        yield finding(
+            "config.below-promised",
+            f"file_backed_memory is {configured} MiB, and {promised} MiB are promised to guests.",
+            file_backed_memory_mib=configured,
+            promised_mib=promised,
+        )
     elif configured < 0.9 * holds:
         yield finding(
             "config.below-store",

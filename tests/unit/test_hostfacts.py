@@ -1,0 +1,170 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from ramshelf.core.fstab import parse_fstab
+from ramshelf.core.host import Slice, Unknown
+from ramshelf.core.mounts import Mount, covering, parse_mountinfo
+from ramshelf.core.units import GIB, KIB, MIB
+from ramshelf.system import bootfacts
+from ramshelf.system.bootfacts import boot_order, swap_uses, unit_values
+from ramshelf.system.devicefacts import devices_below
+from ramshelf.system.hostfacts import directories_to, known, machine_slice, modified, service_slices
+from ramshelf.system.processes import parse_process, processes
+from ramshelf.system.procfs import SwapArea, mounts
+
+# Captured from QEMU 7.2 under libvirt 9.0 on Debian 12 (Linux 6.18).
+STAT = (
+    "4711 (qemu-system-x86) S 1 4711 4711 0 -1 138412416 24921 0 2 0 152 61 0 0 20 0 5 0 123456 "
+    "1207959552 45000 18446744073709551615 1 1 0 0 0 0 268444224 4096 16963 0 0 0 17 1 0 0 0 0 0 0 0 0 0"
+)
+STATUS = """\
+Name:\tqemu-system-x86
+Umask:\t0002
+Uid:\t64055\t64055\t64055\t64055
+VmLck:\t       0 kB
+VmRSS:\t  180000 kB
+RssAnon:\t   61440 kB
+RssFile:\t   30720 kB
+RssShmem:\t   87840 kB
+VmPTE:\t     744 kB
+VmSwap:\t    1024 kB
+Threads:\t5
+"""
+
+
+def test_a_process_by_its_files() -> None:
+    process = parse_process(
+        4711, STAT, STATUS, "/usr/bin/qemu-system-x86_64\0-uuid\0u\0", "0\n", boot_time=1000.0, ticks=100
+    )
+    assert process.name == "qemu-system-x86"
+    assert process.qemu
+    assert process.argv == ("/usr/bin/qemu-system-x86_64", "-uuid", "u")
+    assert process.started == pytest.approx(1000 + 1234.57)  # rounded up to a tick
+    assert (process.anonymous, process.swapped, process.page_tables) == (60 * MIB, MIB, 744 * KIB)
+
+
+@pytest.mark.parametrize("name", ["a) S 1 (b", "with space", ")"])
+def test_a_process_may_be_named_anything(name: str) -> None:
+    stat = STAT.replace("qemu-system-x86", name)
+    process = parse_process(4711, stat, STATUS, "x\0", "-900", boot_time=0, ticks=100)
+    assert (process.name, process.oom_score_adj) == (name, -900)
+
+
+def test_a_script_bears_its_own_name() -> None:
+    stat = STAT.replace("qemu-system-x86", "python3.11")
+    process = parse_process(
+        1, stat, STATUS, "/usr/bin/python3.11\0/usr/bin/nova-compute\0", "0", boot_time=0, ticks=100
+    )
+    assert process.name == "nova-compute"
+
+
+def test_this_process_is_among_all() -> None:
+    found = processes()
+    assert not isinstance(found, Unknown)
+    assert any("pytest" in " ".join(process.argv) for process in found)
+    assert all(process.argv for process in found if process.name != "init")
+
+
+def test_unit_files() -> None:
+    text = "[Unit]\nRequiresMountsFor=/a /b\n# RequiresMountsFor=/no\nRequiresMountsFor = /c \\\n  /d\n"
+    assert unit_values(text, "RequiresMountsFor") == ("/a", "/b", "/c", "/d")
+    assert unit_values(f"{text}RequiresMountsFor=\nRequiresMountsFor=/e\n", "RequiresMountsFor") == ("/e",)
+
+
+@pytest.fixture
+def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(bootfacts, "_UNIT_PATH", (str(tmp_path / "etc"), str(tmp_path / "lib")))
+    for name in ("etc", "lib"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+STORE = "/var/lib/libvirt/qemu/ram"
+
+
+def test_fstab_tells_what_mounts_the_store_and_after_what(units: Path) -> None:
+    (units / "lib/libvirtd.service").write_text("[Unit]\nRequiresMountsFor=/var/tmp\n")
+    drop_in = units / "etc/libvirtd.service.d/ramshelf.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text(f"[Unit]\nRequiresMountsFor={STORE}\n")
+    entries = parse_fstab(f"ramshelf {STORE} tmpfs size=1g,x-systemd.requires=a.swap,nofail 0 0\n")
+    order = boot_order(entries, STORE)
+    assert order.mounted_by == "/etc/fstab"
+    assert order.requires == {"a.swap"}
+    assert order.services == {"libvirtd.service": ("/var/tmp", STORE)}
+
+
+def test_a_mount_unit_mounts_the_store_too(units: Path) -> None:
+    unit = units / "etc/var-lib-libvirt-qemu-ram.mount"
+    assert boot_order((), STORE).mounted_by == ""
+    unit.write_text("[Unit]\nRequires=b.swap\nBindsTo=c.swap\n")
+    order = boot_order((), STORE)
+    assert (order.mounted_by, order.requires) == (unit.name, frozenset({"b.swap", "c.swap"}))
+
+
+def test_noauto_mounts_nothing(units: Path) -> None:  # noqa: ARG001 - no unit does either
+    assert boot_order(parse_fstab(f"ramshelf {STORE} tmpfs noauto 0 0\n"), STORE).mounted_by == ""
+
+
+def test_swap_comes_back_by_fstab_or_by_a_unit(units: Path) -> None:
+    area = SwapArea(path="/srv/store.swap", kind="file", size=GIB, used=0, priority=-2)
+    assert not swap_uses((), (area,))[0].at_boot
+    [use] = swap_uses(parse_fstab("/srv/store.swap none swap nofail 0 0\n"), (area,))
+    assert (use.at_boot, use.units) == (True, frozenset({"srv-store.swap.swap"}))
+    assert not swap_uses(parse_fstab("/srv/store.swap none swap noauto 0 0\n"), (area,))[0].at_boot
+    (units / "lib/srv-store.swap.swap").write_text("[Swap]\nWhat=/srv/store.swap\n")
+    assert swap_uses((), (area,))[0].at_boot
+
+
+def cgroup(root: Path, version: int) -> tuple[Mount, ...]:
+    fstype, options = ("cgroup2", "rw") if version == 2 else ("cgroup", "rw,memory")
+    return parse_mountinfo(f"31 23 0:28 / {root} rw,relatime - {fstype} {fstype} {options}\n")
+
+
+def test_slices_of_cgroup_v2(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").write_text("cpu io memory pids\n")
+    for name, swap in (("system.slice", "0"), ("user.slice", "max"), ("machine.slice", str(GIB))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "memory.max").write_text("max\n")
+        (tmp_path / name / "memory.swap.max").write_text(f"{swap}\n")
+    table = cgroup(tmp_path, 2)
+    assert service_slices(table) == (
+        Slice(name="system.slice", memory_max=None, swap_max=0),
+        Slice(name="user.slice", memory_max=None, swap_max=None),
+    )
+    assert machine_slice(table) == Slice(name="machine.slice", memory_max=None, swap_max=GIB)
+
+
+def test_slices_without_cgroup_v2(tmp_path: Path) -> None:
+    (tmp_path / "machine").mkdir()
+    (tmp_path / "machine/memory.limit_in_bytes").write_text(f"{2 * GIB}\n")
+    (tmp_path / "machine/memory.memsw.limit_in_bytes").write_text(f"{3 * GIB}\n")
+    table = cgroup(tmp_path, 1)
+    assert isinstance(service_slices(table), Unknown)
+    assert machine_slice(table) == Slice(name="machine", memory_max=2 * GIB, swap_max=GIB)
+    assert machine_slice(()) is None
+
+
+def test_cgroup_v2_without_the_memory_controller_is_none(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").write_text("cpuset\n")
+    assert isinstance(service_slices(cgroup(tmp_path, 2)), Unknown)
+
+
+def test_what_cannot_be_had_says_why(tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing")
+    assert known(directories_to, missing) == Unknown(f"{missing}: no such file or directory")
+    assert known(int, "x") == Unknown("invalid literal for int() with base 10: 'x'")
+    assert modified(missing) is None
+
+
+def test_there_is_no_device_below_a_tmpfs() -> None:
+    assert devices_below(0) == ()
+
+
+def test_the_device_below_the_root() -> None:
+    mount = covering(mounts(), "/")
+    assert mount is not None
+    if mount.device[0]:
+        assert devices_below(os.makedev(*mount.device))
