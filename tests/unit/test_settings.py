@@ -135,22 +135,24 @@ def test_the_shell_s_environment_does_not_count(nova: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "value"),
+    ("section", "key", "value", "reason"),
     [
-        ("libvirt", "file_backed_memory", "-1"),
-        ("libvirt", "file_backed_memory", "64G"),
-        ("libvirt", "virt_type", "KVM"),
-        ("DEFAULT", "ram_allocation_ratio", "one"),
-        ("DEFAULT", "ram_allocation_ratio", "-1.0"),
-        ("DEFAULT", "reserved_host_memory_mb", "0.5"),
-        ("ramshelf", "strict", "maybe"),
-        ("ramshelf", "host_reserved_memory_mb", "-1"),
+        ("libvirt", "file_backed_memory", "-1", "should be greater than or equal to 0"),
+        ("libvirt", "file_backed_memory", "64G", "a whole number without a unit is expected"),
+        ("libvirt", "virt_type", "KVM", "valid values are [kvm, "),
+        ("DEFAULT", "ram_allocation_ratio", "one", "a number is expected"),
+        ("DEFAULT", "ram_allocation_ratio", "-1.0", "should be greater than or equal to 0"),
+        ("DEFAULT", "reserved_host_memory_mb", "0.5", "a whole number without a unit is expected"),
+        ("ramshelf", "strict", "maybe", "unexpected boolean value 'maybe'"),
+        ("ramshelf", "host_reserved_memory_mb", "-1", "should be greater than or equal to 0"),
     ],
 )
-def test_a_wrong_value_names_file_section_and_key(nova: Path, section: str, key: str, value: str) -> None:
+def test_a_wrong_value_names_file_section_and_key(
+    nova: Path, section: str, key: str, value: str, reason: str
+) -> None:
     error = refused(write(nova, f"[{section}]\n{key} = {value}\n"))
     assert error.code == "config.value"
-    assert f"line 2: [{section}] {key} = {value} is not valid: " in error.sentence
+    assert f"line 2: [{section}] {key} = {value} is not valid: {reason}" in error.sentence
     assert (error.facts["path"], error.facts["section"], error.facts["key"]) == (str(nova), section, key)
 
 

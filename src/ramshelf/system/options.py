@@ -130,6 +130,10 @@ def _unknown_keys(winners: Mapping[str, Setting]) -> Iterator[ConfigError]:
 def _bad_value(setting: Setting, error: Exception) -> ConfigError:
     if isinstance(error, cfg.ConfigFileValueError | ValueError):
         reason = str(error).rpartition("is not valid: ")[2]
+        if reason.startswith("invalid literal for int()"):
+            reason = "a whole number without a unit is expected"
+        elif reason.startswith("could not convert string to float"):
+            reason = "a number is expected"
         return _error("config.value", setting, f"is not valid: {reason[:1].lower()}{reason[1:]}")
     return _error(
         "config.reference",
