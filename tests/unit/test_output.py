@@ -1,4 +1,5 @@
-from ramshelf.cli.output import table
+from ramshelf.cli.output import fields, plan, table
+from ramshelf.core.plan import Run, SetValue
 
 
 def test_numbers_stand_to_the_right_and_nothing_is_a_dash() -> None:
@@ -9,3 +10,20 @@ def test_numbers_stand_to_the_right_and_nothing_is_a_dash() -> None:
 
 def test_without_rows_the_header_alone() -> None:
     assert table(("GUEST", "MiB"), []) == "GUEST  MiB"
+
+
+def test_fields_stand_below_each_other() -> None:
+    assert fields([("kind", "swap"), ("in fstab", True), ("id", None), ("size", 3)]) == (
+        "kind      swap\nin fstab  yes\nid        -\nsize      3"
+    )
+
+
+def test_a_plan_is_reasons_and_commands() -> None:
+    actions = (
+        Run(why="Make the swap area", argv=("mkswap", "/a b")),
+        SetValue(why="Set it now", path="/proc/sys/vm/swappiness", value="100"),
+    )
+    assert plan(actions) == (
+        "# Make the swap area\nmkswap '/a b'\n\n# Set it now\necho 100 >/proc/sys/vm/swappiness"
+    )
+    assert plan(()) == "There is nothing to do."

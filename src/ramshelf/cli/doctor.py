@@ -25,7 +25,7 @@ _MARKS = {
 _WIDTH = max(len(mark) for mark, _ in _MARKS.values())
 
 
-@click.command()
+@click.command("doctor", epilog="Example: ramshelf doctor --json")
 @pass_context
 def command(context: Context) -> int:
     """Check the host, the store, the configuration and the guests.
@@ -97,4 +97,4 @@ def _lines(finding: Finding) -> Text:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+    return f"{number} {noun}{'' if number == 1 else 's'}"

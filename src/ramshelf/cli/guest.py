@@ -8,7 +8,7 @@ from click.shell_completion import CompletionItem
 
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.notes import documents, say
-from ramshelf.cli.output import table
+from ramshelf.cli.output import fields, table
 from ramshelf.core.units import MIB, align_up, to_mib
 from ramshelf.node import guests
 from ramshelf.system.hypervisor import Hypervisor
@@ -199,21 +199,12 @@ def show(context: Context, name: str) -> None:
     }
     files = _file_documents(details.running) if details.running else []
 
-    def text() -> None:
-        lines = [(key, _word(key, value)) for key, value in document.items()]
-        lines += [("file", str(file["path"])) for file in files]
-        width = max(len(key.removesuffix("_mib")) for key, _ in lines)
-        for key, word in lines:
-            click.echo(f"{key.removesuffix('_mib').replace('_', ' '):{width}}  {word}")
-
-    context.emit({**document, "files": files}, text)
-
-
-def _word(key: str, value: object) -> str:
-    """A value for people."""
-    if value is None or isinstance(value, bool):
-        return {None: "-", True: "yes", False: "no"}[value]
-    return f"{value} MiB" if key.endswith("_mib") else str(value)
+    lines = [
+        (key.removesuffix("_mib").replace("_", " "), f"{value} MiB" if key.endswith("_mib") else value)
+        for key, value in document.items()
+    ]
+    lines += [("file", file["path"]) for file in files]
+    context.emit({**document, "files": files}, lambda: click.echo(fields(lines)))
 
 
 def running_document(guest: guests.RunningGuest) -> dict[str, object]:

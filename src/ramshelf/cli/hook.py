@@ -5,8 +5,9 @@ from dataclasses import replace
 import click
 
 from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.output import fields, plan
 from ramshelf.core.hookscript import SCRIPT
-from ramshelf.core.plan import Action, describe
+from ramshelf.core.plan import describe
 from ramshelf.node import hook
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
@@ -22,8 +23,11 @@ def command() -> None:
 
 
 @command.command(
-    epilog="Examples: ramshelf hook install --dry-run; "
-    "ramshelf --config-file /etc/nova/nova.conf hook install"
+    epilog="""\b
+Examples:
+  ramshelf hook install --dry-run
+  ramshelf --config-file /etc/nova/nova.conf hook install
+""",
 )
 @_DRY_RUN
 @pass_context
@@ -75,40 +79,26 @@ def status(context: Context) -> int:
         "strict": found.strict,
     }
 
-    def text() -> None:
-        words = {True: "yes", False: "no", None: "unknown"}
-        for name, label in (
-            ("installed", "installed"),
-            ("current", "what this ramshelf installs"),
-            ("executable", "executable"),
-            ("seen", "called by the running libvirt"),
-            ("strict", "refuses guests when broken"),
-        ):
-            value = document[name]
-            click.echo(f"{label:30} {words[value if isinstance(value, bool) else None]}")
-
-    context.emit(document, text)
+    lines = (
+        ("installed", found.installed),
+        ("what this ramshelf installs", found.current),
+        ("executable", found.executable),
+        ("called by the running libvirt", "unknown" if found.seen is None else found.seen),
+        ("refuses guests when broken", found.strict),
+    )
+    context.emit(document, lambda: click.echo(fields(lines)))
     return 0 if found.installed and found.current and found.executable and found.seen is not False else 1
 
 
 def _report(context: Context, outcome: hook.Outcome, *, dry_run: bool, done: str, nothing: str) -> None:
-    document = {"dry_run": dry_run, "plan": describe(outcome.actions), "seen": outcome.seen}
+    document = {"dry_run": dry_run, "actions": describe(outcome.actions), "seen": outcome.seen}
 
     def text() -> None:
         if dry_run:
-            _show(outcome.actions)
+            click.echo(plan(outcome.actions))
             return
         click.echo(done if outcome.actions else nothing)
         if outcome.seen:
             click.echo("The running libvirt calls it.")
 
     context.emit(document, text)
-
-
-def _show(actions: tuple[Action, ...]) -> None:
-    if not actions:
-        click.echo("There is nothing to do.")
-    for action in actions:
-        click.echo(f"# {action.why}")
-        for line in action.lines():
-            click.echo(line)

@@ -1,6 +1,8 @@
-"""Tables for people: aligned plain text, the same in a pipe as on a terminal."""
+"""What people read: aligned plain text, the same in a pipe as on a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from ramshelf.core.plan import Action
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -19,3 +21,21 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         for line in [list(header), *cells]
     )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def fields(pairs: Iterable[tuple[str, object]]) -> str:
+    """A line for each name and value, aligned; booleans as yes and no, None as ``-``."""
+    lines = list(pairs)
+    width = max((len(name) for name, _ in lines), default=0)
+    words = {None: "-", True: "yes", False: "no"}
+    return "\n".join(
+        f"{name:{width}}  {words[value] if value is None or isinstance(value, bool) else value}"
+        for name, value in lines
+    )
+
+
+def plan(actions: Sequence[Action]) -> str:
+    """What ``--dry-run`` prints: each action's reason as a comment, then the command or change."""
+    if not actions:
+        return "There is nothing to do."
+    return "\n\n".join("\n".join((f"# {action.why}", *action.lines())) for action in actions)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import click
 
 from ramshelf.cli.context import Context, pass_context
-from ramshelf.cli.output import table
+from ramshelf.cli.output import fields, plan, table
 from ramshelf.core.plan import Action, Allocate, describe
 from ramshelf.core.store import DISK_FILE_SYSTEMS, Kind, Store
 from ramshelf.core.storeclean import Listed
@@ -203,12 +203,12 @@ def show(context: Context) -> None:
         if not isinstance(shown.store, Store):
             click.echo(shown.store.sentence)
             click.echo(f"hint: {shown.store.hint}")
-        width = max(map(len, document)) + 1
-        for key, value in document.items():
-            if key == "problem" or value is None or value in ("", [], {}):
-                continue
-            name = key.replace("_", " ").removesuffix(" mib")
-            click.echo(f"{name + ':':{width}} {_plain(key, value)}")
+        lines = (
+            (key.replace("_", " ").removesuffix(" mib"), _plain(key, value))
+            for key, value in document.items()
+            if key != "problem" and value is not None and value not in ("", [], {})
+        )
+        click.echo(fields(lines))
 
     context.emit(document, text)
 
@@ -251,9 +251,9 @@ def _shown(shown: node.Shown) -> dict[str, object]:
     }
 
 
-def _plain(key: str, value: object) -> str:
+def _plain(key: str, value: object) -> object:
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return value
     if key.endswith("_mib"):
         return f"{value} MiB"
     if key == "swap" and isinstance(value, list):
@@ -287,11 +287,7 @@ def _emit(
         if not dry_run or not planned.actions:
             text(planned)
             return
-        for action in planned.actions:
-            click.echo(f"# {action.why}")
-            for line in action.lines():
-                click.echo(line)
-            click.echo()
+        click.echo(plan(planned.actions))
 
     if not warned:
         _warn(planned.warnings)

@@ -39,7 +39,8 @@ _INDENT = re.compile(r"\s*\n[ \t]*")
 OFF = Finding(
     code="config.off",
     severity=Severity.WARNING,
-    sentence="File-backed memory is off (file_backed_memory is 0): no memory is backed by files.",
+    sentence="File-backed memory is off (file_backed_memory is 0, or not set in nova.conf): "
+    "the domain XML is left as it is.",
     hint="Set [libvirt] file_backed_memory in nova.conf, or unset it in ramshelf.conf.",
 )
 

@@ -122,14 +122,18 @@ def plan_install(installed: Installation, script: HookScript) -> tuple[Action, .
         )
     _refuse_foreign(installed)
     actions: list[Action] = [
-        MakeDirectory(why="libvirt looks for hooks there", path=path, uid=0, gid=0, mode=0o755)
+        MakeDirectory(
+            why="Make the directory in which libvirt looks for hooks", path=path, uid=0, gid=0, mode=0o755
+        )
         for path in installed.missing
     ]
     if not is_current(installed, script):
-        why = "reserves guests' memory on the store, or refuses them"
+        why = "Put the hook there, which reserves guests' memory on the store or refuses them"
         actions.append(WriteFile(why=why, path=SCRIPT, text=_text(installed, script), before=installed.text))
     if not installed.executable:
-        actions.append(Run(why="libvirt passes over what is not executable", argv=("chmod", "0755", SCRIPT)))
+        actions.append(
+            Run(why="Make it executable: libvirt passes over what is not", argv=("chmod", "0755", SCRIPT))
+        )
     if actions or not installed.seen:
         actions += _reload(installed)
     return tuple(actions)
@@ -141,9 +145,9 @@ def plan_remove(installed: Installation) -> tuple[Action, ...]:
         return ()
     _refuse_foreign(installed)
     return (
-        RemoveFile(why="guests are no longer reserved", path=SCRIPT),
+        RemoveFile(why="Remove the hook: guests are no longer reserved", path=SCRIPT),
         *(
-            RemoveDirectory(why="it was made for the hook", path=path)
+            RemoveDirectory(why="Remove the directory that was made for it", path=path)
             for path in reversed(made_directories(installed.text))
         ),
         *_reload(installed),
@@ -157,8 +161,7 @@ def _text(installed: Installation, script: HookScript) -> str:
 
 def _reload(installed: Installation) -> list[Action]:
     return [
-        Run(why="libvirt looks for hooks when it starts and on SIGHUP", argv=("kill", "-HUP", str(pid)))
-        for pid in installed.daemons
+        Run(why="Have libvirt look for hooks", argv=("kill", "-HUP", str(pid))) for pid in installed.daemons
     ]
 
 

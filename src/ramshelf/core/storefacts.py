@@ -38,7 +38,7 @@ def checked(spec: Spec) -> Spec:
     Raises UsageError ``store.usage`` or ``store.path`` where it makes no sense.
     """
     if complaint := _complaint(spec):
-        raise UsageError("store.usage", complaint, hint="See: ramshelf store create --help")
+        raise UsageError("store.usage", complaint, hint="'ramshelf store create --help' shows what it takes.")
     for path in (spec.device, spec.file, spec.wipe, spec.directory):
         if path is not None:
             _check_path(path)

@@ -186,7 +186,7 @@ def _apply(actions: tuple[Action, ...]) -> None:
 
 def _reloads(installed: Installation) -> Iterator[Run]:
     for pid in installed.daemons:
-        yield Run(why="libvirt looks for hooks on SIGHUP", argv=("kill", "-HUP", str(pid)))
+        yield Run(why="Have libvirt look for hooks", argv=("kill", "-HUP", str(pid)))
 
 
 def may_probe() -> bool:
