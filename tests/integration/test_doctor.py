@@ -99,6 +99,28 @@ def test_nothing_is_wrong_with_a_good_host_and_its_guest(swap_store: Libvirtd) -
     assert parts["anonymous_mib"] == 0
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--kind swap --size 192MiB --file {file}",
+        "--kind swap --size 192MiB --file {file} --directory /srv/guest-memory",
+        "--kind disk --size 192MiB --file {file}",
+        "--kind disk --fs xfs --size 320MiB --file {file}",
+        "--kind ram --size 192MiB",
+    ],
+)
+def test_nothing_is_wrong_with_what_store_create_makes(libvirtd: Libvirtd, options: str) -> None:
+    ramshelf("store", "create", *options.format(file=Path(os.environ["TMPDIR"], "area")).split())
+    ramshelf("hook", "install")
+    libvirtd.restart()
+    libvirtd.create(domain_xml("good"))
+    found = doctor()
+    assert bad(found) == set()
+    assert found["store.ok"]["facts"]["promised_mib"] == 128
+    libvirtd.reset()
+    ramshelf("store", "remove")
+
+
 def test_text_is_grouped_and_plain_in_a_pipe(swap_store: Libvirtd) -> None:  # noqa: ARG001 - a good host
     ended = ramshelf("doctor", ok=(0, 1))
     assert "\x1b" not in ended.stdout
@@ -160,6 +182,38 @@ def test_a_hook_outdated_or_not_executable(swap_store: Libvirtd) -> None:  # noq
     assert "hook.outdated" in bad(doctor())
     script.chmod(0o644)
     assert "hook.not-executable" in bad(doctor())
+
+
+def test_a_hook_that_the_running_libvirtd_does_not_know_of(swap_store: Libvirtd) -> None:
+    [script] = Path("/etc/libvirt/hooks/qemu.d").iterdir()
+    text = read_text(script)
+    ramshelf("hook", "remove")
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text(text)
+    script.chmod(0o755)
+    assert "hook.unseen" in bad(doctor())
+    swap_store.reload()
+    assert "hook.ok" in doctor()
+
+
+def test_errors_that_the_kernel_has_counted(libvirtd: Libvirtd) -> None:  # noqa: ARG001 - an ordinary host
+    with loop_device(64) as device:
+        mount_store(Kind.DISK, device)
+        Path("/sys/fs/ext4", Path(device).name, "trigger_fs_error").write_text("test")
+        assert doctor()["store.file-system-errors"]["facts"]["errors"] == 1
+        run("umount", str(MEMORY))
+
+
+def test_a_file_system_that_has_shut_down(libvirtd: Libvirtd) -> None:  # noqa: ARG001 - an ordinary host
+    with loop_device(320) as device:
+        run("mkfs.xfs", "-q", device)
+        run("mount", device, str(MEMORY))
+        FSTAB.write_text(f"{device} {MEMORY} xfs x-ramshelf.kind=disk 0 0\n")
+        run("xfs_io", "-x", "-c", "shutdown", str(MEMORY))
+        found = doctor()
+        assert found["store.error"]["severity"] == "failure"
+        assert "store.ok" not in found
+        run("umount", str(MEMORY))
 
 
 def test_libvirtd_that_is_down(swap_store: Libvirtd) -> None:

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from ramshelf.cli.doctor import document
 from ramshelf.core.capacity import PROMISE_FILE
 from ramshelf.core.checks import check
 from ramshelf.core.checks.catalog import GROUPS, RULES
@@ -327,6 +328,21 @@ def test_dirty_bytes_count_as_their_share_of_ram() -> None:
     assert "store.dirty-throttling" not in codes(
         replace(on_disk(), sysctls=with_sysctl(dirty_bytes=8 * GIB, dirty_ratio=0).sysctls)
     )
+
+
+def test_a_libvirt_whose_process_is_not_seen() -> None:
+    unseen = replace(GOOD, daemon=None)
+    assert "store.daemon-unknown" in codes(unseen)
+    assert "store.daemon-unknown" not in codes(replace(unseen, hypervisor=WHY))  # it does not run
+
+
+def test_json_has_stable_keys() -> None:
+    printed = document(check(BAD["hook.outdated"]))
+    assert set(printed) == {"findings", "summary"}
+    findings = printed["findings"]
+    assert isinstance(findings, list)
+    assert set(findings[0]) == {"code", "severity", "group", "message", "hint", "facts"}
+    assert printed["summary"] == {"ok": 6, "info": 0, "warning": 1, "failure": 0, "exit_status": 1}
 
 
 def test_a_few_failed_commands_are_normal() -> None:

@@ -547,7 +547,7 @@ _TABLE = (
         "guest.anonymous",
         _WARNING,
         "A running guest has anonymous memory (or memfd), which takes RAM and swap from the others.",
-        "ramshelf guest start NAME, after it is stopped, makes it file-backed.",
+        "Stop it; 'ramshelf guest start NAME' then makes it file-backed.",
     ),
     Rule(
         "guest.elsewhere",
@@ -583,7 +583,7 @@ _TABLE = (
         "guest.discard-flushes",
         _WARNING,
         "A running guest has discard set where it writes all its memory back when the guest ends.",
-        "ramshelf guest start NAME, after it is stopped, leaves discard out.",
+        "Stop it; 'ramshelf guest start NAME' then leaves discard out.",
     ),
     Rule(
         "guest.files-unknown",

@@ -40,6 +40,7 @@ def _guest(running: RunningGuest, facts: Facts) -> Iterator[Finding]:
         yield finding(
             "guest.anonymous",
             f"Guest {guest.name} has {to_mib(align_up(anonymous, MIB))} MiB of anonymous memory.",
+            hint=f"Stop it; 'ramshelf guest start {guest.name}' then makes it file-backed.",
             guest=guest.name,
             anonymous_mib=to_mib(align_up(anonymous, MIB)),
         )

@@ -51,6 +51,12 @@ def _daemon(facts: Facts) -> Iterator[Finding]:
                 "store.daemon-unknown", "Whether qemu.conf is newer than libvirt's daemon is not known", fact
             )
             return
+    if changed is not None and daemon is None and not isinstance(facts.hypervisor, Unknown):
+        yield finding(
+            "store.daemon-unknown",
+            "libvirt answers and its process is not seen, as when it runs in a container: whether qemu.conf "
+            "is newer is not known.",
+        )
     if isinstance(changed, float) and isinstance(daemon, Process) and changed > daemon.started:
         yield finding(
             "store.qemu-conf-changed",
