@@ -121,6 +121,16 @@ def test_nothing_is_wrong_with_what_store_create_makes(libvirtd: Libvirtd, optio
     ramshelf("store", "remove")
 
 
+def test_a_swap_that_fstab_names_by_its_uuid(libvirtd: Libvirtd) -> None:  # noqa: ARG001 - an ordinary host
+    with loop_device(128) as device:
+        ramshelf("store", "create", "--kind", "swap", "--device", device)
+        found = doctor()
+        assert bad(found) == {"hook.missing", "store.swap-on-loop"}
+        strangers = found.get("store.swap-no-boot", {"facts": {}})["facts"]
+        assert strangers.get("swap") != device
+        ramshelf("store", "remove")
+
+
 def test_text_is_grouped_and_plain_in_a_pipe(swap_store: Libvirtd) -> None:  # noqa: ARG001 - a good host
     ended = ramshelf("doctor", ok=(0, 1))
     assert "\x1b" not in ended.stdout
