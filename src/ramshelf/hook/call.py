@@ -5,11 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-PASSED, VETOED = 0, 10
-"""Exit statuses for the script; 1 and 2 are Python's own, for programs that do not even begin."""
-
-PROBE = "ramshelf-probe-"
-"""Begin of the name of a guest that ``hook install`` tries to start, to see whether the hook is called."""
+from ramshelf.core.hookcall import PASSED, PROBE, VETOED
 
 
 def main(argv: Sequence[str], stdin: BinaryIO, step: Callable[[str], None] = lambda _name: None) -> int:
@@ -22,12 +18,20 @@ def main(argv: Sequence[str], stdin: BinaryIO, step: Callable[[str], None] = lam
     files, (guest, operation, suboperation, *_) = argv[:separator], argv[separator + 1 :]
     if os.geteuid() != 0:  # a user's own libvirt (qemu:///session) calls the same hooks; it has no store
         return PASSED
-    if (operation, suboperation) == ("prepare", "begin") and guest.startswith(PROBE):
-        print(f"ramshelf: the hook answers {guest}.", file=sys.stderr)  # noqa: T201 - what libvirt's user sees
-        return VETOED
+    if (operation, suboperation) == ("prepare", "begin"):
+        return _probe(guest)
     if suboperation != "begin" or operation not in {"start", "started"}:
         return PASSED
     return _start(files, stdin.read(), started=operation == "started", step=step)
+
+
+def _probe(guest: str) -> int:
+    from ramshelf.core.hookscript import PROBE  # noqa: PLC0415 - most calls are not this one
+
+    if not guest.startswith(PROBE):
+        return PASSED
+    print(f"ramshelf: the hook answers {guest}.", file=sys.stderr)  # noqa: T201 - what libvirt's user sees
+    return VETOED
 
 
 def _start(files: Sequence[str], xml: bytes, *, started: bool, step: Callable[[str], None]) -> int:

@@ -12,7 +12,9 @@ from pathlib import Path
 import ramshelf
 from ramshelf.core.config import DEFAULT_FILES, Config
 from ramshelf.core.errors import HostError, RamshelfError
+from ramshelf.core.hookcall import PROBE
 from ramshelf.core.hookscript import (
+    PROBE,
     HOOK_DIR,
     SCRIPT,
     SCRIPT_DIR,
@@ -24,7 +26,6 @@ from ramshelf.core.hookscript import (
 )
 from ramshelf.core.host import HookStatus
 from ramshelf.core.plan import Action, MakeDirectory, RemoveDirectory, RemoveFile, Run, WriteFile
-from ramshelf.hook.call import PROBE
 from ramshelf.system.filesystem import RUN_DIR, read_text, write_atomically
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.run import run
@@ -196,9 +197,7 @@ def may_probe() -> bool:
 
 def _require_root() -> None:
     if os.geteuid() != 0:
-        raise HostError(
-            "host.not-root", f"Only root may write {SCRIPT}.", hint="Run it with sudo, or as root."
-        )
+        raise HostError("hook.needs-root", f"Only root can write {SCRIPT}.", hint="Run it with sudo.")
 
 
 def _known_to_be_seen(daemons: tuple[tuple[int, int], ...]) -> bool | None:
