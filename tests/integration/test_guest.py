@@ -282,6 +282,19 @@ def test_interrupted_while_it_waits(hooked: Libvirtd) -> None:
     assert names(hooked) == ["deaf"]
 
 
+def test_a_libvirtd_that_does_not_answer_can_be_left(hooked: Libvirtd) -> None:
+    os.kill(hooked.pid, signal.SIGSTOP)
+    try:
+        with subprocess.Popen([RAMSHELF, "guest", "list"], stderr=subprocess.PIPE, text=True) as listing:
+            time.sleep(1)
+            listing.send_signal(signal.SIGINT)
+            _, said = listing.communicate(timeout=10)
+    finally:
+        os.kill(hooked.pid, signal.SIGCONT)
+    assert listing.returncode == 1
+    assert said.strip() == "ramshelf: Interrupted. [cli.interrupted]"
+
+
 def test_unknown_names(hooked: Libvirtd) -> None:  # noqa: ARG001 - a libvirtd that answers
     for verb in ("start", "stop", "show"):
         assert refused("guest", verb, "nobody")[0] == "guest.not-found"

@@ -2,16 +2,19 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import libvirt
 
 from ramshelf.core.errors import HostError, InputError, RamshelfError, RefusedError, ServiceError
 from ramshelf.core.requirements import Version, libvirt_version
+from ramshelf.system.worker import Worker
+
+T = TypeVar("T")
 
 # Without a handler libvirt prints every error on stderr itself.
 libvirt.registerErrorHandler(f=lambda _context, _error: None, ctx=None)
@@ -88,12 +91,12 @@ class Hypervisor:
     def __init__(self, uri: str, *, read_only: bool = False) -> None:
         _require_local(uri)
         self.uri = uri
+        self._worker = Worker()
         self._connection: Any = None
-        with self._translated():
-            self._connection = libvirt.openReadOnly(uri) if read_only else libvirt.open(uri)
-            driver = self._connection.getType()
+        self._connection = self._ask(lambda _: libvirt.openReadOnly(uri) if read_only else libvirt.open(uri))
+        driver = self._ask(lambda connection: connection.getType())
         if driver != "QEMU":
-            self._connection.close()
+            self._close()
             raise HostError(
                 "libvirt.driver", f"{uri} is libvirt's {driver} driver; ramshelf works with QEMU."
             )
@@ -104,40 +107,30 @@ class Hypervisor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(libvirt.libvirtError):
-            self._connection.close()
+        if kind is not KeyboardInterrupt:  # a call may still block, and the process is about to end
+            self._close()
 
     def libvirt_version(self) -> Version:
         """The daemon's version."""
-        with self._translated():
-            return libvirt_version(self._connection.getLibVersion())
+        return libvirt_version(self._ask(lambda connection: connection.getLibVersion()))
 
     def qemu_version(self) -> Version:
         """The version of the QEMU that the host's own architecture runs with by default."""
-        with self._translated():
-            return libvirt_version(self._connection.getVersion())
+        return libvirt_version(self._ask(lambda connection: connection.getVersion()))
 
     def host_uuid(self) -> str:
         """The name that libvirt has for this host."""
-        with self._translated():
-            match = re.search(r"<uuid>([^<]+)</uuid>", self._connection.getCapabilities())
+        match = re.search(r"<uuid>([^<]+)</uuid>", self._ask(lambda connection: connection.getCapabilities()))
         return match[1] if match else ""
 
     def active(self) -> tuple[Domain, ...]:
         """All active domains in one call, which asks no QEMU anything; by id."""
-        with self._translated():
-            records = self._connection.getAllDomainStats(
+        records = self._ask(
+            lambda connection: connection.getAllDomainStats(
                 libvirt.VIR_DOMAIN_STATS_STATE, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
             )
-            domains = [
-                Domain(
-                    name=domain.name(),
-                    uuid=domain.UUIDString(),
-                    domain_id=domain.ID(),
-                    state=_STATES.get(stats.get("state.state"), "no state"),
-                )
-                for domain, stats in records
-            ]
+        )
+        domains = (_domain(domain, stats.get("state.state")) for domain, stats in records)
         return tuple(sorted(domains, key=lambda domain: domain.domain_id or 0))
 
     def names(self, *, active: bool | None = None) -> tuple[str, ...]:
@@ -147,54 +140,47 @@ class Hypervisor:
             True: libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE,
             False: libvirt.VIR_CONNECT_LIST_DOMAINS_INACTIVE,
         }[active]
-        with self._translated():
-            return tuple(sorted(domain.name() for domain in self._connection.listAllDomains(flags)))
+        domains = self._ask(lambda connection: connection.listAllDomains(flags))
+        return tuple(sorted(domain.name() for domain in domains))
 
     def find(self, name: str) -> Domain:
         """The domain of this name."""
-        with self._translated():
-            domain = self._lookup(name)
-            state, _ = domain.state()
-            domain_id = domain.ID()
-        return Domain(
-            name=domain.name(),
-            uuid=domain.UUIDString(),
-            domain_id=domain_id if domain_id >= 0 else None,
-            state=_STATES.get(state, "no state"),
-        )
+
+        def find(domain: Any) -> Domain:
+            return _domain(domain, domain.state()[0])
+
+        return self._ask_domain(name, find)
 
     def live_xml(self, name: str) -> str:
         """What the domain is now: as it runs, or its definition where it does not."""
-        with self._translated():
-            return str(self._lookup(name).XMLDesc())
+        return str(self._ask_domain(name, lambda domain: domain.XMLDesc()))
 
     def definition(self, name: str) -> str:
         """The domain's definition with its secrets, fit to be defined again."""
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
-        with self._translated():
-            return str(self._lookup(name).XMLDesc(flags))
+        return str(self._ask_domain(name, lambda domain: domain.XMLDesc(flags)))
 
     def saved_xml(self, name: str) -> str | None:
         """The XML inside the domain's managed save image, None where there is none."""
-        with self._translated():
-            domain = self._lookup(name)
+
+        def saved(domain: Any) -> str | None:
             return str(domain.managedSaveGetXMLDesc()) if domain.hasManagedSaveImage() else None
+
+        return self._ask_domain(name, saved)
 
     def define(self, xml: str, *, validate: bool = False) -> None:
         """Define the domain, new or anew; ``validate`` holds it against libvirt's schema first."""
-        with self._translated():
-            flags = libvirt.VIR_DOMAIN_DEFINE_VALIDATE if validate else 0
-            self._connection.defineXMLFlags(xml, flags)
+        flags = libvirt.VIR_DOMAIN_DEFINE_VALIDATE if validate else 0
+        self._ask(lambda connection: connection.defineXMLFlags(xml, flags))
 
     def undefine(self, name: str) -> None:
         """Forget a definition, and nothing that holds data: firmware variables stay."""
-        with self._translated():
-            self._lookup(name).undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
+        flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+        self._ask_domain(name, lambda domain: domain.undefineFlags(flags))
 
     def start(self, name: str) -> None:
         """Start a defined domain; RefusedError ``guest.vetoed`` with what libvirt's hook said."""
-        with self._translated():
-            self._lookup(name).create()
+        self._ask_domain(name, lambda domain: domain.create())
 
     def attempt(self, xml: str) -> str:
         """Start a transient guest, paused, that is not expected to start: why it did not, '' if it did.
@@ -202,8 +188,7 @@ class Hypervisor:
         It is ended at once if it starts.
         """
         try:
-            with self._translated():
-                self._connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED).destroy()
+            self._ask(lambda connection: connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED).destroy())
         except RamshelfError as error:
             if error.code.startswith("libvirt.") and error.code != "libvirt.failed":
                 raise
@@ -212,23 +197,26 @@ class Hypervisor:
 
     def ask_to_stop(self, name: str) -> None:
         """Press the guest's power button (or use its agent, as libvirt sees fit); does not wait."""
-        with self._translated():
-            self._lookup(name).shutdown()
+        self._ask_domain(name, lambda domain: domain.shutdown())
 
     def destroy(self, name: str) -> None:
         """End the domain at once."""
-        with self._translated():
-            self._lookup(name).destroy()
+        self._ask_domain(name, lambda domain: domain.destroy())
 
-    def _lookup(self, name: str) -> Any:
-        return self._connection.lookupByName(name)
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _ask(self, question: Callable[[Any], T]) -> T:
+        """The answer to what is asked of the connection."""
         try:
-            yield
+            return self._worker.call(lambda: question(self._connection))
         except libvirt.libvirtError as error:
             raise self._translate(error) from error
+
+    def _ask_domain(self, name: str, question: Callable[[Any], T]) -> T:
+        """The answer to what is asked of the domain of this name."""
+        return self._ask(lambda connection: question(connection.lookupByName(name)))
+
+    def _close(self) -> None:
+        with contextlib.suppress(libvirt.libvirtError):
+            self._worker.call(self._connection.close)
 
     def _translate(self, error: Any) -> RamshelfError:
         """Our error for libvirt's, by its code and by whether the connection stands."""
@@ -272,9 +260,23 @@ class Hypervisor:
             return False
 
 
+def _domain(domain: Any, state: int | None) -> Domain:
+    """A domain from libvirt's object, whose name, UUID and id are known without asking."""
+    domain_id = domain.ID()
+    return Domain(
+        name=domain.name(),
+        uuid=domain.UUIDString(),
+        domain_id=domain_id if domain_id >= 0 else None,
+        state=_STATES.get(state, "no state"),
+    )
+
+
 def _require_local(uri: str) -> None:
     """Refuse a URI of another host, or of a user's own session: the store is this system's."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return  # libvirt says what is wrong with it
     if parts.hostname:
         raise HostError(
             "libvirt.remote",
