@@ -2,8 +2,10 @@
 
 import errno
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -111,7 +113,20 @@ def test_an_error_as_json_goes_to_standard_error(
 def test_ctrl_c_is_one_line(verb: Callable[[Raiser], None], capsys: pytest.CaptureFixture[str]) -> None:
     verb(raiser(KeyboardInterrupt()))
     assert main.run(["probe"]) == 1
-    assert capsys.readouterr().err.strip() == "ramshelf: Interrupted. [cli.interrupted]"
+    assert capsys.readouterr().err == "ramshelf: Interrupted. [cli.interrupted]\n"
+
+
+def test_ctrl_c_while_a_pipe_is_read_is_one_line() -> None:
+    argv = [sys.executable, "-m", "ramshelf", "xml", "apply"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        process.stdin.write("<domain>")
+        process.stdin.flush()
+        while Path(f"/proc/{process.pid}/wchan").read_text() not in {"pipe_read", "anon_pipe_read"}:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (1, "ramshelf: Interrupted. [cli.interrupted]\n")
 
 
 def test_a_bug_is_no_traceback_unless_asked_for(

@@ -24,6 +24,7 @@ GROUPS = {
     "discard",
     "guest",
     "hook",
+    "host",
     "internal",
     "libvirt",
     "store",

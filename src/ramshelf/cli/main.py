@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -31,6 +31,13 @@ _VERBS = {
 
 class _Verbs(click.Group):
     """Imports a verb's module when it is called, so that each start pays for itself only."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does, but for Ctrl-C: click prints an empty line before it passes it on."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise RamshelfError("cli.interrupted", "Interrupted.") from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_VERBS)
@@ -100,6 +107,8 @@ def run(argv: Sequence[str]) -> int:
         if os.environ.get("RAMSHELF_DEBUG"):
             _say(traceback.format_exc().rstrip())
         error = _translated(caught)
+        if error.code == "cli.interrupted" and sys.stderr is not None and sys.stderr.isatty():
+            _say("")  # the terminal shows ^C
         _say(_document(error) if as_json else _text(error))
         with contextlib.suppress(OSError):
             _flush()

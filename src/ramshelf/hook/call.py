@@ -26,8 +26,6 @@ def main(argv: Sequence[str], stdin: BinaryIO, step: Callable[[str], None] = lam
 
 
 def _probe(guest: str) -> int:
-    from ramshelf.core.hookscript import PROBE  # noqa: PLC0415 - most calls are not this one
-
     if not guest.startswith(PROBE):
         return PASSED
     print(f"ramshelf: the hook answers {guest}.", file=sys.stderr)  # noqa: T201 - what libvirt's user sees

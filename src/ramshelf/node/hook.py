@@ -14,7 +14,6 @@ from ramshelf.core.config import DEFAULT_FILES, Config
 from ramshelf.core.errors import HostError, RamshelfError
 from ramshelf.core.hookcall import PROBE
 from ramshelf.core.hookscript import (
-    PROBE,
     HOOK_DIR,
     SCRIPT,
     SCRIPT_DIR,
