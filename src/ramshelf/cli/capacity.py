@@ -32,6 +32,7 @@ def command(context: Context) -> None:
     }
     document = {
         **figures,
+        "off": config.off,
         "limited_by": capacity.limit_reason,
         "store": {"kind": shares.store.kind.value, "mount_point": shares.store.mount_point},
         "guests": [running_document(guest) for guest in shares.guests],
@@ -46,6 +47,11 @@ def command(context: Context) -> None:
     }
 
     def text() -> None:
+        if config.off:
+            click.echo(
+                "note: File-backed memory is off (file_backed_memory is 0, or not set in nova.conf).",
+                err=True,
+            )
         click.echo(table([name.removesuffix("_mib").upper() for name in figures], [list(figures.values())]))
         rows: list[tuple[object, ...]] = [
             (guest.domain.name, _mib(guest.promised), _mib(guest.allocated), _mib(guest.resident))

@@ -149,7 +149,10 @@ def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> No
 @command.command("list", epilog="Example: ramshelf guest list --json")
 @pass_context
 def list_command(context: Context) -> None:
-    """List the guests that run from the store, whoever started them; sizes in MiB."""
+    """List the guests that run from the store.
+
+    All of them, whoever started them; sizes are in MiB.
+    """
     with Hypervisor(context.uri, read_only=True) as hypervisor:
         running = guests.observe_shares(hypervisor, context.config).guests
     header = ("NAME", "ID", "STATE", "SIZE", "PROMISED", "ALLOCATED", "RESIDENT", "FILES")
@@ -174,7 +177,10 @@ def list_command(context: Context) -> None:
 @click.argument("name", metavar="NAME", shell_complete=_names(active=True))
 @pass_context
 def show(context: Context, name: str) -> None:
-    """Show how a guest's memory is backed, and what it holds on the store; sizes in MiB."""
+    """Show how a guest's memory is backed.
+
+    Also what it holds on the store, where it runs; sizes are in MiB.
+    """
     with Hypervisor(context.uri) as hypervisor:
         details = guests.show_guest(hypervisor, name)
     guest, domain = details.description, details.domain

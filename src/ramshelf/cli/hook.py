@@ -52,7 +52,10 @@ def install(context: Context, *, dry_run: bool) -> None:
 @_DRY_RUN
 @pass_context
 def remove(context: Context, *, dry_run: bool) -> None:
-    """Remove the hook; guests that run keep their memory, new ones are no longer reserved."""
+    """Remove the hook.
+
+    Guests that run keep their memory; new ones are no longer reserved.
+    """
     outcome = hook.remove(dry_run=dry_run)
     _report(
         context, outcome, dry_run=dry_run, done="The hook is removed.", nothing="There is no hook to remove."
@@ -62,9 +65,10 @@ def remove(context: Context, *, dry_run: bool) -> None:
 @command.command(epilog="Example: ramshelf hook status --json")
 @pass_context
 def status(context: Context) -> int:
-    """Show whether the hook is installed, current, executable and called. Exit 1 where it is not all of it.
+    """Show whether the hook is in force.
 
-    As root it asks libvirt for a guest that the hook refuses by its name, which proves that it is called.
+    That is: installed, current, executable and called; exit status 1 where it is not all of it. As root
+    it asks libvirt for a guest that the hook refuses by its name, which proves that it is called.
     """
     script = hook.wanted_script(context.config, context.config_files, context.config_dirs)
     found = hook.status(script)

@@ -132,10 +132,10 @@ def create(
 @click.option("--dry-run", is_flag=True, help="Print the commands and file changes; change nothing.")
 @pass_context
 def remove(context: Context, *, dry_run: bool) -> None:
-    """Undo what create did, and only that; refused while guests run on the store.
+    """Undo what create did, and only that.
 
-    Files that create edited get their former lines back, whatever else was changed in them since. What lies
-    on the store is lost.
+    Refused while guests run on the store. Files that create edited get their former lines back, whatever
+    else was changed in them since. What lies on the store is lost.
     """
 
     def done(planned: node.Planned) -> None:
@@ -154,9 +154,10 @@ def remove(context: Context, *, dry_run: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="List the directories; remove nothing.")
 @pass_context
 def clean(context: Context, *, dry_run: bool) -> None:
-    """Remove directories that belong to no guest: what a crash or a power cut left.
+    """Remove directories that belong to no guest.
 
-    libvirt is asked which guests are active; a guest that runs or is just starting keeps its directory.
+    They are what a crash or a power cut left. libvirt is asked which guests are active; a guest that runs
+    or is just starting keeps its directory.
     """
     found = find_stale(context.uri)
     removed = () if dry_run else clean_store(found)
@@ -195,7 +196,10 @@ def _stale(each: Listed) -> dict[str, object]:
 @command.command("show", epilog="Example: ramshelf store show --json")
 @pass_context
 def show(context: Context) -> None:
-    """Show the store: what it is, what it holds, and whether it comes back after a reboot."""
+    """Show what the store is and holds.
+
+    Also whether it comes back after a reboot: its line in fstab, and what waits for it.
+    """
     shown = node.show(context.config)
     document = _shown(shown)
 

@@ -55,10 +55,11 @@ Examples:
 def apply_command(
     context: Context, file: BinaryIO, *, discard: str | None, allocation: str | None, like_nova: bool
 ) -> None:
-    """Make the domain XML of FILE (or standard input) file-backed and print it.
+    """Make domain XML file-backed and print it.
 
-    Sets memoryBacking's source to file, access to shared, allocation and discard. Everything else stays as
-    it is. Huge pages are refused. The host is looked at only to decide about --discard auto.
+    Reads FILE, or standard input. Sets memoryBacking's source to file, access to shared, allocation and
+    discard. Everything else stays as it is. Huge pages are refused. The host is looked at only to decide
+    about --discard auto.
     """
     if like_nova and (discard or allocation):
         raise click.UsageError("--like-nova decides about --discard and --allocation itself.")

@@ -25,7 +25,8 @@ def check_guests(facts: Facts) -> Iterator[Finding]:
     found = [each for running in facts.guests for each in _guest(running, facts)]
     yield from found
     if all(each.severity is Severity.INFO for each in found):
-        yield finding("guest.ok", f"{len(facts.guests)} running guests.", guests=len(facts.guests))
+        count = len(facts.guests)
+        yield finding("guest.ok", f"{count} running guest{'' if count == 1 else 's'}.", guests=count)
 
 
 def _guest(running: RunningGuest, facts: Facts) -> Iterator[Finding]:
