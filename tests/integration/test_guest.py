@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ramshelf.core.config import Config
-from ramshelf.core.errors import ServiceError
+from ramshelf.core.errors import RefusedError, ServiceError
 from ramshelf.node.starting import start_guest
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.run import Completed
@@ -188,10 +188,31 @@ def test_ramshelf_s_own_hook_speaks_for_itself(hooked: Libvirtd, tmp_path: Path)
         if step == "define":
             hooked.create(domain_xml("quick", 256))
 
-    with Hypervisor(hooked.uri) as hypervisor, pytest.raises(Exception, match="Guest late needs") as caught:
+    with (
+        Hypervisor(hooked.uri) as hypervisor,
+        pytest.raises(RefusedError, match="Guest late needs") as caught,
+    ):
         start_guest(hypervisor, Config(), Path(path).read_bytes(), after_step=take_the_space)
-    assert getattr(caught.value, "code", "") == "capacity.exceeded"
+    assert caught.value.code == "capacity.exceeded"
+    assert caught.value.hint.startswith("Held by quick 256 MiB. ")
+    assert caught.value.hint.endswith(".")
     assert names(hooked) == ["quick"]
+
+
+def test_a_guest_that_somebody_else_defined_meanwhile_stays(
+    hooked: Libvirtd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = file(tmp_path, anonymous("one"))
+    define = Hypervisor.define
+
+    def second(self: Hypervisor, xml: str, *, validate: bool = False) -> None:
+        hooked.define(anonymous("one"))
+        define(self, xml, validate=validate)
+
+    monkeypatch.setattr(Hypervisor, "define", second)
+    with Hypervisor(hooked.uri) as hypervisor, pytest.raises(ServiceError, match="already exists"):
+        start_guest(hypervisor, Config(), Path(path).read_bytes())
+    assert names(hooked) == ["one"]
 
 
 START_AND_DIE = """

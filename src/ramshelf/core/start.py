@@ -1,6 +1,7 @@
 """What starting a guest takes: its definition made file-backed, and whether it may start at all."""
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ramshelf.core.backing import Backing, Support, apply, domain_name, leave, parse, with_uuid
@@ -94,7 +95,7 @@ def _document(facts: Facts) -> bytes:
     name = domain_name(root)
     own = (root.findtext("uuid") or "").strip()
     identity = own or str(uuid.uuid5(uuid.UUID(facts.host_uuid), facts.document.hex()))
-    if facts.existing is not None and _plain(identity) != _plain(facts.existing.uuid):
+    if facts.existing is not None and not same_uuid(identity, facts.existing.uuid):
         raise RefusedError(
             "guest.exists",
             f"There is another guest {name!r} already, with UUID {facts.existing.uuid}.",
@@ -104,9 +105,9 @@ def _document(facts: Facts) -> bytes:
     return facts.document if own else with_uuid(root, identity)
 
 
-def _plain(identity: str) -> str:
-    """A UUID as libvirt compares it: hyphens and case do not count (virUUIDParse)."""
-    return identity.replace("-", "").lower()
+def same_uuid(one: str, other: str) -> bool:
+    """Whether libvirt takes both for the same: hyphens and case do not count (virUUIDParse)."""
+    return one.replace("-", "").lower() == other.replace("-", "").lower()
 
 
 def _require_host(facts: Facts) -> None:
@@ -152,20 +153,25 @@ def _require_fit(facts: Facts, guest: Guest) -> None:
     try:
         admit(facts.capacity, guest.name, guest.promise)
     except RefusedError as error:
-        held = tuple(holding for holding in facts.holdings if holding.promised)
-        raise RefusedError(
-            error.code,
-            error.sentence,
-            hint=f"{who_holds(held)} {error.hint}".lstrip(),
-            facts={
-                **error.facts,
-                "holders": [
-                    {
-                        "guest": holding.guest,
-                        "directory": holding.directory,
-                        "promised_mib": to_mib(align_up(holding.promised, MIB)),
-                    }
-                    for holding in held
-                ],
-            },
-        ) from error
+        raise with_holders(error, facts.holdings) from error
+
+
+def with_holders(error: RefusedError, holdings: Iterable[Holding]) -> RefusedError:
+    """``capacity.exceeded`` that also says who holds the space."""
+    held = tuple(holding for holding in holdings if holding.promised)
+    return RefusedError(
+        error.code,
+        error.sentence,
+        hint=f"{who_holds(held)} {error.hint}".lstrip(),
+        facts={
+            **error.facts,
+            "holders": [
+                {
+                    "guest": holding.guest,
+                    "directory": holding.directory,
+                    "promised_mib": to_mib(align_up(holding.promised, MIB)),
+                }
+                for holding in held
+            ],
+        },
+    )

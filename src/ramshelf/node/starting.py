@@ -15,7 +15,7 @@ from ramshelf.core.guest import Guest
 from ramshelf.core.holdings import Holding
 from ramshelf.core.host import HookStatus
 from ramshelf.core.requirements import version
-from ramshelf.core.start import Existing, Facts, Plan, plan_start
+from ramshelf.core.start import Existing, Facts, Plan, plan_start, same_uuid, with_holders
 from ramshelf.core.store import Store
 from ramshelf.node import hook
 from ramshelf.node.guests import described, observe_holdings
@@ -70,7 +70,13 @@ def start_guest(
             uuid=domain.uuid, definition=hypervisor.definition(name), saved=hypervisor.saved_xml(name)
         )
     plan = plan_start(_start_facts(hypervisor, config, document, existing))
-    _apply(hypervisor, plan, after_step)
+    try:
+        _apply(hypervisor, plan, after_step)
+    except RefusedError as error:
+        if error.code != "capacity.exceeded":
+            raise
+        _, held = observe_holdings(hypervisor, observe_store())  # others were quicker: the hook refused it
+        raise with_holders(error, held) from error
     return Started(
         name=name, guest=plan.guest, already=False, seconds=time.monotonic() - begin, notes=plan.notes
     )
@@ -139,12 +145,13 @@ def _undo(hypervisor: Hypervisor, plan: Plan) -> RamshelfError | None:
     if plan.define is None:
         return None
     try:
-        if plan.name not in hypervisor.names(active=False):
-            return None  # it runs after all, or its definition was refused
+        domain = hypervisor.find(plan.name)
+        if domain.active or not same_uuid(domain.uuid, plan.guest.uuid):
+            return None  # it runs after all, or somebody else was quicker to define a guest of that name
         if plan.previous is None:
             hypervisor.undefine(plan.name)
         else:
             hypervisor.define(plan.previous)
     except RamshelfError as error:
-        return error
+        return None if error.code == "guest.not-found" else error
     return None

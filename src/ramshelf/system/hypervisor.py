@@ -221,7 +221,8 @@ class Hypervisor:
     def _translate(self, error: Any) -> RamshelfError:
         """Our error for libvirt's, by its code and by whether the connection stands."""
         code = error.get_error_code()
-        message = " ".join((error.get_error_message() or str(error)).split()).rstrip(".")
+        whole = " ".join((error.get_error_message() or str(error)).split())
+        message = whole.rstrip(".")
         facts = {"uri": self.uri, "libvirt_error": code, "message": message}
         if code in _PERMISSION or (self._connection is None and "Permission denied" in message):
             return HostError(
@@ -244,9 +245,9 @@ class Hypervisor:
                 hint="See that it runs, then give the same command again.",
                 facts=facts,
             )
-        if code == libvirt.VIR_ERR_HOOK_SCRIPT_FAILED and (output := _HOOK_OUTPUT.search(message)):
-            message = output["output"]
-            if own := _OWN_HOOK.search(message):
+        if code == libvirt.VIR_ERR_HOOK_SCRIPT_FAILED and (output := _HOOK_OUTPUT.search(whole)):
+            message = output["output"].rstrip(".")
+            if own := _OWN_HOOK.search(output["output"]):
                 return RefusedError(own["code"], own["sentence"], hint=own["hint"] or "", facts=facts)
         kind, name, meaning, hint = _MEANINGS.get(
             code, (ServiceError, "libvirt.failed", "libvirt failed", "")
