@@ -16,6 +16,11 @@ from ramshelf.core.units import MIB, align_up, to_mib
 _METADATA_SHARE = 1024
 """One byte in this many is set aside on disk kinds for extents and the journal: 1 MiB per GiB."""
 
+_UNREACHABLE_SHARE, _UNREACHABLE_MOST = 50, 16 * MIB
+"""What ext4 gives nobody, not even root, though statvfs says that it is free: 2 %, at most 4096 clusters, for
+the extents that it splits when a full file is written (ext4_calculate_resv_clusters). XFS has its own
+reserve in f_blocks - f_bfree; there this is slack."""
+
 PROMISE_FILE = ".ramshelf-promise"
 """In a guest's directory: its apparent size is what the guest is promised altogether."""
 
@@ -30,8 +35,8 @@ class FileUsage:
 
     @property
     def promised(self) -> int:
-        """What the file may come to occupy."""
-        return max(self.apparent, self.allocated)
+        """What of guest memory the file may come to hold; its extents' own blocks are set aside for all."""
+        return self.apparent
 
     @property
     def is_promise(self) -> bool:
@@ -91,7 +96,8 @@ def capacity(usage: StoreUsage, *, configured_mib: int | None) -> Capacity:
     foreign = max(0, usage.used - allocated)
     total, reason = usage.size - foreign, "store"
     if not usage.kind.tmpfs:
-        total -= align_up(usage.size // _METADATA_SHARE, MIB)
+        unreachable = min(usage.size // _UNREACHABLE_SHARE, _UNREACHABLE_MOST)
+        total -= align_up(usage.size // _METADATA_SHARE, MIB) + align_up(unreachable, MIB)
     if usage.kind is Kind.SWAP and not usage.beyond_swap and usage.swap - foreign < total:
         total, reason = usage.swap - foreign, "swap"
     if configured_mib is not None and configured_mib * MIB < total:

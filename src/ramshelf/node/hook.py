@@ -33,8 +33,9 @@ _SEEN = RUN_DIR / "hook-seen"
 """The daemons, one "PID START" a line, that were once seen to call the hook: they do so while they live."""
 
 _DAEMONS = ("libvirtd", "virtqemud")
-_PATIENCE = 5.0
-"""Seconds in which a daemon acts upon SIGHUP: it does so in a thread of its own."""
+_PATIENCE = 15.0
+"""Seconds for a daemon to act upon SIGHUP. It does so in a thread of its own, and drops a SIGHUP that comes
+while it starts or still reloads (daemonReloadHandler): so it is asked again."""
 
 _QEMU_LOGS = Path("/var/log/libvirt/qemu")
 _PROBE_XML = """\
@@ -97,12 +98,11 @@ def install(uri: str, script: HookScript, *, dry_run: bool) -> Outcome:
         return Outcome(actions=actions, seen=installed.seen)
     _require_root()
     _apply(actions)
-    seen = probe(uri)
-    if seen is False:
+    _try_out()
+    deadline = time.monotonic() + _PATIENCE
+    while (seen := probe(uri)) is False and time.monotonic() < deadline:
         _apply(tuple(_reloads(observe())))
-        deadline = time.monotonic() + _PATIENCE
-        while not (seen := probe(uri)) and time.monotonic() < deadline:
-            time.sleep(0.1)
+        time.sleep(0.3)
     if seen is False:
         raise HostError(
             "hook.not-called",
@@ -155,6 +155,19 @@ def probe(uri: str) -> bool | None:
     if called:
         _remember("".join(f"{pid} {start}\n" for pid, start in _daemons()))
     return called
+
+
+def _try_out() -> None:
+    """Call the script as libvirt would. Raises HostError ``hook.broken`` where it does not work here."""
+    name = f"{PROBE}direct"
+    ended = run((SCRIPT, name, "prepare", "begin", "-"), ok=range(256))
+    if f"the hook answers {name}" not in ended.stderr:
+        raise HostError(
+            "hook.broken",
+            f"The installed hook does not work: {ended.stderr.strip() or f'status {ended.status}'}.",
+            hint="It needs the Python and the files that ramshelf was installed with, readable for root.",
+            facts={"path": SCRIPT, "status": ended.status, "stderr": ended.stderr},
+        )
 
 
 def _remember(text: str) -> None:
