@@ -28,7 +28,8 @@ class Row:
 
     ``hook`` is a call as libvirt makes it at ``start begin``, reservation included; ``true`` is /bin/true and
     ``python`` an empty program in the hook's interpreter, run the same way. ``start_with`` and
-    ``start_without`` are ``virsh start`` with the hook installed and not.
+    ``start_without`` are ``virsh start`` with the hook installed and not, ``difference`` what of each pair of
+    these the hook took.
     """
 
     store: str
@@ -38,6 +39,7 @@ class Row:
     hook: Series
     start_with: Series
     start_without: Series
+    difference: Series
 
 
 def measure(daemon: Libvirtd, *, quick: bool) -> list[Row]:
@@ -52,9 +54,27 @@ def measure(daemon: Libvirtd, *, quick: bool) -> list[Row]:
 
 def table(rows: Sequence[Row]) -> tuple[Sequence[str], list[Sequence[object]]]:
     """Header and cells: median (and middle half) in milliseconds."""
-    header = ("STORE", "FILES", "/bin/true", "python -IS", "hook", "virsh start, hook", "without")
+    header = (
+        "STORE",
+        "FILES",
+        "/bin/true",
+        "python -IS",
+        "hook",
+        "virsh start",
+        "without hook",
+        "difference",
+    )
     return header, [
-        (row.store, row.files, row.true, row.python, row.hook, row.start_with, row.start_without)
+        (
+            row.store,
+            row.files,
+            row.true,
+            row.python,
+            row.hook,
+            row.start_with,
+            row.start_without,
+            row.difference,
+        )
         for row in rows
     ]
 
@@ -83,9 +103,12 @@ def _row(daemon: Libvirtd, store: str, files: int, *, quick: bool) -> Row:
     return Row(
         store=store,
         files=files,
-        **alone,
-        start_with=started["with"],
-        start_without=started["without"],
+        **{name: Series.of(values) for name, values in alone.items()},
+        start_with=Series.of(started["with"]),
+        start_without=Series.of(started["without"]),
+        difference=Series.of(
+            [one - other for one, other in zip(started["with"], started["without"], strict=True)]
+        ),
     )
 
 

@@ -49,15 +49,18 @@ class Series:
         return f"{self.median:.1f} ({self.low:.1f}-{self.high:.1f})"
 
 
-def in_turns(contestants: Mapping[str, Callable[[], float]], repetitions: int) -> dict[str, Series]:
-    """Measure each in turn, over and over, so that the machine's moods hit all alike; one round warms up."""
+def in_turns(contestants: Mapping[str, Callable[[], float]], repetitions: int) -> dict[str, list[float]]:
+    """Measure each in turn, over and over, so that the machine's moods hit all alike; one round warms up.
+
+    The n-th values of all belong together.
+    """
     values: dict[str, list[float]] = {name: [] for name in contestants}
     for round_number in range(repetitions + 1):
         for name, measure in contestants.items():
             value = measure()
             if round_number:
                 values[name].append(value)
-    return {name: Series.of(series) for name, series in values.items()}
+    return values
 
 
 def program_ms(*argv: str, stdin: str | os.PathLike[str] = os.devnull) -> float:
