@@ -93,7 +93,7 @@ def _edit(seen: Seen, path: str, text: str, why: str) -> tuple[Action, ...]:
     if before == text:
         return ()
     write = WriteFile(why=why, path=path, text=text, before=before)
-    if before is None:
+    if before is None or seen.files.get(backup_path(path)) == before:
         return (write,)
     keep = Run(why=f"Keep {path} as it is", argv=("cp", "--archive", path, backup_path(path)))
     return (keep, write)

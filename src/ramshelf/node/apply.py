@@ -24,6 +24,8 @@ from ramshelf.system.run import Runner, run
 Tell = Callable[[int, Action, float], None]
 """Is told the step's number from 0, the step, and the fraction of it that is done."""
 
+_GOES_ON = "The same command goes on from there; 'ramshelf store remove' takes all back."
+
 
 def apply(
     actions: tuple[Action, ...],
@@ -38,23 +40,18 @@ def apply(
     command goes on from there.
     """
     for number, action in enumerate(actions):
-        tell(number, action, 0.0)
+        where = f"step {number + 1} of {len(actions)}"
         try:
+            tell(number, action, 0.0)
             _do(action, runner, partial(tell, number, action))
+            after_step(number)
         except KeyboardInterrupt as interrupt:
             raise RamshelfError(
-                "store.interrupted",
-                f"Interrupted in step {number + 1} of {len(actions)}.",
-                hint="The same command goes on from there; 'ramshelf store remove' takes all back.",
+                "store.interrupted", f"Interrupted in {where} ({action.why}).", hint=_GOES_ON
             ) from interrupt
         except RamshelfError as error:
-            error.hint = error.hint or (
-                f"Step {number + 1} of {len(actions)} failed. The same command goes on from there; "
-                "'ramshelf store remove' takes all back."
-            )
+            error.hint = error.hint or f"It was {where}. {_GOES_ON}"
             raise
-        tell(number, action, 1.0)
-        after_step(number)
 
 
 def _do(action: Action, runner: Runner, tell: Callable[[float], None]) -> None:

@@ -30,7 +30,7 @@ from ramshelf.core.storelayout import (
 from ramshelf.core.storeplan import DROP_INS, WRITTEN, plan_create, plan_remove
 from ramshelf.node.apply import Tell, apply
 from ramshelf.system.backingstore import observe_store
-from ramshelf.system.blockdevice import block_device, device_of, find_by_uuid, loop_of, signatures
+from ramshelf.system.blockdevice import block_device, device_of, find_by_uuid, loop_of, mount_of, signatures
 from ramshelf.system.devicefacts import devices_below
 from ramshelf.system.filesystem import RUN_DIR, file_usages, read_text, store_lock
 from ramshelf.system.hostfacts import qemu_account
@@ -328,10 +328,7 @@ def _area_file(path: str) -> AreaFile:
     directory = os.path.dirname(path)
     if not os.path.isdir(directory):
         return AreaFile(path=path, exists=False)
-    table = mounts()
-    device = os.stat(directory).st_dev
-    number = (os.major(device), os.minor(device))
-    fstype = next((mount.fstype for mount in reversed(table) if mount.device == number), "unknown")
+    mount = mount_of(directory)
     figures = os.statvfs(directory)
     loop = loop_of(path)
     attached = block_device(loop, run) if loop else None
@@ -341,7 +338,7 @@ def _area_file(path: str) -> AreaFile:
         exists=status is not None,
         size=status.st_size if status else 0,
         allocated=status.st_blocks * 512 if status else 0,
-        file_system=fstype,
+        file_system=mount.fstype if mount else "unknown",
         file_system_size=figures.f_blocks * figures.f_frsize,
         free=figures.f_bavail * figures.f_frsize,
         loop=attached if isinstance(attached, BlockDevice) else None,

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 
+from ramshelf.core.mounts import Mount, covering
 from ramshelf.core.storefacts import BlockDevice, Signature
 from ramshelf.system.devicefacts import devices_below
 from ramshelf.system.filesystem import read_text
@@ -90,13 +91,17 @@ def loop_of(file: str) -> str | None:
     return None
 
 
+def mount_of(path: str) -> Mount | None:
+    """The mount that ``path`` lies on."""
+    return covering(mounts(), os.path.realpath(path))
+
+
 def device_of(path: str) -> int:
     """The number of the device below the file system of ``path``; btrfs has numbers of its own."""
     number = os.stat(path).st_dev
-    if _name((os.major(number), os.minor(number))) is None:
-        for mount in reversed(mounts()):
-            if mount.device == (os.major(number), os.minor(number)) and os.path.exists(mount.source):
-                return os.stat(mount.source).st_rdev
+    mount = mount_of(path)
+    if _name((os.major(number), os.minor(number))) is None and mount and os.path.exists(mount.source):
+        return os.stat(mount.source).st_rdev
     return number
 
 
