@@ -1,0 +1,183 @@
+"""What the hook decides about a guest that starts, and one that has started."""
+
+from dataclasses import replace
+
+import pytest
+
+from ramshelf.core.capacity import PROMISE_FILE, FileUsage
+from ramshelf.core.errors import RefusedError
+from ramshelf.core.fstab import Entry
+from ramshelf.core.guest import Guest, MemoryFile
+from ramshelf.core.mounts import Mount
+from ramshelf.core.reservation import (
+    GuestDirectory,
+    check_leftovers,
+    check_pages,
+    check_store,
+    reservations,
+    the_directory,
+    verify,
+)
+from ramshelf.core.store import Kind, NoStore, Store
+from ramshelf.core.units import MIB
+
+DIRECTORY = "/ram/3-guest"
+
+
+def guest(*files: tuple[str | None, int], hotplug_mib: int = 0) -> Guest:
+    memory = sum(size for _, size in files)
+    return Guest(
+        name="guest",
+        uuid="u",
+        domain_id=3,
+        virt_type="qemu",
+        memory=memory * MIB,
+        max_memory=(memory + hotplug_mib) * MIB,
+        slots=0,
+        source="file",
+        access="shared",
+        allocation=None,
+        discard=False,
+        hugepages=False,
+        locked=False,
+        passthrough=False,
+        files=tuple(MemoryFile(name=name, size=size * MIB) for name, size in files),
+        hotplug=hotplug_mib * MIB,
+    )
+
+
+def directory(**files: tuple[int, int]) -> GuestDirectory:
+    return GuestDirectory(
+        path=DIRECTORY,
+        device=(0, 51),
+        uid=64055,
+        gid=64055,
+        files=tuple(
+            FileUsage(path=f"{DIRECTORY}/{name}", apparent=apparent * MIB, allocated=allocated * MIB)
+            for name, (apparent, allocated) in files.items()
+        ),
+    )
+
+
+def the_store(*, read_only: bool = False, device: tuple[int, int] = (0, 51)) -> Store:
+    mount = Mount(
+        mount_id=1,
+        parent_id=0,
+        device=device,
+        root="/",
+        mount_point="/ram",
+        options=("ro",) if read_only else ("rw",),
+        fstype="tmpfs",
+        source="ramshelf",
+        super_options=("rw",),
+    )
+    return Store(kind=Kind.RAM, mount=mount, memory_dir="/ram", marked=True)
+
+
+def code(error: pytest.ExceptionInfo[RefusedError]) -> str:
+    return error.value.code
+
+
+def test_huge_pages_with_a_file_are_refused() -> None:
+    check_pages(guest(("pc.ram", 1)))
+    check_pages(replace(guest(), source=None, hugepages=True))
+    check_pages(replace(guest(), source="memfd", hugepages=True))
+    with pytest.raises(RefusedError) as caught:
+        check_pages(replace(guest(), hugepages=True))
+    assert code(caught) == "guest.huge-pages"
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [((), "guest.directory-missing"), (("/a/3-guest", "/b/3-guest"), "guest.directory-ambiguous")],
+)
+def test_there_is_one_directory(paths: tuple[str, ...], expected: str) -> None:
+    assert the_directory(guest(), ("/a/3-guest",)) == "/a/3-guest"
+    with pytest.raises(RefusedError) as caught:
+        the_directory(guest(), paths)
+    assert code(caught) == expected
+
+
+@pytest.mark.parametrize(
+    ("store", "expected"),
+    [
+        (the_store(read_only=True), "store.read-only"),
+        (the_store(device=(7, 0)), "store.other-device"),
+        (NoStore(code="store.not-mounted", sentence="", hint=""), "store.not-mounted"),
+    ],
+)
+@pytest.mark.parametrize("off", [False, True])
+def test_only_a_store_that_works_is_used(store: Store | NoStore, expected: str, *, off: bool) -> None:
+    if off and isinstance(store, NoStore):
+        entry = Entry(spec="x", mount_point="/ram", fstype="tmpfs", options=())
+        store = replace(store, expected=entry)
+    assert check_store(the_store(), directory(), off=off) == the_store()
+    with pytest.raises(RefusedError) as caught:
+        check_store(store, directory(), off=off)
+    assert code(caught) == expected
+
+
+def test_where_it_is_off_no_store_is_missed() -> None:
+    missing = NoStore(code="store.root-file-system", sentence="", hint="")
+    assert check_store(missing, directory(), off=True) is None
+    with pytest.raises(RefusedError):
+        check_store(missing, directory(), off=False)
+
+
+@pytest.mark.parametrize(("live", "holders"), [("other", ()), (None, (17,)), ("other", (17,))])
+def test_what_somebody_uses_is_no_leftover(live: str | None, holders: tuple[int, ...]) -> None:
+    check_leftovers(guest(), directory(), live=None, holders=())
+    with pytest.raises(RefusedError) as caught:
+        check_leftovers(guest(), directory(), live=live, holders=holders)
+    assert code(caught) == "guest.directory-in-use"
+
+
+@pytest.mark.parametrize(
+    ("starting", "expected"),
+    [
+        (guest(("pc.ram", 256)), [("pc.ram", 256, True)]),
+        (guest(("ram-node0", 64), ("dimm0", 32)), [("ram-node0", 64, True), ("dimm0", 32, True)]),
+        (guest((None, 256)), [(PROMISE_FILE, 256, False)]),
+        (guest((None, 256), ("dimm0", 32)), [(PROMISE_FILE, 288, False), ("dimm0", 32, True)]),
+        (guest(("pc.ram", 256), hotplug_mib=64), [(PROMISE_FILE, 320, False), ("pc.ram", 256, True)]),
+    ],
+)
+def test_reservations(starting: Guest, expected: list[tuple[str, int, bool]]) -> None:
+    made = [(each.name, each.size // MIB, each.allocate) for each in reservations(starting, Kind.DISK)]
+    assert made == expected
+    assert not any(each.allocate for kind in (Kind.SWAP, Kind.RAM) for each in reservations(starting, kind))
+
+
+def names(files: tuple[FileUsage, ...]) -> list[str]:
+    return [file.path.rpartition("/")[2] for file in files]
+
+
+@pytest.mark.parametrize(
+    ("started", "files", "unallocated", "superfluous", "wrong"),
+    [
+        (guest(("pc.ram", 64)), {"pc.ram": (64, 64)}, [], [], 0),
+        (guest(("pc.ram", 64)), {"pc.ram": (64, 10)}, ["pc.ram"], [], 0),
+        (guest(("pc.ram", 64)), {}, [], [], 1),
+        (guest(("pc.ram", 64)), {"pc.ram": (32, 32)}, [], [], 1),
+        (guest(("pc.ram", 64)), {"pc.ram": (64, 64), "stranger": (7, 7)}, [], [], 1),
+        # QEMU named its file: the promise is fulfilled.
+        (guest((None, 64)), {PROMISE_FILE: (64, 0), "x.ram": (64, 0)}, ["x.ram"], [PROMISE_FILE], 0),
+        (guest((None, 64)), {PROMISE_FILE: (64, 0)}, [], [], 1),
+        (guest((None, 64), hotplug_mib=8), {PROMISE_FILE: (72, 0), "x.ram": (64, 64)}, [], [], 0),
+        # QEMU named it otherwise: ours is not needed.
+        (guest(("pc.ram", 64)), {"pc.ram": (64, 64), "ram": (64, 0)}, ["ram"], ["pc.ram"], 0),
+        # Names of NUMA cells and devices are libvirt's: such a file is a stranger.
+        (guest(("ram-node0", 64)), {"ram-node0": (64, 64), "ram": (64, 0)}, ["ram"], [], 1),
+    ],
+)
+def test_verify(
+    started: Guest,
+    files: dict[str, tuple[int, int]],
+    unallocated: list[str],
+    superfluous: list[str],
+    wrong: int,
+) -> None:
+    found = verify(started, directory(**files), Kind.DISK)
+    assert (names(found.unallocated), names(found.superfluous)) == (unallocated, superfluous)
+    assert len(found.wrong) == wrong
+    assert verify(started, directory(**files), Kind.RAM).unallocated == ()
