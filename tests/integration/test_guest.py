@@ -256,8 +256,11 @@ def test_libvirtd_goes_away_in_mid_command(hooked: Libvirtd, tmp_path: Path) -> 
         start_guest(hypervisor, Config(), Path(path).read_bytes(), after_step=lambda _step: hooked.kill())
     assert caught.value.code == "libvirt.connection-lost"
     assert "may not be what it was before" in caught.value.hint
-    for args in (["guest", "list"], ["guest", "stop", "one"], ["guest", "start", path], ["capacity"]):
+    for args in (["guest", "list"], ["guest", "stop", "one"], ["guest", "start", path]):
         assert refused(*args)[0] == "libvirt.unreachable"
+    told = json.loads(ramshelf("capacity", "--json").stdout)
+    assert (told["libvirt"], told["guests"], told["promised_mib"]) == (False, [], 0)
+    assert told["total_mib"] > 0
     hooked.start()
     ramshelf("guest", "start", path)
     assert names(hooked) == ["one"]

@@ -14,7 +14,7 @@ from ramshelf.system.hostfacts import directories_to, known, machine_slice, modi
 from ramshelf.system.processes import parse_process, processes
 from ramshelf.system.procfs import SwapArea, mounts
 
-# Captured from QEMU 7.2 under libvirt 9.0 on Debian 12 (Linux 6.18).
+# In the format of proc_pid_stat(5) and proc_pid_status(5).
 STAT = (
     "4711 (qemu-system-x86) S 1 4711 4711 0 -1 138412416 24921 0 2 0 152 61 0 0 20 0 5 0 123456 "
     "1207959552 45000 18446744073709551615 1 1 0 0 0 0 268444224 4096 16963 0 0 0 17 1 0 0 0 0 0 0 0 0 0"

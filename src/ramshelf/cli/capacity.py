@@ -5,6 +5,7 @@ import click
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.guest import running_document
 from ramshelf.cli.output import table
+from ramshelf.core.errors import ServiceError
 from ramshelf.core.units import MIB, align_up, to_mib
 from ramshelf.node.guests import observe_shares
 from ramshelf.system.hypervisor import Hypervisor
@@ -17,11 +18,17 @@ def command(context: Context) -> None:
 
     total is the guest memory that the store can hold, promised what its guests' memory files may come to,
     used what they occupy now, free what a further guest may have. reserved is what nova.conf keeps back from
-    Placement (reserved_host_memory_mb); the hook does not.
+    Placement (reserved_host_memory_mb); the hook does not. Without libvirt the figures are the same, but
+    nobody can be named.
     """
     config = context.config
-    with Hypervisor(context.uri, read_only=True) as hypervisor:
-        shares = observe_shares(hypervisor, config)
+    unreachable = ""
+    try:
+        with Hypervisor(context.uri, read_only=True) as hypervisor:
+            shares = observe_shares(hypervisor, config)
+    except ServiceError as error:
+        unreachable = error.sentence
+        shares = observe_shares(None, config)
     capacity = shares.capacity
     figures = {
         "total_mib": to_mib(capacity.total),
@@ -33,6 +40,7 @@ def command(context: Context) -> None:
     document = {
         **figures,
         "off": config.off,
+        "libvirt": not unreachable,
         "limited_by": capacity.limit_reason,
         "store": {"kind": shares.store.kind.value, "mount_point": shares.store.mount_point},
         "guests": [running_document(guest) for guest in shares.guests],
@@ -52,13 +60,16 @@ def command(context: Context) -> None:
                 "note: File-backed memory is off (file_backed_memory is 0, or not set in nova.conf).",
                 err=True,
             )
+        if unreachable:
+            click.echo(f"note: Guests are not named: {unreachable}", err=True)
         click.echo(table([name.removesuffix("_mib").upper() for name in figures], [list(figures.values())]))
         rows: list[tuple[object, ...]] = [
             (guest.domain.name, _mib(guest.promised), _mib(guest.allocated), _mib(guest.resident))
             for guest in shares.guests
         ]
+        owner = "" if unreachable else " (no guest's)"
         rows += [
-            (f"{holding.directory} (no guest's)", _mib(holding.promised), _mib(holding.allocated), None)
+            (f"{holding.directory}{owner}", _mib(holding.promised), _mib(holding.allocated), None)
             for holding in shares.unknown
         ]
         if rows:

@@ -1,6 +1,7 @@
 """The store: the one mounted file system that holds guest memory, and how to recognise it."""
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ramshelf.core.fstab import KIND_OPTION, Entry
@@ -59,16 +60,21 @@ class NoStore:
 
 
 def find_store(
-    mounts: tuple[Mount, ...], fstab: tuple[Entry, ...], memory_dir: str, *, swap_active: bool
+    mounts: tuple[Mount, ...],
+    fstab: tuple[Entry, ...],
+    memory_dir: str,
+    *,
+    devices: Mapping[str, tuple[int, int]],
+    swap_active: bool,
 ) -> Store | NoStore:
-    """The store at ``memory_dir``, by the mount table, held against what fstab expects there."""
+    """The store at ``memory_dir``, by the mount table, held against what fstab expects there.
+
+    ``devices``: major and minor number of the block devices that fstab names, by its first field, as far as
+    they are there.
+    """
     mount = covering(mounts, memory_dir)
     expected = _expected(fstab, memory_dir)
-    if expected is not None and (
-        mount is None
-        or mount.mount_point != expected.mount_point
-        or (expected.fstype not in {mount.fstype, "auto"})
-    ):
+    if expected is not None and not (mount is not None and _is(mount, expected, devices)):
         return NoStore(
             code="store.not-mounted",
             sentence=f"The store at {expected.mount_point} is not mounted.",
@@ -92,12 +98,23 @@ def find_store(
             mount=mount,
             expected=expected,
         )
+    marked = expected is not None and expected.option(KIND_OPTION) is not None
     return Store(
         kind=kind,
         mount=mount,
         memory_dir=memory_dir,
-        marked=expected is not None and expected.option(KIND_OPTION) is not None,
-        beyond_swap=expected is not None and expected.option(BEYOND_SWAP_OPTION) is not None,
+        marked=marked,
+        # The size of a tmpfs that ramshelf did not make is its operator's own choice.
+        beyond_swap=not marked or (expected is not None and expected.option(BEYOND_SWAP_OPTION) is not None),
+    )
+
+
+def _is(mount: Mount, expected: Entry, devices: Mapping[str, tuple[int, int]]) -> bool:
+    """Whether the mount is the one that fstab means: place, file system and, where known, device."""
+    return (
+        mount.mount_point == expected.mount_point
+        and expected.fstype in {mount.fstype, "auto"}
+        and devices.get(expected.spec, mount.device) == mount.device
     )
 
 

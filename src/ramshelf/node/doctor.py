@@ -28,7 +28,13 @@ from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, par
 from ramshelf.core.store import Kind, NoStore, Store, find_store
 from ramshelf.node import hook
 from ramshelf.system import hypervisor
-from ramshelf.system.backingstore import FSTAB, QEMU_CONF, guest_directories, observe_at
+from ramshelf.system.backingstore import (
+    FSTAB,
+    QEMU_CONF,
+    guest_directories,
+    named_devices,
+    observe_at,
+)
 from ramshelf.system.bootfacts import boot_order, swap_uses
 from ramshelf.system.devicefacts import devices_below, file_system_errors
 from ramshelf.system.filesystem import file_usages, read_text
@@ -248,7 +254,9 @@ def _store(
     if isinstance(entries, Unknown):
         return entries
     areas = swaps()
-    store = find_store(table, entries, directory.path, swap_active=bool(areas))
+    store = find_store(
+        table, entries, directory.path, devices=named_devices(entries), swap_active=bool(areas)
+    )
     absent = Unknown("there is no store")
     facts = StoreFacts(
         directory=directory,

@@ -67,8 +67,11 @@ class StoreShares:
     unknown: tuple[Holding, ...]
 
 
-def observe_shares(hypervisor: Hypervisor, config: Config) -> StoreShares:
-    """Who holds what on the store. Raises HostError ``store.*`` where there is no store to look at."""
+def observe_shares(hypervisor: Hypervisor | None, config: Config) -> StoreShares:
+    """Who holds what on the store; without a hypervisor nobody can be named.
+
+    Raises HostError ``store.*`` where there is no store to look at.
+    """
     observed = observe_store()
     store, current = _require_store(observed, config)
     domains, held = observe_holdings(hypervisor, observed)
@@ -190,14 +193,14 @@ def _require_store(observed: ObservedStore, config: Config) -> tuple[Store, Capa
 
 
 def observe_holdings(
-    hypervisor: Hypervisor, observed: ObservedStore
+    hypervisor: Hypervisor | None, observed: ObservedStore
 ) -> tuple[dict[str, Domain], tuple[Holding, ...]]:
     """The running guests by name, and the directories on the store, which were looked at before.
 
     A guest that has started since is left out, and a directory whose guest has ended since.
     """
     files = observed.usage.files if observed.usage is not None else ()
-    domains = {domain.name: domain for domain in hypervisor.active()}
+    domains = {domain.name: domain for domain in hypervisor.active()} if hypervisor is not None else {}
     guests = {
         directory: domain.name
         for domain in domains.values()

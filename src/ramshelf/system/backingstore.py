@@ -1,12 +1,14 @@
 """The store on this host, observed: qemu.conf, fstab, the mount table, swap and the files on it."""
 
 import os
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.errors import ConfigError
-from ramshelf.core.fstab import KIND_OPTION, parse_fstab
+from ramshelf.core.fstab import KIND_OPTION, Entry, parse_fstab
 from ramshelf.core.guest import directory_names
 from ramshelf.core.mounts import covering, outermost
 from ramshelf.core.qemuconf import (
@@ -21,6 +23,7 @@ from ramshelf.system.procfs import mounts, swaps
 
 QEMU_CONF = "/etc/libvirt/qemu.conf"
 FSTAB = "/etc/fstab"
+_QUOTES = "\"'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,8 @@ def observe_at(memory_dir: str, also: Iterable[str] = ()) -> tuple[Store | NoSto
     mount: a libvirtd whose qemu.conf was changed while it ran has guests below both.
     """
     table, areas = mounts(), swaps()
-    store = find_store(table, parse_fstab(read_text(FSTAB, "")), memory_dir, swap_active=bool(areas))
+    entries = parse_fstab(read_text(FSTAB, ""))
+    store = find_store(table, entries, memory_dir, devices=named_devices(entries), swap_active=bool(areas))
     if isinstance(store, NoStore):
         return store, None
     size, used = size_and_used(store.mount_point)
@@ -64,6 +68,19 @@ def observe_at(memory_dir: str, also: Iterable[str] = ()) -> tuple[Store | NoSto
         files=tuple(usage for root in roots for usage in file_usages(root)),
     )
     return store, usage
+
+
+def named_devices(entries: Iterable[Entry]) -> dict[str, tuple[int, int]]:
+    """The block devices that fstab names, by its first field; udev's links stand for UUID= and the like."""
+    devices = {}
+    for entry in entries:
+        tag, separator, value = entry.spec.partition("=")
+        path = f"/dev/disk/by-{tag.lower()}/{value.strip(_QUOTES)}" if separator else entry.spec
+        with suppress(OSError, ValueError):
+            status = os.stat(path)
+            if stat.S_ISBLK(status.st_mode):
+                devices[entry.spec] = (os.major(status.st_rdev), os.minor(status.st_rdev))
+    return devices
 
 
 def memory_directories() -> tuple[str, ...]:
