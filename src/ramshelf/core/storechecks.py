@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from ramshelf.core.errors import HostError, RamshelfError, RefusedError
 from ramshelf.core.host import Device, Unknown
 from ramshelf.core.mounts import Mount
+from ramshelf.core.qemuconf import Value, memory_directory, parse_qemu_conf, set_memory_directory
 from ramshelf.core.store import Kind
 from ramshelf.core.storefacts import AreaFile, BlockDevice, Seen, Spec
-from ramshelf.core.storelayout import Claim, Layout, memory_directory_for, signed
+from ramshelf.core.storelayout import QEMU_CONF, Claim, Layout, memory_directory_for, signed
 from ramshelf.core.units import GIB, MIB, format_size, to_mib
 
 _SMALLEST = {"ext4": 64 * MIB, "xfs": 300 * MIB}
@@ -99,6 +100,12 @@ def _place(seen: Seen, layout: Layout, claim: Claim | None) -> Iterator[Ramshelf
             facts={"entries": list(there.foreign)},
         )
     moved = layout.mount_point != seen.directory.configured
+    if moved and memory_directory(_changed_conf(seen, layout)).configured != layout.mount_point:
+        yield RefusedError(
+            "store.qemu-conf",
+            "qemu.conf sets memory_backing_dir in a way that ramshelf cannot edit.",
+            hint="Put it on a line of its own, or set it yourself and restart libvirtd.",
+        )
     if seen.guests and (moved or not mounted):
         yield RefusedError(
             "store.guests-running",
@@ -106,6 +113,10 @@ def _place(seen: Seen, layout: Layout, claim: Claim | None) -> Iterator[Ramshelf
             hint="Stop them first; their memory cannot move to the store while they run.",
             facts={"guests": list(seen.guests)},
         )
+
+
+def _changed_conf(seen: Seen, layout: Layout) -> dict[str, Value]:
+    return parse_qemu_conf(set_memory_directory(seen.files.get(QEMU_CONF, ""), layout.mount_point), QEMU_CONF)
 
 
 def store_mount(seen: Seen, layout: Layout, claim: Claim | None) -> Mount | None:

@@ -1,0 +1,152 @@
+"""Files that a store's plans edit and write: fstab, qemu.conf, units, sysctl.d; and what tools print."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ramshelf.core.boot import Sysctl, attach_command, escape_path, loop_unit, parse_sysctl_text, sysctl_text
+from ramshelf.core.errors import RamshelfError, ToolError
+from ramshelf.core.fstab import Entry, add_entries, parse_fstab, remove_own
+from ramshelf.core.plan import Run
+from ramshelf.core.qemuconf import (
+    memory_directory,
+    parse_qemu_conf,
+    restore_memory_directory,
+    set_memory_directory,
+)
+from ramshelf.core.storeclean import Listed, stale, still_stale
+from ramshelf.core.storefacts import Signature
+from ramshelf.node.apply import apply
+from ramshelf.system.blockdevice import parse_signatures
+
+OWN = Entry(spec="ramshelf", mount_point="/m", fstype="tmpfs", options=("size=1k", "x-ramshelf.kind=ram"))
+LINES = st.lists(
+    st.sampled_from(
+        [
+            "# comment",
+            "",
+            "UUID=1 / ext4 defaults 0 1",
+            "\ttmpfs\t/t\ttmpfs",
+            "a b c x-other",
+            "broken",
+            "x\r",
+        ]
+    )
+)
+CONF_LINES = st.lists(
+    st.sampled_from(
+        ["# c", "", 'user = "qemu"', 'memory_backing_dir = "/a"', "  memory_backing_dir='/b'  # why", "#x"]
+    )
+)
+
+
+@given(LINES)
+def test_fstab_round_trip(lines: list[str]) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    added = add_entries(text, (OWN,))
+    assert added.startswith(text)
+    assert parse_fstab(added)[-1] == OWN
+    assert remove_own(added) == text
+    assert remove_own(text) == text
+
+
+@given(CONF_LINES)
+def test_qemu_conf_round_trip(lines: list[str]) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    changed = set_memory_directory(text, "/srv/ram")
+    assert memory_directory(parse_qemu_conf(changed)).configured == "/srv/ram"
+    assert restore_memory_directory(changed) == text
+    assert restore_memory_directory(text) == text
+    others = {key: value for key, value in parse_qemu_conf(text).items() if key != "memory_backing_dir"}
+    assert others.items() <= parse_qemu_conf(changed).items()
+
+
+def test_the_first_of_repeated_keys_counts() -> None:
+    assert parse_qemu_conf('user = "a"\nuser = "b"; group = "c"\nmax_core = +5') == {
+        "user": "a",
+        "group": "c",
+        "max_core": 5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        ("/srv/ram-1", r"srv-ram\x2d1.mount"),
+        ("/", "-.mount"),
+        ("/.hidden/a_b:c.d", r"\x2ehidden-a_b:c.d.mount"),
+        ("/a@b+c", r"a\x40b\x2bc.mount"),
+    ],
+)
+def test_systemd_names(path: str, unit: str) -> None:
+    assert escape_path(path, "mount") == unit
+
+
+def test_loop_unit_holds_the_command_that_create_runs() -> None:
+    assert attach_command("/srv/a", 4096).replace("$", "$$") in loop_unit("/srv/a", 4096)
+    assert "RequiresMountsFor=/srv\n" in loop_unit("/srv/a", 4096)
+    assert "RequiresMountsFor=/\n" in loop_unit("/a", 4096)
+
+
+def test_sysctl_file_round_trip() -> None:
+    settings = (
+        Sysctl(key="vm.page-cluster", value=0, reason="Why.", before=3),
+        Sysctl(key="vm.swappiness", value=100, reason="Why else.", before=60),
+    )
+    assert parse_sysctl_text(sysctl_text(settings)) == settings
+
+
+def test_signatures() -> None:
+    output = """{"signatures": [
+      {"device": "vdb", "offset": "0x0", "type": "xfs", "uuid": "1", "label": null},
+      {"device": "vdb", "offset": "0x1fe", "type": "dos", "uuid": null, "label": null}]}"""
+    assert parse_signatures(output) == (Signature(type="xfs", uuid="1"), Signature(type="dos"))
+    assert [found.complete for found in parse_signatures(output, complete=False)] == [False, True]
+    assert parse_signatures("") == ()
+
+
+def listed(name: str, **others: object) -> Listed:
+    facts: dict[str, object] = {"identity": (1, 2), "changed": 3, "promised": 4, "allocated": 4}
+    return Listed(path=f"/m/{name}", **{**facts, **others})  # type: ignore[arg-type]
+
+
+def test_stale_is_what_no_active_guest_owns() -> None:
+    gone, alive, cut, held = (
+        listed("1-gone"),
+        listed("2-alive"),
+        listed("3-a-very-long-name-ind"),
+        listed("4-held", holders=(77,)),
+    )
+    active = [(2, "alive"), (3, "a-very-long-name-indeed-it-is")]
+    assert stale([gone, alive, cut, held], active) == (gone,)
+    assert stale([listed("2-gone")], active) == (listed("2-gone"),)
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (listed("1-a"), True),
+        (None, False),
+        (listed("1-a", identity=(1, 9)), False),
+        (listed("1-a", changed=9), False),
+        (listed("1-a", holders=(1,)), False),
+    ],
+)
+def test_still_stale(now: Listed | None, *, expected: bool) -> None:
+    assert still_stale(listed("1-a"), now) == expected
+
+
+def test_interrupted_and_failed_steps_say_how_to_go_on() -> None:
+    def interrupted(*_: object, **__: object) -> object:
+        raise KeyboardInterrupt
+
+    def failed(*_: object, **__: object) -> object:
+        raise ToolError("tool.failed", "mkswap failed.")
+
+    steps = (Run(why="Make the swap area", argv=("mkswap",)),)
+    with pytest.raises(RamshelfError, match=r"Interrupted in step 1 of 1 \(Make the swap area\)") as raised:
+        apply(steps, runner=interrupted)  # type: ignore[arg-type]
+    assert (raised.value.code, bool(raised.value.hint)) == ("store.interrupted", True)
+    with pytest.raises(ToolError) as error:
+        apply(steps, runner=failed)  # type: ignore[arg-type]
+    assert "goes on from there" in error.value.hint
