@@ -2,12 +2,14 @@
 
 import json
 import os
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ramshelf.core.capacity import PROMISE_FILE
+from ramshelf.core.guest import parse_guest
 from ramshelf.core.units import MIB
 from support.cli import ramshelf
 from support.domains import FILE_BACKED, domain_xml, wait_console
@@ -119,15 +121,17 @@ def test_a_read_only_store(hooked: Libvirtd) -> None:
 
 
 def test_huge_pages_are_refused(hooked: Libvirtd) -> None:
+    """libvirt itself starts such a guest where there is a hugetlbfs, with memory that is not on the store."""
+    Path("/run/hugepages").mkdir()
+    run("mount", "-t", "hugetlbfs", "hugetlbfs", "/run/hugepages")
+    hooked.restart()
+    pages = "<hugepages><page size='2048' unit='KiB'/></hugepages>"
     with store():
-        said = refused(
-            hooked,
-            domain_xml(
-                "huge",
-                memory_backing="<hugepages><page size='2048' unit='KiB'/></hugepages><source type='file'/>",
-            ),
+        assert "[guest.huge-pages]" in refused(
+            hooked, domain_xml("huge", memory_backing=f"{pages}<source type='file'/>")
         )
-        assert "[guest.huge-pages]" in said or "hugetlbfs" in said
+        said = hooked.create(domain_xml("only", 8, memory_backing=pages), ok=(0, 1)).stderr
+        assert "ramshelf" not in said  # whether it starts is up to the host's huge pages
 
 
 def test_numa_cells_and_memory_devices(hooked: Libvirtd) -> None:
@@ -315,3 +319,36 @@ def test_a_file_system_that_cannot_reserve(hooked: Libvirtd) -> None:
         said = hooked.create(domain_xml("guest"), ok=(1,)).stderr
         assert "[store.no-fallocate]" in said
         assert contents() == set()
+
+
+def test_memory_ids_are_those_that_libvirt_asked_qemu_for(libvirtd: Libvirtd) -> None:
+    del libvirtd
+    asked = 0
+    for path in Path("/var/cache/libvirt/qemu/capabilities").glob("*.xml"):
+        capabilities = ET.parse(path).getroot()  # noqa: S314 - libvirt's own file
+        arch = capabilities.findtext("arch", "")
+        for machine in capabilities.iter("machine"):
+            xml = domain_xml("guest", machine=machine.get("name", "")).replace("x86_64", arch)
+            [file] = parse_guest(xml).files
+            assert file.name in {machine.get("defaultRAMid"), None}, machine.attrib
+            asked += file.name is not None
+    assert asked > 20
+
+
+def test_the_log_is_bounded(hooked: Libvirtd) -> None:
+    LOG.write_text(f"{json.dumps({'event': 'old'})}\n" * 80_000)
+    with store():
+        refused(hooked, domain_xml("guest", 600))
+        hooked.create(domain_xml("guest"))
+    assert [event["event"] for event in events()] == ["reserved"]
+    assert Path(f"{LOG}.1").read_text().endswith("}\n")
+
+
+def test_xml_that_is_not_understood_is_no_decision(hooked: Libvirtd) -> None:
+    """libvirt's own XML is right: the hook is broken then, and lets the guest pass."""
+    del hooked
+    script = "/etc/libvirt/hooks/qemu.d/ramshelf"
+    for xml in ("", "<domain/>", "<domain id='1'><memory unit='furlong'>1</memory></domain>"):
+        ended = run(script, "guest", "start", "begin", "-", stdin=xml)
+        assert "the hook is broken (status 70)" in ended.stderr
+    assert {event["event"] for event in events()} == {"broken"}

@@ -28,7 +28,7 @@ def step(name):
 if operation == fault["broken_at"]:
     sys.exit(70)
 step("begun")
-status = main(sys.argv[1:], sys.stdin.buffer, step)
+status = main(sys.argv[1:], sys.stdin.buffer.read, step)
 step("decided")
 sys.exit(status)
 '''

@@ -13,7 +13,7 @@ def _run() -> int:
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     from ramshelf.hook.call import main  # noqa: PLC0415 - found by the line above
 
-    return main(sys.argv[1:], sys.stdin.buffer)
+    return main(sys.argv[1:], sys.stdin.buffer.read)
 
 
 if __name__ == "__main__":

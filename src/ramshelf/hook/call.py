@@ -3,12 +3,13 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import BinaryIO
 
 from ramshelf.core.hookcall import PASSED, PROBE, VETOED
 
 
-def main(argv: Sequence[str], stdin: BinaryIO, step: Callable[[str], None] = lambda _name: None) -> int:
+def main(
+    argv: Sequence[str], read: Callable[[], bytes], step: Callable[[str], None] = lambda _name: None
+) -> int:
     """Answer ``FILE... -- GUEST OPERATION SUBOPERATION EXTRA``; FILEs are the configuration.
 
     ``step`` is told the name of each thing that has been done, for tests that stop there. Raises whatever
@@ -22,7 +23,7 @@ def main(argv: Sequence[str], stdin: BinaryIO, step: Callable[[str], None] = lam
         return _probe(guest)
     if suboperation != "begin" or operation not in {"start", "started"}:
         return PASSED
-    return _start(files, stdin.read(), started=operation == "started", step=step)
+    return _start(files, read(), started=operation == "started", step=step)
 
 
 def _probe(guest: str) -> int:
