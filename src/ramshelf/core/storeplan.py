@@ -313,6 +313,8 @@ def _remove_area(seen: Seen, claim: Claim) -> tuple[Action, ...]:
     actions: list[Action] = []
     area = seen.area
     if isinstance(area, AreaFile) and area.exists:
+        # A loop device that somebody looks at is detached late: it must not be found by its UUID meanwhile.
+        actions += [_wipe(area.path)] if area.signatures else []
         actions.append(RemoveFile(why=f"Remove {area.path}", path=area.path))
     elif isinstance(area, BlockDevice) and _ours(area, claim):
         actions.append(_wipe(area.path))
