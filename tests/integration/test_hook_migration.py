@@ -1,0 +1,54 @@
+"""An incoming migration comes through the destination's hook, from one real libvirtd to another."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.cli import ramshelf
+from support.domains import console, domain_xml, wait_console
+from support.libvirtd import Libvirtd
+from support.second_host import SecondHost, second_host
+from support.stores import MEMORY, store
+
+
+@pytest.fixture
+def destination() -> Iterator[SecondHost]:
+    with second_host(Path(os.environ["TMPDIR"], "second"), store_mib=300) as host:
+        yield host
+
+
+def migrate(libvirtd: Libvirtd, destination: SecondHost, name: str, ok: tuple[int, ...] = (0,)) -> str:
+    return libvirtd.virsh(
+        "migrate",
+        "--live",
+        name,
+        destination.uri,
+        "--migrateuri",
+        destination.migrate_uri,
+        ok=ok,
+        timeout=120,
+    ).stderr
+
+
+def test_a_guest_that_comes_is_reserved_or_refused(libvirtd: Libvirtd, destination: SecondHost) -> None:
+    with store("xfs"):
+        ramshelf("hook", "install")
+        for name in ("one", "two"):
+            libvirtd.create(domain_xml(name, 160, dirty_mib=16))
+            wait_console(name, "DIRTIED")
+        migrate(libvirtd, destination, "one")
+        assert libvirtd.virsh("list", "--name").stdout.split() == ["two"]
+        assert destination.run("virsh", "list", "--name").split() == ["one"]
+        size = destination.run("sh", "-c", f"stat -c %s {MEMORY}/*-one/pc.ram")
+        assert int(size) == 160 << 20
+        assert '"reserved"' in destination.run("cat", "/run/ramshelf/hook.log")
+
+        said = migrate(libvirtd, destination, "two", ok=(1,))
+        assert "Guest two needs 160 MiB of file-backed memory, 20 MiB more than are free" in said
+        assert libvirtd.virsh("domstate", "two").stdout.strip() == "running"
+        assert len(destination.run("ls", str(MEMORY)).split()) == 1
+        assert {path.name.partition("-")[2] for path in MEMORY.iterdir()} == {"two"}
+        assert "Kernel panic" not in console("two")
+        ramshelf("hook", "remove")
