@@ -317,6 +317,25 @@ def comparable(state: dict[str, object]) -> dict[str, object]:
     return {**state, "mounts": None, "loops": None}
 
 
+@pytest.mark.parametrize("spec", ["ext4-file"], indirect=True)
+def test_a_loop_device_that_somebody_holds_open(spec: Spec) -> None:
+    """udev and blkid open devices as they please: then a detached one goes only after them."""
+    before = host_state()
+    make(spec)
+    [device] = [device for device, file in loops().items() if file == spec.file]
+    with open(device, "rb"):
+        assert not in_child(removing, 1)  # unmounted and detached, and there is still
+        assert Path("/sys/block", os.path.basename(device), "loop/autoclear").read_text().strip() == "1"
+        make(spec)
+    assert_made(spec)
+    with open(device, "rb"):
+        ramshelf("store", "remove")
+        make(spec)
+    assert_made(spec)
+    ramshelf("store", "remove")
+    assert host_state() == before
+
+
 def test_interrupted_by_the_operator(host: None) -> None:  # noqa: ARG001
     os.makedirs(MEMORY, exist_ok=True)
     before = host_state()

@@ -84,9 +84,16 @@ def find_by_uuid(uuid: str, run: Runner) -> str | None:
 
 
 def loop_of(file: str) -> str | None:
-    """The loop device that this file is attached to."""
+    """The loop device that this file is attached to.
+
+    One that was detached while somebody looked at it, as udev does, stays for a moment with autoclear set and
+    then vanishes under a new mount: it does not count, unless it is mounted already.
+    """
+    mounted = {f"{mount.device[0]}:{mount.device[1]}" for mount in mounts()}
     for name in _listdir(_SYS):
-        if name.startswith("loop") and _attribute(name, "loop/backing_file") == file:
+        if _attribute(name, "loop/backing_file") == file and (
+            _attribute(name, "loop/autoclear") == "0" or _attribute(name, "dev") in mounted
+        ):
             return f"/dev/{name}"
     return None
 
