@@ -9,7 +9,7 @@ import pytest
 
 from ramshelf.core.mounts import Mount
 from ramshelf.system.procfs import mounts
-from support.devices import loops, own_swaps, release_all
+from support.devices import loops, own_swaps, release_all, scratch
 from support.domains import IMAGE
 from support.libvirtd import Libvirtd
 from support.process import run, wait_until
@@ -42,11 +42,15 @@ def host() -> Iterator[None]:
     """A host as it was shipped; what the test changed of it is put back at the end."""
     shipped = {path: _contents(Path(path)) for path in _RESTORED}
     before = {mount.mount_id for mount in mounts()}
+    files = set(scratch().iterdir())
     yield
     for mount in reversed(mounts()):
         if mount.mount_id not in before:
             _unmount(mount)
     release_all()
+    for file in set(scratch().iterdir()) - files:
+        if not file.name.startswith("pytest-"):  # pytest's own
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
     for path, contents in shipped.items():
         _put_back(Path(path), contents)
     for path in _REMOVED:

@@ -121,7 +121,7 @@ class Libvirtd:
         if self._daemon is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._daemon.send_signal(number)
-            self._daemon.wait(timeout=30)
+            self._daemon.wait(timeout=45)  # libvirtd itself gives its workers 30 s and then exits
             self._daemon = None
 
 
