@@ -324,7 +324,7 @@ def test_a_loop_device_that_somebody_holds_open(spec: Spec) -> None:
     make(spec)
     [device] = [device for device, file in loops().items() if file == spec.file]
     with open(device, "rb"):
-        assert not in_child(removing, 1)  # unmounted and detached, and there is still
+        assert not in_child(removing, 2)  # unmounted, wiped and detached, and there is still
         assert Path("/sys/block", os.path.basename(device), "loop/autoclear").read_text().strip() == "1"
         make(spec)
     assert_made(spec)

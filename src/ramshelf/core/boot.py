@@ -58,13 +58,15 @@ def attach_command(path: str, size: int) -> str:
 
     Holes are filled first: a sparse file below loses guest memory without an error when its file system is
     full. Discards are refused for the same reason: fstrim would punch holes. Direct I/O keeps guest memory
-    from being cached a second time; sectors of 4096 bytes let it work on every disk.
+    from being cached a second time; sectors of 4096 bytes let it work on every disk. A device that was on its
+    way out and is taken back may have cached what the file held before.
     """
     return (
         f"fallocate --length {size} {path} && "
         "device=$(losetup --find --show --nooverlap --direct-io=on --sector-size 4096 "
         f"{path}) && "
-        'echo 0 >"/sys/block/${device#/dev/}/queue/discard_max_bytes"'
+        'echo 0 >"/sys/block/${device#/dev/}/queue/discard_max_bytes" && '
+        'blockdev --flushbufs "$device"'
     )
 
 

@@ -133,7 +133,8 @@ class AreaFile:
     """The file to hold the store, or the place for it.
 
     ``file_system`` is what its directory lies on, '' where there is no such directory; ``free`` is what that
-    has for a file of root's; ``loop`` the loop device that the file is attached to.
+    has for a file of root's; ``loop`` the loop device that the file is attached to; ``signatures`` are as
+    that shows them.
     """
 
     path: str

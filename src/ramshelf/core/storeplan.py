@@ -122,9 +122,10 @@ def _prepare_area(spec: Spec, seen: Seen, layout: Layout) -> tuple[Action, ...]:
             )
         )
     if not signed(area, layout.uuid):
+        path = _writable(area)
         if area.signatures:
-            actions.append(_wipe(area.path))
-        actions.append(_make(spec, area, layout))
+            actions.append(_wipe(path))
+        actions.append(_make(spec, area, path, layout))
     return tuple(actions)
 
 
@@ -132,7 +133,12 @@ def _wipe(path: str) -> Run:
     return Run(why="Wipe what is on it", argv=("wipefs", "--all", path))
 
 
-def _make(spec: Spec, area: BlockDevice | AreaFile, layout: Layout) -> Run:
+def _writable(area: BlockDevice | AreaFile) -> str:
+    """Where to write: past a loop device its cache would go on showing what was there."""
+    return area.loop.path if isinstance(area, AreaFile) and area.loop else area.path
+
+
+def _make(spec: Spec, area: BlockDevice | AreaFile, path: str, layout: Layout) -> Run:
     """The swap area or file system, exactly as large as asked for.
 
     Nothing is discarded on a file or a loop device: that would punch holes. Few inodes and no reserved blocks
@@ -141,15 +147,15 @@ def _make(spec: Spec, area: BlockDevice | AreaFile, layout: Layout) -> Run:
     kib = str(layout.size // KIB)
     keep = isinstance(area, AreaFile) or area.loop
     if spec.kind is Kind.SWAP:
-        argv = ["mkswap", "--quiet", "--uuid", layout.uuid, area.path, kib]
+        argv = ["mkswap", "--quiet", "--uuid", layout.uuid, path, kib]
         return Run(why="Make the swap area", argv=tuple(argv), timeout=_LONG)
     if spec.file_system == "ext4":
         extended = "lazy_itable_init=0,lazy_journal_init=0" + (",nodiscard" if keep else "")
         argv = ["mkfs.ext4", "-q", "-F", "-U", layout.uuid, "-m", "0", "-T", "largefile4", "-b", "4096"]
-        argv += ["-E", extended, area.path, f"{kib}k"]
+        argv += ["-E", extended, path, f"{kib}k"]
     else:
         argv = ["mkfs.xfs", "-q", "-m", f"reflink=0,uuid={layout.uuid}", "-s", "size=4096"]
-        argv += ["-d", f"size={layout.size}", *(["-K"] if keep else []), area.path]
+        argv += ["-d", f"size={layout.size}", *(["-K"] if keep else []), path]
     return Run(why="Make the file system", argv=tuple(argv), timeout=_LONG)
 
 
@@ -284,6 +290,8 @@ def _deactivate(seen: Seen, claim: Claim) -> tuple[Action, ...]:
     if area is not None and area.path in seen.swaps:
         actions.append(Run(why="Stop using the swap area", argv=("swapoff", area.path), timeout=_LONG))
     if isinstance(area, AreaFile) and area.loop:
+        # One that somebody looks at is detached late: it must not be found by its UUID meanwhile.
+        actions += [_wipe(area.loop.path)] if area.signatures else []
         actions.append(Run(why="Detach the file", argv=("losetup", "--detach", area.loop.path)))
     return tuple(actions)
 
@@ -313,8 +321,6 @@ def _remove_area(seen: Seen, claim: Claim) -> tuple[Action, ...]:
     actions: list[Action] = []
     area = seen.area
     if isinstance(area, AreaFile) and area.exists:
-        # A loop device that somebody looks at is detached late: it must not be found by its UUID meanwhile.
-        actions += [_wipe(area.path)] if area.signatures else []
         actions.append(RemoveFile(why=f"Remove {area.path}", path=area.path))
     elif isinstance(area, BlockDevice) and _ours(area, claim):
         actions.append(_wipe(area.path))

@@ -342,7 +342,7 @@ def _area_file(path: str) -> AreaFile:
         file_system_size=figures.f_blocks * figures.f_frsize,
         free=figures.f_bavail * figures.f_frsize,
         loop=attached if isinstance(attached, BlockDevice) else None,
-        signatures=signatures(path, run),
+        signatures=signatures(loop or path, run),
         below=devices_below(device_of(directory)),
     )
 
