@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -246,6 +247,7 @@ def boot() -> None:
     if unit.exists():
         for command in re.findall(r"^ExecStart=/bin/sh -c '(.*)'$", unit.read_text(), re.MULTILINE):
             run("sh", "-c", command.replace("$$", "$"))
+    shutil.rmtree("/run/blkid", ignore_errors=True)  # it forgets new devices for two seconds
     run("swapon", "--all")
     run("mount", "--all")
     for file in Path("/etc/sysctl.d").glob("90-ramshelf.conf"):

@@ -150,3 +150,16 @@ def test_interrupted_and_failed_steps_say_how_to_go_on() -> None:
     with pytest.raises(ToolError) as error:
         apply(steps, runner=failed)  # type: ignore[arg-type]
     assert "goes on from there" in error.value.hint
+
+
+def test_a_device_that_is_busy_for_a_moment() -> None:
+    tries = []
+
+    def busy(argv: tuple[str, ...], **_: object) -> object:
+        tries.append(argv)
+        if len(tries) < 3:
+            raise ToolError("tool.failed", "Device or resource busy.")
+        return None
+
+    apply((Run(why="Wipe", argv=("wipefs",), patience=60),), runner=busy)  # type: ignore[arg-type]
+    assert len(tries) == 3

@@ -157,6 +157,7 @@ def test_dax_on_persistent_memory() -> None:
     [store] = [entry for entry in parse_fstab(written(actions, FSTAB)) if entry.own]
     assert "dax" in store.options
     assert any("reflink=0" in line for line in commands(actions))
+    assert f"mount --types xfs --options noatime,dax /dev/pmem0 {PLACE}" in commands(actions)
     assert not [action for action in actions if isinstance(action, SetValue)]
     assert codes(wish, host()) == ["store.no-dax"]
 

@@ -70,11 +70,14 @@ def attach_command(path: str, size: int) -> str:
     )
 
 
+def loop_command(path: str) -> str:
+    """The command that prints the loop device of the store's file."""
+    return f"losetup --noheadings --output NAME --associated {path}"
+
+
 def detach_command(path: str) -> str:
     """The shell command that undoes attach_command."""
-    return (
-        f"losetup --noheadings --output NAME --associated {path} | xargs --no-run-if-empty losetup --detach"
-    )
+    return f"{loop_command(path)} | xargs --no-run-if-empty losetup --detach"
 
 
 def loop_unit(path: str, size: int) -> str:

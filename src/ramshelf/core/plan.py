@@ -11,11 +11,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Run a program; ``timeout`` in seconds."""
+    """Run a program; ``timeout`` in seconds.
+
+    ``patience``: for so many seconds it is run again when it fails; for devices that the kernel, udev or
+    another program holds for a moment longer.
+    """
 
     why: str
     argv: tuple[str, ...]
     timeout: float = 120
+    patience: float = 0
 
     def lines(self) -> tuple[str, ...]:
         """The command."""

@@ -12,6 +12,7 @@ from ramshelf.core.boot import (
     attach_command,
     drop_in,
     drop_in_path,
+    loop_command,
     loop_unit,
     parse_sysctl_text,
     sysctl_text,
@@ -39,6 +40,7 @@ from ramshelf.core.units import KIB
 DROP_INS = tuple(drop_in_path(service) for service in SERVICES)
 _LONG = 24 * 3600
 """Seconds for what takes as long as the device is large, or swap is full."""
+_PATIENCE = 5
 
 
 def backup_path(path: str) -> str:
@@ -130,7 +132,7 @@ def _prepare_area(spec: Spec, seen: Seen, layout: Layout) -> tuple[Action, ...]:
 
 
 def _wipe(path: str) -> Run:
-    return Run(why="Wipe what is on it", argv=("wipefs", "--all", path))
+    return Run(why="Wipe what is on it", argv=("wipefs", "--all", path), patience=_PATIENCE)
 
 
 def _writable(area: BlockDevice | AreaFile) -> str:
@@ -200,8 +202,23 @@ def _activate(spec: Spec, seen: Seen, layout: Layout, *, mounted: bool) -> tuple
                     why="Make the mount point", path=layout.mount_point, uid=uid, gid=gid, mode=0o755
                 )
             )
-        actions.append(Run(why="Mount the store", argv=("mount", layout.mount_point)))
+        actions.append(Run(why="Mount the store", argv=_mount(spec, seen, layout)))
     return tuple(actions)
+
+
+def _mount(spec: Spec, seen: Seen, layout: Layout) -> tuple[str, ...]:
+    """A disk store by its device: a new UUID is not known at once, and with nofail that would be no error."""
+    entry = layout.entries[-1]
+    if spec.kind.tmpfs or seen.area is None:
+        return ("mount", layout.mount_point)
+    options = ",".join(
+        option for option in entry.options if option != "nofail" and not option.startswith("x-")
+    )
+    command = ("mount", "--types", entry.fstype, "--options", options)
+    if isinstance(seen.area, BlockDevice):
+        return (*command, seen.area.path, layout.mount_point)
+    device = f'"$({loop_command(seen.area.path)})"'
+    return ("sh", "-c", f"{' '.join(command)} {device} {layout.mount_point}")
 
 
 def _directories(spec: Spec, seen: Seen, layout: Layout, *, mounted: bool) -> tuple[Action, ...]:
@@ -285,7 +302,7 @@ def _may_remove(seen: Seen, claim: Claim) -> None:
 def _deactivate(seen: Seen, claim: Claim) -> tuple[Action, ...]:
     actions: list[Action] = []
     if seen.mounted_at(claim.mount_point):
-        actions.append(Run(why="Unmount the store", argv=("umount", claim.mount_point)))
+        actions.append(Run(why="Unmount the store", argv=("umount", claim.mount_point), patience=_PATIENCE))
     area = seen.area
     if area is not None and area.path in seen.swaps:
         actions.append(Run(why="Stop using the swap area", argv=("swapoff", area.path), timeout=_LONG))

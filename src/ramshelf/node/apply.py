@@ -2,11 +2,12 @@
 
 import os
 import stat
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from ramshelf.core.errors import RamshelfError
+from ramshelf.core.errors import RamshelfError, ToolError
 from ramshelf.core.plan import (
     Action,
     Allocate,
@@ -23,6 +24,9 @@ from ramshelf.system.run import Runner, run
 
 Tell = Callable[[int, Action, float], None]
 """Is told the step's number from 0, the step, and the fraction of it that is done."""
+
+_PAUSE = 0.2
+"""Seconds between two tries of a command that may fail for a moment."""
 
 _GOES_ON = "The same command goes on from there; 'ramshelf store remove' takes all back."
 
@@ -57,7 +61,7 @@ def apply(
 def _do(action: Action, runner: Runner, tell: Callable[[float], None]) -> None:
     match action:
         case Run():
-            runner(action.argv, timeout=action.timeout)
+            _run(action, runner)
         case WriteFile():
             os.makedirs(os.path.dirname(action.path), mode=0o755, exist_ok=True)
             write_atomically(action.path, action.text)
@@ -77,6 +81,19 @@ def _do(action: Action, runner: Runner, tell: Callable[[float], None]) -> None:
                 os.rmdir(action.path)
         case Allocate():
             _allocate(action, runner, tell)
+
+
+def _run(action: Run, runner: Runner) -> None:
+    deadline = time.monotonic() + action.patience
+    while True:
+        try:
+            runner(action.argv, timeout=action.timeout)
+        except ToolError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def _allocate(action: Allocate, runner: Runner, tell: Callable[[float], None]) -> None:
