@@ -90,6 +90,7 @@ def create(
         planned = prepare_create(spec, config)
         announce(planned)
         apply(planned.actions, tell=tell, after_step=after_step)
+        _verify(planned, prepare_create(spec, config))
     return planned
 
 
@@ -120,7 +121,19 @@ def remove(
         planned = prepare_remove()
         announce(planned)
         apply(planned.actions, tell=tell, after_step=after_step)
+        _verify(planned, prepare_remove())
     return planned
+
+
+def _verify(planned: Planned, left: Planned) -> None:
+    """Commands that end well may have done nothing: look again, and say so if anything is left to do."""
+    if planned.actions and left.actions:
+        raise HostError(
+            "store.incomplete",
+            f"All steps ended well, and this is still to be done: {left.actions[0].why}.",
+            hint="Run the same command again with --dry-run to see what is left.",
+            facts={"left": [line for action in left.actions for line in action.lines()]},
+        )
 
 
 def _require_root() -> None:
