@@ -1,8 +1,8 @@
 """A host with less RAM: a memory cgroup (version 1 or 2) around a daemon and all that it starts."""
 
-import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,11 @@ def memory_limit(pid: int, mib: int) -> Iterator[None]:
     """
     root, limit = (_V1, "memory.limit_in_bytes") if _V1.is_dir() else (_V2, "memory.max")
     home = Path(f"{root}{_group_of(pid, 'memory' if root == _V1 else '')}")
-    group = root / f"ramshelf-test-{os.getpid()}"
+    for abandoned in root.glob("ramshelf-test-*"):
+        with suppress(OSError):  # in use
+            abandoned.rmdir()
     try:
-        group.mkdir()
+        group = Path(tempfile.mkdtemp(prefix="ramshelf-test-", dir=root))
     except OSError as error:
         pytest.skip(f"no memory cgroup can be made: {error.strerror}")
     try:
