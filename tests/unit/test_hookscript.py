@@ -41,7 +41,7 @@ def test_nothing_installed() -> None:
         f"install --directory --owner 0 --group 0 --mode 0755 {SCRIPT_DIR}",
         "--- /dev/null",
         f"chmod 0755 {SCRIPT}",
-        "kill -HUP 17",
+        "sh -c 'kill -HUP 17'",
     ]
     assert plan_remove(NOTHING) == ()
 
@@ -52,7 +52,7 @@ def test_installed_and_current() -> None:
     assert commands(plan_remove(INSTALLED)) == [
         f"rm --force {SCRIPT}",
         f"rmdir --ignore-fail-on-non-empty {SCRIPT_DIR}",
-        "kill -HUP 17",
+        "sh -c 'kill -HUP 17'",
     ]
 
 
@@ -68,7 +68,7 @@ def test_another_script_is_outdated_but_remembers_what_was_made(change: dict[str
 
 
 def test_not_seen_is_reloaded_only() -> None:
-    assert commands(plan_install(replace(INSTALLED, seen=None), WANTED)) == ["kill -HUP 17"]
+    assert commands(plan_install(replace(INSTALLED, seen=None), WANTED)) == ["sh -c 'kill -HUP 17'"]
 
 
 def test_directories_that_were_made_are_remembered() -> None:

@@ -135,7 +135,7 @@ def plan_install(installed: Installation, script: HookScript) -> tuple[Action, .
             Run(why="Make it executable: libvirt passes over what is not", argv=("chmod", "0755", SCRIPT))
         )
     if actions or not installed.seen:
-        actions += _reload(installed)
+        actions += reload(installed)
     return tuple(actions)
 
 
@@ -150,7 +150,7 @@ def plan_remove(installed: Installation) -> tuple[Action, ...]:
             RemoveDirectory(why="Remove the directory that was made for it", path=path)
             for path in reversed(made_directories(installed.text))
         ),
-        *_reload(installed),
+        *reload(installed),
     )
 
 
@@ -159,10 +159,12 @@ def _text(installed: Installation, script: HookScript) -> str:
     return render(replace(script, made=made))
 
 
-def _reload(installed: Installation) -> list[Action]:
-    return [
-        Run(why="Have libvirt look for hooks", argv=("kill", "-HUP", str(pid))) for pid in installed.daemons
-    ]
+def reload(installed: Installation) -> tuple[Run, ...]:
+    """Have the running daemons look for hooks; the shell's own kill, a minimal Debian has no other."""
+    return tuple(
+        Run(why="Have libvirt look for hooks", argv=("sh", "-c", f"kill -HUP {pid}"))
+        for pid in installed.daemons
+    )
 
 
 def _refuse_foreign(installed: Installation) -> None:

@@ -22,6 +22,7 @@ from ramshelf.core.hookscript import (
     is_current,
     plan_install,
     plan_remove,
+    reload,
 )
 from ramshelf.core.host import HookStatus
 from ramshelf.core.plan import Action, MakeDirectory, RemoveDirectory, RemoveFile, Run, WriteFile
@@ -101,7 +102,7 @@ def install(uri: str, script: HookScript, *, dry_run: bool) -> Outcome:
     _try_out()
     deadline = time.monotonic() + _PATIENCE
     while (seen := probe(uri)) is False and time.monotonic() < deadline:
-        _apply(tuple(_reloads(observe())))
+        _apply(reload(observe()))
         time.sleep(0.3)
     if seen is False:
         raise HostError(
@@ -195,11 +196,6 @@ def _apply(actions: tuple[Action, ...]) -> None:
                 run(action.argv)
             case _:
                 raise AssertionError(action)
-
-
-def _reloads(installed: Installation) -> Iterator[Run]:
-    for pid in installed.daemons:
-        yield Run(why="Have libvirt look for hooks", argv=("kill", "-HUP", str(pid)))
 
 
 def may_probe() -> bool:
