@@ -164,7 +164,7 @@ def _killers(facts: Facts) -> Iterator[Finding]:
     elif facts.oom_kills:
         yield finding(
             "ram.oom-kills",
-            f"The kernel has killed {facts.oom_kills} processes since boot because memory was short.",
+            f"Processes that the kernel has killed since boot because memory was short: {facts.oom_kills}.",
             oom_kills=facts.oom_kills,
         )
     daemon = facts.daemon
