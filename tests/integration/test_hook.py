@@ -307,7 +307,7 @@ def test_a_directory_that_somebody_uses_is_not_emptied(hooked: Libvirtd) -> None
 
 def test_a_store_that_is_fuller_than_its_figures(hooked: Libvirtd) -> None:
     """A file system that cannot allocate what it has free refuses; what was made of the guest is removed."""
-    with store("ext4", 300, options="-m 0"):
+    with store("ext4", 300):
         Path(MEMORY, "foreign").write_bytes(b"x" * 50 * MIB)
         said = hooked.create(domain_xml("guest", 256), ok=(1,)).stderr
         assert "[capacity.exceeded]" in said

@@ -28,7 +28,8 @@ def store(
             line = f"ramshelf {at} tmpfs size={size_mib}M,x-ramshelf.kind=ram 0 0"
         else:
             device = stack.enter_context(loop_device(size_mib))
-            run(f"mkfs.{file_system}", "-q", *options.split(), device)
+            all_to_guests = ("-m", "0") if file_system == "ext4" else ()
+            run(f"mkfs.{file_system}", "-q", *all_to_guests, *options.split(), device)
             line = f"{device} {at} {file_system} x-ramshelf.kind=disk 0 0"
         _FSTAB.write_text(f"{before}{line}\n")
         run("mount", str(at))
