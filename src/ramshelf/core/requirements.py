@@ -19,7 +19,6 @@ class Floor:
 
 FILE_BACKING = Floor(feature="file-backed memory", libvirt=(4, 0, 0), qemu=(2, 6, 0))
 DISCARD = Floor(feature="discard", libvirt=(4, 4, 0), qemu=(2, 10, 0))
-FLOORS = (FILE_BACKING, DISCARD)
 
 VIRT_TYPES = ("kvm", "qemu")
 """Nova's virt_type values with which file-backed memory works."""
