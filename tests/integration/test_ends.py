@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,18 +144,20 @@ def sync() -> None:
 
 
 @contextmanager
-def measured(file_system: str) -> Iterator[Figures]:
+def measured(file_system: str, *, immediate: bool = False) -> Iterator[Figures]:
     """A store, and where it has a file system of its own a control that starts now."""
     with ExitStack() as stack:
         stack.enter_context(store(file_system, SIZE_MIB, options=MKFS.get(file_system, "")))
         disk = file_system in {"ext4", "xfs"}
-        yield Figures(file_system, stack.enter_context(control(file_system)) if disk else None)
+        yield Figures(
+            file_system, stack.enter_context(control(file_system, immediate=immediate)) if disk else None
+        )
 
 
 class Control:
     """The same guest by QEMU alone, which nobody ends while it is looked at."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, immediate: bool) -> None:
         self.device = os.stat(directory).st_dev
         self._console = scratch() / "control.console"
         self._console.write_text("")
@@ -162,9 +165,10 @@ class Control:
         with memory.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, GUEST_MIB * MIB)
         run("sync", "--file-system", str(directory))
+        prealloc = ",prealloc=on" if immediate else ""
         argv = f"""
             qemu-system-x86_64 -nodefaults -display none -accel tcg -m {GUEST_MIB}
-            -object memory-backend-file,id=pc.ram,mem-path={memory},share=on,size={GUEST_MIB}M
+            -object memory-backend-file,id=pc.ram,mem-path={memory},share=on,size={GUEST_MIB}M{prealloc}
             -machine pc,memory-backend=pc.ram -serial file:{self._console}
             -kernel {IMAGE}/vmlinuz -initrd {IMAGE}/initramfs -append
         """
@@ -182,16 +186,97 @@ class Control:
 
 
 @contextmanager
-def control(file_system: str) -> Iterator[Control]:
+def control(file_system: str, *, immediate: bool) -> Iterator[Control]:
     """A control on a file system of its own, made as the store's is."""
     at = scratch() / "control"
-    at.mkdir()
+    at.mkdir(exist_ok=True)
     with loop_device(SIZE_MIB) as device:
         run(f"mkfs.{file_system}", "-q", *MKFS.get(file_system, "").split(), device)
         run("mount", device, str(at))
         with ExitStack() as stack:
             stack.callback(run, "umount", str(at))
-            guest = Control(at)
+            guest = Control(at, immediate=immediate)
             stack.callback(guest.end)
             yield guest
-    at.rmdir()
+
+
+NOVA = "<source type='file'/><access mode='shared'/><allocation mode='immediate'/><discard/>"
+
+
+@pytest.mark.parametrize("file_system", ["xfs", "ext4"])
+def test_nova_s_own_element(libvirtd: Libvirtd, file_system: str) -> None:
+    """Guests that somebody else starts with discard: where that flushes, the flag is taken back."""
+    ramshelf("hook", "install")
+    with measured(file_system, immediate=True) as figures:
+        libvirtd.create(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB, memory_backing=NOVA))
+        if file_system == "xfs":
+            wait_until(lambda: "discard-retracted" in events(), "the flag is taken back")
+            assert not flag(libvirtd, "pc.ram")
+        wait_console("guest", "DIRTIED", timeout=60)
+        figures.control_is_dirty()
+        libvirtd.virsh("destroy", "guest")
+        assert gone()
+        assert figures.by_ending() <= DIRTY_MIB * MIB // 100
+        assert set(events()) - {"discard-retracted", "ended"} == {"reserved", "started"}
+
+
+def test_without_the_hook_nova_s_element_flushes_on_xfs(libvirtd: Libvirtd) -> None:
+    """What is prevented, and that the counters see it."""
+    with measured("xfs", immediate=True) as figures:
+        libvirtd.create(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB, memory_backing=NOVA))
+        wait_console("guest", "DIRTIED", timeout=60)
+        figures.control_is_dirty()
+        libvirtd.virsh("destroy", "guest")
+        assert figures.by_ending() > DIRTY_MIB * MIB
+
+
+@pytest.mark.parametrize("file_system", STORES)
+def test_the_figures(libvirtd: Libvirtd, tmp_path: Path, file_system: str) -> None:
+    """Of a start and a stop by ramshelf, and of those that the hook sees."""
+    ramshelf("hook", "install")
+    xml = tmp_path / "guest.xml"
+    xml.write_text(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB))
+    with store(file_system, SIZE_MIB, options=MKFS.get(file_system, "")):
+        run("sync", *own_swaps(), str(MEMORY))
+        started = json.loads(ramshelf("guest", "start", str(xml), "--json").stdout)
+        wait_console("guest", "DIRTIED", timeout=60)
+        stopped = json.loads(ramshelf("guest", "stop", "guest", "--json").stdout)
+        assert (started["reserved_mib"], stopped["released_mib"]) == (GUEST_MIB, GUEST_MIB)
+        assert max(started["written_mib"], stopped["written_mib"]) < 1
+        assert DIRTY_MIB <= stopped["dropped_mib"] <= GUEST_MIB
+        assert 0 < started["seconds"] < stopped["seconds"] + 60
+        libvirtd.virsh("start", "guest")
+        libvirtd.virsh("destroy", "guest")
+        wait_until(lambda: events().count("ended") == 2, "both ends are on record")
+        for entry in (entry for entry in log() if entry["event"] in {"started", "ended"}):
+            assert 0 < entry["seconds"] < 60
+            assert 0 <= entry["written_mib"] < 1
+            assert entry.get("promised_mib", entry.get("released_mib")) == GUEST_MIB
+            assert entry.get("left", False) is False
+
+
+def test_discard_is_taken_back_where_the_hook_was_not(libvirtd: Libvirtd) -> None:
+    with measured("xfs") as figures:
+        libvirtd.create(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB, memory_backing=NOVA))
+        figures.control_is_dirty()
+        wait_console("guest", "DIRTIED", timeout=60)
+        ramshelf("guest", "stop", "guest", "--now")
+        assert figures.by_ending() <= DIRTY_MIB * MIB // 100
+
+
+def flag(libvirtd: Libvirtd, backend: str) -> bool:
+    """discard-data, as QEMU has it."""
+    arguments = {"path": f"/objects/{backend}", "property": "discard-data"}
+    command = json.dumps({"execute": "qom-get", "arguments": arguments})
+    value = json.loads(libvirtd.virsh("qemu-monitor-command", "guest", command).stdout)["return"]
+    assert isinstance(value, bool)
+    return value
+
+
+def log() -> list[dict[str, Any]]:
+    path = Path("/run/ramshelf/hook.log")
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def events() -> list[str]:
+    return [entry["event"] for entry in log()]
