@@ -19,7 +19,7 @@ _METADATA_SHARE = 1024
 _UNREACHABLE_SHARE, _UNREACHABLE_MOST = 50, 16 * MIB
 """What ext4 gives nobody, not even root, though statvfs says that it is free: 2 %, at most 4096 clusters, for
 the extents that it splits when a full file is written (ext4_calculate_resv_clusters). XFS has its own
-reserve in f_blocks - f_bfree; there this is slack."""
+reserve in f_blocks - f_bavail; there this is slack."""
 
 PROMISE_FILE = ".ramshelf-promise"
 """In a guest's directory: its apparent size is what the guest is promised altogether."""
@@ -59,7 +59,7 @@ def promised(files: Iterable[FileUsage]) -> int:
 class StoreUsage:
     """A store's figures as the kernel gives them; bytes.
 
-    ``size`` and ``used`` are statvfs's (f_blocks, f_blocks - f_bfree); ``swap`` is the sum of the active swap
+    ``size`` and ``used`` are from statvfs (f_blocks, f_blocks - f_bavail); ``swap`` is the sum of the swap
     areas (0 where there is none); ``files`` are all regular files below the memory backing directory.
     """
 

@@ -87,9 +87,13 @@ def _unless_gone(error: OSError) -> None:
 
 
 def size_and_used(mount_point: str | Path) -> tuple[int, int]:
-    """Bytes that the file system has, and bytes in use (statvfs: f_blocks, f_blocks - f_bfree)."""
+    """Bytes that the file system has, and bytes that QEMU's user cannot have (statvfs: f_blocks, f_bavail).
+
+    What ext4 keeps for root counts as used: root can reserve there, but QEMU, which refills the holes that a
+    balloon has punched, gets SIGBUS.
+    """
     figures = os.statvfs(mount_point)
-    return figures.f_blocks * figures.f_frsize, (figures.f_blocks - figures.f_bfree) * figures.f_frsize
+    return figures.f_blocks * figures.f_frsize, (figures.f_blocks - figures.f_bavail) * figures.f_frsize
 
 
 @contextmanager
