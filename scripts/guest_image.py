@@ -7,6 +7,7 @@ The guest is busybox. It reports over the serial port, and its kernel command li
     ramshelf.dirty=MIB    writes random bytes to MIB of its memory: DIRTIED <MIB>
     ramshelf.dirty=all    the same with all that is free, but a margin of 16 MiB
     ramshelf.rewrite      then writes the same pages anew, round after round: ROUND <N>
+    ramshelf.late=MIB     the same once the host has inflated a balloon and deflated it again
     ramshelf.secret=WORD  writes it all over the memory it dirties instead
     ramshelf.search=WORD  reads all its RAM, free pages too: FOUND <lines with the word> of <MiB read>
     ramshelf.reboot       then reboots itself
@@ -33,7 +34,7 @@ _MODULES = (
     "drivers/input/evdev",
     *(
         f"drivers/virtio/virtio{part}"
-        for part in ("", "_ring", "_pci_legacy_dev", "_pci_modern_dev", "_pci", "_balloon")
+        for part in ("_ring", "", "_pci_legacy_dev", "_pci_modern_dev", "_pci", "_balloon")
     ),
 )
 """For the power button and a balloon, in the order in which they need each other; where a kernel has them
@@ -53,18 +54,20 @@ mib() {
     [ "$name" = "$1:" ] && echo $((figure / 1024))
   done </proc/meminfo
 }
-dirty= rewrite= secret= search= reboot= poweroff=
+dirty= late= rewrite= secret= search= reboot= poweroff=
 for word in $(cat /proc/cmdline); do
   case $word in
     ramshelf.dirty=*) dirty=${word#*=} ;;
     ramshelf.rewrite) rewrite=1 ;;
+    ramshelf.late=*) dirty=${word#*=} late=1 ;;
     ramshelf.secret=*) secret=${word#*=} ;;
     ramshelf.search=*) search=${word#*=} ;;
     ramshelf.reboot) reboot=1 ;;
     ramshelf.poweroff) poweroff=1 ;;
   esac
 done
-echo "GUEST-UP $(mib MemTotal)"
+total=$(mib MemTotal)
+echo "GUEST-UP $total"
 
 for button in /dev/input/event*; do
   [ -c "$button" ] && { head -c 1 "$button" >/dev/null && poweroff -f; } &
@@ -80,10 +83,16 @@ if [ "$search" ]; then
     [ "$physical" = 18446744073709551615 ] && continue
     case $offset-$length in *[!0-9-]*) continue ;; esac
     lines=$(dd if=/proc/kcore iflag=skip_bytes,count_bytes skip=$offset count=$length bs=1M 2>/dev/null |
-      grep -a -c "$search")
+      grep -a -F -c "$search")
     found=$((found + lines)) size=$((size + length / 1048576))
   done </headers
   echo "FOUND $found of $size"
+fi
+
+# What is in the balloon does not count as total.
+if [ "$late" ]; then
+  while [ $(mib MemTotal) -ge $((total - 16)) ]; do sleep 0.2; done
+  while [ $(mib MemTotal) -lt $((total - 4)) ]; do sleep 0.2; done
 fi
 
 if [ "$dirty" ]; then
