@@ -89,6 +89,7 @@ ENDINGS: tuple[Callable[[Libvirtd], None], ...] = (
 )
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("file_system", STORES)
 @pytest.mark.parametrize("end", ENDINGS, ids=lambda end: end.__name__.replace("_", "-"))
 def test_an_ending_leaves_and_writes_nothing(
@@ -203,6 +204,7 @@ def control(file_system: str, *, immediate: bool) -> Iterator[Control]:
 NOVA = "<source type='file'/><access mode='shared'/><allocation mode='immediate'/><discard/>"
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("file_system", ["xfs", "ext4"])
 def test_nova_s_own_element(libvirtd: Libvirtd, file_system: str) -> None:
     """Guests that somebody else starts with discard: where that flushes, the flag is taken back."""
