@@ -7,6 +7,10 @@ The guest is busybox. It reports over the serial port, and its kernel command li
     ramshelf.dirty=MIB    writes random bytes to MIB of its memory: DIRTIED <MIB>
     ramshelf.dirty=all    the same with all that is free, but a margin of 16 MiB
     ramshelf.rewrite      then writes the same pages anew, round after round: ROUND <N>
+    ramshelf.late=MIB     the same once the host has inflated a balloon and deflated it again
+    ramshelf.secret=WORD  writes it all over the memory it dirties instead
+    ramshelf.search=WORD  reads all its RAM, free pages too: FOUND <lines with the word> of <MiB read>
+    ramshelf.reboot       then reboots itself
     ramshelf.poweroff     then powers itself off
 
 It powers off when the host presses its power button (virsh shutdown).
@@ -25,8 +29,16 @@ _DOWNLOADED = _CHECKOUT / ".cache/guest/kernel"
 """Where ``scripts/setup`` unpacks a kernel package: boot/ and lib/modules/ (or usr/lib/modules/)."""
 
 _BUSYBOX = Path("/bin/busybox")
-_MODULES = ("drivers/acpi/button", "drivers/input/evdev")
-"""For the power button; where a kernel has them built in there is no such file."""
+_MODULES = (
+    "drivers/acpi/button",
+    "drivers/input/evdev",
+    *(
+        f"drivers/virtio/virtio{part}"
+        for part in ("_ring", "", "_pci_legacy_dev", "_pci_modern_dev", "_pci", "_balloon")
+    ),
+)
+"""For the power button and a balloon, in the order in which they need each other; where a kernel has them
+built in there is no such file."""
 
 _INIT = """\
 #!/bin/busybox sh
@@ -35,29 +47,56 @@ _INIT = """\
 mount -t proc proc /proc
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs -o size=100% mem /mem
-for module in /modules/*; do insmod "$module" 2>/dev/null; done
+while read -r module; do insmod "/modules/$module" 2>/dev/null; done </modules/order
 
 mib() {
   while read -r name figure unit; do
     [ "$name" = "$1:" ] && echo $((figure / 1024))
   done </proc/meminfo
 }
-dirty= rewrite= poweroff=
+dirty= late= rewrite= secret= search= reboot= poweroff=
 for word in $(cat /proc/cmdline); do
   case $word in
     ramshelf.dirty=*) dirty=${word#*=} ;;
     ramshelf.rewrite) rewrite=1 ;;
+    ramshelf.late=*) dirty=${word#*=} late=1 ;;
+    ramshelf.secret=*) secret=${word#*=} ;;
+    ramshelf.search=*) search=${word#*=} ;;
+    ramshelf.reboot) reboot=1 ;;
     ramshelf.poweroff) poweroff=1 ;;
   esac
 done
-echo "GUEST-UP $(mib MemTotal)"
+total=$(mib MemTotal)
+echo "GUEST-UP $total"
 
 for button in /dev/input/event*; do
   [ -c "$button" ] && { head -c 1 "$button" >/dev/null && poweroff -f; } &
 done
 
+# The kernel's own view of RAM (/dev/mem is closed): the program headers of /proc/kcore, of which those with
+# a physical address are RAM.
+if [ "$search" ]; then
+  found=0 size=0
+  headers=$(dd if=/proc/kcore bs=64 count=1 2>/dev/null | od -A n -t u2 -j 56 -N 2)
+  od -A n -v -t u8 -w56 -j 64 -N $((headers * 56)) /proc/kcore >/headers
+  while read -r kind offset address physical length rest; do
+    [ "$physical" = 18446744073709551615 ] && continue
+    case $offset-$length in *[!0-9-]*) continue ;; esac
+    lines=$(dd if=/proc/kcore iflag=skip_bytes,count_bytes skip=$offset count=$length bs=1M 2>/dev/null |
+      grep -a -F -c "$search")
+    found=$((found + lines)) size=$((size + length / 1048576))
+  done </headers
+  echo "FOUND $found of $size"
+fi
+
+# What is in the balloon does not count as total.
+if [ "$late" ]; then
+  while [ $(mib MemTotal) -ge $((total - 16)) ]; do sleep 0.2; done
+  while [ $(mib MemTotal) -lt $((total - 4)) ]; do sleep 0.2; done
+fi
+
 if [ "$dirty" ]; then
-  head -c 1048576 /dev/urandom >/block
+  if [ "$secret" ]; then yes "$secret" | head -c 1048576; else head -c 1048576 /dev/urandom; fi >/block
   [ "$dirty" = all ] && dirty=$(($(mib MemFree) - 16))
   blocks=$(i=0; while [ $i -lt $dirty ]; do echo /block; i=$((i + 1)); done)
   cat $blocks >/mem/fill && echo "DIRTIED $dirty"
@@ -69,6 +108,7 @@ if [ "$dirty" ]; then
     echo "ROUND $round"
   done
 fi
+[ "$reboot" ] && reboot -f
 [ "$poweroff" ] && poweroff -f
 while :; do sleep 1000; done
 """
@@ -103,12 +143,18 @@ def initramfs(modules: Path) -> bytes:
         ("bin/busybox", 0o100755, _BUSYBOX.read_bytes()),
         ("init", 0o100755, _INIT.encode()),
     ]
+    order = []
     for name in _MODULES:
         plain, packed = (modules / "kernel" / f"{name}{suffix}" for suffix in (".ko", ".ko.xz"))
         if plain.is_file():
-            files.append((f"modules/{plain.name}", 0o100644, plain.read_bytes()))
+            content = plain.read_bytes()
         elif packed.is_file():
-            files.append((f"modules/{plain.name}", 0o100644, lzma.decompress(packed.read_bytes())))
+            content = lzma.decompress(packed.read_bytes())
+        else:
+            continue
+        order.append(plain.name)
+        files.append((f"modules/{plain.name}", 0o100644, content))
+    files.append(("modules/order", 0o100644, "".join(f"{name}\n" for name in order).encode()))
     return gzip.compress(b"".join(_cpio(files)), compresslevel=1, mtime=0)
 
 

@@ -72,7 +72,11 @@ def definition(libvirtd: Libvirtd, name: str) -> str:
 def test_a_file_s_guest_from_start_to_stop(hooked: Libvirtd, tmp_path: Path) -> None:
     path = file(tmp_path, anonymous("one", dirty_mib=40))
     said = ramshelf("guest", "start", path).stdout
-    assert re.fullmatch(r"Guest one started in \d+\.\d s, with 128 MiB of file-backed memory\.\n", said)
+    assert re.fullmatch(
+        r"Guest one started in \d+\.\d s, with 128 MiB of file-backed memory\.\n"
+        r"128 MiB reserved, \d+\.\d MiB written to the store's device meanwhile\.\n",
+        said,
+    )
     wait_console("one", "DIRTIED 40")
 
     (listed,) = document("guest", "list")["guests"]

@@ -120,7 +120,7 @@ def test_a_guest_that_started_while_the_hook_was_broken_is_reserved(
     with store("ext4", 300):
         libvirtd.create(GUEST)
         assert figures() == {"ram-node0": (64, True), "ram-node1": (64, True), PROMISE_FILE: (192, False)}
-        assert events() == ["broken", "reserved-late"]
+        assert events() == ["broken", "reserved-late", "started"]
 
 
 @pytest.mark.parametrize("file_system", ["tmpfs", "xfs"])

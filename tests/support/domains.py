@@ -24,6 +24,7 @@ def domain_xml(
     machine: str = "pc",
     top: str = "",
     devices: str = "",
+    balloon: str = "<memballoon model='none'/>",
     cpu: str = "",
     options: str = "",
     virt_type: str = "qemu",
@@ -52,7 +53,7 @@ def domain_xml(
   {top}
   <devices>
     <controller type='usb' model='none'/>
-    <memballoon model='none'/>
+    {balloon}
     <serial type='file'><source path='{_console_path(name)}'/></serial>
     {devices}
   </devices>

@@ -17,6 +17,8 @@ from ramshelf.hook.call import main
 if fault["memory_ids"] is not None:
     guest.MEMORY_IDS = tuple(map(tuple, fault["memory_ids"]))
 operation = sys.argv[sys.argv.index("--") + 2]
+if operation == "release":  # in the background: no step of the start
+    sys.exit(main(sys.argv[1:], sys.stdin.buffer))
 def step(name):
     name = operation + " " + name
     with open({steps!r}, "a") as log:

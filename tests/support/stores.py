@@ -16,7 +16,7 @@ _FSTAB = Path("/etc/fstab")
 def store(
     file_system: str = "tmpfs", size_mib: int = 512, *, at: Path = MEMORY, options: str = ""
 ) -> Iterator[Path]:
-    """A store: "tmpfs" (kind ram), "ext4" or "xfs" on a loop device, in fstab as ramshelf does it.
+    """A store: "tmpfs" (kind ram), "swap", "ext4" or "xfs" on a loop device, in fstab as ramshelf does it.
 
     At the end all guests are destroyed.
     """
@@ -26,6 +26,11 @@ def store(
     with ExitStack() as stack:
         if file_system == "tmpfs":
             line = f"ramshelf {at} tmpfs size={size_mib}M,x-ramshelf.kind=ram 0 0"
+        elif file_system == "swap":
+            device = stack.enter_context(loop_device(size_mib))
+            run("mkswap", device)
+            run("swapon", device)
+            line = f"ramshelf {at} tmpfs size={size_mib}M,x-ramshelf.kind=swap,x-ramshelf.beyond-swap 0 0"
         else:
             device = stack.enter_context(loop_device(size_mib))
             all_to_guests = ("-m", "0") if file_system == "ext4" else ()

@@ -79,6 +79,8 @@ def start(context: Context, guest: str) -> None:
         "seconds": round(started.seconds, 3),
         "size_mib": _mib(started.guest.file_bytes),
         "promised_mib": _mib(started.guest.promise),
+        "reserved_mib": _mib(started.guest.promise) if started.guest.file_backed else 0,
+        "written_mib": _tenths(started.written),
         "notes": documents(started.notes),
     }
 
@@ -93,6 +95,11 @@ def start(context: Context, guest: str) -> None:
             click.echo(f"Guest {started.name} runs already, with {backing}.")
         else:
             click.echo(f"Guest {started.name} started in {started.seconds:.1f} s, with {backing}.")
+            if started.written is not None:
+                click.echo(
+                    f"{_mib(started.guest.promise)} MiB reserved, {_tenths(started.written)} MiB written "
+                    "to the store's device meanwhile."
+                )
 
     context.emit(document, text)
 
@@ -120,6 +127,8 @@ def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> No
 
     A guest that does not run is left as it is.
     """
+    from ramshelf.node.stopping import stop_guest  # noqa: PLC0415 - only where it is used
+
     if now and timeout is not None:
         raise click.UsageError("--now does not wait: --timeout has no meaning beside it.")
     limit = 0.0 if now else timeout or _DEFAULT_TIMEOUT
@@ -133,7 +142,7 @@ def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> No
 
     try:
         with Hypervisor(context.uri) as hypervisor:
-            stopped = guests.stop_guest(hypervisor, name, timeout=limit, progress=progress)
+            stopped = stop_guest(hypervisor, name, timeout=limit, progress=progress)
     finally:
         if terminal and not now:
             click.echo("\r\033[K", err=True, nl=False)
@@ -142,8 +151,22 @@ def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> No
         "shut down": f"Guest {name} shut down in {stopped.seconds:.1f} s.",
         "destroyed": f"Guest {name} was ended after {stopped.seconds:.1f} s.",
     }[stopped.how]
-    document = {"name": name, "how": stopped.how, "seconds": round(stopped.seconds, 3)}
-    context.emit(document, lambda: click.echo(sentence))
+    document = {
+        "name": name,
+        "how": stopped.how,
+        "seconds": round(stopped.seconds, 3),
+        "released_mib": _mib(stopped.released),
+        "written_mib": _tenths(stopped.written),
+        "dropped_mib": _tenths(stopped.dropped),
+    }
+
+    def text() -> None:
+        click.echo(sentence)
+        if stopped.written is not None:
+            dropped = "" if stopped.dropped is None else f"{_tenths(stopped.dropped)} MiB dropped unwritten, "
+            click.echo(f"{dropped}{_tenths(stopped.written)} MiB written to the store's device meanwhile.")
+
+    context.emit(document, text)
 
 
 @command.command("list", epilog="Example: ramshelf guest list --json")
@@ -238,6 +261,11 @@ def _file_documents(guest: guests.RunningGuest) -> list[dict[str, object]]:
         }
         for file in guest.files
     ]
+
+
+def _tenths(size: int | None) -> float | None:
+    """MiB to a tenth: what was written is told as it is."""
+    return None if size is None else round(size / MIB, 1)
 
 
 def _mib(size: int) -> int:

@@ -152,14 +152,19 @@ def remove(context: Context, *, dry_run: bool) -> None:
 
 @command.command("clean", epilog="Example: ramshelf store clean --dry-run")
 @click.option("--dry-run", is_flag=True, help="List the directories; remove nothing.")
+@click.option(
+    "--without-libvirt",
+    is_flag=True,
+    help="Go by libvirt's records in /run, at boot and while it does not run; refused while it does.",
+)
 @pass_context
-def clean(context: Context, *, dry_run: bool) -> None:
+def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
     """Remove directories that belong to no guest.
 
     They are what a crash or a power cut left. libvirt is asked which guests are active; a guest that runs
     or is just starting keeps its directory.
     """
-    found = find_stale(context.uri)
+    found = find_stale(None if without_libvirt else context.uri)
     removed = () if dry_run else clean_store(found)
     document = {
         "dry_run": dry_run,

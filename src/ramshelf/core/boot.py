@@ -11,9 +11,11 @@ from ramshelf.core.store import Kind
 SYSTEMD = "/etc/systemd/system"
 LOOP_UNIT = "ramshelf-store.service"
 LOOP_UNIT_PATH = f"{SYSTEMD}/{LOOP_UNIT}"
+CLEAN_UNIT = "ramshelf-clean.service"
+CLEAN_UNIT_PATH = f"{SYSTEMD}/{CLEAN_UNIT}"
+DAEMONS = ("libvirtd.service", "virtqemud.service")
 SERVICES = (
-    "libvirtd.service",
-    "virtqemud.service",
+    *DAEMONS,
     "libvirt-guests.service",
     "nova-compute.service",
 )
@@ -48,9 +50,13 @@ def drop_in_path(service: str) -> str:
     return f"{SYSTEMD}/{service}.d/ramshelf.conf"
 
 
-def drop_in(mount_point: str) -> str:
-    """A service starts after the store is mounted, and not without it."""
-    return f"{_HEADER}[Unit]\nRequiresMountsFor={mount_point}\n"
+def drop_in(mount_point: str, *, clean: bool = False) -> str:
+    """A service starts after the store is mounted, and not without it.
+
+    ``clean``: after leftovers were removed, too, or could not be.
+    """
+    order = f"Wants={CLEAN_UNIT}\nAfter={CLEAN_UNIT}\n" if clean else ""
+    return f"{_HEADER}[Unit]\nRequiresMountsFor={mount_point}\n{order}"
 
 
 def attach_command(path: str, size: int) -> str:
@@ -96,6 +102,23 @@ def loop_unit(path: str, size: int) -> str:
         "RemainAfterExit=yes\n"
         f"ExecStart=/bin/sh -c '{attach_command(path, size).replace('$', '$$')}'\n"
         f"ExecStop=/bin/sh -c '{detach_command(path)}'\n"
+    )
+
+
+def clean_unit(mount_point: str, python: str) -> str:
+    """The unit that removes what a power cut left, each time before libvirt starts.
+
+    ``python`` is any path (systemd.service(5), "Command lines", on quoting).
+    """
+    quoted = re.sub(r'(["\\])', r"\\\1", python).replace("%", "%%").replace("$", "$$")
+    return (
+        f"{_HEADER}[Unit]\n"
+        "Description=Removal of guest memory that no guest owns\n"
+        f"RequiresMountsFor={mount_point}\n"
+        "\n"
+        "[Service]\n"
+        "Type=oneshot\n"
+        f'ExecStart="{quoted}" -I -m ramshelf store clean --without-libvirt\n'
     )
 
 

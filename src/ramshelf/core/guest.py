@@ -57,10 +57,10 @@ class Guest:
     """What ramshelf needs to know of a domain; sizes in bytes.
 
     ``memory`` is all that the guest starts with, memory devices included. ``source`` is the memoryBacking
-    source type (``file``, ``memfd``, ``anonymous``) or None. ``hugepages``: some of its memory uses pages
-    larger than the system's. ``files`` are the memory files on the memory backing directory, none for a
-    guest that is not file-backed; ``hotplug`` is what may come to them by hot-plug, up to maxMemory.
-    ``domain_id`` is None for a guest that is not running.
+    source type (``file``, ``memfd``, ``anonymous``) or None. ``discard``: QEMU is to discard some memory
+    when it ends; ``hugepages``: some uses pages larger than the system's. ``files`` are the memory files on
+    the memory backing directory, none for a guest that is not file-backed; ``hotplug`` is what may come to
+    them by hot-plug, up to maxMemory. ``domain_id`` is None for a guest that is not running.
     """
 
     name: str
@@ -150,13 +150,20 @@ def _guest(domain: ET.Element, page_size: int) -> Guest:
         source=backends.source,
         access=backends.access,
         allocation=_attribute(backing, "allocation", "mode"),
-        discard=backing is not None and backing.find("discard") is not None,
+        discard=_discards(domain),
         hugepages=hugepages,
         locked=backing is not None and backing.find("locked") is not None,
         passthrough=domain.find("devices/hostdev[@type='pci']") is not None
         or domain.find("devices/hostdev[@type='mdev']") is not None,
         files=files,
         hotplug=maximum - memory if files else 0,
+    )
+
+
+def _discards(domain: ET.Element) -> bool:
+    parts = (*domain.iterfind("cpu/numa/cell"), *domain.iterfind("devices/memory"))
+    return domain.find("memoryBacking/discard") is not None or any(
+        part.get("discard") == "yes" for part in parts
     )
 
 

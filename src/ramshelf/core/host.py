@@ -62,12 +62,14 @@ class RunningGuest:
     """A running guest and its QEMU process (None where it cannot be found).
 
     ``directory`` is where its memory files are, or should be; ``memory_files`` what lies there.
+    ``discard_retracted``: its discard flag was taken back after it started.
     """
 
     guest: Guest
     directory: str
     memory_files: tuple[FileUsage, ...] | Unknown
     process: Process | None
+    discard_retracted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,9 @@ record in /run/libvirt/qemu appears after that. From the id on, libvirt counts t
 A directory made after 1 is no candidate. libvirt gives an id again only after its restart; should a new guest
 get the very id and name of a stale directory between 3's look and the removal, its hook, which waits for the
 lock, finds no directory and refuses the start: no memory is lost.
+
+At boot libvirt does not run yet, so it starts no guest, and it is not asked: its records tell which guests it
+will find again, as when it was only stopped.
 """
 
 import re

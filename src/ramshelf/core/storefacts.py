@@ -168,10 +168,11 @@ class Seen:
     directories. ``swaps`` are the active areas' paths. ``owner`` is QEMU's (uid, gid). ``guests`` are running
     with memory in files. ``area`` is the device or file that the wish names, or None where there is no such
     thing or it is no block device; ``area_problem`` then says which. ``links`` are those of the paths in the
-    wish, and of the mount point, that lead through a symbolic link.
+    wish, and of the mount point, that lead through a symbolic link. ``python`` is what runs ramshelf here.
     """
 
     root: bool = True
+    python: str = "/usr/bin/python3"
     machine_id: str = ""
     missing_tools: frozenset[str] = frozenset()
     systemd: bool = False

@@ -6,10 +6,13 @@ area is ours (see ``storelayout.Claim``).
 """
 
 from ramshelf.core.boot import (
+    CLEAN_UNIT_PATH,
+    DAEMONS,
     LOOP_UNIT_PATH,
     SERVICES,
     SYSCTL_PATH,
     attach_command,
+    clean_unit,
     drop_in,
     drop_in_path,
     loop_command,
@@ -49,7 +52,7 @@ def backup_path(path: str) -> str:
 
 
 EDITED = (FSTAB, QEMU_CONF)
-WRITTEN = (*EDITED, *map(backup_path, EDITED), *DROP_INS, LOOP_UNIT_PATH, SYSCTL_PATH)
+WRITTEN = (*EDITED, *map(backup_path, EDITED), *DROP_INS, LOOP_UNIT_PATH, CLEAN_UNIT_PATH, SYSCTL_PATH)
 """Every file that a store's plans read or write, besides the area."""
 
 
@@ -162,9 +165,16 @@ def _make(spec: Spec, area: BlockDevice | AreaFile, path: str, layout: Layout) -
 
 
 def _boot_files(spec: Spec, seen: Seen, layout: Layout) -> tuple[Action, ...]:
-    wanted = {path: drop_in(layout.mount_point) for path in DROP_INS}
+    lasting = not spec.kind.tmpfs
+    wanted = {
+        drop_in_path(service): drop_in(layout.mount_point, clean=lasting and service in DAEMONS)
+        for service in SERVICES
+    }
     reasons = {drop_in_path(service): f"Start {service} after the store" for service in SERVICES}
-    if spec.file and not spec.kind.tmpfs:
+    if lasting:
+        wanted[CLEAN_UNIT_PATH] = clean_unit(layout.mount_point, seen.python)
+        reasons[CLEAN_UNIT_PATH] = "Remove what a power cut leaves before libvirt starts"
+    if spec.file and lasting:
         wanted[LOOP_UNIT_PATH] = loop_unit(spec.file, layout.size)
         reasons[LOOP_UNIT_PATH] = "Attach the file at boot"
     settings = sysctls(spec.kind, dict(seen.sysctls))
@@ -354,7 +364,7 @@ def _ours(area: BlockDevice, claim: Claim) -> bool:
 def _remove_boot_files(seen: Seen, claim: Claim | None) -> tuple[Action, ...]:
     actions: list[Action] = [
         RemoveFile(why=f"Remove {path}", path=path)
-        for path in (SYSCTL_PATH, LOOP_UNIT_PATH, *DROP_INS)
+        for path in (SYSCTL_PATH, LOOP_UNIT_PATH, *DROP_INS, CLEAN_UNIT_PATH)
         if path in seen.files
     ]
     for path in DROP_INS:

@@ -5,6 +5,7 @@ Which calls matter (libvirt's hooks.html; virHookCall, qemuProcessStartHook):
 - ``start begin``: the guest's directory is there, QEMU is not. The guest is reserved or refused.
 - ``started begin``: QEMU runs. What it opened is verified, and reserved where it is not yet. libvirt ends the
   guest if this is refused: the last resort for one that got past ``start`` while the hook was broken.
+- ``release end``: the guest has ended. What its run has cost is put on record.
 - ``prepare begin`` is answered for the probe of ``hook install`` only, which is never to start.
 
 Restoring a guest and taking in a migration come through the same calls, and their ``restore`` and ``migrate``

@@ -21,6 +21,11 @@ def main(
         return PASSED
     if (operation, suboperation) == ("prepare", "begin"):
         return _probe(guest)
+    if (operation, suboperation) == ("release", "end"):
+        from ramshelf.hook.figures import ended  # noqa: PLC0415 - most calls do not come here
+
+        ended(guest)
+        return PASSED
     if suboperation != "begin" or operation not in {"start", "started"}:
         return PASSED
     return _start(files, read(), started=operation == "started", step=step)
@@ -35,8 +40,8 @@ def _probe(guest: str) -> int:
 
 def _start(files: Sequence[str], xml: bytes, *, started: bool, step: Callable[[str], None]) -> int:
     from ramshelf.core.errors import InputError, RamshelfError  # noqa: PLC0415 - most calls end before this
-    from ramshelf.hook.log import record  # noqa: PLC0415
     from ramshelf.hook.starting import reserve, verify_started  # noqa: PLC0415
+    from ramshelf.system.hooklog import record  # noqa: PLC0415
 
     try:
         (verify_started if started else reserve)(files, xml, step)

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from ramshelf.core.capacity import PROMISE_FILE, Capacity, StoreUsage, admit, ca
 from ramshelf.core.config import file_backed_memory_mib
 from ramshelf.core.errors import ConfigError, RefusedError
 from ramshelf.core.guest import Guest, parse_guest
+from ramshelf.core.requirements import punch_writes_back, version
 from ramshelf.core.reservation import (
     GuestDirectory,
     Reservation,
@@ -21,13 +23,14 @@ from ramshelf.core.reservation import (
     the_directory,
     verify,
 )
-from ramshelf.core.store import Kind
+from ramshelf.core.store import Store
 from ramshelf.core.units import to_mib
-from ramshelf.hook.log import record
+from ramshelf.hook.figures import now, since
 from ramshelf.system import memoryfiles
 from ramshelf.system.backingstore import guest_directories, memory_directories, observe_at
 from ramshelf.system.configfiles import existing_files, read_settings
 from ramshelf.system.filesystem import store_lock
+from ramshelf.system.hooklog import record, recorded
 from ramshelf.system.procfs import holders
 
 STATE_DIR = "/run/libvirt/qemu"
@@ -54,7 +57,8 @@ def reserve(files: Sequence[str], xml: bytes, step: Step) -> None:
             step("emptied")
             place = _observe(guest, limit_mib) or place
         admit(_capacity(place, limit_mib), guest.name, guest.promise)
-        wanted = reservations(guest, place.kind)
+        wanted = reservations(guest, place.store.kind)
+        before = now(place.store)
         try:
             for reservation in wanted:
                 memoryfiles.create(place.directory, reservation)
@@ -63,7 +67,8 @@ def reserve(files: Sequence[str], xml: bytes, step: Step) -> None:
             memoryfiles.remove(place.directory, tuple(reservation.name for reservation in wanted))
             _translate(error, place.directory)
             raise
-    _record("reserved", guest, place, files=[reservation.name for reservation in wanted])
+    names = [reservation.name for reservation in wanted]
+    _record("reserved", guest, place, files=names, **before)
     step("reserved")
 
 
@@ -80,7 +85,7 @@ def verify_started(files: Sequence[str], xml: bytes, step: Step) -> None:
         place = _observe(guest, limit_mib)
         if place is None:
             return
-        found = verify(guest, place.directory, place.kind)
+        found = verify(guest, place.directory, place.store.kind)
         if found.superfluous:
             names = tuple(os.path.basename(file.path) for file in found.superfluous)
             memoryfiles.remove(place.directory, names)
@@ -99,6 +104,9 @@ def verify_started(files: Sequence[str], xml: bytes, step: Step) -> None:
         _record("wrong", guest, place, found=list(found.wrong))
     if found.unallocated or wanted > present:
         _record("reserved-late", guest, place, files=[file.path for file in found.unallocated])
+    _record("started", guest, place, **_start_cost(guest, place))
+    if guest.discard and punch_writes_back(place.store.mount.fstype, version(os.uname().release)):
+        _leave_retraction(guest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +114,7 @@ class _Place:
     """Where the guest's memory is to be: its directory and the store below it."""
 
     directory: GuestDirectory
-    kind: Kind
+    store: Store
     usage: StoreUsage
 
 
@@ -142,7 +150,30 @@ def _observe(guest: Guest, limit_mib: int | None) -> _Place | None:
     checked = check_store(store, directory, off=limit_mib == 0)
     if checked is None or usage is None:
         return None
-    return _Place(directory=directory, kind=checked.kind, usage=usage)
+    return _Place(directory=directory, store=checked, usage=usage)
+
+
+def _start_cost(guest: Guest, place: _Place) -> dict[str, float]:
+    """What the start has cost since the guest was reserved, and where the counters stand."""
+    current = now(place.store)
+    reserved = next((entry for entry in recorded(guest.name) if entry["event"] == "reserved"), None)
+    if reserved is None or reserved["uuid"] != guest.uuid:
+        return current
+    return {**current, **since(reserved, current)}
+
+
+def _leave_retraction(guest: Guest) -> None:
+    """Leave a process that takes QEMU's discard flag back once libvirt has done with the start.
+
+    libvirt alone can talk to QEMU, and cannot be asked from its own hook. It waits for its hook's outputs to
+    be closed.
+    """
+    devnull = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+    argv = (sys.executable, "-I", "-m", "ramshelf.node.discard", guest.name, str(guest.domain_id))
+    try:
+        os.posix_spawn(sys.executable, argv, os.environ, file_actions=devnull, setsid=True)
+    except OSError as error:
+        record("discard-kept", guest=guest.name, uuid=guest.uuid, reason=os.strerror(error.errno or 0))
 
 
 def _remove_leftovers(guest: Guest, directory: GuestDirectory) -> None:

@@ -11,7 +11,7 @@ from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.fstab import Entry, parse_fstab
-from ramshelf.core.guest import directory_names, guest_directory, parse_guest
+from ramshelf.core.guest import Guest, directory_names, guest_directory, parse_guest
 from ramshelf.core.host import (
     Device,
     Facts,
@@ -38,6 +38,7 @@ from ramshelf.system.backingstore import (
 from ramshelf.system.bootfacts import boot_order, swap_uses
 from ramshelf.system.devicefacts import devices_below, file_system_errors
 from ramshelf.system.filesystem import file_usages, read_text
+from ramshelf.system.hooklog import recorded
 from ramshelf.system.hostfacts import (
     directories_to,
     kernel,
@@ -177,9 +178,18 @@ def _guests(
                 directory=place,
                 memory_files=places if isinstance(places, Unknown) else known(file_usages, place),
                 process=by_uuid.get(guest.uuid),
+                discard_retracted=guest.discard and _retracted(guest),
             )
         )
     return tuple(running)
+
+
+def _retracted(guest: Guest) -> bool:
+    """Whether the hook's log says that this run's discard flag was taken back."""
+    return any(
+        entry["event"] == "discard-retracted" and entry["id"] == guest.domain_id
+        for entry in recorded(guest.name)
+    )
 
 
 def _by_uuid(found: tuple[Process, ...]) -> dict[str, Process]:

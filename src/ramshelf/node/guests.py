@@ -1,26 +1,19 @@
-"""Guests on this host: what they hold on the store, and how they end; node/starting.py starts them."""
+"""Guests on this host, and what they hold on the store; see starting.py and stopping.py for the rest."""
 
 import os
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from ramshelf.core.capacity import Capacity, FileUsage, capacity
 from ramshelf.core.config import Config
-from ramshelf.core.errors import HostError, RefusedError
+from ramshelf.core.errors import HostError
 from ramshelf.core.guest import Guest, directory_names, parse_guest
 from ramshelf.core.holdings import Holding, holdings
 from ramshelf.core.store import NoStore, Store
 from ramshelf.system.backingstore import ObservedStore, observe_store
 from ramshelf.system.hypervisor import Domain, Hypervisor
 from ramshelf.system.pagecache import resident
-
-_POLL = 0.2
-"""Seconds between two looks at a guest that is to stop."""
-
-_ASK_AGAIN = 10.0
-"""Seconds until a guest that still runs is asked again: one that boots does not hear the first time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,70 +108,6 @@ def show_guest(hypervisor: Hypervisor, name: str) -> GuestDetails:
             None,
         )
     return GuestDetails(domain=domain, description=description, running=running)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stopped:
-    """``how`` it ended: ``not running`` before, ``shut down`` by itself, ``destroyed``."""
-
-    name: str
-    how: str
-    seconds: float
-
-
-def stop_guest(
-    hypervisor: Hypervisor,
-    name: str,
-    *,
-    timeout: float,
-    progress: Callable[[float], None] = lambda _seconds: None,
-) -> Stopped:
-    """Ask the guest to shut down, and end it when it still runs after ``timeout`` seconds (0: at once).
-
-    ``progress`` is told the seconds waited so far. Raises RefusedError ``guest.paused`` for a guest that
-    cannot hear.
-    """
-    begin = time.monotonic()
-    domain = hypervisor.find(name)
-    if not domain.active:
-        return Stopped(name=name, how="not running", seconds=0)
-    if timeout and domain.state in {"paused", "pmsuspended"}:
-        raise RefusedError(
-            "guest.paused",
-            f"Guest {name} is {domain.state} and cannot shut down by itself.",
-            hint=f"'virsh resume {name}' lets it go on; 'ramshelf guest stop {name} --now' ends it.",
-            facts={"guest": name, "state": domain.state},
-        )
-    asked = 0.0
-    while (waited := time.monotonic() - begin) < timeout:
-        if waited >= asked:
-            _unless_ended(hypervisor.ask_to_stop, name)
-            asked = waited + _ASK_AGAIN
-        if not _runs(hypervisor, domain):
-            return Stopped(name=name, how="shut down", seconds=time.monotonic() - begin)
-        progress(waited)
-        time.sleep(min(_POLL, timeout))
-    _unless_ended(hypervisor.destroy, name)
-    return Stopped(name=name, how="destroyed", seconds=time.monotonic() - begin)
-
-
-def _unless_ended(do: Callable[[str], None], name: str) -> None:
-    """Do it; a guest that ends meanwhile, and is forgotten if it was transient, needs it no more."""
-    try:
-        do(name)
-    except RefusedError as error:
-        if error.code not in {"guest.state", "guest.not-found"}:
-            raise
-
-
-def _runs(hypervisor: Hypervisor, domain: Domain) -> bool:
-    """Whether this very run of the guest goes on: started anew it has another id."""
-    try:
-        return hypervisor.find(domain.name).domain_id == domain.domain_id
-    except RefusedError as error:
-        if error.code == "guest.not-found":
-            return False
-        raise
 
 
 def _require_store(observed: ObservedStore, config: Config) -> tuple[Store, Capacity]:

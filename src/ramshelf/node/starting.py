@@ -20,6 +20,7 @@ from ramshelf.core.store import Store
 from ramshelf.node import hook
 from ramshelf.node.guests import described, observe_holdings
 from ramshelf.system.backingstore import observe_store
+from ramshelf.system.counters import bytes_written
 from ramshelf.system.hypervisor import Domain, Hypervisor
 
 
@@ -37,13 +38,17 @@ def observe_support(hypervisor: Hypervisor | None) -> Support:
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """``already``: it ran before, and nothing was done."""
+    """``already``: it ran before, and nothing was done.
+
+    ``written``: bytes that went to the store's device meanwhile, whosever; None without a store.
+    """
 
     name: str
     guest: Guest
     already: bool
     seconds: float
     notes: tuple[Finding, ...]
+    written: int | None = None
 
 
 def start_guest(
@@ -69,7 +74,10 @@ def start_guest(
         existing = Existing(
             uuid=domain.uuid, definition=hypervisor.definition(name), saved=hypervisor.saved_xml(name)
         )
-    plan = plan_start(_start_facts(hypervisor, config, document, existing))
+    facts = _start_facts(hypervisor, config, document, existing)
+    plan = plan_start(facts)
+    store = facts.store if isinstance(facts.store, Store) and plan.guest.file_backed else None
+    before = bytes_written(store) if store else 0
     try:
         _apply(hypervisor, plan, after_step)
     except RefusedError as error:
@@ -78,7 +86,12 @@ def start_guest(
         _, held = observe_holdings(hypervisor, observe_store())  # others were quicker: the hook refused it
         raise with_holders(error, held) from error
     return Started(
-        name=name, guest=plan.guest, already=False, seconds=time.monotonic() - begin, notes=plan.notes
+        name=name,
+        guest=plan.guest,
+        already=False,
+        seconds=time.monotonic() - begin,
+        notes=plan.notes,
+        written=bytes_written(store) - before if store else None,
     )
 
 

@@ -3,6 +3,7 @@
 import grp
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -214,6 +215,7 @@ def _see_for_create(spec: Spec, config: Config) -> Seen:
     figures = meminfo()
     return Seen(
         root=os.geteuid() == 0,
+        python=sys.executable,
         machine_id=read_text("/etc/machine-id", "").strip(),
         missing_tools=frozenset(tool for tool in _TOOLS if not shutil.which(tool, path=SEARCH_PATH)),
         systemd=os.path.isdir("/run/systemd/system"),

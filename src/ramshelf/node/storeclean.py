@@ -1,21 +1,34 @@
 """Remove directories that belong to no guest: observe, decide, remove; see ``core/storeclean``."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from ramshelf.core.capacity import promised
+from ramshelf.core.errors import HostError
+from ramshelf.core.guest import parse_guest
+from ramshelf.core.host import Unknown
 from ramshelf.core.storeclean import GUEST_DIRECTORY, Listed, stale, still_stale
 from ramshelf.system import memoryfiles
 from ramshelf.system.backingstore import memory_directories
 from ramshelf.system.filesystem import store_lock
 from ramshelf.system.hypervisor import Hypervisor
+from ramshelf.system.processes import processes
 from ramshelf.system.procfs import holders
 
+_STATE_DIR = Path("/run/libvirt/qemu")
+_DAEMONS = ("libvirtd", "virtqemud")
 _LOCK_TIMEOUT = 30
 
 
-def find_stale(uri: str) -> tuple[Listed, ...]:
-    """What ``clean`` would remove. Raises ServiceError where libvirt does not answer: it alone knows."""
+def find_stale(uri: str | None) -> tuple[Listed, ...]:
+    """What ``clean`` would remove, by libvirt at ``uri`` or, where that is None, by libvirt's records.
+
+    Raises ServiceError where libvirt does not answer; without a URI HostError ``libvirt.running`` where it
+    runs: a guest that starts has no record yet.
+    """
+    if uri is None:
+        _require_no_daemon()
     listed = tuple(
         each
         for parent in memory_directories()
@@ -23,9 +36,32 @@ def find_stale(uri: str) -> tuple[Listed, ...]:
         for name in sorted(os.listdir(parent))
         if GUEST_DIRECTORY.fullmatch(name) and (each := _look(os.path.join(parent, name)))
     )
+    if uri is None:
+        return stale(listed, _recorded())
     with Hypervisor(uri, read_only=True) as hypervisor:
         active = [(domain.domain_id or 0, domain.name) for domain in hypervisor.active()]
     return stale(listed, active)
+
+
+def _require_no_daemon() -> None:
+    seen = processes()
+    if isinstance(seen, Unknown):
+        raise HostError("libvirt.running", f"Whether libvirt runs cannot be seen: {seen.reason}.")
+    for process in seen:
+        if process.name in _DAEMONS:
+            raise HostError(
+                "libvirt.running",
+                f"libvirt runs ({process.name}, process {process.pid}) and may be starting guests.",
+                hint="Without --without-libvirt it is asked which guests are active.",
+                facts={"process": process.pid},
+            )
+
+
+def _recorded() -> Iterator[tuple[int, str]]:
+    """The guests that libvirt will look for when it starts: those of its records in /run."""
+    for path in sorted(_STATE_DIR.glob("*.xml")):
+        guest = parse_guest(path.read_bytes())
+        yield guest.domain_id or 0, guest.name
 
 
 def clean(

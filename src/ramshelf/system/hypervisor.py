@@ -1,6 +1,7 @@
 """libvirt, through its own Python bindings; the one place where its errors become ours."""
 
 import contextlib
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -198,6 +199,22 @@ class Hypervisor:
     def ask_to_stop(self, name: str) -> None:
         """Press the guest's power button (or use its agent, as libvirt sees fit); does not wait."""
         self._ask_domain(name, lambda domain: domain.shutdown())
+
+    def monitor(self, name: str, command: str, **arguments: object) -> Any:
+        """What the running domain's QEMU returns to a QMP command; libvirt marks the domain as tainted."""
+        import libvirt_qemu  # noqa: PLC0415 - hardly ever needed
+
+        text = json.dumps({"execute": command, "arguments": arguments})
+        answer = json.loads(
+            self._ask_domain(name, lambda domain: libvirt_qemu.qemuMonitorCommand(domain, text, 0))
+        )
+        if "error" in answer:
+            raise ServiceError(
+                "libvirt.failed",
+                f"QEMU refuses {command}: {answer['error'].get('desc', answer['error'])}.",
+                facts={"guest": name, "command": command, "arguments": arguments},
+            )
+        return answer["return"]
 
     def destroy(self, name: str) -> None:
         """End the domain at once."""

@@ -45,6 +45,25 @@ class _Statistics(ctypes.Structure):
     )
 
 
+_UNKNOWN = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
+
+
+def dirty(path: str) -> int | None:
+    """Bytes of the file that are in the page cache only and not on their way to the device; None: not known.
+
+    A tmpfs counts no dirty pages. Raises OSError as ``resident``.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(_cachestat(descriptor).nr_dirty) * mmap.PAGESIZE
+    except OSError as error:
+        if error.errno not in _UNKNOWN:
+            raise
+        return None
+    finally:
+        os.close(descriptor)
+
+
 def resident(path: str) -> int:
     """Bytes of the file that are in RAM: in the page cache, or tmpfs pages that are not swapped out.
 
@@ -53,9 +72,9 @@ def resident(path: str) -> int:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
-            pages = _cachestat(descriptor)
+            pages = int(_cachestat(descriptor).nr_cache)
         except OSError as error:
-            if error.errno not in {errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP}:
+            if error.errno not in _UNKNOWN:
                 raise
             pages = _mincore(descriptor)
     finally:
@@ -63,14 +82,14 @@ def resident(path: str) -> int:
     return pages * mmap.PAGESIZE
 
 
-def _cachestat(descriptor: int) -> int:
-    """Pages in RAM, by cachestat(2); EPERM also where a sandbox knows no such call."""
+def _cachestat(descriptor: int) -> _Statistics:
+    """The file's pages in RAM, by cachestat(2); EPERM also where a sandbox knows no such call."""
     statistics = _Statistics()
     everything = _Range(0, 0)
     arguments = (ctypes.byref(everything), ctypes.byref(statistics), ctypes.c_uint(0))
     if _libc.syscall(ctypes.c_long(_CACHESTAT), ctypes.c_int(descriptor), *arguments):
         raise _last_error()
-    return int(statistics.nr_cache)
+    return statistics
 
 
 def _mincore(descriptor: int) -> int:

@@ -583,7 +583,7 @@ _TABLE = (
         "guest.discard-flushes",
         _WARNING,
         "A running guest has discard set where it writes all its memory back when the guest ends.",
-        "Stop it; 'ramshelf guest start NAME' then leaves discard out.",
+        "'ramshelf guest stop NAME' takes it back first; the hook does so from guests that start.",
     ),
     Rule(
         "guest.files-unknown",

@@ -79,7 +79,8 @@ def _files(running: RunningGuest, seen: StoreFacts, facts: Facts) -> Iterator[Fi
         return
     yield from _reservation(running, files, tmpfs=seen.store.kind.tmpfs)
     kernel = (0, 0, 0) if isinstance(facts.kernel, Unknown) else facts.kernel
-    if guest.discard and punch_writes_back(seen.store.mount.fstype, kernel):
+    flushes = punch_writes_back(seen.store.mount.fstype, kernel)
+    if guest.discard and flushes and not running.discard_retracted:
         yield finding(
             "guest.discard-flushes",
             f"Guest {guest.name} has discard set, which writes its memory to {seen.store.mount.source} when "

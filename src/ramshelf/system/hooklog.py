@@ -3,9 +3,11 @@
 import json
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
-from ramshelf.system.filesystem import RUN_DIR
+from ramshelf.system.filesystem import RUN_DIR, read_text
 
 LOG = RUN_DIR / "hook.log"
 _LIMIT = 1 << 20
@@ -24,3 +26,18 @@ def record(event: str, **facts: object) -> None:
                 os.replace(LOG, f"{LOG}.1")
         finally:
             os.close(log)
+
+
+def recorded(guest: str) -> Iterator[dict[str, Any]]:
+    """What is on record about guests of this name, the latest first."""
+    word = json.dumps(guest)
+    for path in (LOG, f"{LOG}.1"):
+        lines = ""
+        with suppress(OSError):
+            lines = read_text(path, "")
+        for line in reversed(lines.splitlines()):
+            if word in line:
+                with suppress(ValueError):  # a line that was cut off
+                    entry = json.loads(line)
+                    if entry.get("guest") == guest:
+                        yield entry

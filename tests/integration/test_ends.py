@@ -1,0 +1,284 @@
+"""Every ending, on every kind of store: nothing of the guest is left, and nothing of it is written.
+
+Beside each guest runs its paired control: the same guest on a store of its own that is made alike, dirty for
+the same time, and not ended. What is written to the control's device meanwhile is background writeback. (A
+tmpfs has none: there all that is written to the swap counts.)
+"""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ramshelf.core.units import MIB
+from support.cli import ramshelf
+from support.counters import device_of, written
+from support.devices import loop_device, own_swaps, scratch
+from support.domains import IMAGE, domain_xml, qemu_pid, wait_console
+from support.libvirtd import Libvirtd
+from support.process import run, wait_until
+from support.stores import MEMORY, store
+
+STORES = ("ext4", "xfs", "tmpfs", "swap")
+SIZE_MIB = 320
+GUEST_MIB = 192
+DIRTY_MIB = 96
+MKFS = {"ext4": "-E lazy_itable_init=0,lazy_journal_init=0"}
+
+
+def guest_stop(_: Libvirtd) -> None:
+    assert json.loads(ramshelf("guest", "stop", "guest", "--json").stdout)["how"] == "shut down"
+
+
+def guest_stop_now(_: Libvirtd) -> None:
+    ramshelf("guest", "stop", "guest", "--now")
+
+
+def destroy(libvirtd: Libvirtd) -> None:
+    libvirtd.virsh("destroy", "guest")
+
+
+def shutdown(libvirtd: Libvirtd) -> None:
+    libvirtd.virsh("shutdown", "guest")
+
+
+def poweroff_inside(_: Libvirtd) -> None:
+    """The guest does it by itself."""
+
+
+def crash(_: Libvirtd) -> None:
+    os.kill(qemu_pid("guest") or 0, signal.SIGSEGV)
+
+
+def kill(_: Libvirtd) -> None:
+    os.kill(qemu_pid("guest") or 0, signal.SIGKILL)
+
+
+def kill_without_libvirtd(libvirtd: Libvirtd) -> None:
+    """What lies there until libvirtd is back, it finds and removes."""
+    pid = qemu_pid("guest") or 0
+    libvirtd.kill()
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "QEMU is gone")
+    assert list(MEMORY.glob("*-guest/pc.ram")) != []
+    libvirtd.start()
+
+
+def restart_meanwhile(libvirtd: Libvirtd) -> None:
+    """libvirtd restarts while the guest shuts down."""
+    libvirtd.virsh("shutdown", "guest")
+    libvirtd.restart()
+
+
+ENDINGS: tuple[Callable[[Libvirtd], None], ...] = (
+    guest_stop,
+    guest_stop_now,
+    destroy,
+    shutdown,
+    poweroff_inside,
+    crash,
+    kill,
+    kill_without_libvirtd,
+    restart_meanwhile,
+)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("file_system", STORES)
+@pytest.mark.parametrize("end", ENDINGS, ids=lambda end: end.__name__.replace("_", "-"))
+def test_an_ending_leaves_and_writes_nothing(
+    libvirtd: Libvirtd, file_system: str, end: Callable[[Libvirtd], None]
+) -> None:
+    ramshelf("hook", "install")
+    options = "ramshelf.poweroff" if end is poweroff_inside else ""
+    xml = domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB, options=options)
+    with measured(file_system) as figures:
+        libvirtd.create(xml)
+        figures.control_is_dirty()
+        if end is not poweroff_inside:
+            wait_console("guest", "DIRTIED", timeout=60)
+        end(libvirtd)
+        wait_until(gone, "the guest is gone", timeout=60)
+        assert libvirtd.virsh("list", "--name").stdout.strip() == ""
+        assert json.loads(ramshelf("capacity", "--json").stdout)["promised_mib"] == 0
+        assert figures.by_ending() <= DIRTY_MIB * MIB // 100
+
+
+def gone() -> bool:
+    """Whether nothing of the guest is left on the store."""
+    return not [path for path in MEMORY.iterdir() if path.name != "lost+found"]
+
+
+class Figures:
+    """What has been written to the store's device since the guest started, less what was to the control's."""
+
+    def __init__(self, file_system: str, control: "Control | None") -> None:
+        self._device = device_of(file_system)
+        self._control = control
+        sync()
+        self._before = self._written()
+
+    def control_is_dirty(self) -> None:
+        """Wait until the control has dirtied its memory."""
+        if self._control:
+            self._control.wait_dirtied()
+
+    def by_ending(self) -> int:
+        """Bytes; what the store's file system still had to write is written."""
+        sync()
+        return self._written() - self._before
+
+    def _written(self) -> int:
+        return written(self._device) - (written(self._control.device) if self._control else 0)
+
+
+def sync() -> None:
+    """What the store still has to write is written; others' file systems are left alone."""
+    run("sync", "--file-system", str(MEMORY))
+    run("sync", *own_swaps(), str(MEMORY))  # mkswap's
+
+
+@contextmanager
+def measured(file_system: str, *, immediate: bool = False) -> Iterator[Figures]:
+    """A store, and where it has a file system of its own a control that starts now."""
+    with ExitStack() as stack:
+        stack.enter_context(store(file_system, SIZE_MIB, options=MKFS.get(file_system, "")))
+        disk = file_system in {"ext4", "xfs"}
+        yield Figures(
+            file_system, stack.enter_context(control(file_system, immediate=immediate)) if disk else None
+        )
+
+
+class Control:
+    """The same guest by QEMU alone, which nobody ends while it is looked at."""
+
+    def __init__(self, directory: Path, *, immediate: bool) -> None:
+        self.device = os.stat(directory).st_dev
+        self._console = scratch() / "control.console"
+        self._console.write_text("")
+        memory = directory / "pc.ram"
+        with memory.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, GUEST_MIB * MIB)
+        run("sync", "--file-system", str(directory))
+        prealloc = ",prealloc=on" if immediate else ""
+        argv = f"""
+            qemu-system-x86_64 -nodefaults -display none -accel tcg -m {GUEST_MIB}
+            -object memory-backend-file,id=pc.ram,mem-path={memory},share=on,size={GUEST_MIB}M{prealloc}
+            -machine pc,memory-backend=pc.ram -serial file:{self._console}
+            -kernel {IMAGE}/vmlinuz -initrd {IMAGE}/initramfs -append
+        """
+        words = f"console=ttyS0 quiet panic=-1 ramshelf.dirty={DIRTY_MIB}"
+        self._qemu = subprocess.Popen([*argv.split(), words])
+
+    def wait_dirtied(self) -> None:
+        wait_until(
+            lambda: "DIRTIED" in self._console.read_text(errors="replace"), "the control is dirty", timeout=60
+        )
+
+    def end(self) -> None:
+        self._qemu.kill()
+        self._qemu.wait()
+
+
+@contextmanager
+def control(file_system: str, *, immediate: bool) -> Iterator[Control]:
+    """A control on a file system of its own, made as the store's is."""
+    at = scratch() / "control"
+    at.mkdir(exist_ok=True)
+    with loop_device(SIZE_MIB) as device:
+        run(f"mkfs.{file_system}", "-q", *MKFS.get(file_system, "").split(), device)
+        run("mount", device, str(at))
+        with ExitStack() as stack:
+            stack.callback(run, "umount", str(at))
+            guest = Control(at, immediate=immediate)
+            stack.callback(guest.end)
+            yield guest
+
+
+NOVA = "<source type='file'/><access mode='shared'/><allocation mode='immediate'/><discard/>"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("file_system", ["xfs", "ext4"])
+def test_nova_s_own_element(libvirtd: Libvirtd, file_system: str) -> None:
+    """Guests that somebody else starts with discard: where that flushes, the flag is taken back."""
+    ramshelf("hook", "install")
+    with measured(file_system, immediate=True) as figures:
+        libvirtd.create(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB, memory_backing=NOVA))
+        if file_system == "xfs":
+            wait_until(lambda: "discard-retracted" in events(), "the flag is taken back")
+            assert not flag(libvirtd, "pc.ram")
+        wait_console("guest", "DIRTIED", timeout=60)
+        figures.control_is_dirty()
+        libvirtd.virsh("destroy", "guest")
+        assert gone()
+        assert figures.by_ending() <= DIRTY_MIB * MIB // 100
+        assert set(events()) - {"discard-retracted", "ended"} == {"reserved", "started"}
+
+
+def test_without_the_hook_nova_s_element_flushes_on_xfs(libvirtd: Libvirtd) -> None:
+    """What is prevented, and that the counters see it."""
+    with measured("xfs", immediate=True) as figures:
+        libvirtd.create(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB, memory_backing=NOVA))
+        wait_console("guest", "DIRTIED", timeout=60)
+        figures.control_is_dirty()
+        libvirtd.virsh("destroy", "guest")
+        assert figures.by_ending() > DIRTY_MIB * MIB
+
+
+@pytest.mark.parametrize("file_system", STORES)
+def test_the_figures(libvirtd: Libvirtd, tmp_path: Path, file_system: str) -> None:
+    """Of a start and a stop by ramshelf, and of those that the hook sees."""
+    ramshelf("hook", "install")
+    xml = tmp_path / "guest.xml"
+    xml.write_text(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB))
+    with store(file_system, SIZE_MIB, options=MKFS.get(file_system, "")):
+        run("sync", *own_swaps(), str(MEMORY))
+        started = json.loads(ramshelf("guest", "start", str(xml), "--json").stdout)
+        wait_console("guest", "DIRTIED", timeout=60)
+        stopped = json.loads(ramshelf("guest", "stop", "guest", "--json").stdout)
+        assert (started["reserved_mib"], stopped["released_mib"]) == (GUEST_MIB, GUEST_MIB)
+        assert max(started["written_mib"], stopped["written_mib"]) < 1
+        assert DIRTY_MIB <= stopped["dropped_mib"] <= GUEST_MIB
+        assert 0 < started["seconds"] < stopped["seconds"] + 60
+        libvirtd.virsh("start", "guest")
+        libvirtd.virsh("destroy", "guest")
+        wait_until(lambda: events().count("ended") == 2, "both ends are on record")
+        for entry in (entry for entry in log() if entry["event"] in {"started", "ended"}):
+            assert 0 < entry["seconds"] < 60
+            assert 0 <= entry["written_mib"] < 1
+            assert entry.get("promised_mib", entry.get("released_mib")) == GUEST_MIB
+            assert entry.get("left", False) is False
+
+
+def test_discard_is_taken_back_where_the_hook_was_not(libvirtd: Libvirtd) -> None:
+    with measured("xfs") as figures:
+        libvirtd.create(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB, memory_backing=NOVA))
+        figures.control_is_dirty()
+        wait_console("guest", "DIRTIED", timeout=60)
+        ramshelf("guest", "stop", "guest", "--now")
+        assert figures.by_ending() <= DIRTY_MIB * MIB // 100
+
+
+def flag(libvirtd: Libvirtd, backend: str) -> bool:
+    """discard-data, as QEMU has it."""
+    arguments = {"path": f"/objects/{backend}", "property": "discard-data"}
+    command = json.dumps({"execute": "qom-get", "arguments": arguments})
+    value = json.loads(libvirtd.virsh("qemu-monitor-command", "guest", command).stdout)["return"]
+    assert isinstance(value, bool)
+    return value
+
+
+def log() -> list[dict[str, Any]]:
+    path = Path("/run/ramshelf/hook.log")
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def events() -> list[str]:
+    return [entry["event"] for entry in log()]
