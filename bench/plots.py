@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from bench.measure import Row, Series
 from bench.results import Result
@@ -66,8 +67,10 @@ def _start(rows: Sequence[Row]) -> Figure:
     for axes in grid[0]:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     for axes in grid[1]:
         axes.set_yscale("symlog", linthresh=10)
+        axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("guest, GiB")
     for axes, store in zip(grid[0], stores, strict=True):
@@ -77,20 +80,20 @@ def _start(rows: Sequence[Row]) -> Figure:
 
 
 def _end(rows: Sequence[Row]) -> Figure:
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    upper, lower = figure.subplots(2, 2)
+    figure = Figure(figsize=(10, 9), layout="constrained")
+    upper, lower = figure.subplots(2, 2, height_ratios=(2, 3))
     most = max(int(row.keys["dirty_mib"]) for row in rows)
     destroyed = _where(rows, ending="destroy", dirty_mib=most)
     least = min(int(row.keys["dirty_mib"]) for row in rows)
     others = [row for row in _where(rows, dirty_mib=least) if row.keys["store"] in ("ext4", "xfs")]
-    for line, found, what in (
-        (upper, destroyed, f"virsh destroy, {most} MiB dirty"),
-        (lower, others, f"each ending, {least} MiB dirty"),
+    for line, found, what, keys in (
+        (upper, destroyed, f"virsh destroy, {most} MiB dirty", ("store", "backing")),
+        (lower, others, f"each ending, {least} MiB dirty", ("store", "backing", "ending")),
     ):
         for axes, name, title in zip(
             line, ("written_mib", "seconds"), ("MiB written", "seconds"), strict=True
         ):
-            _bars(axes, found, name, lambda row: _label(row, "store", "backing", "ending"))
+            _bars(axes, found, name, keys)
             axes.set_title(f"{title}: {what}")
     return figure
 
@@ -129,20 +132,20 @@ def _panels(rows: Sequence[Row], titles: dict[str, str], *keys: str) -> Figure:
     figure = Figure(figsize=(10, 0.8 + 0.22 * len(rows)), layout="constrained")
     axes = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
     for one, (name, title) in zip(axes, titles.items(), strict=True):
-        _bars(one, rows, name, lambda row: _label(row, *keys))
+        _bars(one, rows, name, keys)
         one.set_title(title)
     return figure
 
 
-def _bars(axes: Axes, rows: Sequence[Row], name: str, label: Callable[[Row], str]) -> None:
+def _bars(axes: Axes, rows: Sequence[Row], name: str, keys: Sequence[str]) -> None:
     """A bar for each row, from above, with its spread and its number."""
     series = [row.figures[name] for row in rows]
     colours = [_colour(row) for row in rows]
-    labels = [label(row) for row in rows]
+    labels = [_label(row, keys) for row in rows]
     bars = axes.barh(range(len(rows)), [one.median for one in series], xerr=_errors(series), color=colours)
     axes.bar_label(bars, [str(one).partition(" ")[0] for one in series], padding=3, fontsize=8)
     axes.set_yticks(range(len(rows)), labels, fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.margins(x=0.15)
     axes.set_xlim(left=min(0, *(one.low for one in series)))
 
@@ -156,7 +159,7 @@ def _errors(series: Sequence[Series]) -> list[list[float]]:
     return [[one.median - one.low for one in series], [one.high - one.median for one in series]]
 
 
-def _label(row: Row, *keys: str) -> str:
+def _label(row: Row, keys: Sequence[str]) -> str:
     words = {"none": "no limit", "half": "half the RAM", "on": "zswap", "off": "no zswap"}
     return ", ".join(words.get(text := str(row.keys[key]), text) for key in keys)
 

@@ -1,6 +1,7 @@
 """zswap in front of the swap: memory three times as large as its RAM, filled once."""
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from support.libvirtd import Libvirtd
 _PARAMETERS = "/sys/module/zswap/parameters"
 _POOL_PERCENT = 1
 """Of the host's RAM: smaller than what is filled, so that what does not compress goes on to the swap."""
+
+_SETTLE_SECONDS = 0.5
+"""Until what is on its way to the swap has arrived there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,7 @@ def measure(_: Libvirtd, *, quick: bool) -> Iterator[Sample]:
                         ):
                             before = place.written_mib()
                             seconds = one.fill()
+                            time.sleep(_SETTLE_SECONDS)
                             written, figures = place.written_mib() - before, meminfo()
                         yield Sample(
                             memory=memory,

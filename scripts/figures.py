@@ -25,10 +25,12 @@ _MARKED = re.compile(
 
 
 def part(name: str) -> str:
-    """What stands between the marks called ``name``: a table's figures and picture, or "machine"."""
+    """What stands between the marks called ``name``: a table, "machine" or "headline"."""
     if name == "machine":
         results = sorted(RESULTS.glob("*.json"))
         return f"{_machine(load(results[0]))} {SPREAD}\n" if results else _NOT_YET
+    if name == "headline":
+        return _headline()
     path = RESULTS / f"{name}.json"
     if not path.exists():
         return _NOT_YET
@@ -42,6 +44,38 @@ def part(name: str) -> str:
 _NOT_YET = "Not measured yet: `sudo make bench`.\n"
 _ACROSS = {"start": ("guest_mib", "seconds", "written_mib"), "end": ("dirty_mib", "seconds", "written_mib")}
 """Tables of many rows, told by a column for each value of a key."""
+
+
+def _headline() -> str:
+    """The start of the largest guest and the end of the dirtiest, of those whose memory is in files."""
+    paths = {name: RESULTS / f"{name}.json" for name in ("start", "end")}
+    if not all(path.exists() for path in paths.values()):
+        return _NOT_YET
+    start, end = (load(path) for path in paths.values())
+    largest = max(int(row.keys["guest_mib"]) for row in start.rows)
+    dirtiest = max(int(row.keys["dirty_mib"]) for row in end.rows)
+    ends = {
+        (row.keys["store"], row.keys["backing"]): row.figures
+        for row in end.rows
+        if (row.keys["ending"], row.keys["dirty_mib"]) == ("destroy", dirtiest)
+    }
+    columns = {"seconds": "seconds", "written_mib": "MiB written"}
+    rows = [
+        Row(
+            keys={"store": row.keys["store"], "memory": row.keys["backing"]},
+            figures={
+                f"{what}: {title}": figures[name]
+                for what, figures in (
+                    (f"start of {largest // 1024} GiB", row.figures),
+                    (f"end with {dirtiest / 1024:g} GiB dirty", ends[row.keys["store"], row.keys["backing"]]),
+                )
+                for name, title in columns.items()
+            },
+        )
+        for row in start.rows
+        if row.keys["guest_mib"] == largest and (row.keys["store"], row.keys["backing"]) in ends
+    ]
+    return f"{_table(rows)}\n\n{_machine(start)} {SPREAD}\n"
 
 
 def _wide(result: Result) -> list[Row]:
