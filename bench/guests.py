@@ -24,9 +24,6 @@ BACKINGS = {
 }
 """The memoryBacking of each; libvirt's default names no allocation mode, ramshelf writes its own element."""
 
-IN_FILES = ("default", "nova", "ramshelf")
-"""Those whose memory lies on the store; the others' is the same on any."""
-
 _END_SECONDS = 60
 
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shlex
 import statistics
 import subprocess
 import time
@@ -90,8 +91,13 @@ def timed(*argv: str, stdin: str | os.PathLike[str] = os.devnull) -> float:
     """Seconds from starting a program to its end; an exit status other than 0 is an error."""
     with open(stdin, "rb") as file:
         start = time.perf_counter()
-        subprocess.run(argv, stdin=file, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
-        return time.perf_counter() - start
+        ended = subprocess.run(
+            argv, stdin=file, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+        )
+        seconds = time.perf_counter() - start
+    if ended.returncode:
+        raise RuntimeError(f"{shlex.join(argv)} ended with {ended.returncode}: {ended.stderr.strip()}")
+    return seconds
 
 
 def written_sectors(text: str) -> int:

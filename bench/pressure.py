@@ -33,7 +33,7 @@ class _Load:
         return sum(map(rounds, self.guests))
 
 
-_FULL = _Load(guests=("one", "two", "three", "four"), cold=500, hot=60, settle_seconds=5, seconds=20)
+_FULL = _Load(guests=("one", "two", "three", "four"), cold=500, hot=60, settle_seconds=3, seconds=15)
 _QUICK = _Load(guests=("one", "two"), cold=192, hot=16, settle_seconds=1, seconds=2)
 _SHORT = [(name, "ramshelf") for name in ("ext4", "xfs")] + [
     ("swap", backing) for backing in ("ramshelf", "anonymous", "memfd")
@@ -60,11 +60,11 @@ class Sample:
 
 
 def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
-    """Without a limit first, which tells what half is; then each in turns."""
+    """Once without a limit, which tells what half is; then each in turns."""
     load, short = (_QUICK, _SHORT[1:3]) if quick else (_FULL, _SHORT)
+    free = _work(daemon, "swap", "ramshelf", load, None)
+    yield free
     for _ in range(1 if quick else 3):
-        free = _work(daemon, "swap", "ramshelf", load, None)
-        yield free
         for name, backing in short:
             yield _work(daemon, name, backing, load, int(free.touched_mib / 2))
 
