@@ -1,27 +1,45 @@
-"""``python -m bench [TABLE...]``: measure, print the tables, write the figures as JSON."""
+"""``python -m bench [TABLE...]``: measure, print the tables, keep the samples as JSON."""
 
 import argparse
 import json
+import os
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from bench import CHECKOUT, hook_cost
-from bench.measure import document
-from ramshelf.cli.output import table
+import pytest
+
+from bench import CHECKOUT, end, hook_cost, pressure, reread, start, steady, zswap
+from bench.guests import started
+from bench.measure import Unavailable, machine
+from bench.results import Result, digest, text
 from support.domains import IMAGE
 from support.libvirtd import Libvirtd
 from support.process import run
 
-TABLES = {"hook-cost": hook_cost}
-"""Each has measure(daemon, quick=) -> rows (dataclasses) and table(rows) -> header, cells."""
+TABLES: dict[str, ModuleType] = {
+    "hook-cost": hook_cost,
+    "start": start,
+    "end": end,
+    "steady": steady,
+    "pressure": pressure,
+    "reread": reread,
+    "zswap": zswap,
+}
+"""Each has ``measure(daemon, quick=)``, which raises Unavailable or yields samples: dataclasses whose floats
+are figures, and whose other fields say of what."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tables that are named, or all."""
+    """Run the tables that are named, or all; an interrupted one keeps the samples that it has."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(TABLES)}; default all")
-    parser.add_argument("--quick", action="store_true", help="few repetitions: tests the harness, no figures")
+    parser.add_argument("--quick", action="store_true", help="in miniature: tests the harness, no figures")
     parser.add_argument(
         "--output", type=Path, default=CHECKOUT / "bench/results/local", help="directory for the JSON files"
     )
@@ -36,26 +54,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     daemon = Libvirtd()
     daemon.start()
     try:
+        with started(daemon, "anonymous", 128, paused=True):
+            pass  # libvirtd's first start takes longer
         for name in arguments.tables or TABLES:
-            _measure(name, daemon, arguments.output, quick=arguments.quick)
+            _measure(name, daemon, arguments.output / f"{name}.json", quick=arguments.quick)
     finally:
         daemon.reset()
         daemon.close()
     return 0
 
 
-def _measure(name: str, daemon: Libvirtd, output: Path, *, quick: bool) -> None:
-    module = TABLES[name]
-    rows = module.measure(daemon, quick=quick)
-    result = document(name, rows, quick=quick)
-    path = output / f"{name}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    machine = result["machine"]
-    print(f"{(module.__doc__ or '').strip()}")
-    print("Milliseconds: median (middle half).")
-    print(", ".join(f"{key} {value}" for key, value in machine.items()))  # type: ignore[attr-defined]
-    print(table(*module.table(rows)))
-    print(f"-> {path}\n", flush=True)
+def _measure(name: str, daemon: Libvirtd, path: Path, *, quick: bool) -> None:
+    title = (TABLES[name].__doc__ or "").strip()
+    begun, host, samples = time.monotonic(), machine(), list[dict[str, Any]]()
+    try:
+        for sample in TABLES[name].measure(daemon, quick=quick):
+            samples.append(asdict(sample))
+            seconds = round(time.monotonic() - begun)
+            result = Result(
+                table=name, title=title, quick=quick, seconds=seconds, machine=host, samples=samples
+            )
+            _keep(path, json.dumps(asdict(result), indent=1))
+    except (Unavailable, pytest.skip.Exception) as reason:
+        print(f"{title}\nNot measured: {reason}.\n", flush=True)
+        return
+    print(f"{text(result)}\n-> {path}, {seconds} s\n", flush=True)
+    if find_spec("matplotlib"):
+        from bench.plots import draw  # noqa: PLC0415 - only `make bench` installs matplotlib
+
+        draw(result, path.with_suffix(".svg"), digest(path))
+
+
+def _keep(path: Path, content: str) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(content + "\n")
+    os.replace(new, path)
 
 
 if __name__ == "__main__":

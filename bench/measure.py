@@ -1,19 +1,24 @@
-"""What every table needs: repeated measurements told by their median, counters, the machine's description."""
+"""What every table needs: samples summed up, a device's counters, the machine's description."""
 
 import os
 import platform
 import re
+import shlex
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ramshelf import __version__
 from ramshelf.core.units import MIB
 from ramshelf.system.procfs import meminfo
+
+
+class Unavailable(Exception):  # noqa: N818 - it is no error: a table that this machine cannot have
+    """Why a table cannot be measured here, in a few words."""
+
 
 _SECTOR = 512
 """/sys/block/*/stat counts in sectors of 512 bytes, whatever the device's own are."""
@@ -21,94 +26,89 @@ _SECTOR = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Repeated measurements of one thing: the median, and the range that the middle half of them lies in."""
+    """Repeated measurements of one thing: the median, and the range that they lie in.
+
+    The range is that of all, or from eight on that of their middle half.
+    """
 
     count: int
     median: float
     low: float
     high: float
-    minimum: float
-    maximum: float
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Series":
         """Sum up at least one value."""
-        quarters = (
-            statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
-        )
-        return cls(
-            count=len(values),
-            median=statistics.median(values),
-            low=quarters[0],
-            high=quarters[2],
-            minimum=min(values),
-            maximum=max(values),
-        )
+        if len(values) < 8:
+            low, high = min(values), max(values)
+        else:
+            low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+        return cls(count=len(values), median=statistics.median(values), low=low, high=high)
 
     def __str__(self) -> str:
-        return f"{self.median:.1f} ({self.low:.1f}-{self.high:.1f})"
+        median, low, high = map(number, (self.median, self.low, self.high))
+        return median if low == high else f"{median} ({low}-{high})"
 
 
-def in_turns(contestants: Mapping[str, Callable[[], float]], repetitions: int) -> dict[str, list[float]]:
-    """Measure each in turn, over and over, so that the machine's moods hit all alike; one round warms up.
-
-    The n-th values of all belong together.
-    """
-    values: dict[str, list[float]] = {name: [] for name in contestants}
-    for round_number in range(repetitions + 1):
-        for name, measure in contestants.items():
-            value = measure()
-            if round_number:
-                values[name].append(value)
-    return values
-
-
-def program_ms(*argv: str, stdin: str | os.PathLike[str] = os.devnull) -> float:
-    """Milliseconds from starting a program to its end; an exit status other than 0 is an error."""
-    with open(stdin, "rb") as file:
-        start = time.perf_counter_ns()
-        subprocess.run(argv, stdin=file, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
-        return (time.perf_counter_ns() - start) / 1e6
+def number(value: float) -> str:
+    """Three digits that matter; what is below a hundredth is nothing."""
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    text = f"{value:.{digits}f}"
+    return text.rstrip("0").rstrip(".") if digits else text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Traffic:
-    """What went to and came from a device meanwhile; MiB."""
+class Row:
+    """What the samples have in common that were taken of the same thing."""
 
-    read_mib: float
-    written_mib: float
-
-
-def device_sectors(text: str) -> tuple[int, int]:
-    """Sectors read and written, of a /sys/block/DEVICE/stat (the kernel's Documentation/block/stat.rst)."""
-    fields = text.split()
-    return int(fields[2]), int(fields[6])
+    keys: Mapping[str, str | int]
+    figures: Mapping[str, Series]
 
 
-def device_stat(device: str) -> Path:
-    """The counters of a block device or partition such as /dev/loop0."""
-    return Path("/sys/class/block", Path(device).resolve().name, "stat")
+def rows(samples: Iterable[Mapping[str, str | float]]) -> list[Row]:
+    """Sum samples up, in the order in which their things came first.
 
-
-@contextmanager
-def traffic(device: str) -> Iterator[Callable[[], Traffic]]:
-    """Count a device's traffic; call what is yielded for the figures so far (sync first where it matters)."""
-    path = device_stat(device)
-    before = device_sectors(path.read_text())
-
-    def so_far() -> Traffic:
-        read, written = device_sectors(path.read_text())
-        return Traffic(
-            read_mib=(read - before[0]) * _SECTOR / MIB, written_mib=(written - before[1]) * _SECTOR / MIB
+    A sample is a table's dataclass as a mapping: its floats are figures, all else says of what they are.
+    """
+    groups: dict[tuple[str | int, ...], list[Mapping[str, str | float]]] = {}
+    for sample in samples:
+        keys = tuple(value for value in sample.values() if not isinstance(value, float))
+        groups.setdefault(keys, []).append(sample)
+    return [
+        Row(
+            keys={name: value for name, value in alike[0].items() if not isinstance(value, float)},
+            figures={
+                name: Series.of([float(one[name]) for one in alike])
+                for name, value in alike[0].items()
+                if isinstance(value, float)
+            },
         )
+        for alike in groups.values()
+    ]
 
-    yield so_far
+
+def timed(*argv: str, stdin: str | os.PathLike[str] = os.devnull) -> float:
+    """Seconds from starting a program to its end; an exit status other than 0 is an error."""
+    with open(stdin, "rb") as file:
+        start = time.perf_counter()
+        ended = subprocess.run(
+            argv, stdin=file, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+        )
+        seconds = time.perf_counter() - start
+    if ended.returncode:
+        raise RuntimeError(f"{shlex.join(argv)} ended with {ended.returncode}: {ended.stderr.strip()}")
+    return seconds
 
 
-def swap_pages(text: str) -> tuple[int, int]:
-    """Pages swapped in and out since boot, of a /proc/vmstat; all swap devices together."""
-    figures = dict(line.split() for line in text.splitlines())
-    return int(figures["pswpin"]), int(figures["pswpout"])
+def written_sectors(text: str) -> int:
+    """Sectors written, of a /sys/block/DEVICE/stat (the kernel's Documentation/block/stat.rst)."""
+    return int(text.split()[6])
+
+
+def written_mib(device: str) -> float:
+    """What a block device or partition such as /dev/loop0 has written since it came to be."""
+    path = Path("/sys/class/block", Path(device).resolve().name, "stat")
+    return written_sectors(path.read_text()) * _SECTOR / MIB
 
 
 def machine() -> dict[str, object]:
@@ -123,17 +123,9 @@ def machine() -> dict[str, object]:
         "distribution": platform.freedesktop_os_release().get("PRETTY_NAME", "unknown"),
         "python": platform.python_version(),
         "libvirt": _version("virsh", "--version"),
-        "qemu": _version("qemu-system-x86_64", "--version"),
-    }
-
-
-def document(table: str, rows: Sequence[object], *, quick: bool) -> dict[str, object]:
-    """A table's result for JSON; ``rows`` are dataclasses."""
-    return {
-        "table": table,
-        "quick": quick,
-        "machine": machine(),
-        "rows": [asdict(row) for row in rows],  # type: ignore[call-overload]
+        "qemu": f"{_version('qemu-system-x86_64', '--version')}, no KVM (TCG)",
+        "cgroup": 1 if Path("/sys/fs/cgroup/memory").is_dir() else 2,
+        "devices": "loop devices with direct I/O",
     }
 
 

@@ -4,9 +4,10 @@
 The guest is busybox. It reports over the serial port, and its kernel command line says what it does:
 
     (always)              GUEST-UP <MiB that it sees>
-    ramshelf.dirty=MIB    writes random bytes to MIB of its memory: DIRTIED <MIB>
+    ramshelf.dirty=MIB    writes random bytes to MIB of its memory, its CPUs each a share: DIRTIED <MIB>
     ramshelf.dirty=all    the same with all that is free, but a margin of 16 MiB
     ramshelf.rewrite      then writes the same pages anew, round after round: ROUND <N>
+    ramshelf.rewrite=MIB  so many of them only, its hot set; the others stay cold
     ramshelf.late=MIB     the same once the host has inflated a balloon and deflated it again
     ramshelf.secret=WORD  writes it all over the memory it dirties instead
     ramshelf.search=WORD  reads all its RAM, free pages too: FOUND <lines with the word> of <MiB read>
@@ -54,11 +55,23 @@ mib() {
     [ "$name" = "$1:" ] && echo $((figure / 1024))
   done </proc/meminfo
 }
+# Each CPU writes its share of so many MiB, over what it has written before.
+write() {
+  cpus=$(nproc) cpu=0 writers=
+  while [ $cpu -lt $cpus ]; do
+    blocks=$(i=0; while [ $i -lt $((($1 + cpu) / cpus)) ]; do echo /block; i=$((i + 1)); done)
+    cat /dev/null $blocks 1<>/mem/fill$cpu &
+    writers="$writers $!"
+    cpu=$((cpu + 1))
+  done
+  for writer in $writers; do wait $writer || return 1; done
+}
 dirty= late= rewrite= secret= search= reboot= poweroff=
 for word in $(cat /proc/cmdline); do
   case $word in
     ramshelf.dirty=*) dirty=${word#*=} ;;
-    ramshelf.rewrite) rewrite=1 ;;
+    ramshelf.rewrite) rewrite=all ;;
+    ramshelf.rewrite=*) rewrite=${word#*=} ;;
     ramshelf.late=*) dirty=${word#*=} late=1 ;;
     ramshelf.secret=*) secret=${word#*=} ;;
     ramshelf.search=*) search=${word#*=} ;;
@@ -98,12 +111,12 @@ fi
 if [ "$dirty" ]; then
   if [ "$secret" ]; then yes "$secret" | head -c 1048576; else head -c 1048576 /dev/urandom; fi >/block
   [ "$dirty" = all ] && dirty=$(($(mib MemFree) - 16))
-  blocks=$(i=0; while [ $i -lt $dirty ]; do echo /block; i=$((i + 1)); done)
-  cat $blocks >/mem/fill && echo "DIRTIED $dirty"
+  write "$dirty" && echo "DIRTIED $dirty"
+  [ "$rewrite" = all ] && rewrite=$dirty
   round=0
   while [ "$rewrite" ]; do
     head -c 1048576 /dev/urandom >/block
-    cat $blocks 1<>/mem/fill
+    write "$rewrite"
     round=$((round + 1))
     echo "ROUND $round"
   done

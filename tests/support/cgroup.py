@@ -12,10 +12,10 @@ _V2 = Path("/sys/fs/cgroup")
 
 
 @contextmanager
-def memory_limit(pid: int, mib: int) -> Iterator[None]:
+def memory_limit(pid: int, mib: int) -> Iterator[Path]:
     """Hold ``pid`` and what it starts from now on to ``mib`` of RAM; swap is as large as it is.
 
-    Skips the test where the machine does not let one make such a group.
+    Yields the group's directory. Skips the test where the machine does not let one make such a group.
     """
     root, limit = (_V1, "memory.limit_in_bytes") if _V1.is_dir() else (_V2, "memory.max")
     home = Path(f"{root}{_group_of(pid, 'memory' if root == _V1 else '')}")
@@ -31,11 +31,17 @@ def memory_limit(pid: int, mib: int) -> Iterator[None]:
             pytest.skip("the memory controller is not there for new cgroups")
         (group / limit).write_text(str(mib << 20))
         (group / "cgroup.procs").write_text(str(pid))
-        yield
+        yield group
     finally:
         for member in (group / "cgroup.procs").read_text().split():
             (home / "cgroup.procs").write_text(member)
         group.rmdir()
+
+
+def usage_mib(group: Path) -> float:
+    """The RAM that the group's members use now, page cache included."""
+    figure = group / ("memory.usage_in_bytes" if group.parent == _V1 else "memory.current")
+    return int(figure.read_text()) / (1 << 20)
 
 
 def _group_of(pid: int, controller: str) -> str:

@@ -28,6 +28,7 @@ def domain_xml(
     cpu: str = "",
     options: str = "",
     virt_type: str = "qemu",
+    vcpus: int = 1,
 ) -> str:
     """The XML of a guest that dirties ``dirty_mib`` (or "all") of its memory.
 
@@ -41,7 +42,7 @@ def domain_xml(
   <name>{name}</name>
   <memory unit='MiB'>{memory_mib}</memory>
   {backing}
-  <vcpu>1</vcpu>
+  <vcpu>{vcpus}</vcpu>
   <os>
     <type arch='x86_64' machine='{machine}'>hvm</type>
     <kernel>{IMAGE}/vmlinuz</kernel>

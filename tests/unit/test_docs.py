@@ -35,8 +35,9 @@ GROUPS = {
 NO_CODES = {"hook.log", "store.lock"}
 
 
-def test_the_pages_that_repeat_the_program_are_up_to_date() -> None:
-    argv = [sys.executable, str(CHECKOUT / "scripts/reference.py"), "--check"]
+@pytest.mark.parametrize("script", ["reference.py", "figures.py"])
+def test_the_pages_that_repeat_the_program_and_its_figures_are_up_to_date(script: str) -> None:
+    argv = [sys.executable, str(CHECKOUT / "scripts" / script), "--check"]
     ended = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
 

@@ -1,0 +1,132 @@
+"""Guests, by where their memory lies: what ramshelf does beside what one would do without it."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.measure import timed
+from bench.stores import MEMORY
+from ramshelf.core.units import MIB
+from support.cli import ramshelf
+from support.domains import FILE_BACKED, console, domain_xml, qemu_pid
+from support.libvirtd import Libvirtd
+
+BACKINGS = {
+    "anonymous": "",
+    "memfd": "<source type='memfd'/><access mode='shared'/>",
+    "default": FILE_BACKED,
+    "nova": FILE_BACKED + "<allocation mode='immediate'/><discard/>",
+    "ramshelf": "",
+}
+"""The memoryBacking of each; libvirt's default names no allocation mode, ramshelf writes its own element."""
+
+_END_SECONDS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guest:
+    """A running guest; ``start_seconds`` is how long ``virsh start`` took."""
+
+    name: str
+    memory_mib: int
+    start_seconds: float
+
+    def resident_mib(self) -> float:
+        """What of its memory is in RAM, of QEMU's mapping as large as the guest (/proc/PID/smaps)."""
+        text = Path(f"/proc/{qemu_pid(self.name)}/smaps").read_text()
+        _, _, mapping = text.partition(f"\nSize: {self.memory_mib * 1024:14} kB\n")
+        for line in mapping.splitlines():
+            if line.startswith("Rss:"):
+                return int(line.split()[1]) * 1024 / MIB
+        return 0.0
+
+    @property
+    def gone(self) -> bool:
+        """Whether libvirt has no more of it than its definition."""
+        return not (
+            Path(f"/run/libvirt/qemu/{self.name}.xml").exists() or list(MEMORY.glob(f"*-{self.name}"))
+        )
+
+
+@contextmanager
+def hook_for(backing: str) -> Iterator[None]:
+    """The hook where the guests are ramshelf's, none where they are a peer's."""
+    if backing != "ramshelf":
+        yield
+        return
+    ramshelf("hook", "install")
+    try:
+        yield
+    finally:
+        ramshelf("hook", "remove")
+
+
+@contextmanager
+def started(
+    daemon: Libvirtd,
+    backing: str,
+    memory_mib: int,
+    *,
+    name: str = "bench",
+    paused: bool = False,
+    vcpus: int = 1,
+    dirty_mib: int = 0,
+    options: str = "",
+) -> Iterator[Guest]:
+    """A guest, started by ``virsh start``, and gone at the end; the rest are domain_xml's.
+
+    One that is started paused touches none of its memory: even firmware touches some MiB.
+    """
+    xml = domain_xml(
+        name,
+        memory_mib,
+        memory_backing=BACKINGS[backing],
+        vcpus=vcpus,
+        dirty_mib=dirty_mib,
+        options=f"init_on_alloc=0 {options}",
+    )
+    if backing == "ramshelf":
+        xml = ramshelf("xml", "apply", stdin=xml).stdout
+    daemon.define(xml)
+    try:
+        seconds = timed("virsh", "--connect", daemon.uri, "start", name, *(["--paused"] if paused else []))
+        yield Guest(name=name, memory_mib=memory_mib, start_seconds=seconds)
+    finally:
+        daemon.virsh("destroy", name, ok=(0, 1))
+        daemon.virsh("undefine", name)
+
+
+def rounds(name: str) -> int:
+    """How often a guest has rewritten its set."""
+    return console(name).count("ROUND ")
+
+
+def end(daemon: Libvirtd, guest: Guest, ending: str) -> float:
+    """End a guest in one of the ENDINGS; seconds until nothing of it is left."""
+    start = time.perf_counter()
+    ENDINGS[ending](daemon, guest)
+    while not guest.gone:
+        if time.perf_counter() - start > _END_SECONDS:
+            raise TimeoutError(f"{guest.name} is not gone {_END_SECONDS} s after {ending}")
+        time.sleep(0.002)
+    return time.perf_counter() - start
+
+
+def _kill(_: Libvirtd, guest: Guest) -> None:
+    pid = qemu_pid(guest.name)
+    if pid is None:
+        raise ProcessLookupError(f"{guest.name} does not run")
+    os.kill(pid, signal.SIGKILL)
+
+
+ENDINGS: dict[str, Callable[[Libvirtd, Guest], object]] = {
+    "destroy": lambda daemon, guest: daemon.virsh("destroy", guest.name),
+    "shutdown": lambda daemon, guest: daemon.virsh("shutdown", guest.name),
+    "SIGKILL": _kill,
+    "guest stop --now": lambda _, guest: ramshelf("guest", "stop", guest.name, "--now"),
+}
+"""virsh destroy; virsh shutdown, on which the guest powers itself off; QEMU killed; ramshelf's own."""

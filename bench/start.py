@@ -1,0 +1,51 @@
+"""Start: how long ``virsh start --paused`` takes and writes; the guest has touched none of its memory."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bench.guests import BACKINGS, hook_for, started
+from bench.stores import KINDS, Store, store
+from support.libvirtd import Libvirtd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One start; ``written_mib`` includes what a sync writes after it.
+
+    ``allocated_mib`` is what the store has given the guest, for anonymous memory and memfd what of it is in
+    RAM.
+    """
+
+    store: str
+    backing: str
+    guest_mib: int
+    seconds: float
+    written_mib: float
+    allocated_mib: float
+
+
+def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
+    """Each size on each store with each backing, in turns."""
+    sizes = (256,) if quick else (1024, 2048, 4096, 8192, 16384)
+    for _ in range(1 if quick else 3):
+        for name in KINDS:
+            with store(name, max(sizes)) as place:
+                for size in sizes:
+                    for backing in BACKINGS:
+                        yield _start(daemon, place, backing, size)
+
+
+def _start(daemon: Libvirtd, place: Store, backing: str, size: int) -> Sample:
+    with hook_for(backing):
+        before = place.written_mib()
+        with started(daemon, backing, size, paused=True) as guest:
+            os.sync()
+            return Sample(
+                store=place.name,
+                backing=backing,
+                guest_mib=size,
+                seconds=guest.start_seconds,
+                written_mib=place.written_mib() - before,
+                allocated_mib=place.allocated_mib() or guest.resident_mib(),
+            )

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""figures.py [--check]: write the parts of the documentation that quote `make bench`, and its pictures.
+
+They come from bench/results/*.json and stand between two marks in the pages. With --check change nothing,
+need no matplotlib, and fail where one is out of date.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(CHECKOUT)]
+
+from bench.measure import Row  # noqa: E402 - bench is no installed package
+from bench.results import SPREAD, Result, digest, load  # noqa: E402
+
+PAGES = (CHECKOUT / "README.md", CHECKOUT / "docs/explanation/which-store.md")
+PICTURES = CHECKOUT / "docs/explanation/figures"
+RESULTS = CHECKOUT / "bench/results"
+
+_MARKED = re.compile(
+    r"(<!-- from here written by scripts/figures.py: ([\w-]+) -->\n).*?(<!-- to here -->)", re.DOTALL
+)
+
+
+def part(name: str) -> str:
+    """What stands between the marks called ``name``: a table, "machine" or "headline"."""
+    if name == "machine":
+        results = sorted(RESULTS.glob("*.json"))
+        return f"{_machine(load(results[0]))} {SPREAD}\n" if results else _NOT_YET
+    if name == "headline":
+        return _headline()
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return _NOT_YET
+    result = load(path)
+    if result.quick:
+        raise SystemExit(f"{path} was measured with --quick: no figures to quote")
+    rows = _wide(result) if name in _ACROSS else result.rows
+    return f"![{result.title}](figures/{name}.svg)\n\n{_table(rows)}\n"
+
+
+_NOT_YET = "Not measured yet: `sudo make bench`.\n"
+_ACROSS = {"start": ("guest_mib", "seconds", "written_mib"), "end": ("dirty_mib", "seconds", "written_mib")}
+"""Tables of many rows, told by a column for each value of a key."""
+
+
+def _headline() -> str:
+    """The start of the largest guest and the end of the dirtiest, of those whose memory is in files."""
+    paths = {name: RESULTS / f"{name}.json" for name in ("start", "end")}
+    if not all(path.exists() for path in paths.values()):
+        return _NOT_YET
+    start, end = (load(path) for path in paths.values())
+    largest = max(int(row.keys["guest_mib"]) for row in start.rows)
+    dirtiest = max(int(row.keys["dirty_mib"]) for row in end.rows)
+    ends = {
+        (row.keys["store"], row.keys["backing"]): row.figures
+        for row in end.rows
+        if (row.keys["ending"], row.keys["dirty_mib"]) == ("destroy", dirtiest)
+    }
+    columns = {"seconds": "seconds", "written_mib": "MiB written"}
+    rows = [
+        Row(
+            keys={"store": row.keys["store"], "memory": row.keys["backing"]},
+            figures={
+                f"{what}: {title}": figures[name]
+                for what, figures in (
+                    (f"start of {largest // 1024} GiB", row.figures),
+                    (f"end with {dirtiest / 1024:g} GiB dirty", ends[row.keys["store"], row.keys["backing"]]),
+                )
+                for name, title in columns.items()
+            },
+        )
+        for row in start.rows
+        if row.keys["guest_mib"] == largest and (row.keys["store"], row.keys["backing"]) in ends
+    ]
+    return f"{_table(rows)}\n\n{_machine(start)} {SPREAD}\n"
+
+
+def _wide(result: Result) -> list[Row]:
+    across, *names = _ACROSS[result.table]
+    wide: dict[tuple[object, ...], Row] = {}
+    for row in result.rows:
+        keys = {name: value for name, value in row.keys.items() if name != across}
+        one = wide.setdefault(tuple(keys.values()), Row(keys=keys, figures={}))
+        figures = {f"{name}, {row.keys[across]} {across}": row.figures[name] for name in names}
+        wide[tuple(keys.values())] = Row(keys=keys, figures={**one.figures, **figures})
+    return list(wide.values())
+
+
+def _table(rows: list[Row]) -> str:
+    header = list(dict.fromkeys(name for row in rows for name in (*row.keys, *row.figures)))
+    lines = [[name.replace("_", " ").replace(" mib", " MiB") for name in header], ["---"] * len(header)]
+    lines += [[str({**row.keys, **row.figures}.get(name, "")) for name in header] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _machine(result: Result) -> str:
+    return "Measured on: " + ", ".join(f"{name} {value}" for name, value in result.machine.items()) + "."
+
+
+def _stale_pictures() -> list[tuple[Path, Path]]:
+    """Results, and their pictures that do not show them."""
+    found = []
+    for path in sorted(RESULTS.glob("*.json")):
+        picture = PICTURES / f"{path.stem}.svg"
+        if not picture.exists() or digest(path) not in picture.read_text():
+            found.append((path, picture))
+    return found
+
+
+def main() -> int:
+    """Write the parts and pictures, or check them."""
+    check = sys.argv[1:] == ["--check"]
+    stale = []
+    for path, picture in _stale_pictures():
+        stale.append(picture)
+        if not check:
+            from bench.plots import draw  # noqa: PLC0415 - matplotlib only where pictures are drawn
+
+            PICTURES.mkdir(exist_ok=True)
+            draw(load(path), picture, digest(path))
+    for page in PAGES:
+        old = page.read_text()
+        new = _MARKED.sub(lambda match: match[1] + part(match[2]) + match[3], old)
+        if new != old:
+            stale.append(page)
+            if not check:
+                page.write_text(new)
+    if check:
+        for path in stale:
+            print(f"{path} is out of date: run scripts/figures.py", file=sys.stderr)
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
