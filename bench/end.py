@@ -3,15 +3,13 @@
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass
 
-from bench.guests import ENDINGS, end, hook_for, started
+from bench.guests import ASLEEP, BACKINGS, ENDINGS, IN_FILES, OWN_MIB, POWEROFF, end, hook_for, started
 from bench.stores import Store, btrfs, store
 from support.domains import wait_console
 from support.libvirtd import Libvirtd
-
-_OWN_MIB = 256
-"""What the guest needs for itself."""
 
 _CONTROL_SECONDS = 0.5
 
@@ -20,8 +18,8 @@ _CONTROL_SECONDS = 0.5
 class Sample:
     """One end; ``written_mib`` includes what a sync writes after it.
 
-    ``before_mib`` is what was written in the half second before: the kernel's ordinary writeback, that had
-    begun.
+    ``control_mib`` is what the same guest's memory had written in the half second before, not ended: the
+    kernel's ordinary writeback. Of a guest that powers off by itself all is counted from its start on.
     """
 
     store: str
@@ -30,7 +28,7 @@ class Sample:
     dirty_mib: int
     seconds: float
     written_mib: float
-    before_mib: float
+    control_mib: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,23 +38,22 @@ class _Case:
     dirty_mib: int
 
 
-def _cases(name: str) -> Iterator[_Case]:
-    """What is ended on a store, and how: the main peers with all amounts dirty, the rest with one."""
-    amounts = (512, 1024, 2048)
+_SOME, *_MORE = 512, 1024, 2048
+
+
+def _cases(name: str) -> list[_Case]:
+    """What is ended on a store, and how: by destroy with all amounts dirty, by the rest with one.
+
+    Memory that is in no file is the same beside every store.
+    """
     if name == "btrfs":
-        yield from (
-            _Case(backing=backing, ending="destroy", dirty_mib=512) for backing in ("default", "nova")
-        )
-        return
-    yield _Case(backing="default", ending="destroy", dirty_mib=512)
-    # Memory that is in no file is the same beside every store.
-    for backing in ("anonymous", "memfd", "nova", "ramshelf") if name == "swap" else ("nova", "ramshelf"):
-        yield from (_Case(backing=backing, ending="destroy", dirty_mib=amount) for amount in amounts)
-    for ending in ENDINGS if name in ("ext4", "xfs") else ():
-        if ending != "destroy":
-            yield from (
-                _Case(backing=backing, ending=ending, dirty_mib=512) for backing in ("nova", "ramshelf")
-            )
+        return [_Case(backing=backing, ending="destroy", dirty_mib=_SOME) for backing in ("default", "nova")]
+    return [
+        _Case(backing=backing, ending=ending, dirty_mib=amount)
+        for backing in (BACKINGS if name == "swap" else IN_FILES)
+        for ending in (ENDINGS if name in {"ext4", "xfs"} else ("destroy",))
+        for amount in ((_SOME, *_MORE) if ending == "destroy" else (_SOME,))
+    ]
 
 
 _QUICK = {
@@ -69,37 +66,51 @@ _QUICK = {
 
 
 def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
-    """All cases in turns; btrfs, which ramshelf refuses, once, to show why.
-
-    Not on tmpfs without swap, which has no device that it could write to.
-    """
-    full = {name: list(_cases(name)) for name in ("ext4", "xfs", "swap")}
-    last = {"btrfs": list(_cases("btrfs"))}
-    for stores in (_QUICK,) if quick else (full, full, full, last):
+    """All cases in turns; btrfs, which ramshelf refuses, once, to show why."""
+    full = {name: _cases(name) for name in ("ext4", "xfs", "tmpfs", "swap")}
+    for stores in (_QUICK,) if quick else (full, full, full, {"btrfs": _cases("btrfs")}):
         for name, cases in stores.items():
-            size = max(case.dirty_mib for case in cases) + _OWN_MIB
+            size = max(case.dirty_mib for case in cases) + OWN_MIB
             with btrfs(size) if name == "btrfs" else store(name, size) as place:
-                for case in cases:
-                    yield _end(daemon, place, case)
+                for backing in dict.fromkeys(case.backing for case in cases):
+                    with hook_for(backing):
+                        for case in cases:
+                            if case.backing == backing:
+                                yield _end(daemon, place, case)
 
 
 def _end(daemon: Libvirtd, place: Store, case: _Case) -> Sample:
-    memory = case.dirty_mib + _OWN_MIB
-    with (
-        hook_for(case.backing),
-        started(daemon, case.backing, memory, vcpus=2, dirty_mib=case.dirty_mib) as guest,
-    ):
-        os.sync()  # while it boots: what its start has dirtied, so that only what the guest dirties is left
-        wait_console(guest.name, "DIRTIED", timeout=120)
-        control = place.written_mib()
-        time.sleep(_CONTROL_SECONDS)
+    asleep, by_itself = case.ending in ASLEEP, case.ending == POWEROFF
+    # A guest that runs leaves the memory alone that the host dirties.
+    options = f"ramshelf.poweroff ramshelf.dirty={case.dirty_mib}" if by_itself else f"mem={OWN_MIB}M"
+    with ExitStack() as stack:
+        guest = stack.enter_context(
+            started(
+                daemon,
+                case.backing,
+                case.dirty_mib + OWN_MIB * (1 + by_itself),
+                paused=asleep,
+                vcpus=1 + by_itself,
+                options=options,
+            )
+        )
+        os.sync()  # what its start has dirtied, so that only what is dirtied now is left
+        if not asleep:
+            wait_console(guest.name, "GUEST-UP", timeout=120)
+        if not by_itself:
+            guest.dirty(case.dirty_mib)
+        begin = place.written_mib()
+        if not by_itself:
+            time.sleep(_CONTROL_SECONDS)
         before = place.written_mib()
         seconds = end(daemon, guest, case.ending)
         os.sync()
         return Sample(
             store=place.name,
-            **asdict(case),
+            backing=case.backing,
+            ending=case.ending,
+            dirty_mib=case.dirty_mib,
             seconds=seconds,
             written_mib=place.written_mib() - before,
-            before_mib=before - control,
+            control_mib=before - begin,
         )

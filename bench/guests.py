@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.dirtying import dirty
 from bench.measure import timed
 from bench.stores import MEMORY
 from ramshelf.core.units import MIB
@@ -24,6 +25,12 @@ BACKINGS = {
 }
 """The memoryBacking of each; libvirt's default names no allocation mode, ramshelf writes its own element."""
 
+IN_FILES = ("default", "nova", "ramshelf")
+"""Those that have their memory in files: on the other kinds of store, memory in no file is the same."""
+
+OWN_MIB = 128
+"""What a guest that does nothing needs for itself."""
+
 _END_SECONDS = 60
 
 
@@ -35,9 +42,21 @@ class Guest:
     memory_mib: int
     start_seconds: float
 
+    @property
+    def pid(self) -> int:
+        """Its QEMU."""
+        pid = qemu_pid(self.name)
+        if pid is None:
+            raise ProcessLookupError(f"{self.name} does not run")
+        return pid
+
+    def dirty(self, mib: int) -> None:
+        """Have so much of its memory dirty, at its end."""
+        dirty(self.pid, self.memory_mib, mib)
+
     def resident_mib(self) -> float:
         """What of its memory is in RAM, of QEMU's mapping as large as the guest (/proc/PID/smaps)."""
-        text = Path(f"/proc/{qemu_pid(self.name)}/smaps").read_text()
+        text = Path(f"/proc/{self.pid}/smaps").read_text()
         _, _, mapping = text.partition(f"\nSize: {self.memory_mib * 1024:14} kB\n")
         for line in mapping.splitlines():
             if line.startswith("Rss:"):
@@ -107,6 +126,9 @@ def rounds(name: str) -> int:
 
 def end(daemon: Libvirtd, guest: Guest, ending: str) -> float:
     """End a guest in one of the ENDINGS; seconds until nothing of it is left."""
+    if ending == POWEROFF:
+        while "DIRTIED" not in console(guest.name):
+            time.sleep(0.002)
     start = time.perf_counter()
     ENDINGS[ending](daemon, guest)
     while not guest.gone:
@@ -116,17 +138,32 @@ def end(daemon: Libvirtd, guest: Guest, ending: str) -> float:
     return time.perf_counter() - start
 
 
-def _kill(_: Libvirtd, guest: Guest) -> None:
-    pid = qemu_pid(guest.name)
-    if pid is None:
-        raise ProcessLookupError(f"{guest.name} does not run")
-    os.kill(pid, signal.SIGKILL)
+def _killed(number: signal.Signals) -> Callable[[Libvirtd, Guest], None]:
+    return lambda _, guest: os.kill(guest.pid, number)
 
+
+def _without_libvirtd(daemon: Libvirtd, guest: Guest) -> None:
+    pid = guest.pid
+    daemon.kill()
+    os.kill(pid, signal.SIGKILL)
+    daemon.start()
+
+
+POWEROFF = "poweroff"
+"""The guest does it by itself, once it has dirtied its memory."""
 
 ENDINGS: dict[str, Callable[[Libvirtd, Guest], object]] = {
     "destroy": lambda daemon, guest: daemon.virsh("destroy", guest.name),
-    "shutdown": lambda daemon, guest: daemon.virsh("shutdown", guest.name),
-    "SIGKILL": _kill,
     "guest stop --now": lambda _, guest: ramshelf("guest", "stop", guest.name, "--now"),
+    "SIGKILL": _killed(signal.SIGKILL),
+    "SIGSEGV": _killed(signal.SIGSEGV),
+    "libvirtd down": _without_libvirtd,
+    "shutdown": lambda daemon, guest: daemon.virsh("shutdown", guest.name),
+    "guest stop": lambda _, guest: ramshelf("guest", "stop", guest.name),
+    POWEROFF: lambda _daemon, _guest: None,
 }
-"""virsh destroy; virsh shutdown, on which the guest powers itself off; QEMU killed; ramshelf's own."""
+"""virsh destroy; ramshelf's own; QEMU killed, or crashed, or killed together with libvirtd, which then starts
+anew; virsh shutdown, on which the guest powers itself off; ramshelf's own that asks; the guest by itself."""
+
+ASLEEP = tuple(ENDINGS)[:5]
+"""Endings in which the guest has no part: it need not run."""

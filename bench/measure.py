@@ -119,7 +119,7 @@ def machine() -> dict[str, object]:
         "cpu": cpu[1] if cpu else platform.machine(),
         "cpus": os.cpu_count(),
         "ram_mib": meminfo()["MemTotal"] // MIB,
-        "kernel": platform.release(),
+        "kernel": _numbers(platform.release()),
         "distribution": platform.freedesktop_os_release().get("PRETTY_NAME", "unknown"),
         "python": platform.python_version(),
         "libvirt": _version("virsh", "--version"),
@@ -130,6 +130,9 @@ def machine() -> dict[str, object]:
 
 
 def _version(*argv: str) -> str:
-    text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    return _numbers(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+
+
+def _numbers(text: str) -> str:
     found = re.search(r"\d+\.\d+(\.\d+)?", text)
     return found[0] if found else "unknown"

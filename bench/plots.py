@@ -50,7 +50,7 @@ def _start(rows: Sequence[Row]) -> Figure:
         line[0].set_ylabel(title)
         for axes, store in zip(line, stores, strict=True):
             for backing in _values(rows, "backing"):
-                found = _where(rows, store=store, backing=backing)
+                found = _where(rows, store=store, backing=backing) or _where(rows, backing=backing)
                 sizes = [int(row.keys["guest_mib"]) / 1024 for row in found]
                 series = [row.figures[name] for row in found]
                 axes.errorbar(
@@ -80,21 +80,18 @@ def _start(rows: Sequence[Row]) -> Figure:
 
 
 def _end(rows: Sequence[Row]) -> Figure:
+    """Above, virsh destroy with the most dirty; below, each ending on the disk kinds."""
     figure = Figure(figsize=(10, 9), layout="constrained")
     upper, lower = figure.subplots(2, 2, height_ratios=(2, 3))
-    most = max(int(row.keys["dirty_mib"]) for row in rows)
+    most, least = (choose(int(row.keys["dirty_mib"]) for row in rows) for choose in (max, min))
     destroyed = _where(rows, ending="destroy", dirty_mib=most)
-    least = min(int(row.keys["dirty_mib"]) for row in rows)
-    others = [row for row in _where(rows, dirty_mib=least) if row.keys["store"] in ("ext4", "xfs")]
-    for line, found, what, keys in (
-        (upper, destroyed, f"virsh destroy, {most} MiB dirty", ("store", "backing")),
-        (lower, others, f"each ending, {least} MiB dirty", ("store", "backing", "ending")),
-    ):
-        for axes, name, title in zip(
-            line, ("written_mib", "seconds"), ("MiB written", "seconds"), strict=True
-        ):
-            _bars(axes, found, name, keys)
-            axes.set_title(f"{title}: {what}")
+    for axes, name, title in zip(upper, ("written_mib", "seconds"), ("MiB written", "seconds"), strict=True):
+        _bars(axes, destroyed, name, ("store", "backing"))
+        axes.set_title(f"{title}: virsh destroy, {most} MiB dirty")
+    for axes, store in zip(lower, ("ext4", "xfs"), strict=True):
+        _groups(axes, _where(rows, store=store, dirty_mib=least), "written_mib", "ending", "backing")
+        axes.set_title(f"MiB written: each ending on {store}, {least} MiB dirty")
+    lower[1].legend(loc="lower right", frameon=False)
     return figure
 
 
@@ -148,6 +145,23 @@ def _bars(axes: Axes, rows: Sequence[Row], name: str, keys: Sequence[str]) -> No
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.margins(x=0.15)
     axes.set_xlim(left=min(0, *(one.low for one in series)))
+
+
+def _groups(axes: Axes, rows: Sequence[Row], name: str, key: str, colour: str) -> None:
+    """A group of bars for each value of ``key``, in it one for each of ``colour``."""
+    groups, members = _values(rows, key), _values(rows, colour)
+    height = 0.8 / max(1, len(members))
+    for number, member in enumerate(members):
+        found = _where(rows, **{colour: member})
+        places = [groups.index(str(row.keys[key])) + (number + 0.5) * height - 0.4 for row in found]
+        series = [row.figures[name] for row in found]
+        medians = [one.median for one in series]
+        bars = axes.barh(places, medians, height, xerr=_errors(series), color=COLOURS[member], label=member)
+        axes.bar_label(bars, [str(one).partition(" ")[0] for one in series], padding=3, fontsize=7)
+    axes.set_yticks(range(len(groups)), groups)
+    axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.margins(x=0.15)
+    axes.set_xlim(left=0)
 
 
 def _colour(row: Row) -> str:

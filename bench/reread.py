@@ -24,7 +24,7 @@ class Sample:
 
 def measure(_: Libvirtd, *, quick: bool) -> Iterator[Sample]:
     """A plain mapping stands for the guest: what a pass costs is the kernel's."""
-    size = 16 if quick else 96
+    size = 16 if quick else 64
     for _repetition in range(1 if quick else 3):
         for name, memories in PLACES.items():
             with store(name, 2 * size) as place:

@@ -42,7 +42,7 @@ def measure(_: Libvirtd, *, quick: bool) -> Iterator[Sample]:
     """Over the store of kind swap, in turns."""
     if not os.path.exists(_PARAMETERS):
         raise Unavailable("this kernel has no zswap")
-    size = 48 if quick else 768
+    size = 48 if quick else 512
     for _repetition in range(1 if quick else 3):
         with store("swap", 2 * size) as place, setting(f"{_PARAMETERS}/max_pool_percent", str(_POOL_PERCENT)):
             for content in ("text", "random"):

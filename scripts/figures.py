@@ -37,13 +37,16 @@ def part(name: str) -> str:
     result = load(path)
     if result.quick:
         raise SystemExit(f"{path} was measured with --quick: no figures to quote")
-    rows = _wide(result) if name in _ACROSS else result.rows
-    return f"![{result.title}](figures/{name}.svg)\n\n{_table(rows)}\n"
+    picture = f"![{result.title}](figures/{name}.svg)\n"
+    if name not in _ACROSS:
+        return f"{picture}\n{_table(result.rows)}\n"
+    figures = result.rows[0].figures
+    return picture + "".join(f"\n{_words(each)}:\n\n{_table(_wide(result, each))}\n" for each in figures)
 
 
 _NOT_YET = "Not measured yet: `sudo make bench`.\n"
-_ACROSS = {"start": ("guest_mib", "seconds", "written_mib"), "end": ("dirty_mib", "seconds", "written_mib")}
-"""Tables of many rows, told by a column for each value of a key."""
+_ACROSS = {"start": "guest_mib", "end": "dirty_mib"}
+"""Tables of many rows, told by one for each figure with a column for each value of a key."""
 
 
 def _headline() -> str:
@@ -78,22 +81,27 @@ def _headline() -> str:
     return f"{_table(rows)}\n\n{_machine(start)} {SPREAD}\n"
 
 
-def _wide(result: Result) -> list[Row]:
-    across, *names = _ACROSS[result.table]
+def _wide(result: Result, figure: str) -> list[Row]:
+    across = _ACROSS[result.table]
     wide: dict[tuple[object, ...], Row] = {}
     for row in result.rows:
         keys = {name: value for name, value in row.keys.items() if name != across}
         one = wide.setdefault(tuple(keys.values()), Row(keys=keys, figures={}))
-        figures = {f"{name}, {row.keys[across]} {across}": row.figures[name] for name in names}
-        wide[tuple(keys.values())] = Row(keys=keys, figures={**one.figures, **figures})
+        column = {f"{row.keys[across]} MiB": row.figures[figure]}
+        wide[tuple(keys.values())] = Row(keys=keys, figures={**one.figures, **column})
     return list(wide.values())
 
 
 def _table(rows: list[Row]) -> str:
     header = list(dict.fromkeys(name for row in rows for name in (*row.keys, *row.figures)))
-    lines = [[name.replace("_", " ").replace(" mib", " MiB") for name in header], ["---"] * len(header)]
+    lines = [[_words(name) for name in header], ["---"] * len(header)]
     lines += [[str({**row.keys, **row.figures}.get(name, "")) for name in header] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _words(name: str) -> str:
+    """A figure's or a key's name, as one reads it."""
+    return name.removesuffix("_mib").replace("_", " ").join(("MiB " if name.endswith("_mib") else "", ""))
 
 
 def _machine(result: Result) -> str:

@@ -13,7 +13,7 @@ from support.libvirtd import Libvirtd
 from support.process import run
 
 CHECKOUT = Path(__file__).parents[2]
-THINGS = {"hook-cost": 12, "start": 20, "end": 6, "steady": 2, "pressure": 3, "reread": 5, "zswap": 12}
+THINGS = {"hook-cost": 12, "start": 14, "end": 10, "steady": 2, "pressure": 3, "reread": 5, "zswap": 12}
 """How many rows each table has in miniature."""
 
 
