@@ -101,7 +101,7 @@ def _table(rows: list[Row]) -> str:
 
 def _words(name: str) -> str:
     """A figure's or a key's name, as one reads it."""
-    return name.removesuffix("_mib").replace("_", " ").join(("MiB " if name.endswith("_mib") else "", ""))
+    return name.replace("_", " ").replace(" mib", " MiB")
 
 
 def _machine(result: Result) -> str:

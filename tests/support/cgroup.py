@@ -34,7 +34,8 @@ def memory_limit(pid: int, mib: int) -> Iterator[Path]:
         yield group
     finally:
         for member in (group / "cgroup.procs").read_text().split():
-            (home / "cgroup.procs").write_text(member)
+            with suppress(ProcessLookupError):  # it has just ended
+                (home / "cgroup.procs").write_text(member)
         group.rmdir()
 
 
