@@ -91,7 +91,9 @@ def _end(rows: Sequence[Row]) -> Figure:
     for axes, store in zip(lower, ("ext4", "xfs"), strict=True):
         _groups(axes, _where(rows, store=store, dirty_mib=least), "written_mib", "ending", "backing")
         axes.set_title(f"MiB written: each ending on {store}, {least} MiB dirty")
-    lower[1].legend(loc="lower right", frameon=False)
+        axes.set_xlim(0, 1.25 * least)
+    handles = lower[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -145,6 +147,8 @@ def _bars(axes: Axes, rows: Sequence[Row], name: str, keys: Sequence[str]) -> No
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.margins(x=0.15)
     axes.set_xlim(left=min(0, *(one.low for one in series)))
+    if name.endswith("_mib"):
+        axes.set_xlim(right=max(1, axes.get_xlim()[1]))  # what file systems note is not to look like much
 
 
 def _groups(axes: Axes, rows: Sequence[Row], name: str, key: str, colour: str) -> None:
@@ -160,8 +164,6 @@ def _groups(axes: Axes, rows: Sequence[Row], name: str, key: str, colour: str) -
         axes.bar_label(bars, [str(one).partition(" ")[0] for one in series], padding=3, fontsize=7)
     axes.set_yticks(range(len(groups)), groups)
     axes.set_ylim(len(groups) - 0.5, -0.5)
-    axes.margins(x=0.15)
-    axes.set_xlim(left=0)
 
 
 def _colour(row: Row) -> str:
