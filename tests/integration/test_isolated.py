@@ -54,6 +54,27 @@ def test_the_next_one_clears_up_after_a_killed_one() -> None:
     _assert_nothing_left(directory)
 
 
+def test_a_setting_of_the_kernel_is_put_back_however_it_ends() -> None:
+    """One that is noted, and that no copy protects."""
+    setting = Path("/proc/sys/vm/laptop_mode")
+    before = setting.read_text()
+    script = f'read before <{setting}; echo "{setting} $before" >"$TMPDIR/.kernel"; echo 7 >{setting}'
+    run(ISOLATED, "bash", "-ec", f"{script}; echo 8 >{setting}; kill -KILL $$", ok=(137,))
+    assert setting.read_text() == before
+    with subprocess.Popen(
+        [ISOLATED, "bash", "-ec", f"{script}; echo changed; exec sleep 1000"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "changed\n"
+        running.send_signal(signal.SIGKILL)
+    wait_until(lambda: run("pgrep", "-f", "sleep 1000", ok=(0, 1)).status == 1, "all in it is killed")
+    assert setting.read_text() == "7\n"
+    run(ISOLATED, "true")
+    assert setting.read_text() == before
+
+
 def _assert_nothing_left(directory: str) -> None:
     assert directory.startswith("/var/tmp/ramshelf.")
     assert not Path(directory).exists()
