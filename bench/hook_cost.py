@@ -56,12 +56,12 @@ def _measured(daemon: Libvirtd, *, quick: bool) -> Iterator[tuple[str, float]]:
                 "python -IS": lambda: timed(os.path.realpath(sys.executable), "-IS", "-c", "pass"),
                 "hook": hook,
             }
-            for number in range(1 + (5 if quick else 40)):
+            for number in range(1 + (5 if quick else 25)):
                 for what, run in alone.items():
                     seconds = run()
                     if number:
                         yield what, seconds * 1000
-        for number in range(1 + (2 if quick else 9)):
+        for number in range(1 + (2 if quick else 8)):
             with_hook, without = _start(daemon, hook=True), _start(daemon, hook=False)
             if number:
                 yield "virsh start", with_hook * 1000

@@ -33,7 +33,7 @@ class _Load:
         return sum(map(rounds, self.guests))
 
 
-_FULL = _Load(guests=("one", "two", "three", "four"), cold=500, hot=60, settle_seconds=2, seconds=12)
+_FULL = _Load(guests=("one", "two", "three", "four"), cold=400, hot=50, settle_seconds=2, seconds=12)
 _QUICK = _Load(guests=("one", "two"), cold=192, hot=16, settle_seconds=1, seconds=2)
 _SHORT = [(name, "ramshelf") for name in ("ext4", "xfs")] + [
     ("swap", backing) for backing in ("ramshelf", "anonymous", "memfd")
