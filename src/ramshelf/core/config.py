@@ -45,7 +45,8 @@ class Config:
     ``file_backed_memory_mib``: 0 is off; None means what the store holds. ``ram_allocation_ratio`` None:
     unset (or 0.0, which Nova takes for unset). ``settings`` holds the winning place of each ``section.key``
     that is set (with Nova's secrets: not shown); ``contradictions`` the places of ramshelf's options that are
-    set differently, the winner last.
+    set differently, the winner last. ``metrics_port`` 0: no metrics; the intervals are the agent's, in
+    seconds.
     """
 
     file_backed_memory_mib: int | None = None
@@ -56,6 +57,10 @@ class Config:
     placement: Mapping[str, str] = field(default_factory=dict, repr=False)
     strict: bool = False
     host_reserved_mib: int = 1024
+    metrics_address: str = "127.0.0.1"
+    metrics_port: int = 10177
+    look_interval: int = 10
+    check_interval: int = 300
     files: tuple[str, ...] = ()
     nova_files: tuple[str, ...] = ()
     settings: Mapping[str, Setting] = field(default_factory=dict, repr=False)

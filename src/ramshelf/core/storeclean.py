@@ -34,14 +34,15 @@ class Listed:
     """A directory below a memory backing directory.
 
     ``identity`` is its device and inode, ``changed`` its ctime in ns; ``promised`` and ``allocated`` are the
-    bytes of its files. ``holders`` are the processes that have a file of it open or mapped.
+    bytes of its files, 0 before they are looked at. ``holders`` are the processes that have a file of it open
+    or mapped.
     """
 
     path: str
     identity: tuple[int, int]
     changed: int
-    promised: int
-    allocated: int
+    promised: int = 0
+    allocated: int = 0
     holders: tuple[int, ...] = ()
 
     @property

@@ -1,7 +1,7 @@
 """Guests on this host, and what they hold on the store; see starting.py and stopping.py for the rest."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -68,9 +68,27 @@ def observe_shares(hypervisor: Hypervisor | None, config: Config) -> StoreShares
     observed = observe_store()
     store, current = _require_store(observed, config)
     domains, held = observe_holdings(hypervisor, observed)
+    return shares(store, current, domains, held)
+
+
+def shares(
+    store: Store,
+    current: Capacity,
+    domains: Mapping[str, Domain],
+    held: Iterable[Holding],
+    measure: Callable[[str], int] | None = None,
+) -> StoreShares:
+    """The holdings by the guests that hold them; ``measure`` gives what of a file is in RAM, in bytes.
+
+    Without it the kernel is asked, which takes it longer the more that is.
+    """
+    held = tuple(held)
+    measure = measure or _resident
     guests = [
         RunningGuest(
-            domain=domains[holding.guest], promised=holding.promised, files=_memory_files(holding.files)
+            domain=domains[holding.guest],
+            promised=holding.promised,
+            files=_memory_files(holding.files, measure),
         )
         for holding in held
         if holding.guest is not None
@@ -128,8 +146,15 @@ def observe_holdings(
 
     A guest that has started since is left out, and a directory whose guest has ended since.
     """
+    return held_by(hypervisor.active() if hypervisor is not None else (), observed)
+
+
+def held_by(
+    active: Iterable[Domain], observed: ObservedStore
+) -> tuple[dict[str, Domain], tuple[Holding, ...]]:
+    """The same by the guests that were found to run after the store was looked at."""
     files = observed.usage.files if observed.usage is not None else ()
-    domains = {domain.name: domain for domain in hypervisor.active()} if hypervisor is not None else {}
+    domains = {domain.name: domain for domain in active}
     guests = {
         directory: domain.name
         for domain in domains.values()
@@ -141,11 +166,12 @@ def observe_holdings(
     )
 
 
-def _memory_files(files: Iterable[FileUsage]) -> tuple[MemoryFile, ...]:
+def _memory_files(
+    files: Iterable[FileUsage], measure: Callable[[str], int] | None = None
+) -> tuple[MemoryFile, ...]:
+    measure = measure or _resident
     return tuple(
-        MemoryFile(
-            path=file.path, size=file.apparent, allocated=file.allocated, resident=_resident(file.path)
-        )
+        MemoryFile(path=file.path, size=file.apparent, allocated=file.allocated, resident=measure(file.path))
         for file in files
     )
 

@@ -1,7 +1,8 @@
 """Remove directories that belong to no guest: observe, decide, remove; see ``core/storeclean``."""
 
 import os
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ramshelf.core.capacity import promised
@@ -29,18 +30,32 @@ def find_stale(uri: str | None) -> tuple[Listed, ...]:
     """
     if uri is None:
         _require_no_daemon()
-    listed = tuple(
+    listed = list_directories()
+    if uri is None:
+        return stale_among(listed, _recorded())
+    with Hypervisor(uri, read_only=True) as hypervisor:
+        active = [(domain.domain_id or 0, domain.name) for domain in hypervisor.active()]
+    return stale_among(listed, active)
+
+
+def list_directories() -> tuple[Listed, ...]:
+    """The guests' directories, of guests that run and others; who uses them is not looked at yet."""
+    return tuple(
         each
         for parent in memory_directories()
         if os.path.isdir(parent)
         for name in sorted(os.listdir(parent))
-        if GUEST_DIRECTORY.fullmatch(name) and (each := _look(os.path.join(parent, name)))
+        if GUEST_DIRECTORY.fullmatch(name) and (each := _list(os.path.join(parent, name)))
     )
-    if uri is None:
-        return stale(listed, _recorded())
-    with Hypervisor(uri, read_only=True) as hypervisor:
-        active = [(domain.domain_id or 0, domain.name) for domain in hypervisor.active()]
-    return stale(listed, active)
+
+
+def stale_among(listed: Iterable[Listed], active: Iterable[tuple[int, str]]) -> tuple[Listed, ...]:
+    """Those that nobody owns or uses and that have not changed since they were listed.
+
+    ``active``: the guests (id, name) that libvirt named after that.
+    """
+    candidates = ((each, _look(each.path)) for each in stale(listed, active))
+    return tuple(now for before, now in candidates if now is not None and still_stale(before, now))
 
 
 def _require_no_daemon() -> None:
@@ -79,8 +94,19 @@ def clean(
     return tuple(removed)
 
 
+def _list(path: str) -> Listed | None:
+    """The directory, its contents not looked at; None where it is gone or is a link or a file."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISDIR(status.st_mode):
+        return None
+    return Listed(path=path, identity=(status.st_dev, status.st_ino), changed=status.st_ctime_ns)
+
+
 def _look(path: str) -> Listed | None:
-    """The directory as it is; None where it is gone or is a link or a file."""
+    """The directory as it is, with its files and who uses them; None as ``_list``."""
     try:
         directory = memoryfiles.observe_directory(path)
         status = os.lstat(path)

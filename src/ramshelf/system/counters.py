@@ -1,4 +1,4 @@
-"""What has been written to the store's device, by the kernel's own count. Standard library only."""
+"""What was read from and written to the store's device, by the kernel's own count. Standard library only."""
 
 import mmap
 
@@ -14,9 +14,23 @@ def sectors_written(text: str) -> int:
     return int(text.split()[6])
 
 
+def sectors_read(text: str) -> int:
+    """Sectors read since the device was made, of its stat."""
+    return int(text.split()[2])
+
+
 def pages_swapped_out(text: str) -> int:
     """Pages written to swap since boot, all areas together, of /proc/vmstat."""
-    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("pswpout ")), 0)
+    return _vmstat(text, "pswpout")
+
+
+def pages_swapped_in(text: str) -> int:
+    """Pages read from swap since boot, all areas together, of /proc/vmstat."""
+    return _vmstat(text, "pswpin")
+
+
+def _vmstat(text: str, name: str) -> int:
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} ")), 0)
 
 
 def bytes_written(store: Store) -> int:
@@ -26,5 +40,16 @@ def bytes_written(store: Store) -> int:
     """
     if store.kind.tmpfs:
         return pages_swapped_out(read_text("/proc/vmstat")) * mmap.PAGESIZE
+    return sectors_written(_stat(store)) * _SECTOR
+
+
+def bytes_read(store: Store) -> int:
+    """Bytes read from the store's device, as ``bytes_written``."""
+    if store.kind.tmpfs:
+        return pages_swapped_in(read_text("/proc/vmstat")) * mmap.PAGESIZE
+    return sectors_read(_stat(store)) * _SECTOR
+
+
+def _stat(store: Store) -> str:
     major, minor = store.mount.device
-    return sectors_written(read_text(f"/sys/dev/block/{major}:{minor}/stat")) * _SECTOR
+    return read_text(f"/sys/dev/block/{major}:{minor}/stat")

@@ -41,3 +41,30 @@ def recorded(guest: str) -> Iterator[dict[str, Any]]:
                     entry = json.loads(line)
                     if entry.get("guest") == guest:
                         yield entry
+
+
+class Follower:
+    """Reads the log as it grows; the first time all that is there, the older file first.
+
+    What is set aside in the meantime is read to its end, unless that happened twice between two reads.
+    """
+
+    def __init__(self) -> None:
+        self._inode: int | None = None
+        self._offset = 0
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """What has been added since the last time, the oldest first; to be read to the end."""
+        for path in (f"{LOG}.1", str(LOG)):
+            with suppress(FileNotFoundError), open(path, "rb") as file:
+                inode = os.fstat(file.fileno()).st_ino
+                if path.endswith(".1") and self._inode not in {None, inode}:
+                    continue
+                if self._inode == inode:
+                    file.seek(self._offset)
+                text = file.read()
+                whole = text[: text.rfind(b"\n") + 1]
+                self._inode, self._offset = inode, file.tell() - len(text) + len(whole)
+                for line in whole.splitlines():
+                    with suppress(ValueError):
+                        yield json.loads(line)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 import libvirt
 
 from ramshelf.core.errors import HostError, InputError, RamshelfError, RefusedError, ServiceError
+from ramshelf.core.events import Event, What
 from ramshelf.core.requirements import Version, libvirt_version
 from ramshelf.system.worker import Worker
 
@@ -63,6 +65,36 @@ _MEANINGS: dict[int, tuple[type[RamshelfError], str, str, str]] = {
 }
 """libvirt's error codes: what they mean to a user of ramshelf; any other is ``libvirt.failed``."""
 
+_STARTED = {
+    libvirt.VIR_DOMAIN_EVENT_STARTED_BOOTED: "booted",
+    libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED: "migrated",
+    libvirt.VIR_DOMAIN_EVENT_STARTED_RESTORED: "restored",
+    libvirt.VIR_DOMAIN_EVENT_STARTED_FROM_SNAPSHOT: "from-snapshot",
+    libvirt.VIR_DOMAIN_EVENT_STARTED_WAKEUP: "wakeup",
+}
+_STOPPED = {
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "shutdown",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: "destroyed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED: "migrated",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED: "saved",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: "failed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT: "from-snapshot",
+}
+START_REASONS, STOP_REASONS = tuple(_STARTED.values()), tuple(_STOPPED.values())
+_LIFECYCLE = {
+    libvirt.VIR_DOMAIN_EVENT_STARTED: (What.STARTED, _STARTED),
+    libvirt.VIR_DOMAIN_EVENT_STOPPED: (What.STOPPED, _STOPPED),
+}
+_MEMORY_EVENTS = (
+    "VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE",
+    "VIR_DOMAIN_EVENT_ID_DEVICE_ADDED",
+    "VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED",
+    "VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE",  # libvirt 7.9
+)
+_KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT = 5, 3
+"""A daemon that answers nothing for so long counts as gone (virConnectSetKeepAlive)."""
+
 _HOOK_OUTPUT = re.compile(r"unexpected (?:exit status|fatal signal) \d+: (?P<output>.+)")
 _OWN_HOOK = re.compile(r"ramshelf: (?P<sentence>.+) \[(?P<code>[a-z.-]+)\](?: hint: (?P<hint>.+))?")
 
@@ -87,16 +119,28 @@ class Hypervisor:
 
     Every method raises ServiceError ``libvirt.*`` where libvirt cannot be reached or goes away, RefusedError
     ``guest.not-found`` for a name that it does not know, and what ``_MEANINGS`` says besides.
+
+    ``patience``: seconds after which libvirt counts as gone when it does not answer; None waits for ever.
     """
 
-    def __init__(self, uri: str, *, read_only: bool = False) -> None:
+    driver = "QEMU"
+
+    def __init__(self, uri: str, *, read_only: bool = False, patience: float | None = None) -> None:
         _require_local(uri)
         self.uri = uri
+        self._patience = patience
+        self._watches: list[int] = []
         self._worker = Worker()
         self._connection: Any = None
-        self._connection = self._ask(lambda _: libvirt.openReadOnly(uri) if read_only else libvirt.open(uri))
-        driver = self._ask(lambda connection: connection.getType())
-        if driver != "QEMU":
+        try:
+            self._connection = self._ask(
+                lambda _: libvirt.openReadOnly(uri) if read_only else libvirt.open(uri)
+            )
+            driver = self._ask(lambda connection: connection.getType())
+        except BaseException:
+            self._worker.end()
+            raise
+        if driver != self.driver:
             self._close()
             raise HostError(
                 "libvirt.driver", f"{uri} is libvirt's {driver} driver; ramshelf works with QEMU."
@@ -110,6 +154,39 @@ class Hypervisor:
     ) -> None:
         if kind is not KeyboardInterrupt:  # a call may still block, and the process is about to end
             self._close()
+
+    def close(self) -> None:
+        """Let the connection go, without waiting for a libvirt that does not answer."""
+        self._worker.post(self._close_quietly)
+        self._worker.end()
+
+    def watch(self, tell: Callable[[Event], None]) -> None:
+        """Have what happens told, from the thread that runs ``run_events``, until the connection is lost.
+
+        ``tell`` must not call libvirt, nor wait.
+        """
+
+        def watch(connection: Any) -> None:
+            connection.setKeepAlive(_KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT)
+            connection.registerCloseCallback(lambda *_: tell(Event(what=What.LOST)), None)
+            register(connection, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle)
+            for name in _MEMORY_EVENTS:
+                if (number := getattr(libvirt, name, None)) is not None:
+                    with contextlib.suppress(libvirt.libvirtError):  # an older daemon
+                        register(connection, number, memory)
+
+        def register(connection: Any, number: int, callback: Callable[..., None]) -> None:
+            self._watches.append(connection.domainEventRegisterAny(None, number, callback, None))
+
+        def lifecycle(_connection: Any, domain: Any, event: int, detail: int, _opaque: Any) -> None:
+            if event in _LIFECYCLE:
+                what, reasons = _LIFECYCLE[event]
+                tell(_event(what, domain, reasons.get(detail, "")))
+
+        def memory(_connection: Any, domain: Any, *_: Any) -> None:
+            tell(_event(What.MEMORY, domain))
+
+        self._ask(watch)
 
     def libvirt_version(self) -> Version:
         """The daemon's version."""
@@ -223,7 +300,14 @@ class Hypervisor:
     def _ask(self, question: Callable[[Any], T]) -> T:
         """The answer to what is asked of the connection."""
         try:
-            return self._worker.call(lambda: question(self._connection))
+            return self._worker.call(lambda: question(self._connection), self._patience)
+        except TimeoutError as error:
+            raise ServiceError(
+                "libvirt.no-answer",
+                f"libvirt at {self.uri} did not answer within {self._patience:g} s.",
+                hint="See whether libvirtd (or virtqemud) hangs: systemctl status libvirtd virtqemud.",
+                facts={"uri": self.uri},
+            ) from error
         except libvirt.libvirtError as error:
             raise self._translate(error) from error
 
@@ -232,8 +316,19 @@ class Hypervisor:
         return self._ask(lambda connection: question(connection.lookupByName(name)))
 
     def _close(self) -> None:
+        self._worker.call(self._close_quietly)
+        self._worker.end()
+
+    def _close_quietly(self) -> None:
+        """A connection stays as long as it has callbacks, also one that is lost."""
+        for watch in self._watches:
+            with contextlib.suppress(libvirt.libvirtError):
+                self._connection.domainEventDeregisterAny(watch)
+        if self._watches:
+            with contextlib.suppress(libvirt.libvirtError):
+                self._connection.unregisterCloseCallback()
         with contextlib.suppress(libvirt.libvirtError):
-            self._worker.call(self._connection.close)
+            self._connection.close()
 
     def _translate(self, error: Any) -> RamshelfError:
         """Our error for libvirt's, by its code and by whether the connection stands."""
@@ -276,6 +371,24 @@ class Hypervisor:
             return bool(self._connection.isAlive())
         except libvirt.libvirtError:
             return False
+
+
+def run_events() -> None:
+    """Have a thread receive what libvirt tells; once in a process, before connections are made.
+
+    The thread ends with the process: libvirt's loop must run as long as there are connections.
+    """
+    libvirt.virEventRegisterDefaultImpl()
+
+    def loop() -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+    threading.Thread(target=loop, name="libvirt-events", daemon=True).start()
+
+
+def _event(what: What, domain: Any, reason: str = "") -> Event:
+    return Event(what=what, guest=domain.name(), uuid=domain.UUIDString(), reason=reason)
 
 
 def _domain(domain: Any, state: int | None) -> Domain:

@@ -62,6 +62,32 @@ OPTIONS: Mapping[str, tuple[cfg.Opt, ...]] = {
             min=0,
             help="RAM in MiB that the host itself needs, for the doctor's RAM budget.",
         ),
+        cfg.StrOpt(
+            "metrics_address",
+            default="127.0.0.1",
+            help="Where the agent serves its metrics. They tell guests' names and need no password: change "
+            "it only for a network that may know.",
+        ),
+        cfg.IntOpt(
+            "metrics_port",
+            default=10177,
+            min=0,
+            max=65535,
+            help="The TCP port of the agent's metrics; 0 serves none.",
+        ),
+        cfg.IntOpt(
+            "look_interval",
+            default=10,
+            min=1,
+            help="Seconds between two looks of the agent's at guests and store; what libvirt tells by itself "
+            "is acted upon at once.",
+        ),
+        cfg.IntOpt(
+            "check_interval",
+            default=300,
+            min=10,
+            help="Seconds after which the agent does all of the doctor's checks again.",
+        ),
     ),
 }
 """What ramshelf reads, under nova.conf's own groups and names; ``[placement]`` is kept as it stands."""

@@ -102,3 +102,28 @@ def _holds(pid: int, wanted: set[tuple[int, int, int]]) -> bool:
 
 def _identity(status: os.stat_result) -> tuple[int, int, int]:
     return os.major(status.st_dev), os.minor(status.st_dev), status.st_ino
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pressure:
+    """How long tasks have waited for a resource since boot, in seconds: some of them, and all at once."""
+
+    waiting: float
+    stalled: float
+
+
+def parse_pressure(text: str) -> Pressure:
+    """A file of /proc/pressure (Documentation/accounting/psi.rst), whose totals are in microseconds."""
+    totals = {}
+    for line in text.splitlines():
+        kind, *fields = line.split()
+        totals[kind] = int(dict(field.split("=") for field in fields)["total"]) / 1e6
+    return Pressure(waiting=totals["some"], stalled=totals.get("full", 0.0))
+
+
+def pressure(resource: str) -> Pressure | None:
+    """That of ``memory``, ``io`` or ``cpu``; None where the kernel keeps none (no CONFIG_PSI, or psi=0)."""
+    try:
+        return parse_pressure(read_text(f"/proc/pressure/{resource}"))
+    except OSError:
+        return None

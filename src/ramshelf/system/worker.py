@@ -2,10 +2,12 @@
 
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+
+_Call = tuple[Callable[[], Any], SimpleQueue[tuple[Any, BaseException | None]]]
 
 
 class Worker:
@@ -16,23 +18,37 @@ class Worker:
     """
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[tuple[Any, BaseException | None]]]]
-        self._calls = SimpleQueue()
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         threading.Thread(target=self._work, daemon=True).start()
 
-    def call(self, function: Callable[[], T]) -> T:
-        """What ``function`` returns or raises, once those before it have been called."""
-        answer: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-        self._calls.put((function, answer))
-        result, error = answer.get()
+    def call(self, function: Callable[[], T], patience: float | None = None) -> T:
+        """What ``function`` returns or raises, once those before it have been called.
+
+        Raises TimeoutError after ``patience`` seconds (None: waits for ever); the call goes on.
+        """
+        try:
+            result, error = self.post(function).get(timeout=patience)
+        except Empty:
+            raise TimeoutError from None
         if error is not None:
             raise error
         return cast("T", result)
 
+    def post(self, function: Callable[[], Any]) -> SimpleQueue[tuple[Any, BaseException | None]]:
+        """Have it called without waiting; the queue gets what it returns and raises."""
+        answer: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        self._calls.put((function, answer))
+        return answer
+
+    def end(self) -> None:
+        """Let the thread end once all calls are made; there must be no further one."""
+        self._calls.put(None)
+
     def _work(self) -> None:
-        while True:
-            function, answer = self._calls.get()
+        while (call := self._calls.get()) is not None:
+            function, answer = call
             try:
                 answer.put((function(), None))
             except BaseException as error:  # noqa: BLE001 - it is raised where the call was asked for
                 answer.put((None, error))
+            del call, function, answer

@@ -1,0 +1,228 @@
+"""The metrics: figures from what the agent has seen, and the HTTP server that gives them out."""
+
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from threading import Thread
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+import ramshelf
+from ramshelf.core.checks.catalog import RULES
+from ramshelf.core.conditions import Condition
+from ramshelf.core.config import Config
+from ramshelf.core.errors import ServiceError
+from ramshelf.core.findings import Severity
+from ramshelf.core.metrics import METRICS
+from ramshelf.core.tally import Tally
+from ramshelf.core.units import MIB
+from ramshelf.node.guests import StoreShares
+from ramshelf.node.watching import Look
+from ramshelf.system.hypervisor import START_REASONS, STOP_REASONS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Took:
+    """When something was last done (seconds since the epoch) and how long it took; before it ever was: 0."""
+
+    ended: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reported:
+    """How Placement is: whether the last pass was finished, and its figures in MiB, None where not known."""
+
+    done: bool
+    owned: bool
+    succeeded: float
+    total_mib: int | None = None
+    reserved_mib: int | None = None
+    allocated_mib: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """All that is given out, at one moment. ``reported`` is None where Placement is not used."""
+
+    config: Config = field(default_factory=Config)
+    connected: bool = False
+    look: Look | None = None
+    looked: Took = Took()
+    checked: Took = Took()
+    conditions: tuple[Condition, ...] = ()
+    tally: Tally = field(default_factory=Tally)
+    reported: Reported | None = None
+
+
+Sample = tuple[tuple[str, ...], float]
+"""The values of the labels, in the table's order, and the figure."""
+
+
+def samples(known: Known) -> Iterator[tuple[str, Sample]]:
+    """Every sample by its metric's name; a metric without any is left out."""
+    yield from _agent(known)
+    yield from _life(known)
+    yield from _findings(known.conditions)
+    if known.look is not None:
+        yield from _store(known.look, known.config)
+        for resource, pressure in known.look.pressure.items():
+            yield "ramshelf_pressure_waiting_seconds_total", ((resource,), pressure.waiting)
+            yield "ramshelf_pressure_stalled_seconds_total", ((resource,), pressure.stalled)
+    if known.reported is not None:
+        yield from _placement(known.reported)
+
+
+def _agent(known: Known) -> Iterator[tuple[str, Sample]]:
+    yield "libvirt_up", ((), float(known.connected))
+    yield "ramshelf_look_timestamp_seconds", ((), known.looked.ended)
+    yield "ramshelf_look_duration_seconds", ((), known.looked.seconds)
+    yield "ramshelf_check_timestamp_seconds", ((), known.checked.ended)
+    yield "ramshelf_check_duration_seconds", ((), known.checked.seconds)
+    yield "ramshelf_build_info", ((ramshelf.__version__, platform.python_version()), 1.0)
+
+
+def _life(known: Known) -> Iterator[tuple[str, Sample]]:
+    tally = known.tally
+    for name, counter, reasons in (
+        ("ramshelf_guest_starts_total", tally.starts, START_REASONS),
+        ("ramshelf_guest_stops_total", tally.stops, STOP_REASONS),
+    ):
+        for reason in dict.fromkeys((*reasons, *counter)):
+            yield name, ((reason,), float(counter[reason]))
+    for code, number in tally.refusals.items():
+        yield "ramshelf_guest_refusals_total", ((code,), float(number))
+    yield "ramshelf_guest_start_written_bytes_total", ((), tally.start_written)
+    yield "ramshelf_guest_stop_written_bytes_total", ((), tally.stop_written)
+    yield "ramshelf_late_reservations_total", ((), float(tally.late))
+    yield "ramshelf_cleaned_directories_total", ((), float(tally.cleaned))
+
+
+def _findings(conditions: Iterable[Condition]) -> Iterator[tuple[str, Sample]]:
+    counts = {
+        (rule.code, rule.severity.value): 0 for rule in RULES.values() if rule.severity is not Severity.OK
+    }
+    for condition in conditions:
+        key = condition.code, condition.severity.value
+        counts[key] = counts.get(key, 0) + 1
+    for key, number in counts.items():
+        yield "ramshelf_findings", (key, float(number))
+
+
+def _store(look: Look, config: Config) -> Iterator[tuple[str, Sample]]:
+    shares = look.shares
+    on_store = len(shares.guests) if shares is not None else 0
+    yield "ramshelf_guests", (("store",), float(on_store))
+    yield "ramshelf_guests", (("elsewhere",), float(len(look.active) - on_store))
+    yield "ramshelf_store_mounted", ((), float(shares is not None))
+    if shares is None or look.usage is None:
+        return
+    mount = shares.store.mount
+    yield "ramshelf_store_info", ((shares.store.kind.value, mount.fstype, mount.mount_point), 1.0)
+    reserved = config.reserved_host_memory_mib * MIB if config.nova_files else 0
+    for name, figure in (
+        ("size", look.usage.size),
+        ("capacity", shares.capacity.total),
+        ("reserved", reserved),
+        ("promised", shares.capacity.promised),
+        ("free", shares.capacity.free),
+        ("allocated", shares.capacity.allocated),
+        ("resident", sum(guest.resident for guest in shares.guests)),
+        ("nonresident", sum(_nonresident(guest.allocated, guest.resident) for guest in shares.guests)),
+        ("unowned", sum(holding.promised for holding in shares.unknown)),
+    ):
+        yield f"ramshelf_store_{name}_bytes", ((), float(figure))
+    yield "ramshelf_store_device_read_bytes_total", ((), float(look.read))
+    yield "ramshelf_store_device_written_bytes_total", ((), float(look.written))
+    yield from _guests(shares)
+
+
+def _guests(shares: StoreShares) -> Iterator[tuple[str, Sample]]:
+    for guest in shares.guests:
+        domain, allocated, resident = guest.domain.name, guest.allocated, guest.resident
+        for name, figure in (
+            ("size", guest.size),
+            ("promised", guest.promised),
+            ("allocated", allocated),
+            ("resident", resident),
+            ("nonresident", _nonresident(allocated, resident)),
+        ):
+            yield f"libvirt_domain_memory_backing_{name}_bytes", ((domain,), float(figure))
+
+
+def _nonresident(allocated: int, resident: int) -> int:
+    """The two are looked at one after the other, or the second some rounds ago."""
+    return max(0, allocated - resident)
+
+
+def _placement(reported: Reported) -> Iterator[tuple[str, Sample]]:
+    yield "ramshelf_placement_up", ((), float(reported.done))
+    yield "ramshelf_placement_owned", ((), float(reported.owned))
+    yield "ramshelf_placement_report_timestamp_seconds", ((), reported.succeeded)
+    for name, mib in (
+        ("capacity", reported.total_mib),
+        ("reserved", reported.reserved_mib),
+        ("allocated", reported.allocated_mib),
+    ):
+        if mib is not None:
+            yield f"ramshelf_placement_{name}_bytes", ((), float(mib * MIB))
+
+
+class Exporter(Collector):
+    """Gives out what was published last, from threads of its own: a scrape costs the agent's loop nothing."""
+
+    def __init__(self) -> None:
+        self._known = Known()
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        self._place: tuple[str, int] | None = None
+        self._serving: tuple[WSGIServer, Thread] | None = None
+
+    def publish(self, known: Known) -> None:
+        """Give this out from now on."""
+        self._known = known
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics, for a scrape."""
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for name, (labels, value) in samples(self._known):
+            family = families.get(name)
+            if family is None:
+                metric = METRICS[name]
+                kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+                family = families[name] = kind(name, metric.help, labels=metric.labels)
+            family.add_metric(labels, value)
+        yield from families.values()
+
+    def serve(self, address: str, port: int) -> None:
+        """Listen there, and no longer where it was; port 0: nowhere.
+
+        Raises ServiceError ``metrics.no-address``: to be tried again.
+        """
+        if self._place == (address, port):
+            return
+        self.close()
+        if port:
+            try:
+                self._serving = start_http_server(port, address, self._registry)
+            except OSError as error:
+                raise ServiceError(
+                    "metrics.no-address",
+                    f"The metrics cannot be served on {address} port {port}: {error.strerror or error}.",
+                    hint="Set [ramshelf] metrics_address and metrics_port; port 0 serves none.",
+                    facts={"address": address, "port": port},
+                ) from error
+        self._place = address, port
+
+    def close(self) -> None:
+        """Listen nowhere."""
+        if self._serving is not None:
+            server, thread = self._serving
+            server.shutdown()
+            server.server_close()
+            thread.join()
+        self._serving = self._place = None

@@ -1,0 +1,77 @@
+"""``ramshelf agent``: the daemon, and its service."""
+
+import click
+
+from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.output import plan
+from ramshelf.core.agentunit import UNIT
+from ramshelf.core.config import Config
+from ramshelf.core.plan import describe
+
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+
+
+@click.group(
+    name="agent",
+    invoke_without_command=True,
+    epilog="""\b
+Examples:
+  ramshelf agent install --dry-run
+  ramshelf --config-file /etc/nova/nova.conf agent
+  curl http://127.0.0.1:10177/metrics
+""",
+)
+@pass_context
+@click.pass_context
+def command(ctx: click.Context, context: Context) -> None:
+    """Run the agent, in the foreground, until it is told to end.
+
+    It watches guests and store: reserves what guests lack that were started without the hook, removes what
+    ended guests leave, does the doctor's checks again and again, and serves metrics for Prometheus. Its log
+    is on standard error, a JSON object a line. SIGHUP makes it read the configuration again, SIGTERM or
+    Ctrl-C end it; guests are not touched. There is one on a host: 'ramshelf agent install' makes it a
+    service.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from ramshelf.agent.loop import Agent  # noqa: PLC0415 - it needs more than its two subcommands
+
+    def load() -> tuple[Config, str]:
+        fresh = Context(
+            config_files=context.config_files, config_dirs=context.config_dirs, connect=context.connect
+        )
+        return fresh.config, fresh.uri
+
+    Agent(load, context.config_files, context.config_dirs).run()
+
+
+@command.command(epilog="Example: ramshelf agent install --dry-run")
+@_DRY_RUN
+@pass_context
+def install(context: Context, *, dry_run: bool) -> None:
+    """Make the agent a service of systemd's, now and at every boot.
+
+    The service runs this ramshelf with the configuration files that are named here, if any. Where it is
+    there already it is brought up to date and restarted.
+    """
+    from ramshelf.node import agentservice  # noqa: PLC0415 - not for who runs the agent
+
+    actions = agentservice.install(
+        context.config_files, context.config_dirs, context.connect, dry_run=dry_run
+    )
+    document = {"dry_run": dry_run, "actions": describe(actions)}
+    done = f"The agent is installed as {UNIT}." if actions else "The agent is installed and current."
+    context.emit(document, lambda: click.echo(plan(actions) if dry_run else done))
+
+
+@command.command(epilog="Example: ramshelf agent remove --dry-run")
+@_DRY_RUN
+@pass_context
+def remove(context: Context, *, dry_run: bool) -> None:
+    """Stop the agent's service and take it away; guests, store and hook stay as they are."""
+    from ramshelf.node import agentservice  # noqa: PLC0415 - not for who runs the agent
+
+    actions = agentservice.remove(dry_run=dry_run)
+    document = {"dry_run": dry_run, "actions": describe(actions)}
+    done = "The agent's service is removed." if actions else "There is no service of the agent's."
+    context.emit(document, lambda: click.echo(plan(actions) if dry_run else done))

@@ -1,0 +1,25 @@
+"""What libvirt tells of its guests by itself."""
+
+import enum
+from dataclasses import dataclass
+
+
+class What(enum.Enum):
+    """What has happened, as far as it matters to the store."""
+
+    STARTED = "started"
+    STOPPED = "stopped"
+    MEMORY = "memory"
+    """The balloon has moved, or a device was added, removed or resized."""
+    LOST = "lost"
+    """The connection to libvirt: it has ended, or does not answer any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """``reason``: libvirt's word for why, such as ``booted`` or ``crashed``; '' where it gives none."""
+
+    what: What
+    guest: str = ""
+    uuid: str = ""
+    reason: str = ""

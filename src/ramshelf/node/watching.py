@@ -1,0 +1,96 @@
+"""One look of the agent's at its host: the store, who runs, who holds what, what the device has done.
+
+One question to libvirt, which asks no QEMU; the rest is the kernel's own figures.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ramshelf.core.capacity import StoreUsage, capacity
+from ramshelf.core.config import Config
+from ramshelf.core.store import NoStore, Store
+from ramshelf.core.storeclean import Listed
+from ramshelf.node.guests import StoreShares, held_by, shares
+from ramshelf.node.storeclean import list_directories, stale_among
+from ramshelf.system.backingstore import observe_store
+from ramshelf.system.counters import bytes_read, bytes_written
+from ramshelf.system.hypervisor import Domain, Hypervisor
+from ramshelf.system.procfs import Pressure, pressure
+
+PRESSURES = ("memory", "io")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What was seen. ``active`` are all guests that run, from the store or not, by name.
+
+    ``shares`` is None where there is no store, and ``problem`` says why. ``stale`` are directories of nobody.
+    ``read`` and ``written``: bytes of the store's device, since it is there. ``pressure`` lacks what the
+    kernel does not tell.
+    """
+
+    active: Mapping[str, Domain]
+    shares: StoreShares | None
+    usage: StoreUsage | None
+    problem: NoStore | None
+    stale: tuple[Listed, ...]
+    read: int
+    written: int
+    pressure: Mapping[str, Pressure]
+
+
+def look(hypervisor: Hypervisor, config: Config, measure: Callable[[str], int] | None = None) -> Look:
+    """Look once; ``measure`` as for ``shares``. Raises ServiceError ``libvirt.*``, ConfigError, OSError.
+
+    Directories and files are listed before libvirt is asked: what nobody owns then is nobody's.
+    """
+    listed = list_directories()
+    observed = observe_store()
+    active = hypervisor.active()
+    domains, held = held_by(active, observed)
+    found = None
+    read = written = 0
+    if isinstance(observed.store, Store) and observed.usage is not None:
+        current = capacity(observed.usage, configured_mib=config.file_backed_memory_mib or None)
+        found = shares(observed.store, current, domains, held, measure)
+        with suppress(OSError):  # a file system that shows another device than a real one
+            read, written = bytes_read(observed.store), bytes_written(observed.store)
+    pressures = {resource: pressure(resource) for resource in PRESSURES}
+    return Look(
+        active=domains,
+        shares=found,
+        usage=observed.usage,
+        problem=observed.store if isinstance(observed.store, NoStore) else None,
+        stale=stale_among(listed, [(domain.domain_id or 0, domain.name) for domain in active]),
+        read=read,
+        written=written,
+        pressure={resource: figures for resource, figures in pressures.items() if figures is not None},
+    )
+
+
+def to_verify(before: Look | None, now: Look) -> frozenset[str]:
+    """The guests whose reservation is to be looked at.
+
+    Those that have started since, or whose memory files are not those that they were, and those on a disk
+    that lack extents, as when a balloon has punched holes.
+    """
+    old = _files(before) if before is not None else {}
+    found = {name for name, files in _files(now).items() if old.get(name) != files}
+    if now.shares is not None and not now.shares.store.kind.tmpfs:
+        found |= {guest.domain.name for guest in now.shares.guests if guest.allocated < guest.size}
+    return frozenset(found)
+
+
+def _files(seen: Look) -> dict[str, tuple[object, ...]]:
+    if seen.shares is None:
+        return {}
+    return {
+        guest.domain.name: (
+            guest.domain.domain_id,
+            guest.promised,
+            tuple((os.path.basename(file.path), file.size) for file in guest.files),
+        )
+        for guest in seen.shares.guests
+    }
