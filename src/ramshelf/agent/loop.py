@@ -6,6 +6,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
+from functools import partial
 from queue import Empty, SimpleQueue
 
 import ramshelf
@@ -21,6 +23,7 @@ from ramshelf.core.errors import HostError, RamshelfError
 from ramshelf.core.events import Event, What
 from ramshelf.core.findings import Severity
 from ramshelf.core.hookcall import PROBE
+from ramshelf.core.host import Unknown
 from ramshelf.core.pace import Pace, retry_pause
 from ramshelf.core.tally import Tally
 from ramshelf.core.units import to_mib
@@ -36,6 +39,13 @@ from ramshelf.system.onlyone import only_one
 
 _PATIENCE = 30
 """Seconds for libvirt to answer one question."""
+
+_AWAY = frozenset({"libvirt.unreachable", "libvirt.connection-lost", "libvirt.no-answer"})
+_RESTART_TRIES = 4
+"""Tries, some seconds, after which a libvirt that is away is no longer one that is just being restarted."""
+
+_SERVE_RETRY = 30
+"""Seconds between two tries to listen on an address that another has."""
 
 _RESIDENCY_SHARE = 0.005
 """Of the time, at most, to ask the kernel what of the memory files is in RAM."""
@@ -79,7 +89,8 @@ class Agent:
         self._log = log or Log()
         self._notifier = Notifier()
         self._exporter = Exporter()
-        self._inbox: SimpleQueue[Event | _Reload] = SimpleQueue()
+        self._inbox: SimpleQueue[tuple[int, Event] | _Reload] = SimpleQueue()
+        self._connections = 0
         self._hypervisor: Hypervisor | None = None
         self._failures = 0
         self._hooklog = Follower()
@@ -91,8 +102,9 @@ class Agent:
         self._unsettled: dict[str, int] = {}
         self._conditions: dict[str, tuple[Condition, ...]] = {}
         self._logged: tuple[Condition, ...] = ()
-        now = time.monotonic()
-        self._due = {"connect": now, "look": now, "check": now, "serve": now}
+        self._connect_due = self._serve_due = 0.0
+        self._look_pace = Pace(interval=self._config.look_interval, pause=0.2, share=10)
+        self._check_pace = Pace(interval=self._config.check_interval, pause=2, share=50)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -124,26 +136,25 @@ class Agent:
     def _turn(self) -> None:
         """Do what is due, then tell."""
         now = time.monotonic()
-        if now >= self._due["serve"]:
+        if now >= self._serve_due:
             served = self._attempt("metrics", self._serve)
-            self._due["serve"] = float("inf") if served else now + retry_pause(16)
-        if self._hypervisor is None and now >= self._due["connect"]:
+            self._serve_due = float("inf") if served else now + _SERVE_RETRY
+        if self._hypervisor is None and now >= self._connect_due:
             self._connect()
-        if self._hypervisor is not None and now >= self._due["look"]:
+        if self._hypervisor is not None and now >= self._look_pace.due:
             self._look_once(self._hypervisor)
-        if time.monotonic() >= self._due["check"]:
+        if self._hypervisor is not None and now >= self._check_pace.due:
             self._check()
         self._tell()
         self._notifier.alive()
 
     def _wait(self) -> None:
         """Until something is due, or a message has come; all that have come are taken."""
-        due = dict(self._due)
         if self._hypervisor is None:
-            del due["look"]
+            due = min(self._serve_due, self._connect_due)
         else:
-            del due["connect"]
-        seconds = max(0.0, min(due.values()) - time.monotonic())
+            due = min(self._serve_due, self._look_pace.due, self._check_pace.due)
+        seconds = max(0.0, due - time.monotonic())
         if self._notifier.watchdog is not None:
             seconds = min(seconds, self._notifier.watchdog / 3)
         try:
@@ -154,35 +165,44 @@ class Agent:
         except Empty:
             return
 
-    def _receive(self, message: Event | _Reload) -> None:
+    def _receive(self, message: tuple[int, Event] | _Reload) -> None:
         if isinstance(message, _Reload):
             self._attempt("config", self._reload)
             return
-        if message.guest.startswith(PROBE):
-            return
-        if message.what is What.LOST:
-            self._disconnect()
-            return
-        self._tally.event(message)
-        if message.what is What.MEMORY:
-            self._unsettled[message.guest] = _TRIES
+        connection, event = message
+        if event.what is What.LOST:
+            if connection == self._connections:  # else another is there already
+                self._disconnect()
+        elif not event.guest.startswith(PROBE):
+            self._happened(event)
+
+    def _happened(self, event: Event) -> None:
+        self._tally.event(event)
+        if event.what is What.MEMORY:
+            self._unsettled[event.guest] = _TRIES
         else:
-            tell = self._log.warning if message.reason in {"crashed", "failed"} else self._log.info
+            tell = self._log.warning if event.reason in {"crashed", "failed"} else self._log.info
             tell(
-                f"guest-{message.what.value}",
-                f"Guest {message.guest} has {message.what.value}: {message.reason}.",
-                guest=message.guest,
-                uuid=message.uuid,
-                reason=message.reason,
+                f"guest-{event.what.value}",
+                f"Guest {event.guest} has {event.what.value}: {event.reason}.",
+                guest=event.guest,
+                uuid=event.uuid,
+                reason=event.reason,
             )
-        self._soon("look")
+        self._look_pace.ask()
 
     def _attempt(self, source: str, step: Callable[[], Iterable[Condition]]) -> bool:
-        """Whether the step ended well; what it says is wrong, or why it failed, holds until its next time."""
+        """Whether the step ended well; what it says is wrong, or why it failed, holds until its next time.
+
+        A libvirt that went away is one condition, whatever was asked of it first, until it is back.
+        """
         try:
             self._conditions[source] = tuple(step())
         except RamshelfError as error:
-            self._conditions[source] = (of_error(error),)
+            if error.code in _AWAY:
+                self._away(error)
+            else:
+                self._conditions[source] = (of_error(error),)
         except OSError as error:
             where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
             sentence = f"{where}{os.strerror(error.errno or 0)}."
@@ -201,7 +221,9 @@ class Agent:
             self._uri = uri
             self._disconnect()
         self._log.info("reloaded", "The configuration was read again.")
-        self._due |= dict.fromkeys(("serve", "look", "check"), time.monotonic())
+        self._look_pace = replace(self._look_pace, interval=self._config.look_interval, due=0.0)
+        self._check_pace = replace(self._check_pace, interval=self._config.check_interval, due=0.0)
+        self._serve_due = 0.0
         return ()
 
     def _serve(self) -> tuple[Condition, ...]:
@@ -211,27 +233,41 @@ class Agent:
     def _connect(self) -> None:
         if self._attempt("libvirt", self._open):
             self._failures = 0
-            self._due["look"] = self._due["check"] = time.monotonic()
+            self._look_pace.ask()
+            self._check_pace.ask()
         else:
             self._failures += 1
-            self._due["connect"] = time.monotonic() + retry_pause(self._failures)
+            self._connect_due = time.monotonic() + retry_pause(self._failures)
 
     def _open(self) -> tuple[Condition, ...]:
         hypervisor = Hypervisor(self._uri, patience=_PATIENCE)
         try:
-            hypervisor.watch(self._inbox.put)
+            self._connections += 1
+            hypervisor.watch(partial(self._hear, self._connections))
         except BaseException:
             hypervisor.close()
             raise
         self._hypervisor = hypervisor
         return ()
 
+    def _hear(self, connection: int, event: Event) -> None:
+        """In libvirt's thread."""
+        self._inbox.put((connection, event))
+
     def _disconnect(self) -> None:
         """Let go of a libvirt that went away; how it is is found out by the next try to reach it."""
         if self._hypervisor is not None:
             self._hypervisor.close()
             self._hypervisor = None
-            self._due["connect"] = time.monotonic()
+            self._connect_due = 0.0
+
+    def _away(self, error: RamshelfError) -> None:
+        """A libvirt that does not answer is a warning at first, since it may just be restarted."""
+        self._disconnect()
+        known = self._conditions.get("libvirt", ())
+        first = known[0] if known and known[0].code in _AWAY else of_error(error)
+        severity = Severity.FAILURE if self._failures >= _RESTART_TRIES else Severity.WARNING
+        self._conditions["libvirt"] = (replace(first, severity=severity),)
 
     def _look_once(self, hypervisor: Hypervisor) -> None:
         begun = time.monotonic()
@@ -240,13 +276,11 @@ class Agent:
         if self._attempt("look", lambda: self._see(hypervisor)):
             self._attempt("clean", self._clean)
             self._attempt("late", lambda: self._reserve(hypervisor))
-        elif any(condition.code.startswith("libvirt.") for condition in self._conditions["look"]):
-            self._conditions["libvirt"] = self._conditions.pop("look")
-            self._disconnect()
-        took = time.monotonic() - begun
-        self._looked = Took(ended=time.time(), seconds=took)
-        pace = Pace(interval=self._config.look_interval, pause=0.2, share=10)
-        self._due["look"] = pace.next(ended=begun + took, took=took, asked=bool(self._unsettled))
+        ended = time.monotonic()
+        self._looked = Took(ended=time.time(), seconds=ended - begun)
+        self._look_pace.done(begun=begun, ended=ended)
+        if self._unsettled:
+            self._look_pace.ask()
 
     def _follow(self) -> tuple[Condition, ...]:
         for entry in self._hooklog.entries():
@@ -276,7 +310,7 @@ class Agent:
         if before is None or before.shares is None or now.shares is None:
             return
         was, is_now = before.shares.capacity.total, now.shares.capacity.total
-        if was != is_now:
+        if abs(was - is_now) * 100 > was:  # metadata on a disk comes and goes
             self._log.info(
                 "capacity-changed",
                 f"The store's capacity was {to_mib(was)} MiB and is {to_mib(is_now)} MiB.",
@@ -309,7 +343,7 @@ class Agent:
             except RamshelfError as error:
                 if error.code == "guest.not-found":
                     continue
-                if error.code.startswith("libvirt."):
+                if error.code in _AWAY:
                     raise
                 wrong.append(of_error(error, subject=name))
                 continue
@@ -327,35 +361,21 @@ class Agent:
                     files=[file.path for file in outcome.late.allocate],
                 )
             if outcome.late.needed or outcome.late.missing:
-                self._soon("check")
+                self._check_pace.ask()
         return tuple(wrong)
 
     def _check(self) -> None:
         begun = time.monotonic()
         self._attempt("check", self._findings)
-        took = time.monotonic() - begun
-        self._checked = Took(ended=time.time(), seconds=took)
-        pace = self._pace("check")
-        self._due["check"] = pace.next(ended=begun + took, took=took, asked=False)
+        ended = time.monotonic()
+        self._checked = Took(ended=time.time(), seconds=ended - begun)
+        self._check_pace.done(begun=begun, ended=ended)
 
     def _findings(self) -> tuple[Condition, ...]:
-        """The doctor's findings; what it could not see because libvirt is away is told once, by that."""
-        if self._hypervisor is None:
+        facts = gather(self._config, self._uri, self._files, self._directories, _PATIENCE)
+        if isinstance(facts.hypervisor, Unknown):  # it has just gone away; that will be told
             return self._conditions.get("check", ())
-        found = check(gather(self._config, self._uri, self._files, self._directories))
-        return tuple(of_finding(each) for each in found if each.code not in _LOOKED_AT)
-
-    def _pace(self, what: str) -> Pace:
-        if what == "look":
-            return Pace(interval=self._config.look_interval, pause=0.2, share=10)
-        return Pace(interval=self._config.check_interval, pause=2, share=50)
-
-    def _soon(self, what: str) -> None:
-        """Do it as soon as its pace allows."""
-        last = {"look": self._looked, "check": self._checked}[what]
-        ended = time.monotonic() - max(0.0, time.time() - last.ended)
-        soon = self._pace(what).next(ended=ended, took=last.seconds, asked=True)
-        self._due[what] = min(self._due[what], soon)
+        return tuple(of_finding(each) for each in check(facts) if each.code not in _LOOKED_AT)
 
     def _tell(self) -> None:
         """Log what has changed, and give out the figures."""

@@ -6,9 +6,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 """Between two tries to reach what does not answer."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Pace:
-    """How often something is done.
+    """How often something is done, and when it is ``due``.
 
     ``interval``: seconds between two that nobody asked for. One that was asked for (an event) comes after
     ``pause`` at the soonest, and never so soon that all of them take more than one part in ``share`` of the
@@ -18,11 +18,17 @@ class Pace:
     interval: float
     pause: float
     share: float
+    due: float = 0.0
+    _soonest: float = 0.0
 
-    def next(self, *, ended: float, took: float, asked: bool) -> float:
-        """When to do it again, if it ``ended`` then and ``took`` so long."""
-        rest = max(self.pause, self.share * took)
-        return ended + (rest if asked else max(self.interval, rest))
+    def done(self, *, begun: float, ended: float) -> None:
+        """It was just done, and took from ``begun`` to ``ended``."""
+        self._soonest = ended + max(self.pause, self.share * (ended - begun))
+        self.due = max(ended + self.interval, self._soonest)
+
+    def ask(self) -> None:
+        """It is wanted as soon as may be."""
+        self.due = min(self.due, self._soonest)
 
 
 def retry_pause(failures: int) -> float:

@@ -63,11 +63,15 @@ _GUEST_DIRECTORY = re.compile(r"\d+-.+", re.DOTALL)
 
 
 def gather(
-    config: Config | Unknown, uri: str, files: tuple[str, ...] = (), directories: tuple[str, ...] = ()
+    config: Config | Unknown,
+    uri: str,
+    files: tuple[str, ...] = (),
+    directories: tuple[str, ...] = (),
+    patience: float | None = None,
 ) -> Facts:
     """Everything, in an order that a guest which starts meanwhile does not disturb.
 
-    ``files`` and ``directories`` are the configuration's, where any were named.
+    ``files`` and ``directories`` are the configuration's, where any were named; ``patience`` is for libvirt.
 
     Directories are listed before guests are: one whose guest is not listed afterwards is a stale one.
     Processes come last, so that a daemon that the connection activated is among them.
@@ -76,7 +80,7 @@ def gather(
     conf, conf_problem = _qemu_conf()
     directory = memory_directory(conf)
     present = known(_directories, (directory.path, directory.configured))
-    connected, domains = _libvirt(uri)
+    connected, domains = _libvirt(uri, patience)
     found = processes()
     guests = _guests(domains, directory, found)
     return Facts(
@@ -122,10 +126,10 @@ def _qemu_conf() -> tuple[dict[str, Value], str]:
         return {}, f"{QEMU_CONF}: {os.strerror(error.errno or 0).lower()}"
 
 
-def _libvirt(uri: str) -> tuple[Hypervisor | Unknown, Mapping[str, str] | Unknown]:
+def _libvirt(uri: str, patience: float | None) -> tuple[Hypervisor | Unknown, Mapping[str, str] | Unknown]:
     """The versions, and the XML of every running guest by name; a guest that ends meanwhile is left out."""
     try:
-        with hypervisor.Hypervisor(uri, read_only=os.geteuid() != 0) as connection:
+        with hypervisor.Hypervisor(uri, read_only=os.geteuid() != 0, patience=patience) as connection:
             versions = Hypervisor(
                 uri=uri, libvirt=connection.libvirt_version(), qemu=_qemu_version(connection)
             )

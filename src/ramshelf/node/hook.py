@@ -34,6 +34,7 @@ _SEEN = RUN_DIR / "hook-seen"
 """The daemons, one "PID START" a line, that were once seen to call the hook: they do so while they live."""
 
 _DAEMONS = ("libvirtd", "virtqemud")
+_CONFIGURATION = "/etc/libvirt"
 _PATIENCE = 15.0
 """Seconds for a daemon to act upon SIGHUP. It does so in a thread of its own, and drops a SIGHUP that comes
 while it starts or still reloads (daemonReloadHandler): so it is asked again."""
@@ -221,11 +222,13 @@ def _known_to_be_seen(daemons: tuple[tuple[int, int], ...]) -> bool | None:
 
 
 def _daemons() -> Iterator[tuple[int, int]]:
-    """The libvirt daemons that see this /etc: process id, and start in ticks since boot."""
+    """The libvirt daemons that see this /etc/libvirt: process id, and start in ticks since boot."""
     for entry in filter(str.isdecimal, os.listdir("/proc")):
         with suppress(OSError):
             name, _, rest = read_text(f"/proc/{entry}/stat").partition("(")[2].rpartition(")")
-            if name not in _DAEMONS or not os.path.samefile(f"/proc/{entry}/ns/mnt", "/proc/self/ns/mnt"):
+            if name not in _DAEMONS or not os.path.samefile(
+                f"/proc/{entry}/root{_CONFIGURATION}", _CONFIGURATION
+            ):
                 continue
             fields = rest.split()
             # A child that has not yet become another program bears its parent's name.
