@@ -180,7 +180,7 @@ class Agent:
         self._tally.event(event)
         if event.what is What.MEMORY:
             self._unsettled[event.guest] = _TRIES
-        else:
+        elif event.what is not What.BALLOON:
             tell = self._log.warning if event.reason in {"crashed", "failed"} else self._log.info
             tell(
                 f"guest-{event.what.value}",

@@ -10,7 +10,9 @@ class What(enum.Enum):
     STARTED = "started"
     STOPPED = "stopped"
     MEMORY = "memory"
-    """The balloon has moved, or a device was added, removed or resized."""
+    """A device was added, removed or resized."""
+    BALLOON = "balloon"
+    """The guest was given or has given back memory of its own: its files stay as large as they are."""
     LOST = "lost"
     """The connection to libvirt: it has ended, or does not answer any more."""
 

@@ -71,16 +71,12 @@ def look(hypervisor: Hypervisor, config: Config, measure: Callable[[str], int] |
 
 
 def to_verify(before: Look | None, now: Look) -> frozenset[str]:
-    """The guests whose reservation is to be looked at.
+    """The guests whose reservation is to be looked at: new ones, and those with other memory files.
 
-    Those that have started since, or whose memory files are not those that they were, and those on a disk
-    that lack extents, as when a balloon has punched holes.
+    Holes that a balloon punches in them are nobody else's, by what is promised, and are left.
     """
     old = _files(before) if before is not None else {}
-    found = {name for name, files in _files(now).items() if old.get(name) != files}
-    if now.shares is not None and not now.shares.store.kind.tmpfs:
-        found |= {guest.domain.name for guest in now.shares.guests if guest.allocated < guest.size}
-    return frozenset(found)
+    return frozenset(name for name, files in _files(now).items() if old.get(name) != files)
 
 
 def _files(seen: Look) -> dict[str, tuple[object, ...]]:

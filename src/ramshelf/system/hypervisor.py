@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -86,12 +87,12 @@ _LIFECYCLE = {
     libvirt.VIR_DOMAIN_EVENT_STARTED: (What.STARTED, _STARTED),
     libvirt.VIR_DOMAIN_EVENT_STOPPED: (What.STOPPED, _STOPPED),
 }
-_MEMORY_EVENTS = (
-    "VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE",
-    "VIR_DOMAIN_EVENT_ID_DEVICE_ADDED",
-    "VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED",
-    "VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE",  # libvirt 7.9
-)
+_OTHER_EVENTS = {
+    "VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE": What.BALLOON,
+    "VIR_DOMAIN_EVENT_ID_DEVICE_ADDED": What.MEMORY,
+    "VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED": What.MEMORY,
+    "VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE": What.MEMORY,  # libvirt 7.9
+}
 _KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT = 5, 3
 """A daemon that answers nothing for so long counts as gone (virConnectSetKeepAlive)."""
 
@@ -170,10 +171,10 @@ class Hypervisor:
             connection.setKeepAlive(_KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT)
             connection.registerCloseCallback(lambda *_: tell(Event(what=What.LOST)), None)
             register(connection, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle)
-            for name in _MEMORY_EVENTS:
+            for name, what in _OTHER_EVENTS.items():
                 if (number := getattr(libvirt, name, None)) is not None:
                     with contextlib.suppress(libvirt.libvirtError):  # an older daemon
-                        register(connection, number, memory)
+                        register(connection, number, partial(other, what))
 
         def register(connection: Any, number: int, callback: Callable[..., None]) -> None:
             self._watches.append(connection.domainEventRegisterAny(None, number, callback, None))
@@ -183,8 +184,8 @@ class Hypervisor:
                 what, reasons = _LIFECYCLE[event]
                 tell(_event(what, domain, reasons.get(detail, "")))
 
-        def memory(_connection: Any, domain: Any, *_: Any) -> None:
-            tell(_event(What.MEMORY, domain))
+        def other(what: What, _connection: Any, domain: Any, *_: Any) -> None:
+            tell(_event(what, domain))
 
         self._ask(watch)
 

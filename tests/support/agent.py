@@ -1,0 +1,123 @@
+"""The agent as a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from support.cli import RAMSHELF
+from support.process import run, wait_until
+
+CONF = Path("/etc/ramshelf/ramshelf.conf")
+_LOG = Path("/run/agent.log")
+PATIENCE = 90
+"""Seconds to wait for what the agent does within some: the machine may be busy."""
+
+
+class Agent:
+    """One run of ``ramshelf agent``; its log is in a file."""
+
+    def __init__(self, *options: str, wrapper: tuple[str, ...] = (), **environment: str) -> None:
+        self._begin = _LOG.stat().st_size if _LOG.exists() else 0
+        with _LOG.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*wrapper, RAMSHELF, *options, "agent"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **environment},
+            )
+
+    def log(self) -> list[dict[str, Any]]:
+        """The lines that it has written so far."""
+        text = _LOG.read_bytes()[self._begin :].decode()
+        return [json.loads(line) for line in text.splitlines()]
+
+    def wait_log(self, event: str, **facts: object) -> dict[str, Any]:
+        """The first line about ``event`` with these facts, once there is one."""
+        found: list[dict[str, Any]] = []
+
+        def seen() -> bool:
+            assert self.process.poll() is None, self.log()
+            found[:] = [
+                line for line in self.log() if line["event"] == event and facts.items() <= line.items()
+            ]
+            return bool(found)
+
+        self._wait(seen, f"the agent logs {event} {facts}")
+        return found[0]
+
+    def events(self) -> list[str]:
+        """What its lines are about, conditions with their codes."""
+        return [f"{line['event']} {line.get('code', '')}".strip() for line in self.log()]
+
+    def scrape(self) -> Mapping[str, float]:
+        """Every sample by its name and labels, as the text has them; none as long as it does not serve."""
+        try:
+            with urllib.request.urlopen("http://127.0.0.1:10177/metrics", timeout=30) as answer:  # noqa: S310
+                text = answer.read().decode()
+        except OSError:
+            return {}
+        lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in lines}
+
+    def wait_metric(self, name: str, ready: Callable[[float], bool]) -> None:
+        """Wait until a sample is there and as it is to be."""
+
+        def seen() -> bool:
+            figures = self.scrape()
+            return name in figures and ready(figures[name])
+
+        self._wait(seen, f"the metric {name} is as expected")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def stop(self) -> int:
+        """SIGTERM; its exit status."""
+        self.process.terminate()
+        return self.process.wait(timeout=PATIENCE)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait(timeout=PATIENCE)
+
+    def _wait(self, ready: Callable[[], bool], what: str) -> None:
+        try:
+            wait_until(ready, what, timeout=PATIENCE)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; it logged {self.log()}") from None
+
+
+@contextmanager
+def agent(*options: str, wait: bool = True, conf: str = "", **environment: str) -> Iterator[Agent]:
+    """An agent that looks each second and checks each ten; ``wait``: it has looked at least once.
+
+    At the end it must still run, end well when told to, and have met no bug.
+    """
+    CONF.parent.mkdir(exist_ok=True)
+    CONF.write_text(f"[ramshelf]\nlook_interval = 1\ncheck_interval = 10\n{conf}")
+    running = Agent(*options, **environment)
+    try:
+        if wait:
+            running.wait_metric("ramshelf_check_timestamp_seconds", lambda value: value > 0)
+        yield running
+        assert running.process.poll() is None, running.log()
+        assert running.stop() == 0
+        assert "began internal.bug" not in running.events(), running.log()
+    finally:
+        if running.process.poll() is None:
+            running.kill()
+
+
+def promtool(text: str) -> str:
+    """What promtool complains of in a scrape."""
+    ended = run("promtool", "check", "metrics", stdin=text, ok=(0, 1, 3))
+    return ended.stdout + ended.stderr
