@@ -43,9 +43,10 @@ class Config:
     """Nova's options under Nova's names (with the unit added), and ramshelf's own.
 
     ``file_backed_memory_mib``: 0 is off; None means what the store holds. ``ram_allocation_ratio`` None:
-    unset (or 0.0, which Nova takes for unset). ``settings`` holds the winning place of each ``section.key``
-    that is set (with Nova's secrets: not shown); ``contradictions`` the places of ramshelf's options that are
-    set differently, the winner last.
+    unset (or 0.0, which Nova takes for unset). ``placement`` is the section of that name as it stands, with
+    Nova's password; ``placement_mode`` is none, remote or embedded. ``settings`` holds the winning place of
+    each ``section.key`` that is set (with Nova's secrets: not shown); ``contradictions`` the places of
+    ramshelf's options that are set differently, the winner last.
     """
 
     file_backed_memory_mib: int | None = None
@@ -54,6 +55,10 @@ class Config:
     ram_allocation_ratio: float | None = None
     reserved_host_memory_mib: int = 512
     placement: Mapping[str, str] = field(default_factory=dict, repr=False)
+    placement_mode: str = "none"
+    placement_database: str = "/var/lib/ramshelf/placement.sqlite"
+    placement_owner: bool = False
+    placement_required: bool = False
     strict: bool = False
     host_reserved_mib: int = 1024
     files: tuple[str, ...] = ()
@@ -106,6 +111,12 @@ def unset_file_backed_memory(nova: Sequence[str]) -> int | None:
     ``nova``: the Nova files that were read. None means what the store holds.
     """
     return 0 if nova else None
+
+
+def unset_placement_mode(placement: Mapping[str, str]) -> str:
+    """Which Placement is used where ``[ramshelf] placement`` does not say: the one that Nova would use."""
+    named = any(placement.get(key, "").strip() for key in ("auth_type", "auth_section"))
+    return "remote" if named else "none"
 
 
 def file_backed_memory_mib(files: Sequence[str], settings: Sequence[Setting]) -> int | None:
