@@ -97,14 +97,14 @@ class Agent:
 
 
 @contextmanager
-def agent(*options: str, wait: bool = True, conf: str = "", **environment: str) -> Iterator[Agent]:
+def agent(*options: str, wait: bool = True, conf: str = "") -> Iterator[Agent]:
     """An agent that looks each second and checks each ten; ``wait``: it has looked at least once.
 
     At the end it must still run, end well when told to, and have met no bug.
     """
     CONF.parent.mkdir(exist_ok=True)
     CONF.write_text(f"[ramshelf]\nlook_interval = 1\ncheck_interval = 10\n{conf}")
-    running = Agent(*options, **environment)
+    running = Agent(*options)
     try:
         if wait:
             running.wait_metric("ramshelf_check_timestamp_seconds", lambda value: value > 0)

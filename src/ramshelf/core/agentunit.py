@@ -35,6 +35,8 @@ MemorySwapMax=0
 # The hook's log and the store's lock are there, too: the directory outlives the agent.
 RuntimeDirectory=ramshelf
 RuntimeDirectoryPreserve=yes
+# An embedded Placement keeps its database there.
+StateDirectory=ramshelf
 ProtectSystem=strict
 ReadWritePaths={writable}
 ProtectHome=read-only

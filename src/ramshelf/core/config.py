@@ -43,10 +43,11 @@ class Config:
     """Nova's options under Nova's names (with the unit added), and ramshelf's own.
 
     ``file_backed_memory_mib``: 0 is off; None means what the store holds. ``ram_allocation_ratio`` None:
-    unset (or 0.0, which Nova takes for unset). ``settings`` holds the winning place of each ``section.key``
-    that is set (with Nova's secrets: not shown); ``contradictions`` the places of ramshelf's options that are
-    set differently, the winner last. ``metrics_port`` 0: no metrics; the intervals are the agent's, in
-    seconds.
+    unset (or 0.0, which Nova takes for unset). ``placement`` is the section of that name as it stands, with
+    Nova's password; ``placement_mode`` is none, remote or embedded. ``settings`` holds the winning place of
+    each ``section.key`` that is set (with Nova's secrets: not shown); ``contradictions`` the places of
+    ramshelf's options that are set differently, the winner last. ``metrics_port`` 0: no metrics; the
+    intervals are the agent's, in seconds.
     """
 
     file_backed_memory_mib: int | None = None
@@ -55,12 +56,17 @@ class Config:
     ram_allocation_ratio: float | None = None
     reserved_host_memory_mib: int = 512
     placement: Mapping[str, str] = field(default_factory=dict, repr=False)
+    placement_mode: str = "none"
+    placement_database: str = "/var/lib/ramshelf/placement.sqlite"
+    placement_owner: bool = False
+    placement_required: bool = False
     strict: bool = False
     host_reserved_mib: int = 1024
     metrics_address: str = "127.0.0.1"
     metrics_port: int = 10177
     look_interval: int = 10
     check_interval: int = 300
+    report_interval: int = 60
     files: tuple[str, ...] = ()
     nova_files: tuple[str, ...] = ()
     settings: Mapping[str, Setting] = field(default_factory=dict, repr=False)
@@ -111,6 +117,12 @@ def unset_file_backed_memory(nova: Sequence[str]) -> int | None:
     ``nova``: the Nova files that were read. None means what the store holds.
     """
     return 0 if nova else None
+
+
+def unset_placement_mode(placement: Mapping[str, str]) -> str:
+    """Which Placement is used where ``[ramshelf] placement`` does not say: the one that Nova would use."""
+    named = any(placement.get(key, "").strip() for key in ("auth_type", "auth_section"))
+    return "remote" if named else "none"
 
 
 def file_backed_memory_mib(files: Sequence[str], settings: Sequence[Setting]) -> int | None:

@@ -12,6 +12,7 @@ from ramshelf.core.capacity import StoreUsage, capacity
 from ramshelf.core.config import Config
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.storeclean import Listed
+from ramshelf.core.units import to_mib
 from ramshelf.node.guests import StoreShares, held_by, shares
 from ramshelf.node.storeclean import list_directories, stale_among
 from ramshelf.system.backingstore import observe_store
@@ -90,3 +91,15 @@ def _files(seen: Look) -> dict[str, tuple[object, ...]]:
         )
         for guest in seen.shares.guests
     }
+
+
+def differ(before: Look | None, now: Look | None) -> bool:
+    """Whether Placement is to hear of it: other guests, or another size of them or of the store."""
+    return _reportable(before) != _reportable(now)
+
+
+def _reportable(seen: Look | None) -> object:
+    if seen is None or seen.shares is None:
+        return None
+    guests = {guest.domain.uuid: guest.promised for guest in seen.shares.guests}
+    return guests, to_mib(seen.shares.capacity.total), tuple(each.directory for each in seen.shares.unknown)

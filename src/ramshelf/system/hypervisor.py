@@ -202,6 +202,10 @@ class Hypervisor:
         match = re.search(r"<uuid>([^<]+)</uuid>", self._ask(lambda connection: connection.getCapabilities()))
         return match[1] if match else ""
 
+    def host_name(self) -> str:
+        """What libvirt calls this host: the name of nova-compute's resource provider."""
+        return str(self._ask(lambda connection: connection.getHostname()))
+
     def active(self) -> tuple[Domain, ...]:
         """All active domains in one call, which asks no QEMU anything; by id."""
         records = self._ask(

@@ -5,7 +5,8 @@ service's environment, not the shell's that ramshelf is called from, and libvirt
 """
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from oslo_config import cfg
@@ -63,6 +64,32 @@ OPTIONS: Mapping[str, tuple[cfg.Opt, ...]] = {
             help="RAM in MiB that the host itself needs, for the doctor's RAM budget.",
         ),
         cfg.StrOpt(
+            "placement",
+            choices=("none", "remote", "embedded"),
+            help="Which Placement hears of this host. none; remote: the one that [placement] describes as in "
+            "nova.conf; embedded: the real one inside ramshelf's own processes, for trying out, for this "
+            "host only. Where not set: remote if a file sets auth_type in [placement], else none.",
+        ),
+        cfg.StrOpt(
+            "placement_database",
+            default="/var/lib/ramshelf/placement.sqlite",
+            help="The file that an embedded Placement keeps its SQLite database in.",
+        ),
+        cfg.BoolOpt(
+            "placement_owner",
+            default=False,
+            help="Whether ramshelf makes this host's resource provider and writes its inventory, traits and "
+            "allocations. Where nova-compute does, or is to, leave it false: ramshelf then only compares. "
+            "Even when true it never touches a provider that is not its own.",
+        ),
+        cfg.BoolOpt(
+            "placement_required",
+            default=False,
+            help="Whether a guest that 'ramshelf guest start' starts must have its allocation first. Where "
+            "false and Placement does not answer, it starts if the store can hold it, and the agent claims "
+            "later.",
+        ),
+        cfg.StrOpt(
             "metrics_address",
             default="127.0.0.1",
             help="Where the agent serves its metrics. They tell guests' names and need no password: change "
@@ -88,6 +115,13 @@ OPTIONS: Mapping[str, tuple[cfg.Opt, ...]] = {
             min=10,
             help="Seconds after which the agent does all of the doctor's checks again.",
         ),
+        cfg.IntOpt(
+            "report_interval",
+            default=60,
+            min=1,
+            help="Seconds between two passes of the agent's over Placement; after a guest's start or end "
+            "there is one at once.",
+        ),
     ),
 }
 """What ramshelf reads, under nova.conf's own groups and names; ``[placement]`` is kept as it stands."""
@@ -103,14 +137,7 @@ def checked_values(paths: Sequence[str], winners: Mapping[str, Setting]) -> dict
 
     ``winners``: the settings of ``paths`` that count. Raises ConfigError: of several wrong values all.
     """
-    conf = cfg.ConfigOpts()
-    for group, options in OPTIONS.items():
-        conf.register_opts(options, group=_group(group))
-    _register_others(conf, winners)
-    try:
-        conf([], project="ramshelf", default_config_files=list(paths), default_config_dirs=[], use_env=False)
-    except (cfg.Error, OSError, ValueError) as error:  # they were readable a moment ago
-        raise ConfigError("config.unreadable", f"The configuration cannot be read: {error}.") from error
+    conf = opened(paths, winners)
     errors = list(_unknown_keys(winners))
     values: dict[str, Any] = {}
     for group, options in OPTIONS.items():
@@ -127,16 +154,34 @@ def checked_values(paths: Sequence[str], winners: Mapping[str, Setting]) -> dict
     return values
 
 
+def opened(
+    paths: Sequence[str], winners: Mapping[str, Setting], *, but_for: AbstractSet[str] = frozenset()
+) -> cfg.ConfigOpts:
+    """These files as oslo.config has them; in the sections ``but_for`` no option is known yet.
+
+    Raises ConfigError ``config.unreadable``.
+    """
+    conf = cfg.ConfigOpts()
+    for group, options in OPTIONS.items():
+        conf.register_opts(options, group=_group(group))
+    _register_others(conf, [setting for setting in winners.values() if setting.section not in but_for])
+    try:
+        conf([], project="ramshelf", default_config_files=list(paths), default_config_dirs=[], use_env=False)
+    except (cfg.Error, OSError, ValueError) as error:  # they were readable a moment ago
+        raise ConfigError("config.unreadable", f"The configuration cannot be read: {error}.") from error
+    return conf
+
+
 def _group(section: str) -> str | None:
     """oslo.config's group of a section; $NAME is looked up in the same group, then outside of all."""
     return None if section == "DEFAULT" else section
 
 
-def _register_others(conf: cfg.ConfigOpts, winners: Mapping[str, Setting]) -> None:
+def _register_others(conf: cfg.ConfigOpts, settings: Iterable[Setting]) -> None:
     """Make what else the files set known to oslo.config, so that $my_ip means what it means to Nova."""
     known = set(option_names())
-    for name, setting in winners.items():
-        if name not in known and setting.key.isidentifier() and setting.key[0] != "_":
+    for setting in settings:
+        if setting.name not in known and setting.key.isidentifier() and setting.key[0] != "_":
             conf.register_opt(cfg.StrOpt(setting.key), group=_group(setting.section))
 
 

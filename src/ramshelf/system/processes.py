@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ramshelf.core.host import Process, Unknown
@@ -43,6 +44,19 @@ def processes() -> tuple[Process, ...] | Unknown:
     except OSError:
         return Unknown("/proc hides the processes of other users (hidepid)")
     return tuple(_all())
+
+
+def running(name: str) -> int | None:
+    """The process of this name, however it was started; reads no more than it must. None: there is none."""
+    for entry in filter(str.isdecimal, os.listdir("/proc")):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            command = read_text(f"/proc/{entry}/comm").strip()
+            if command.startswith("python"):
+                argv = read_text(f"/proc/{entry}/cmdline").split("\0")
+                command = os.path.basename(argv[1]) if len(argv) > 1 else command
+            if command == name:
+                return int(entry)
+    return None
 
 
 def _all() -> Iterator[Process]:

@@ -8,6 +8,7 @@ from ramshelf.core.config import (
     contradictions,
     nova_files,
     unset_file_backed_memory,
+    unset_placement_mode,
     winning,
 )
 from ramshelf.system.configfiles import directory_files, existing_files, read_settings
@@ -32,6 +33,7 @@ def load_config(files: Sequence[str] = (), directories: Sequence[str] = ()) -> C
     winners = winning(settings)
     values = checked_values(paths, winners)
     nova = nova_files(paths, settings)
+    placement = {setting.key: setting.value for setting in winners.values() if setting.section == "placement"}
     file_backed_memory = values["libvirt.file_backed_memory"]
     return Config(
         file_backed_memory_mib=unset_file_backed_memory(nova)
@@ -41,15 +43,18 @@ def load_config(files: Sequence[str] = (), directories: Sequence[str] = ()) -> C
         connection_uri=values["libvirt.connection_uri"] or Config.connection_uri,
         ram_allocation_ratio=values["DEFAULT.ram_allocation_ratio"] or None,
         reserved_host_memory_mib=values["DEFAULT.reserved_host_memory_mb"],
-        placement={
-            setting.key: setting.value for setting in winners.values() if setting.section == "placement"
-        },
+        placement=placement,
+        placement_mode=values["ramshelf.placement"] or unset_placement_mode(placement),
+        placement_database=values["ramshelf.placement_database"],
+        placement_owner=values["ramshelf.placement_owner"],
+        placement_required=values["ramshelf.placement_required"],
         strict=values["ramshelf.strict"],
         host_reserved_mib=values["ramshelf.host_reserved_memory_mb"],
         metrics_address=values["ramshelf.metrics_address"],
         metrics_port=values["ramshelf.metrics_port"],
         look_interval=values["ramshelf.look_interval"],
         check_interval=values["ramshelf.check_interval"],
+        report_interval=values["ramshelf.report_interval"],
         files=paths,
         nova_files=nova,
         settings=winners,

@@ -18,13 +18,15 @@ class Worker:
     """
 
     def __init__(self) -> None:
+        self._ended = False
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         threading.Thread(target=self._work, daemon=True).start()
 
     def call(self, function: Callable[[], T], patience: float | None = None) -> T:
         """What ``function`` returns or raises, once those before it have been called.
 
-        Raises TimeoutError after ``patience`` seconds (None: waits for ever); the call goes on.
+        Raises TimeoutError after ``patience`` seconds (None: waits for ever); the call goes on. So it does
+        after ``end``.
         """
         try:
             result, error = self.post(function).get(timeout=patience)
@@ -37,11 +39,15 @@ class Worker:
     def post(self, function: Callable[[], Any]) -> SimpleQueue[tuple[Any, BaseException | None]]:
         """Have it called without waiting; the queue gets what it returns and raises."""
         answer: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-        self._calls.put((function, answer))
+        if self._ended:
+            answer.put((None, TimeoutError()))
+        else:
+            self._calls.put((function, answer))
         return answer
 
     def end(self) -> None:
-        """Let the thread end once all calls are made; there must be no further one."""
+        """Let the thread end once all calls are made; further ones are not."""
+        self._ended = True
         self._calls.put(None)
 
     def _work(self) -> None:

@@ -16,6 +16,7 @@ GROUPS = {
     "hook": "libvirt's hook",
     "guest": "Running guests",
     "ram": "The RAM budget",
+    "placement": "What Placement is told of this host",
 }
 
 
@@ -680,6 +681,180 @@ _TABLE = (
         _INFO,
         "libvirt's daemon can be killed when memory is short; then the memory of dead guests is not freed.",
         "Add a drop-in with [Service] OOMScoreAdjust=-900 to libvirtd (or virtqemud).",
+    ),
+    Rule(
+        "placement.ok",
+        _OK,
+        "Placement and this host agree.",
+    ),
+    Rule(
+        "placement.no-store",
+        _INFO,
+        "There is no store, so that there is nothing to report.",
+        "Make one: ramshelf store create.",
+    ),
+    Rule(
+        "placement.shrunk",
+        _FAILURE,
+        "The store has come to hold less than it has promised (it was made smaller, or swap is gone): "
+        "guests that use all of their memory can be killed. Placement is told the truth, so no more come.",
+        "Give the store back what it lost, or stop guests; 'ramshelf capacity' shows who holds what.",
+    ),
+    Rule(
+        "placement.differs",
+        _WARNING,
+        "This host's own provider is not there, or its inventory or traits are not what the store is.",
+        "'ramshelf placement report' reports once; the agent does so all the time: see that it runs.",
+    ),
+    Rule(
+        "placement.unallocated",
+        _WARNING,
+        "Guests run here that hold no allocation in Placement, or too small a one: their memory can be given "
+        "away a second time, and is then refused at the start.",
+        "Where ramshelf owns the provider the agent heals it, unless Placement has no room. Else ask Nova: "
+        "nova-manage placement heal_allocations.",
+    ),
+    Rule(
+        "placement.leftover",
+        _WARNING,
+        "Consumers hold allocations on this host's own provider, and no such guest runs here.",
+        "'ramshelf placement report' removes them, and so does the agent: see that it runs.",
+    ),
+    Rule(
+        "placement.allocation-ratio",
+        _FAILURE,
+        "Somebody has set an allocation_ratio other than 1.0, on the provider or through an aggregate. A "
+        "warning where the provider is ramshelf's own, which sets it back.",
+        "Nova: ram_allocation_ratio = 1.0 in nova.conf, and unset on the host's aggregates.",
+        _WARNING,
+    ),
+    Rule(
+        "placement.exceeds-store",
+        _FAILURE,
+        "nova-compute has reported more memory than the store can hold.",
+        "Set [libvirt] file_backed_memory to what 'ramshelf capacity' shows, and restart nova-compute.",
+    ),
+    Rule(
+        "placement.below-store",
+        _INFO,
+        "nova-compute has reported less than nine tenths of what the store can hold.",
+        "Set [libvirt] file_backed_memory to what 'ramshelf capacity' shows, and restart nova-compute.",
+    ),
+    Rule(
+        "placement.overcommitted",
+        _FAILURE,
+        "More is allocated on the provider than the store can hold.",
+        "Migrate servers away, or enlarge the store.",
+    ),
+    Rule(
+        "placement.no-provider",
+        _WARNING,
+        "Placement has no resource provider of this host's name.",
+        "Start nova-compute, which makes it; on a host without Nova set placement_owner = true.",
+    ),
+    Rule(
+        "placement.no-inventory",
+        _WARNING,
+        "The provider has no inventory of MEMORY_MB.",
+        "See nova-compute's log.",
+    ),
+    Rule(
+        "placement.no-trait",
+        _WARNING,
+        "The provider lacks the trait that brings file-backed guests and this host together: nova-compute "
+        "runs without file-backed memory, or Placement's os-traits are too old to know it.",
+        "Set [libvirt] file_backed_memory and restart nova-compute; or upgrade Placement.",
+    ),
+    Rule(
+        "placement.no-kind-trait",
+        _INFO,
+        "nova-compute does not report the custom trait for the store's kind.",
+        "ramshelf placement provider-config > /etc/nova/provider_config/ramshelf.yaml; then restart "
+        "nova-compute.",
+    ),
+    Rule(
+        "placement.not-ours",
+        _WARNING,
+        "placement_owner is set on a host that is nova-compute's: nothing is written.",
+        "Unset placement_owner. Where nova-compute will not run here, remove its provider and nova.conf.",
+    ),
+    Rule(
+        "placement.in-the-way",
+        _FAILURE,
+        "The host's provider was made by ramshelf, and nova-compute has come: it cannot start.",
+        "Delete the provider.",
+    ),
+    Rule(
+        "placement.unreachable",
+        _WARNING,
+        "Placement, or the Keystone before it, cannot be reached.",
+        "See that it runs, and that [placement] names it as nova.conf does.",
+    ),
+    Rule(
+        "placement.timeout",
+        _WARNING,
+        "Placement does not answer in time.",
+        "See that it runs; [placement] timeout says how many seconds are waited.",
+    ),
+    Rule(
+        "placement.unauthorized",
+        _WARNING,
+        "Keystone or Placement does not accept the credentials of [placement].",
+        "Compare [placement] with a nova.conf that works.",
+    ),
+    Rule(
+        "placement.forbidden",
+        _WARNING,
+        "The user of [placement] may not do that.",
+        "It needs the role service (or admin).",
+    ),
+    Rule(
+        "placement.tls",
+        _WARNING,
+        "Placement's certificate cannot be trusted, or it does not speak TLS.",
+        "Set cafile in [placement].",
+    ),
+    Rule(
+        "placement.no-endpoint",
+        _WARNING,
+        "Keystone's catalogue does not name Placement.",
+        "Check region_name, valid_interfaces and service_type in [placement].",
+    ),
+    Rule(
+        "placement.too-old",
+        _WARNING,
+        "Placement is older than Rocky.",
+        "Upgrade Placement.",
+    ),
+    Rule(
+        "placement.conflict",
+        _WARNING,
+        "Others change the provider so often that this host could not be reported.",
+        "The next pass tries again. Find out who writes to it.",
+    ),
+    Rule(
+        "placement.error",
+        _WARNING,
+        "Placement answers, but fails.",
+        "See Placement's log.",
+    ),
+    Rule(
+        "placement.database",
+        _WARNING,
+        "The embedded Placement's database cannot be used.",
+        "See that the disk is not full; its contents can be lost without harm.",
+    ),
+    Rule(
+        "placement.configuration",
+        _WARNING,
+        "The section [placement] cannot be used.",
+        "It needs auth_type and what that type needs, as in nova.conf.",
+    ),
+    Rule(
+        "placement.not-installed",
+        _WARNING,
+        "The Python packages that Placement is used with are not installed.",
+        "pip install 'ramshelf[placement]'.",
     ),
 )
 

@@ -1,0 +1,54 @@
+"""The doctor's checks, done by the agent, and what of their findings it can put right itself."""
+
+from collections.abc import Iterator, Mapping
+
+from ramshelf.agent.log import Log
+from ramshelf.core.checks import check
+from ramshelf.core.conditions import Condition, of_finding
+from ramshelf.core.config import Config
+from ramshelf.core.errors import RamshelfError, ServiceError
+from ramshelf.core.host import Unknown
+from ramshelf.node.discard import retract
+from ramshelf.node.doctor import gather
+from ramshelf.system.hooklog import record
+from ramshelf.system.hypervisor import Domain, Hypervisor
+
+_PATIENCE = 30
+"""Seconds for libvirt to answer one question."""
+
+
+def checked(
+    config: Config, uri: str, files: tuple[str, ...], directories: tuple[str, ...]
+) -> tuple[Condition, ...]:
+    """All of the doctor's findings.
+
+    Raises ServiceError ``libvirt.unreachable``: half of them would be of that.
+    """
+    facts = gather(config, uri, files, directories, _PATIENCE)
+    if isinstance(facts.hypervisor, Unknown):
+        raise ServiceError("libvirt.unreachable", f"{facts.hypervisor.reason}.")
+    return tuple(of_finding(each) for each in check(facts))
+
+
+def put_right(
+    found: tuple[Condition, ...], hypervisor: Hypervisor, active: Mapping[str, Domain], log: Log
+) -> Iterator[Condition]:
+    """The findings that stay. Discard that would write a guest's memory at its end is taken back.
+
+    The hook does so by itself; it has missed guests that were started without it.
+    """
+    for condition in found:
+        domain = active.get(condition.subject)
+        if condition.code != "guest.discard-flushes" or domain is None:
+            yield condition
+            continue
+        facts = {"guest": domain.name, "uuid": domain.uuid, "id": domain.domain_id}
+        try:
+            backends = retract(hypervisor, domain.name)
+        except RamshelfError as error:
+            log.warning("discard-kept", error.sentence, code=error.code, **facts)
+            yield condition
+        else:
+            record("discard-retracted", **facts, backends=backends, by="agent")
+            message = f"Guest {domain.name} would have written its memory when it ends; no longer."
+            log.info("discard-retracted", message, backends=backends, **facts)

@@ -1,0 +1,70 @@
+"""The agent's connection to libvirt, made anew whenever it is lost."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from ramshelf.core.events import Event
+from ramshelf.core.pace import retry_pause
+from ramshelf.system.hypervisor import Hypervisor
+
+_PATIENCE = 30
+"""Seconds for libvirt to answer one question."""
+
+_RESTART_TRIES = 4
+"""Tries, some seconds, after which a libvirt that is away is no longer one that is just being restarted."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What libvirt has told, and over which connection."""
+
+    connection: int
+    event: Event
+
+
+class Link:
+    """``hypervisor`` is None while libvirt is away; then it is tried again when ``due``.
+
+    ``hear`` gets what libvirt tells, in another thread.
+    """
+
+    def __init__(self, hear: Callable[[Told], None]) -> None:
+        self._hear = hear
+        self._connection = 0
+        self._failures = 0
+        self.hypervisor: Hypervisor | None = None
+        self.due = 0.0
+
+    @property
+    def restarts(self) -> bool:
+        """Whether a libvirt that is away may just be being restarted."""
+        return self._failures < _RESTART_TRIES
+
+    def connect(self, uri: str) -> None:
+        """Try once. Raises as ``Hypervisor``."""
+        self._failures += 1
+        self.due = time.monotonic() + retry_pause(self._failures)
+        hypervisor = Hypervisor(uri, patience=_PATIENCE)
+        try:
+            self._connection += 1
+            hypervisor.watch(partial(self._told, self._connection))
+        except BaseException:
+            hypervisor.close()
+            raise
+        self.hypervisor, self._failures = hypervisor, 0
+
+    def disconnect(self) -> None:
+        """Let it go; whether libvirt is there is found out by the next try."""
+        if self.hypervisor is not None:
+            self.hypervisor.close()
+            self.hypervisor, self.due = None, 0.0
+
+    def lost(self, told: Told) -> None:
+        """A connection was lost; it may be one before this."""
+        if told.connection == self._connection:
+            self.disconnect()
+
+    def _told(self, connection: int, event: Event) -> None:
+        self._hear(Told(connection, event))

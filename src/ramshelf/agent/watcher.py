@@ -1,0 +1,186 @@
+"""Each look: what is new on the host, what is wrong with the store, and what can be put right at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ramshelf.agent.log import Log
+from ramshelf.agent.problems import AWAY, Problems
+from ramshelf.agent.residency import Residency
+from ramshelf.core.capacity import capacity
+from ramshelf.core.checks.catalog import finding
+from ramshelf.core.conditions import Condition, of_error, of_finding
+from ramshelf.core.config import Config
+from ramshelf.core.errors import RamshelfError
+from ramshelf.core.events import Event, What
+from ramshelf.core.findings import Severity
+from ramshelf.core.tally import Tally
+from ramshelf.core.units import to_mib
+from ramshelf.node.guests import described
+from ramshelf.node.latereserve import Outcome, reserve_late
+from ramshelf.node.storeclean import clean
+from ramshelf.node.watching import Look, differ, look, to_verify
+from ramshelf.system.hooklog import Follower
+from ramshelf.system.hypervisor import Hypervisor
+
+KNOWN_BETTER = frozenset(
+    {"store.overpromised", "store.not-mounted", "store.root-file-system", "store.unsupported", "store.stale"}
+)
+"""The doctor's codes that each look knows better than the last check."""
+
+_RESIDENCY_SHARE = 0.005
+"""Of the time, at most, to ask the kernel what of the memory files is in RAM."""
+
+_TRIES = 3
+"""Looks at a guest whose files are not those that it is to have, before it is left to the doctor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a look makes sensible: to look ``again``, to ``check`` as the doctor does, to ``report``."""
+
+    again: bool = False
+    check: bool = False
+    report: bool = False
+
+
+class Watcher:
+    """``tally`` and the last ``look`` are there for the metrics."""
+
+    def __init__(self, problems: Problems, log: Log) -> None:
+        self._problems = problems
+        self._log = log
+        self._residency = Residency()
+        self._hooklog = Follower()
+        self._history = True
+        self._unsettled: dict[str, int] = {}
+        self.tally = Tally()
+        self.look: Look | None = None
+
+    def happened(self, event: Event) -> None:
+        """Take note of what libvirt has told."""
+        self.tally.event(event)
+        if event.what is What.MEMORY:
+            self._unsettled[event.guest] = _TRIES
+        elif event.what in {What.STARTED, What.STOPPED}:
+            tell = self._log.warning if event.reason in {"crashed", "failed"} else self._log.info
+            tell(
+                f"guest-{event.what.value}",
+                f"Guest {event.guest} has {event.what.value}: {event.reason}.",
+                guest=event.guest,
+                uuid=event.uuid,
+                reason=event.reason,
+            )
+
+    def turn(self, hypervisor: Hypervisor, config: Config) -> Wish:
+        """Look, and do what is missing."""
+        before = self.look
+        self._residency.begin(_RESIDENCY_SHARE * config.look_interval)
+        self._problems.attempt("hook-log", self._follow)
+        if not self._problems.attempt("look", lambda: self._see(hypervisor, config)):
+            return Wish()
+        self._problems.attempt("clean", self._clean)
+        late: list[Outcome] = []
+        self._problems.attempt("late", lambda: self._reserve(hypervisor, config, late))
+        return Wish(
+            again=bool(self._unsettled),
+            check=any(each.late and (each.late.needed or each.late.missing) for each in late),
+            report=differ(before, self.look),
+        )
+
+    def _follow(self) -> Iterator[Condition]:
+        for entry in self._hooklog.entries():
+            self.tally.record(entry)
+            if entry.get("event") == "refused" and not self._history:
+                self._log.warning(
+                    "guest-refused",
+                    f"The hook has refused a guest: {entry.get('reason', '')}",
+                    code=entry.get("code", ""),
+                    guest=entry.get("guest", ""),
+                )
+        self._history = False
+        yield from ()
+
+    def _see(self, hypervisor: Hypervisor, config: Config) -> Iterator[Condition]:
+        before, now = self.look, look(hypervisor, config, self._residency)
+        for name in to_verify(before, now):
+            self._unsettled.setdefault(name, _TRIES)
+        self.look = now
+        runs = ((domain.uuid, domain.domain_id or 0) for domain in now.active.values())
+        self.tally.look(runs, now.written)
+        self._tell_of_capacity(before, now)
+        yield from _wrong(now, config)
+
+    def _tell_of_capacity(self, before: Look | None, now: Look) -> None:
+        if before is None or before.shares is None or now.shares is None:
+            return
+        was, is_now = before.shares.capacity.total, now.shares.capacity.total
+        if abs(was - is_now) * 100 > was:  # metadata on a disk comes and goes
+            self._log.info(
+                "capacity-changed",
+                f"The store's capacity was {to_mib(was)} MiB and is {to_mib(is_now)} MiB.",
+                before_mib=to_mib(was),
+                capacity_mib=to_mib(is_now),
+                promised_mib=to_mib(now.shares.capacity.promised),
+                limited_by=now.shares.capacity.limit_reason,
+            )
+
+    def _clean(self) -> Iterator[Condition]:
+        for removed in clean(self.look.stale if self.look is not None else ()):
+            self.tally.cleaned += 1
+            self._log.info(
+                "cleaned",
+                f"{removed.path} belonged to no guest and was removed.",
+                directory=removed.path,
+                promised_mib=to_mib(removed.promised),
+            )
+        yield from ()
+
+    def _reserve(self, hypervisor: Hypervisor, config: Config, done: list[Outcome]) -> Iterator[Condition]:
+        """Have each guest that is new, or has changed, have its whole reservation."""
+        for name in tuple(self._unsettled):
+            left = self._unsettled.pop(name) - 1
+            try:
+                outcome = reserve_late(described(hypervisor.live_xml(name)), config)
+            except RamshelfError as error:
+                if error.code in AWAY:
+                    raise
+                if error.code != "guest.not-found":  # it has ended meanwhile
+                    yield of_error(error, subject=name)
+                continue
+            done.append(outcome)
+            if outcome.late is None:
+                continue
+            if not outcome.late.settled and left > 0:
+                self._unsettled[name] = left
+            if outcome.late.needed:
+                self.tally.late += 1
+                self._log.warning(
+                    "reserved-late",
+                    f"Guest {name} ran without its whole reservation; it has it now.",
+                    guest=name,
+                    promised_mib=to_mib(outcome.late.promise),
+                    files=[file.path for file in outcome.late.allocate],
+                )
+
+
+def _wrong(seen: Look, config: Config) -> Iterator[Condition]:
+    """What a look finds wrong with the store, in the doctor's own codes."""
+    if seen.problem is not None and not (config.off and seen.problem.expected is None):
+        yield Condition(
+            code=seen.problem.code,
+            severity=Severity.FAILURE,
+            sentence=seen.problem.sentence,
+            hint=seen.problem.hint,
+        )
+    if seen.usage is not None:
+        room = capacity(seen.usage, configured_mib=None)
+        if room.promised > room.total:
+            yield of_finding(
+                finding(
+                    "store.overpromised",
+                    f"The store holds {to_mib(room.total)} MiB, and {to_mib(room.promised)} MiB are "
+                    "promised.",
+                    capacity_mib=to_mib(room.total),
+                    promised_mib=to_mib(room.promised),
+                )
+            )

@@ -1,0 +1,259 @@
+"""What Placement is to say of this host, held against what it says.
+
+The words are Placement's: a resource provider (the host) has inventory (MEMORY_MB), traits, and allocations,
+each held by a consumer (a guest, by its domain's UUID). Sizes are in MiB, Placement's unit for memory.
+"""
+
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from ramshelf.core.store import Kind
+
+MICROVERSION = "1.28"
+"""Of every request: Placement of Rocky, the release that brought file-backed memory to Nova. It guards
+allocations by the consumer's generation (1.28), may reserve all of an inventory (1.26), and gives each
+error a code (1.23)."""
+
+RESOURCE_CLASS = "MEMORY_MB"
+TRAIT = "COMPUTE_MEM_BACKING_FILE"
+"""Nova's for a host whose guests' memory is file-backed; a standard trait, so nova-compute's to set."""
+
+_KIND_TRAIT = "CUSTOM_RAMSHELF_STORE_"
+_PROVIDERS = uuid.UUID("b8a1a1d0-6c0d-5f2b-9d0e-3b1f5d8a7c42")
+"""ramshelf's own namespace for resource providers; it must never change."""
+
+MOST_SINGLE, MOST_NEW = 100, 1000
+"""Allocations that one pass removes or changes at most, each by two requests, and makes, many by one."""
+
+
+def provider_uuid(host: str) -> str:
+    """The UUID of the provider that ramshelf owns on this host: by it ramshelf knows its own.
+
+    A provider of the host's name with any other UUID belongs to somebody else, nova-compute as a rule.
+    """
+    return str(uuid.uuid5(_PROVIDERS, host))
+
+
+def kind_trait(kind: Kind) -> str:
+    """The custom trait for a store of this kind."""
+    return f"{_KIND_TRAIT}{kind.value.upper()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What a guest needs: ``uuid`` is the domain's, ``memory_mib`` all that the store promises it."""
+
+    uuid: str
+    name: str
+    memory_mib: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """This host at one moment, as libvirt and the store have it.
+
+    ``kind`` is None and ``capacity_mib`` 0 where there is no store. ``unowned_mib``: promised on the store to
+    nobody who runs. ``guests``: those that run from the store. ``nova``: why this host is nova-compute's, ''
+    where it is not.
+    """
+
+    kind: Kind | None
+    capacity_mib: int
+    unowned_mib: int
+    guests: tuple[Claim, ...]
+    nova: str
+
+    @property
+    def promised_mib(self) -> int:
+        """All that the store has promised."""
+        return self.unowned_mib + sum(guest.memory_mib for guest in self.guests)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inventory:
+    """Of MEMORY_MB. What may be allocated is (total - reserved) * allocation_ratio."""
+
+    total: int
+    reserved: int = 0
+    min_unit: int = 1
+    max_unit: int
+    step_size: int = 1
+    allocation_ratio: float = 1.0
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """MEMORY_MB of one consumer; ``generation`` is the consumer's, which any change of it raises."""
+
+    memory_mib: int
+    generation: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """What Placement says of the provider of this host's name; ``provider``: its UUID, None: none."""
+
+    host: str
+    provider: str | None = None
+    generation: int = 0
+    inventory: Inventory | None = None
+    traits: frozenset[str] = frozenset()
+    allocations: Mapping[str, Allocation] = field(default_factory=dict)
+
+    @property
+    def ours(self) -> bool:
+        """Whether ramshelf has made this provider."""
+        return self.provider == provider_uuid(self.host)
+
+    @property
+    def allocated_mib(self) -> int:
+        """What all consumers hold together."""
+        return sum(allocation.memory_mib for allocation in self.allocations.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeProvider:
+    """Make the host's provider."""
+
+    uuid: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"Made the resource provider {self.name} ({self.uuid})."
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetInventory:
+    """Set the inventory of MEMORY_MB, leaving those of other classes."""
+
+    inventory: Inventory
+
+    def __str__(self) -> str:
+        reserved = f", {self.inventory.reserved} of them reserved" if self.inventory.reserved else ""
+        return f"Set the inventory to {self.inventory.total} MiB{reserved}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetTraits:
+    """Set the provider's traits to exactly these."""
+
+    traits: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"Set the traits to {', '.join(sorted(self.traits)) or 'none'}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Free:
+    """Remove what a consumer holds that does not run here, if it is still of this generation."""
+
+    uuid: str
+    allocation: Allocation
+
+    def __str__(self) -> str:
+        return (
+            f"Removed the allocation of {self.uuid}, {self.allocation.memory_mib} MiB: it does not run here."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """Set what a running guest holds to what it needs, if it is still of this generation."""
+
+    claim: Claim
+    allocation: Allocation
+
+    def __str__(self) -> str:
+        return (
+            f"Set the allocation of {self.claim.name} from {self.allocation.memory_mib} "
+            f"to {self.claim.memory_mib} MiB."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocate:
+    """Give a running guest what it needs and does not hold."""
+
+    claim: Claim
+
+    def __str__(self) -> str:
+        return f"Allocated {self.claim.memory_mib} MiB to {self.claim.name}, which runs here."
+
+
+Write = MakeProvider | SetInventory | SetTraits | Free | Change | Allocate
+
+
+def may_write(truth: Truth, observed: Observed, *, owner: bool) -> bool:
+    """Whether this host's provider is ramshelf's to write: asked for, and nobody else's.
+
+    A provider that ramshelf made where nova-compute comes to start would keep it from starting
+    (Nova's report client refuses a provider of its name with another UUID).
+    """
+    return owner and not truth.nova and (observed.provider is None or observed.ours)
+
+
+def wanted_inventory(truth: Truth) -> Inventory:
+    """The store as Placement is to see it; where there is none all is reserved, for 0 is no valid total."""
+    total = max(1, truth.capacity_mib)
+    reserved = min(total, truth.unowned_mib) if truth.capacity_mib else total
+    return Inventory(total=total, reserved=reserved, max_unit=total)
+
+
+def wanted_traits(truth: Truth, present: frozenset[str]) -> frozenset[str]:
+    """The traits as they are to be: ramshelf's own, and what others have added."""
+    foreign = {trait for trait in present if trait != TRAIT and not trait.startswith(_KIND_TRAIT)}
+    return frozenset(foreign | ({TRAIT, kind_trait(truth.kind)} if truth.kind else set()))
+
+
+def plan(truth: Truth, observed: Observed, starting: Collection[str] = frozenset()) -> tuple[Write, ...]:
+    """What makes Placement agree with this host, in order: room is made before it is taken.
+
+    ``starting``: guests whose allocation is made before they run. The number of writes is bounded: what is
+    left is the next pass's. A host without a store gets no provider.
+    """
+    if observed.provider is None and truth.kind is None:
+        return ()
+    single = islice(_corrections(truth, observed, starting), MOST_SINGLE)
+    new = (Allocate(claim=guest) for guest in truth.guests if guest.uuid not in observed.allocations)
+    return (*_describe(truth, observed), *single, *islice(new, MOST_NEW))
+
+
+def _describe(truth: Truth, observed: Observed) -> Iterator[Write]:
+    if observed.provider is None:
+        yield MakeProvider(uuid=provider_uuid(observed.host), name=observed.host)
+    if observed.inventory != (inventory := wanted_inventory(truth)):
+        yield SetInventory(inventory=inventory)
+    if observed.traits != (traits := wanted_traits(truth, observed.traits)):
+        yield SetTraits(traits=traits)
+
+
+def _corrections(truth: Truth, observed: Observed, starting: Collection[str]) -> Iterator[Write]:
+    running = {guest.uuid: guest for guest in truth.guests}
+    for consumer, allocation in observed.allocations.items():
+        if consumer not in running and consumer not in starting:
+            yield Free(uuid=consumer, allocation=allocation)
+    different = [
+        Change(claim=running[consumer], allocation=allocation)
+        for consumer, allocation in observed.allocations.items()
+        if consumer in running and allocation.memory_mib != running[consumer].memory_mib
+    ]
+    yield from sorted(different, key=lambda change: change.claim.memory_mib - change.allocation.memory_mib)
+
+
+def after(observed: Observed, write: Write) -> Observed:
+    """What Placement says when it has done this."""
+    allocations = dict(observed.allocations)
+    match write:
+        case MakeProvider():
+            return replace(observed, provider=write.uuid)
+        case SetInventory():
+            return replace(observed, inventory=write.inventory)
+        case SetTraits():
+            return replace(observed, traits=write.traits)
+        case Free():
+            allocations.pop(write.uuid, None)
+        case Change() | Allocate():
+            allocations[write.claim.uuid] = Allocation(write.claim.memory_mib, None)
+    return replace(observed, allocations=allocations)

@@ -1,0 +1,272 @@
+"""This host's resource provider in Placement: what it is, and each single change to it."""
+
+import dataclasses
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from ramshelf.core.config import Config
+from ramshelf.core.errors import RefusedError, ServiceError
+from ramshelf.core.placement import (
+    RESOURCE_CLASS,
+    TRAIT,
+    Allocate,
+    Allocation,
+    Change,
+    Claim,
+    Free,
+    Inventory,
+    MakeProvider,
+    Observed,
+    SetInventory,
+    SetTraits,
+    after,
+    provider_uuid,
+)
+from ramshelf.system.placementapi import Answer, PlacementApi
+
+_CONFLICT = "placement.concurrent_update"
+_TRIES = 10
+"""Of a change that others get in the way of; Placement itself tries as often before it says so."""
+
+_CONSUMER = {"project_id": "ramshelf", "user_id": "ramshelf"}
+"""Placement wants to know whose a consumer is; a guest that Nova has started keeps what Nova said."""
+
+
+class Placement:
+    """Placement, as far as it concerns the provider of this host; a context manager, for one thread.
+
+    Its methods raise ServiceError ``placement.*`` where Placement does not serve; ``placement.conflict``
+    where somebody else has changed the provider since ``observe``: then observe anew.
+    """
+
+    def __init__(self, config: Config, host: str) -> None:
+        self.host = host
+        self.owner = config.placement_owner
+        self._api = PlacementApi(config)
+        self._last: Observed | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._api.close()
+
+    def observe(self) -> Observed:
+        """The provider of this host's name. One request where only allocations have changed, else four."""
+        for _ in range(_TRIES):
+            last = self._last
+            if last is None or last.provider is None:
+                last = self._found()
+            if last.provider is None:
+                return last
+            observed = self._with_allocations(last)
+            if observed is not None:
+                self._last = observed
+                return observed
+            self._last = None
+        raise _conflict(f"Others change the provider {self.host} all the time")
+
+    def apply(self, write: MakeProvider | SetInventory | SetTraits, observed: Observed) -> Observed:
+        """Describe the provider; what it is then. A trait that Placement does not know is left out."""
+        self._last = None
+        path = f"/resource_providers/{observed.provider}"
+        match write:
+            case MakeProvider():
+                made = self._api.ask("POST", "/resource_providers", {"uuid": write.uuid, "name": write.name})
+                return replace(after(observed, write), generation=self._done(made).document["generation"])
+            case SetInventory():
+                path = f"{path}/inventories"
+                others = self._done(self._api.ask("GET", path)).document["inventories"]
+                body: dict[str, object] = {
+                    "inventories": {**others, RESOURCE_CLASS: dataclasses.asdict(write.inventory)}
+                }
+            case SetTraits():
+                path = f"{path}/traits"
+                write = SetTraits(
+                    traits=frozenset(trait for trait in write.traits if self._knows(trait, observed))
+                )
+                if write.traits == observed.traits:
+                    return observed
+                body = {"traits": sorted(write.traits)}
+        body["resource_provider_generation"] = observed.generation
+        answer = self._done(self._api.ask("PUT", path, body))
+        return replace(after(observed, write), generation=answer.document["resource_provider_generation"])
+
+    def allocate(self, claims: Sequence[Claim]) -> bool:
+        """Give guests that hold nothing anywhere what they need, all or (False) none of them."""
+        body = {
+            claim.uuid: {
+                "allocations": self._share(claim.memory_mib),
+                "consumer_generation": None,
+                **_CONSUMER,
+            }
+            for claim in claims
+        }
+        return self._api.ask("POST", "/allocations", body).ok
+
+    def settle(self, write: Free | Change | Allocate) -> bool:
+        """One allocation, if it is still as it was observed; False where Placement has no room for it."""
+        match write:
+            case Free():
+                return self._set(write.uuid, 0, only=write.allocation.generation)
+            case Change():
+                return self._set(write.claim.uuid, write.claim.memory_mib, only=write.allocation.generation)
+            case Allocate():
+                return self._set(write.claim.uuid, write.claim.memory_mib)
+
+    def claim(self, wanted: Claim) -> None:
+        """Ask for a guest's memory, whatever it holds now. Raises RefusedError ``placement.full``."""
+        if not self._set(wanted.uuid, wanted.memory_mib):
+            raise self._full(wanted)
+
+    def release(self, uuid: str) -> None:
+        """Give back what a guest holds here; what it holds of other providers stays."""
+        self._set(uuid, 0)
+
+    def _found(self) -> Observed:
+        """The provider with everything but its allocations."""
+        answer = self._done(self._api.ask("GET", f"/resource_providers?name={quote(self.host, safe='')}"))
+        found = answer.document["resource_providers"]
+        if not found:
+            return Observed(host=self.host)
+        path = f"/resource_providers/{found[0]['uuid']}"
+        inventories = self._done(self._api.ask("GET", f"{path}/inventories")).document
+        traits = self._done(self._api.ask("GET", f"{path}/traits")).document
+        same = inventories["resource_provider_generation"] == traits["resource_provider_generation"]
+        record = inventories["inventories"].get(RESOURCE_CLASS)
+        return Observed(
+            host=self.host,
+            provider=found[0]["uuid"],
+            generation=traits["resource_provider_generation"] if same else -1,
+            inventory=_read_inventory(record) if record else None,
+            traits=frozenset(traits["traits"]),
+        )
+
+    def _with_allocations(self, last: Observed) -> Observed | None:
+        """With the allocations of now; None where the provider has changed otherwise, or is gone."""
+        answer = self._api.ask("GET", f"/resource_providers/{last.provider}/allocations")
+        if answer.status == 404 or answer.document.get("resource_provider_generation") != last.generation:
+            return None
+        return replace(
+            last,
+            allocations={
+                consumer: Allocation(held["resources"][RESOURCE_CLASS], held.get("consumer_generation"))
+                for consumer, held in self._done(answer).document["allocations"].items()
+                if RESOURCE_CLASS in held["resources"]
+            },
+        )
+
+    def _knows(self, trait: str, observed: Observed) -> bool:
+        """Whether Placement knows the trait; a custom one is made known."""
+        if trait in observed.traits:
+            return True
+        return self._api.ask("GET" if trait == TRAIT else "PUT", f"/traits/{trait}").ok
+
+    def _share(self, memory_mib: int) -> dict[str, object]:
+        return {provider_uuid(self.host): {"resources": {RESOURCE_CLASS: memory_mib}}}
+
+    def _set(self, uuid: str, memory_mib: int, *, only: int | None = None) -> bool:
+        """Set what a consumer holds of this host's own provider; 0 gives it back. False: there is no room.
+
+        ``only``: if the consumer is still of this generation; else nothing is done, and that is fine.
+        """
+        path = f"/allocations/{uuid}"
+        own = provider_uuid(self.host)
+        for attempt in range(_TRIES):
+            held = self._done(self._api.ask("GET", path)).document
+            generation = held.get("consumer_generation")
+            if only is not None and generation != only:
+                return True
+            shares = {
+                key: {"resources": dict(share["resources"])} for key, share in held["allocations"].items()
+            }
+            mine = shares.setdefault(own, {"resources": {}})["resources"]
+            if mine.get(RESOURCE_CLASS, 0) == memory_mib:
+                return True
+            mine[RESOURCE_CLASS] = memory_mib
+            if not memory_mib:
+                del mine[RESOURCE_CLASS]
+            if not mine:
+                del shares[own]
+            answer = self._api.ask(
+                "PUT",
+                path,
+                {
+                    "allocations": shares,
+                    "consumer_generation": generation,
+                    **{key: held.get(key, value) for key, value in _CONSUMER.items()},
+                },
+            )
+            if answer.status == 409 and answer.code != _CONFLICT:
+                return False
+            if answer.status != 409:
+                self._done(answer)
+                return True
+            if only is None:
+                time.sleep(random.uniform(0, 0.05 * (attempt + 1)))  # noqa: S311 - to be apart, not secret
+        raise _conflict(f"Others change the allocations on {self.host} all the time")
+
+    def _full(self, wanted: Claim) -> RefusedError:
+        observed = self.observe()
+        inventory = observed.inventory
+        room = int((inventory.total - inventory.reserved) * inventory.allocation_ratio) if inventory else 0
+        free = max(0, room - observed.allocated_mib)
+        return RefusedError(
+            "placement.full",
+            f"Placement has no {wanted.memory_mib} MiB for guest {wanted.name}: {free} of {room} MiB of "
+            f"{self.host} are free.",
+            hint="Others have claimed it: 'openstack resource provider usage show "
+            f"{observed.provider}'. Stop a guest, or give this one less memory.",
+            facts={"guest": wanted.name, "wanted_mib": wanted.memory_mib, "free_mib": free, "room_mib": room},
+        )
+
+    def _done(self, answer: Answer) -> Answer:
+        """The answer, where Placement did what it was asked."""
+        if answer.ok:
+            return answer
+        if answer.status == 409 and answer.code == _CONFLICT:
+            raise _conflict(f"Somebody else has changed {self.host} in Placement meanwhile")
+        self._last = None
+        if answer.status in {400, 404} and provider_uuid(self.host) in answer.detail:
+            raise ServiceError(
+                "placement.no-provider",
+                f"Placement has no resource provider {self.host} of ramshelf's.",
+                hint="The next report makes it: see that the agent runs, or 'ramshelf placement report'.",
+                facts={"host": self.host, "provider": provider_uuid(self.host)},
+            )
+        raise ServiceError(
+            "placement.error",
+            f"Placement refuses with {answer.status}: {answer.detail}.",
+            hint="See Placement's log.",
+            facts={"status": answer.status, "placement_code": answer.code, "detail": answer.detail},
+        )
+
+
+def connect(config: Config, host: str) -> Placement | None:
+    """Placement as ``[ramshelf] placement`` says, None where it is not used. Asks nothing yet.
+
+    ``host``: what libvirt calls this host (``Hypervisor.host_name``), which is nova-compute's name for it.
+    """
+    return Placement(config, host) if config.placement_mode != "none" else None
+
+
+def _conflict(sentence: str) -> ServiceError:
+    return ServiceError("placement.conflict", f"{sentence}.", hint="Try again.")
+
+
+def _read_inventory(record: Mapping[str, Any]) -> Inventory:
+    return Inventory(
+        total=record["total"],
+        reserved=record["reserved"],
+        min_unit=record["min_unit"],
+        max_unit=record["max_unit"],
+        step_size=record["step_size"],
+        allocation_ratio=record["allocation_ratio"],
+    )

@@ -1,0 +1,301 @@
+"""Placement, by its own API: over the network, or inside this process over an SQLite file.
+
+Both ways hand out the same keystoneauth1 adapter, so that all that follows is one path. The packages that
+this needs are the extra ``ramshelf[placement]``, imported when Placement is first asked for something.
+"""
+
+import fcntl
+import functools
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from ramshelf.core.config import Config
+from ramshelf.core.errors import ConfigError, HostError, RamshelfError, ServiceError
+from ramshelf.core.placement import MICROVERSION
+
+_PATIENCE = 10
+"""Seconds for an answer where ``[placement] timeout`` does not say: keystoneauth1 itself waits for ever."""
+
+_LOGGERS = ("alembic", "keystoneauth", "oslo_db", "oslo_policy", "placement")
+"""What they have to say comes back as an answer or an error."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What Placement answers; ``document`` is empty where it says nothing, or nothing in JSON."""
+
+    status: int
+    document: Mapping[str, Any]
+
+    @property
+    def ok(self) -> bool:
+        """Whether it did what it was asked."""
+        return 200 <= self.status < 300
+
+    @property
+    def code(self) -> str:
+        """Placement's own code for an error, such as ``placement.concurrent_update``."""
+        return str(self._error.get("code", ""))
+
+    @property
+    def detail(self) -> str:
+        """Placement's words for an error, in one line."""
+        return " ".join(str(self._error.get("detail", "")).split()).rstrip(".")
+
+    @property
+    def _error(self) -> Mapping[str, Any]:
+        errors = self.document.get("errors")
+        return errors[0] if errors and isinstance(errors[0], dict) else {}
+
+
+class PlacementApi:
+    """A connection, made at the first request and kept until ``close``; a context manager, for one thread."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._adapter: Any = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let it go; the next request opens it anew."""
+        self._adapter = None
+        self._open.close()
+
+    def ask(self, method: str, path: str, document: object = None) -> Answer:
+        """What Placement answers to a request: done (2xx), not there (404), or not like that (400, 409).
+
+        Any other answer, and none, raises ServiceError ``placement.*``; a configuration that cannot be used
+        ConfigError ``placement.configuration``, packages that are missing HostError.
+        """
+        with self._turn():
+            try:
+                if self._adapter is None:
+                    self._adapter = self._opened()
+                response = self._adapter.request(
+                    path,
+                    method,
+                    json=document,
+                    microversion=MICROVERSION,
+                    headers={"Accept": "application/json"},
+                    raise_exc=False,
+                )
+                return _answer(response, method, path)
+            except RamshelfError:
+                raise
+            except Exception as error:
+                translated = _translated(error)
+                if translated is None:
+                    raise
+                raise translated from error
+
+    def _opened(self) -> Any:
+        for name in _LOGGERS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        if not logging.getLogger().handlers:
+            logging.getLogger().addHandler(logging.NullHandler())  # else oslo.log adds one that prints
+        try:
+            if self._config.placement_mode == "embedded":
+                return self._open.enter_context(_embedded(self._config.placement_database))
+            return _remote(self._config)
+        except ImportError as error:
+            raise HostError(
+                "placement.not-installed",
+                f"Placement cannot be used: the Python package {error.name} is not installed.",
+                hint="pip install 'ramshelf[placement]'.",
+                facts={"package": error.name},
+            ) from error
+
+    def _turn(self) -> Any:
+        """One process at a time has an embedded Placement: SQLite would fail instead of waiting."""
+        if self._config.placement_mode != "embedded":
+            return nullcontext()
+        return _locked(f"{self._config.placement_database}.lock")
+
+
+def _remote(config: Config) -> Any:
+    """An adapter as nova-compute would make it from ``[placement]``."""
+    from keystoneauth1 import loading  # noqa: PLC0415 - an extra, and slow
+
+    from ramshelf.system.options import opened  # noqa: PLC0415 - oslo.config is slow
+
+    group = "placement"
+    auth_section = config.placement.get("auth_section", "").strip()
+    conf = opened(config.files, config.settings, but_for={group, auth_section})
+    loading.register_session_conf_options(conf, group)
+    loading.register_auth_conf_options(conf, group)
+    loading.register_adapter_conf_options(conf, group, include_deprecated=False)
+    for name, value in {
+        "timeout": _PATIENCE,
+        "service_type": "placement",
+        "valid_interfaces": ["internal", "public"],  # Nova's default
+    }.items():
+        conf.set_default(name, value, group=group)
+    auth = loading.load_auth_from_conf_options(conf, group)
+    session = loading.load_session_from_conf_options(conf, group, auth=auth)
+    return loading.load_adapter_from_conf_options(conf, group, session=session, auth=auth)
+
+
+@contextmanager
+def _embedded(database: str) -> Iterator[Any]:
+    """The real Placement in this process, over an SQLite file that it makes and brings up to date."""
+    from oslo_config import cfg  # noqa: PLC0415 - slow
+    from placement import conf as placement_conf  # noqa: PLC0415 - an extra, and slow
+    from placement import db_api  # noqa: PLC0415
+    from placement.direct import PlacementDirect  # noqa: PLC0415
+
+    conf = cfg.ConfigOpts()
+    placement_conf.register_opts(conf)
+    conf.set_override("connection", f"sqlite:///{database}", group="placement_database")
+    conf.set_override("sync_on_startup", True, group="placement_database")
+    conf([], project="placement", default_config_files=[], default_config_dirs=[], use_env=False)
+    db_api.configure(conf)
+    direct = PlacementDirect(conf)
+    direct.app = functools.cache(direct.app)  # else it is made anew, database and all, for each request
+    with _without_proxy(), ExitStack() as stack:
+        adapter = stack.enter_context(direct)
+        adapter.session.session.trust_env = False
+        yield adapter
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[None]:
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ServiceError(
+            "placement.database",
+            f"The embedded Placement's lock {path} cannot be opened: "
+            f"{os.strerror(error.errno or 0).lower()}.",
+            hint="Run it as root, or name another file: [ramshelf] placement_database.",
+            facts={"path": path},
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _without_proxy() -> Iterator[None]:
+    """No HTTP proxy in the environment: the interception of requests refuses to work with one."""
+    taken = {name: os.environ.pop(name) for name in ("http_proxy", "https_proxy") if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
+
+
+def _answer(response: Any, method: str, path: str) -> Answer:
+    """The answer, where it is one that Placement gives to a request that it can serve."""
+    status = int(response.status_code)
+    try:
+        document = response.json() if response.content else {}
+    except ValueError:
+        document = None
+    answer = Answer(status, document if isinstance(document, dict) else {})
+    facts = {"method": method, "path": path, "status": status, "answer": answer.detail}
+    if status == 401:
+        raise _unauthorized("Placement does not know these credentials", facts)
+    if status == 403:
+        raise ServiceError(
+            "placement.forbidden",
+            "Placement does not allow this to the user of [placement].",
+            hint="The user needs the role service (or admin) in the project that [placement] names.",
+            facts=facts,
+        )
+    if status == 406:
+        raise ServiceError(
+            "placement.too-old",
+            f"Placement does not offer its API version {MICROVERSION}: it is older than Rocky.",
+            hint="Upgrade Placement.",
+            facts=facts,
+        )
+    if status >= 500 or document is None or not (answer.ok or answer.code):
+        what = answer.detail or (
+            "no answer of Placement's" if status < 500 else response.reason or "no reason"
+        )
+        raise ServiceError(
+            "placement.error",
+            f"Placement answers {status} to {method} {path}: {what}.",
+            hint="See Placement's log, and that [placement] names its endpoint.",
+            facts=facts,
+        )
+    return answer
+
+
+def _unauthorized(sentence: str, facts: Mapping[str, object]) -> ServiceError:
+    return ServiceError(
+        "placement.unauthorized",
+        f"{sentence}.",
+        hint="Compare [placement] with a nova.conf that works; both need a user of the service project.",
+        facts=facts,
+    )
+
+
+_MEANINGS = (
+    ("ConnectTimeout", "placement.timeout", "does not answer in time"),
+    ("Unauthorized", "placement.unauthorized", ""),
+    ("AuthorizationFailure", "placement.unauthorized", ""),
+    ("MissingAuthPlugin", "placement.configuration", ""),
+    ("AuthPluginException", "placement.configuration", ""),
+    ("SSLError", "placement.tls", "cannot be trusted, or does not speak TLS"),
+    ("CatalogException", "placement.no-endpoint", "is not in the catalogue of services"),
+    ("DiscoveryFailure", "placement.unreachable", "or its Keystone cannot be reached"),
+    ("ConnectionError", "placement.unreachable", "cannot be reached"),
+    ("Exception", "placement.error", "fails"),
+)
+"""keystoneauth1's exceptions, the particular before the general: our code, and what Placement does."""
+
+_HINTS = {
+    "placement.timeout": "See that it runs; [placement] timeout says how many seconds are waited.",
+    "placement.tls": "Set cafile in [placement] to the certificate authority that signed its certificate.",
+    "placement.no-endpoint": "Check region_name, valid_interfaces and service_type in [placement].",
+    "placement.unreachable": "See that it runs, and that [placement] names it as nova.conf does.",
+    "placement.error": "See Placement's log.",
+}
+
+
+def _translated(error: Exception) -> RamshelfError | None:
+    """Our error for one of a library's that Placement is used with; None for a mistake of ours."""
+    text = " ".join(str(error).split()).rstrip(".")
+    facts = {"message": text, "exception": type(error).__name__}
+    library = type(error).__module__.partition(".")[0]
+    if library in {"sqlalchemy", "oslo_db", "sqlite3", "alembic"}:
+        return ServiceError(
+            "placement.database",
+            f"The embedded Placement's database cannot be used: {text.partition(' (Background')[0]}.",
+            hint="See that the disk is not full. Its contents can be lost without harm: remove the file that "
+            "[ramshelf] placement_database names, and the next report fills a new one.",
+            facts=facts,
+        )
+    if library == "oslo_config":
+        return ConfigError("placement.configuration", f"[placement] cannot be used: {text}.", facts=facts)
+    if library != "keystoneauth1":
+        return None
+    ancestors = {kind.__name__ for kind in type(error).__mro__}
+    _, code, does = next(meaning for meaning in _MEANINGS if meaning[0] in ancestors)
+    if code == "placement.unauthorized":
+        return _unauthorized(f"Keystone does not accept the credentials of [placement]: {text}", facts)
+    if code == "placement.configuration":
+        return ConfigError(
+            code,
+            f"[placement] cannot be used: {text}.",
+            hint="It needs auth_type and what that type needs, as in nova.conf.",
+            facts=facts,
+        )
+    return ServiceError(code, f"Placement {does}: {text}.", hint=_HINTS[code], facts=facts)
