@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from ramshelf.agent.link import PATIENCE
 from ramshelf.agent.log import Log
 from ramshelf.core.checks import check
 from ramshelf.core.conditions import Condition, of_finding
@@ -13,9 +14,6 @@ from ramshelf.node.doctor import gather
 from ramshelf.system.hooklog import record
 from ramshelf.system.hypervisor import Domain, Hypervisor
 
-_PATIENCE = 30
-"""Seconds for libvirt to answer one question."""
-
 
 def checked(
     config: Config, uri: str, files: tuple[str, ...], directories: tuple[str, ...]
@@ -24,7 +22,7 @@ def checked(
 
     Raises ServiceError ``libvirt.unreachable``: half of them would be of that.
     """
-    facts = gather(config, uri, files, directories, _PATIENCE)
+    facts = gather(config, uri, files, directories, PATIENCE)
     if isinstance(facts.hypervisor, Unknown):
         raise ServiceError("libvirt.unreachable", f"{facts.hypervisor.reason}.")
     return tuple(of_finding(each) for each in check(facts))

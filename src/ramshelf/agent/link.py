@@ -9,8 +9,8 @@ from ramshelf.core.events import Event
 from ramshelf.core.pace import retry_pause
 from ramshelf.system.hypervisor import Hypervisor
 
-_PATIENCE = 30
-"""Seconds for libvirt to answer one question."""
+PATIENCE = 60
+"""Seconds for libvirt to answer one question: it may wait for a hook, which waits 30 s for the store."""
 
 _RESTART_TRIES = 4
 """Tries, some seconds, after which a libvirt that is away is no longer one that is just being restarted."""
@@ -46,7 +46,7 @@ class Link:
         """Try once. Raises as ``Hypervisor``."""
         self._failures += 1
         self.due = time.monotonic() + retry_pause(self._failures)
-        hypervisor = Hypervisor(uri, patience=_PATIENCE)
+        hypervisor = Hypervisor(uri, patience=PATIENCE)
         try:
             self._connection += 1
             hypervisor.watch(partial(self._told, self._connection))

@@ -191,7 +191,7 @@ class Agent:
         """Begin a pass over Placement, where one is used and none is under way."""
         if self._config.placement_mode == "none":
             self._reported = None
-            self._problems.attempt("placement", tuple)
+            self._problems.attempt("placement", lambda: ())
             self._report_pace.done(begun=now, ended=now)
         elif not self._reporter.busy:
             self._reporter.ask(hypervisor, self._config, begun=now)
@@ -230,7 +230,7 @@ class Agent:
                 looked=self._looked,
                 checked=self._checked,
                 conditions=self._problems.now,
-                tally=self._watcher.tally,
+                tally=self._watcher.tally.copy(),
                 reported=self._reported,
             )
         )

@@ -47,7 +47,7 @@ class Problems:
             severity = Severity.WARNING if self.libvirt_restarts else Severity.FAILURE
             self._by_step["libvirt"] = (replace(first, severity=severity),)
         else:
-            self._by_step[name] = (_condition(name, error),)
+            self._by_step[name] = (condition_of(error, name),)
 
     def of(self, name: str) -> tuple[Condition, ...]:
         """What the step has found last."""
@@ -69,16 +69,17 @@ class Problems:
         return bool(changed.begun or changed.ended)
 
 
-def _condition(name: str, error: Exception) -> Condition:
+def condition_of(error: Exception, subject: str) -> Condition:
+    """What any exception says; ``subject`` tells apart those that have no code of their own."""
     if isinstance(error, RamshelfError):
         return of_error(error)
     if isinstance(error, OSError) and error.errno:
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        return of_error(HostError("system.io", f"{where}{os.strerror(error.errno)}."), subject=name)
+        return of_error(HostError("system.io", f"{where}{os.strerror(error.errno)}."), subject=subject)
     bug = RamshelfError(
         "internal.bug",
         f"This is a bug in ramshelf: {type(error).__name__}: {error}",
         hint="Please report it with this line of the log.",
         facts={"traceback": "".join(traceback.format_exception(error))},
     )
-    return of_error(bug, subject=name)
+    return of_error(bug, subject=subject)

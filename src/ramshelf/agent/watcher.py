@@ -1,14 +1,14 @@
 """Each look: what is new on the host, what is wrong with the store, and what can be put right at once."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ramshelf.agent.log import Log
-from ramshelf.agent.problems import AWAY, Problems
+from ramshelf.agent.problems import AWAY, Problems, condition_of
 from ramshelf.agent.residency import Residency
 from ramshelf.core.capacity import capacity
 from ramshelf.core.checks.catalog import finding
-from ramshelf.core.conditions import Condition, of_error, of_finding
+from ramshelf.core.conditions import Condition, of_finding
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.events import Event, What
@@ -82,7 +82,7 @@ class Watcher:
         late: list[Outcome] = []
         self._problems.attempt("late", lambda: self._reserve(hypervisor, config, late))
         return Wish(
-            again=bool(self._unsettled),
+            again=any(self._unsettled.values()),
             check=any(each.late and (each.late.needed or each.late.missing) for each in late),
             report=differ(before, self.look),
         )
@@ -138,20 +138,21 @@ class Watcher:
     def _reserve(self, hypervisor: Hypervisor, config: Config, done: list[Outcome]) -> Iterator[Condition]:
         """Have each guest that is new, or has changed, have its whole reservation."""
         for name in tuple(self._unsettled):
-            left = self._unsettled.pop(name) - 1
+            left = self._unsettled.pop(name)
             try:
                 outcome = reserve_late(described(hypervisor.live_xml(name)), config)
-            except RamshelfError as error:
-                if error.code in AWAY:
+            except (RamshelfError, OSError) as error:
+                if isinstance(error, RamshelfError) and error.code in AWAY:
                     raise
-                if error.code != "guest.not-found":  # it has ended meanwhile
-                    yield of_error(error, subject=name)
+                if not (isinstance(error, RamshelfError) and error.code == "guest.not-found"):
+                    self._unsettled[name] = 0  # again at the next look, but not sooner for it
+                    yield replace(condition_of(error, name), subject=name)
                 continue
             done.append(outcome)
             if outcome.late is None:
                 continue
-            if not outcome.late.settled and left > 0:
-                self._unsettled[name] = left
+            if not outcome.late.settled and left > 1:
+                self._unsettled[name] = left - 1
             if outcome.late.needed:
                 self.tally.late += 1
                 self._log.warning(

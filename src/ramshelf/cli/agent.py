@@ -32,6 +32,7 @@ def command(ctx: click.Context, context: Context) -> None:
     Ctrl-C end it; guests are not touched. There is one on a host: 'ramshelf agent install' makes it a
     service.
     """
+    ctx.obj = context  # with the --json that stands before the subcommand
     if ctx.invoked_subcommand is not None:
         return
     from ramshelf.agent.loop import Agent  # noqa: PLC0415 - it needs more than its two subcommands

@@ -24,7 +24,7 @@ Restart=on-failure
 RestartSec=10
 # What is wrong in the configuration is wrong the next time, too.
 RestartPreventExitStatus=255
-# It waits at most 30 s for an answer of libvirt's.
+# It waits at most 60 s for an answer of libvirt's.
 WatchdogSec=180
 TimeoutStopSec=20
 

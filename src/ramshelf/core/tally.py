@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ramshelf.core.events import Event, What
@@ -35,6 +35,12 @@ class Tally:
     _written: int = 0
     _told: set[tuple[What, str]] = field(default_factory=set)
     _untold: set[tuple[What, str]] = field(default_factory=set)
+
+    def copy(self) -> "Tally":
+        """The figures as they are now, to be read by another thread."""
+        return replace(
+            self, starts=self.starts.copy(), stops=self.stops.copy(), refusals=self.refusals.copy()
+        )
 
     def event(self, event: Event) -> None:
         """Count what libvirt has told."""

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from ramshelf.system.filesystem import RUN_DIR, read_text
@@ -49,13 +50,14 @@ class Follower:
     What is set aside in the meantime is read to its end, unless that happened twice between two reads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, log: Path = LOG) -> None:
+        self._log = log
         self._inode: int | None = None
         self._offset = 0
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """What has been added since the last time, the oldest first; to be read to the end."""
-        for path in (f"{LOG}.1", str(LOG)):
+        for path in (f"{self._log}.1", str(self._log)):
             with suppress(FileNotFoundError), open(path, "rb") as file:
                 inode = os.fstat(file.fileno()).st_ino
                 if path.endswith(".1") and self._inode not in {None, inode}:

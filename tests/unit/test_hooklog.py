@@ -1,0 +1,81 @@
+"""The hook's log followed as it grows and is set aside."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ramshelf.system.hooklog import Follower
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "hook.log"
+
+
+def add(log: Path, *numbers: int) -> None:
+    with log.open("a") as file:
+        file.writelines(json.dumps({"event": "started", "number": number}) + "\n" for number in numbers)
+
+
+def read(follower: Follower) -> list[int]:
+    return [entry["number"] for entry in follower.entries()]
+
+
+def test_first_all_that_is_there_then_what_is_new(log: Path) -> None:
+    follower = Follower(log)
+    assert read(follower) == []
+    add(log, 1, 2)
+    assert read(follower) == [1, 2]
+    assert read(follower) == []
+    add(log, 3)
+    assert read(follower) == [3]
+
+
+def test_the_older_file_comes_first(log: Path) -> None:
+    add(log, 1)
+    log.rename(f"{log}.1")
+    add(log, 2)
+    follower = Follower(log)
+    assert read(follower) == [1, 2]
+    assert read(follower) == []
+
+
+def test_what_is_set_aside_between_two_reads_is_read_to_its_end(log: Path) -> None:
+    follower = Follower(log)
+    add(log, 1)
+    assert read(follower) == [1]
+    add(log, 2)
+    log.rename(f"{log}.1")
+    add(log, 3)
+    assert read(follower) == [2, 3]
+    add(log, 4)
+    assert read(follower) == [4]
+
+
+def test_half_a_line_is_read_when_it_is_whole(log: Path) -> None:
+    follower = Follower(log)
+    add(log, 1)
+    with log.open("a") as file:
+        file.write('{"event": "started", ')
+    assert read(follower) == [1]
+    with log.open("a") as file:
+        file.write('"number": 2}\n')
+    assert read(follower) == [2]
+
+
+def test_a_line_that_is_none_is_passed_over(log: Path) -> None:
+    log.write_text('{"event": "star\n')
+    add(log, 1)
+    assert read(Follower(log)) == [1]
+
+
+def test_both_set_aside_only_what_is_left_is_read(log: Path) -> None:
+    follower = Follower(log)
+    add(log, 1)
+    assert read(follower) == [1]
+    log.rename(f"{log}.1")
+    add(log, 2)
+    log.replace(f"{log}.1")
+    add(log, 3)
+    assert read(follower)[-1] == 3
