@@ -127,6 +127,11 @@ def _hook(rows: Sequence[Row]) -> Figure:
     return _panels(rows, {"milliseconds": "milliseconds"}, "store", "files", "what")
 
 
+def _agent(rows: Sequence[Row]) -> Figure:
+    titles = {"milliseconds": "milliseconds of CPU time", "share": "percent of one core, every 10 s"}
+    return _panels(rows, titles, "what", "guests")
+
+
 def _panels(rows: Sequence[Row], titles: dict[str, str], *keys: str) -> Figure:
     figure = Figure(figsize=(10, 0.8 + 0.22 * len(rows)), layout="constrained")
     axes = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
@@ -196,4 +201,5 @@ PLOTS: dict[str, Callable[[Sequence[Row]], Figure]] = {
     "reread": _reread,
     "zswap": _zswap,
     "hook-cost": _hook,
+    "agent": _agent,
 }

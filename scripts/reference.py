@@ -15,6 +15,7 @@ from oslo_config import cfg
 from ramshelf.cli.main import cli
 from ramshelf.core.checks.catalog import GROUPS, RULES, Rule
 from ramshelf.core.config import DEFAULT_FILES
+from ramshelf.core.metrics import METRICS, SECTIONS, Metric
 from ramshelf.system.options import OPTIONS
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs/reference"
@@ -61,6 +62,24 @@ def findings() -> str:
     return "\n\n".join(sections)
 
 
+def metrics() -> str:
+    """Every metric of the agent's, by section."""
+    sections = []
+    for section, title in SECTIONS.items():
+        rows = "\n".join(
+            f"| `{metric.name}` | {metric.kind} | {_labels(metric)} | {metric.help} |"
+            for metric in METRICS.values()
+            if metric.section == section
+        )
+        header = "| metric | type | labels | meaning |\n| --- | --- | --- | --- |"
+        sections.append(f"## {title}\n\n{header}\n{rows}")
+    return "\n\n".join(sections)
+
+
+def _labels(metric: Metric) -> str:
+    return ", ".join(f"`{label}`" for label in metric.labels)
+
+
 def _severities(rule: Rule) -> str:
     return f"{rule.severity.value}, {rule.milder.value}" if rule.milder else rule.severity.value
 
@@ -94,7 +113,7 @@ def _type(option: cfg.Opt) -> str:
     return f"{text}; {'empty' if default == '' else f'`{default}`'}"
 
 
-PARTS = {"commands": commands, "files": files, "findings": findings, "options": options}
+PARTS = {"commands": commands, "files": files, "findings": findings, "metrics": metrics, "options": options}
 
 
 def main() -> int:

@@ -1,17 +1,24 @@
 """``ramshelf agent``: on real guests, with a libvirtd that goes away, and killed itself."""
 
+import json
 import os
 import random
+import secrets
 import signal
-from collections.abc import Iterator
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from ramshelf.system.procfs import swaps
-from support.agent import CONF, PATIENCE, Agent, agent, promtool
+from support.agent import CONF, PATIENCE, Agent, agent, confined, promtool
 from support.cli import ramshelf
-from support.domains import domain_xml, qemu_pid, wait_console
+from support.devices import own_swaps
+from support.domains import domain_xml, qemu_pid
 from support.libvirtd import Libvirtd
 from support.process import run, wait_until
 from support.stores import store
@@ -19,6 +26,7 @@ from support.stores import store
 MEMORY = Path("/var/lib/libvirt/qemu/ram")
 MIB = 1 << 20
 NUMA = "<cpu><numa><cell id='0' cpus='0' memory='128' unit='MiB'/></numa></cpu>"
+CELL = "<cpu><numa><cell id='0' cpus='0' memory='64' unit='MiB'/></numa></cpu>"
 PLUGGABLE = "<maxMemory slots='4' unit='MiB'>384</maxMemory>"
 DIMM = "<memory model='dimm'><target><size unit='MiB'>128</size><node>0</node></target></memory>"
 
@@ -84,7 +92,7 @@ def test_a_crash_is_a_warning(hooked: Libvirtd) -> None:
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         line = running.wait_log("guest-stopped")
-        assert (line["reason"], line["level"]) == ("crashed", "warning")
+        assert (line["reason"], line["level"]) == ("failed", "warning")
         wait_until(lambda: not any(MEMORY.iterdir()), "nothing is left of it", timeout=PATIENCE)
 
 
@@ -161,23 +169,20 @@ def test_a_store_that_shrinks_below_its_promise_is_shouted_about(hooked: Libvirt
 
 
 def test_lost_swap_is_lost_capacity(libvirtd: Libvirtd) -> None:
-    with store("swap", 256) as at:
-        CONF.parent.mkdir(exist_ok=True)
+    with store("swap", 256):
+        [own] = own_swaps()
+        if any(area.path != own for area in swaps()):
+            pytest.skip("there is other swap on this machine, and a store over swap counts all")
         fstab = Path("/etc/fstab")
         fstab.write_text(fstab.read_text().replace(",x-ramshelf.beyond-swap", ""))
         libvirtd.create(domain_xml("guest", 128))
         with agent() as running:
             running.wait_metric("ramshelf_store_capacity_bytes", lambda value: value > 128 * MIB)
-            own = [area.path for area in swaps() if "/loop" in area.path]
-            others = sum(area.size for area in swaps() if area.path not in own)
-            for path in own:
-                run("swapoff", path)
-            running.wait_metric("ramshelf_store_capacity_bytes", lambda value: value <= others)
-            if others < 128 * MIB:
-                running.wait_log("began", code="store.overpromised")
-            for path in own:
-                run("swapon", path)
-        assert at.is_mount()
+            run("swapoff", own)
+            running.wait_log("began", code="store.overpromised")
+            assert running.scrape()["ramshelf_store_capacity_bytes"] == 0
+            run("swapon", own)
+            running.wait_log("ended", code="store.overpromised")
 
 
 def test_a_store_that_is_unmounted_is_told_once(host: None, libvirtd: Libvirtd) -> None:  # noqa: ARG001
@@ -200,7 +205,8 @@ def test_libvirtd_is_restarted_killed_and_frozen(hooked: Libvirtd) -> None:
             assert running.scrape()[guest_metric("guest", "promised")] == 64 * MIB
             hooked.start()
             running.wait_metric("libvirt_up", lambda value: value == 1)
-            assert running.events().count("began libvirt.unreachable") >= number
+            away = [event for event in running.events() if event.startswith("began libvirt.")]
+            assert len(away) >= number
         os.kill(hooked.pid, signal.SIGSTOP)
         try:
             running.wait_metric("libvirt_up", lambda value: value == 0)
@@ -213,13 +219,18 @@ def test_libvirtd_is_restarted_killed_and_frozen(hooked: Libvirtd) -> None:
 
 def test_it_ends_at_once_while_libvirtd_hangs(hooked: Libvirtd) -> None:
     with agent() as running:
+        looked = running.scrape()["ramshelf_look_timestamp_seconds"]
+        running.wait_metric("ramshelf_look_timestamp_seconds", lambda value: value > looked)
         os.kill(hooked.pid, signal.SIGSTOP)
         try:
-            looked = running.scrape()["ramshelf_look_timestamp_seconds"]
-            wait_until(lambda: Path(f"/proc/{running.process.pid}").is_dir(), "it runs", timeout=1)
+            # It waits for an answer when whole intervals have passed without a look.
+            wait_until(
+                lambda: time.time() - running.scrape()["ramshelf_look_timestamp_seconds"] > 3,
+                "it waits for libvirt",
+                timeout=PATIENCE,
+            )
             running.process.terminate()
-            assert running.process.wait(timeout=15) == 0  # libvirt's own patience is more
-            assert looked > 0
+            assert running.process.wait(timeout=PATIENCE) == 0
         finally:
             os.kill(hooked.pid, signal.SIGCONT)
             running.process = Agent().process  # for the end of the context
@@ -255,30 +266,28 @@ def test_the_second_agent_is_refused(hooked: Libvirtd) -> None:  # noqa: ARG001
         running.wait_metric("libvirt_up", lambda value: value == 1)
 
 
-def test_killed_at_random_it_converges(hooked: Libvirtd) -> None:
-    seed = random.randrange(1 << 32)
+@pytest.mark.parametrize("rounds", [12, pytest.param(200, marks=pytest.mark.soak)])
+def test_killed_at_random_it_converges(
+    hooked: Libvirtd, rounds: int, record_property: Callable[[str, object], None]
+) -> None:
+    seed = secrets.randbelow(1 << 32)
+    record_property("seed", seed)
     chance = random.Random(seed)  # noqa: S311 - no secret
-    print("seed", seed)
-    for number in range(12):
+    for number in range(rounds):
         running = Agent()
-        name = f"guest{number}"
-        hooked.create(domain_xml(name, 64, cpu="", top=""))
-        leave(f"{900 + number}-gone")
-        try:
+        hooked.create(domain_xml("guest", 64, cpu=CELL, top="<maxMemory slots='1' unit='MiB'>96</maxMemory>"))
+        leave(f"{10000 + number}-gone")
+        with suppress(subprocess.TimeoutExpired):  # it is to be in the middle of something
             running.process.wait(timeout=chance.uniform(0.1, 1.5))
-        except TimeoutError:
-            pass
-        except Exception as error:
-            assert "timed out" in str(error)
-        if chance.random() < 0.5:
-            hooked.virsh("destroy", name)
+        if number < rounds - 1 or chance.random() < 0.5:
+            hooked.virsh("destroy", "guest")
         running.kill()
         if chance.random() < 0.3:
             hooked.kill()
             hooked.start()
     alive = set(hooked.virsh("list", "--name").stdout.split())
     with agent() as last:
-        last.wait_metric("ramshelf_store_promised_bytes", lambda value: value == len(alive) * 64 * MIB)
+        last.wait_metric("ramshelf_store_promised_bytes", lambda value: value == len(alive) * 96 * MIB)
         wait_until(lambda: len(list(MEMORY.iterdir())) == len(alive), "nothing is left", timeout=PATIENCE)
         assert {path.name.partition("-")[2] for path in MEMORY.iterdir()} == alive
         assert last.scrape()["ramshelf_store_unowned_bytes"] == 0
@@ -303,42 +312,22 @@ def test_reload_takes_the_configuration_anew(hooked: Libvirtd) -> None:  # noqa:
         running.wait_metric("libvirt_up", lambda value: value == 1)
 
 
-def test_a_port_that_another_has_keeps_nothing_else_from_being_done(hooked: Libvirtd) -> None:
-    with agent():
-        left = leave("900-gone")
+def test_a_port_that_another_has_keeps_nothing_else_from_being_done(hooked: Libvirtd) -> None:  # noqa: ARG001
+    with socket.create_server(("127.0.0.1", 10177)), agent(wait=False) as running:
+        running.wait_log("began", code="metrics.no-address")
+        left = leave("901-gone")
         wait_until(lambda: not left.exists(), "it is removed", timeout=PATIENCE)
-    program = (
-        "import socket,sys; s=socket.create_server(('127.0.0.1',10177)); print(flush=True); sys.stdin.read()"
-    )
-    import subprocess
-    import sys
-
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdin is not None
-        other.stdout.readline()
-        with agent(wait=False) as running:
-            running.wait_log("began", code="metrics.no-address")
-            left = leave("901-gone")
-            wait_until(lambda: not left.exists(), "it is removed", timeout=PATIENCE)
-        other.stdin.close()
-    assert hooked.virsh("list", "--name").stdout.strip() == ""
 
 
 def test_promtool_finds_nothing(hooked: Libvirtd) -> None:
     with agent() as running:
-        hooked.create(domain_xml('a"\\é', 64))
+        hooked.create(domain_xml("gu\\é", 64))
         hooked.create(domain_xml("large", 2048), ok=(1,))
         running.wait_log("guest-refused")
         running.wait_metric("ramshelf_store_promised_bytes", lambda value: value == 64 * MIB)
-        import urllib.request
-
-        with urllib.request.urlopen("http://127.0.0.1:10177/metrics", timeout=30) as answer:
-            text = answer.read().decode()
+        text = running.scraped()
         assert promtool(text) == ""
-        assert 'ramshelf_build_info{python="' in text
+        assert 'libvirt_domain_memory_backing_size_bytes{domain="gu\\\\é"}' in text
 
 
 def test_without_pressure_figures(hooked: Libvirtd) -> None:  # noqa: ARG001
@@ -378,5 +367,76 @@ def test_its_memory_does_not_grow(hooked: Libvirtd) -> None:
         assert len(os.listdir(f"/proc/{running.process.pid}/task")) <= 8
 
 
-def test_as_its_unit_confines_it(libvirtd: Libvirtd) -> None:
-    wait_console  # noqa: B018
+def test_as_its_unit_confines_it_it_does_and_finds_the_same(libvirtd: Libvirtd) -> None:
+    """With few capabilities, in a mount namespace of its own where nearly all is read-only."""
+
+    def session(wrapper: tuple[str, ...]) -> set[str]:
+        with agent(wrapper=wrapper) as running:
+            left = leave("900-gone")
+            libvirtd.create(domain_xml("guest", 128, dirty_mib=16, cpu=NUMA, top=PLUGGABLE))
+            running.wait_log("reserved-late", guest="guest")
+            running.wait_metric(guest_metric("guest", "resident"), lambda value: value > 16 * MIB)
+            wait_until(lambda: not left.exists(), "it is removed", timeout=PATIENCE)
+            checked = running.scrape()["ramshelf_check_timestamp_seconds"]
+            running.wait_metric("ramshelf_check_timestamp_seconds", lambda value: value > checked)
+            libvirtd.virsh("destroy", "guest")
+            running.wait_log("guest-stopped")
+            return {event for event in running.events() if event.startswith("began")}
+
+    with store("ext4", 1024):
+        free = session(())
+        assert session(confined()) == free
+        assert "began hook.missing" in free
+
+
+def test_as_its_unit_confines_it_it_sees_the_daemon_that_calls_the_hook(hooked: Libvirtd) -> None:
+    hooked.restart()
+    with agent(wrapper=confined()) as running:
+        assert not [event for event in running.events() if event.startswith("began hook.")]
+    assert "ramshelf-probe" not in "".join(
+        path.name for path in Path("/var/log/libvirt/qemu").iterdir() if path.stat().st_size
+    )
+
+
+@pytest.mark.parametrize("options", [(), ("--config-file", "/etc/nova/nova conf%.conf")])
+def test_its_unit_is_one_that_systemd_takes(host: None, options: tuple[str, ...], tmp_path: Path) -> None:  # noqa: ARG001
+    Path("/run/systemd/system").mkdir(parents=True)
+    plan = json.loads(ramshelf(*options, "agent", "install", "--dry-run", "--json").stdout)["actions"]
+    assert [action["change"][0] for action in plan[1:]] == [
+        "systemctl daemon-reload",
+        "systemctl enable ramshelf-agent.service",
+        "systemctl restart ramshelf-agent.service",
+    ]
+    added = [line[1:] for line in plan[0]["change"] if line.startswith("+") and not line.startswith("+++")]
+    unit = tmp_path / "ramshelf-agent.service"
+    unit.write_text("\n".join(added) + "\n")
+    verified = run("systemd-analyze", "verify", str(unit))
+    assert verified.stdout + verified.stderr == ""
+
+
+def test_installing_it_where_there_is_no_systemd(host: None) -> None:  # noqa: ARG001
+    refused = ramshelf("agent", "install", ok=(1,))
+    assert "[agent.no-systemd]" in refused.stderr
+    assert ramshelf("agent", "remove").stdout == "There is no service of the agent's.\n"
+
+
+def test_the_service_manager_hears_that_it_is_ready_and_alive(hooked: Libvirtd, tmp_path: Path) -> None:  # noqa: ARG001
+    name = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name)
+        manager.settimeout(PATIENCE)
+        running = Agent(NOTIFY_SOCKET=name, WATCHDOG_USEC="3000000")
+        try:
+            heard = [manager.recv(4096).decode()]
+            while not any(message.startswith("READY=1") for message in heard):
+                heard.append(manager.recv(4096).decode())
+            beats = 0
+            while beats < 3:
+                beats += manager.recv(4096) == b"WATCHDOG=1"
+            running.process.terminate()
+            while manager.recv(4096) != b"STOPPING=1":
+                pass
+            assert running.process.wait(timeout=PATIENCE) == 0
+        finally:
+            if running.process.poll() is None:
+                running.kill()

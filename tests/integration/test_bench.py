@@ -13,7 +13,16 @@ from support.libvirtd import Libvirtd
 from support.process import run
 
 CHECKOUT = Path(__file__).parents[2]
-THINGS = {"hook-cost": 12, "start": 14, "end": 10, "steady": 2, "pressure": 3, "reread": 5, "zswap": 12}
+THINGS = {
+    "hook-cost": 12,
+    "start": 14,
+    "end": 10,
+    "steady": 2,
+    "pressure": 3,
+    "reread": 5,
+    "zswap": 12,
+    "agent": 4,
+}
 """How many rows each table has in miniature."""
 
 
@@ -59,4 +68,8 @@ def _reread(result: Result) -> None:
     assert written["swap", "file"] > 1 > written["ext4", "file"]
 
 
-_CHECKS = {"start": _start, "pressure": _pressure, "reread": _reread}
+def _agent(result: Result) -> None:
+    assert all(row.figures["milliseconds"].median > 0 for row in result.rows)
+
+
+_CHECKS = {"agent": _agent, "start": _start, "pressure": _pressure, "reread": _reread}

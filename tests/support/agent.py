@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ramshelf.core.agentunit import unit_text
 from support.cli import RAMSHELF
 from support.process import run, wait_until
 
 CONF = Path("/etc/ramshelf/ramshelf.conf")
 _LOG = Path("/run/agent.log")
+_METRICS = "http://127.0.0.1:10177/metrics"
 PATIENCE = 90
 """Seconds to wait for what the agent does within some: the machine may be busy."""
 
@@ -58,13 +60,16 @@ class Agent:
 
     def scrape(self) -> Mapping[str, float]:
         """Every sample by its name and labels, as the text has them; none as long as it does not serve."""
-        try:
-            with urllib.request.urlopen("http://127.0.0.1:10177/metrics", timeout=30) as answer:  # noqa: S310
-                text = answer.read().decode()
-        except OSError:
-            return {}
-        lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        lines = (line.rpartition(" ") for line in self.scraped().splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in lines}
+
+    def scraped(self) -> str:
+        """A scrape as it comes; '' as long as it does not serve."""
+        try:
+            with urllib.request.urlopen(_METRICS, timeout=30) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            return ""
 
     def wait_metric(self, name: str, ready: Callable[[float], bool]) -> None:
         """Wait until a sample is there and as it is to be."""
@@ -97,14 +102,14 @@ class Agent:
 
 
 @contextmanager
-def agent(*options: str, wait: bool = True, conf: str = "") -> Iterator[Agent]:
+def agent(*options: str, wait: bool = True, conf: str = "", wrapper: tuple[str, ...] = ()) -> Iterator[Agent]:
     """An agent that looks each second and checks each ten; ``wait``: it has looked at least once.
 
     At the end it must still run, end well when told to, and have met no bug.
     """
     CONF.parent.mkdir(exist_ok=True)
     CONF.write_text(f"[ramshelf]\nlook_interval = 1\ncheck_interval = 10\n{conf}")
-    running = Agent(*options)
+    running = Agent(*options, wrapper=wrapper)
     try:
         if wait:
             running.wait_metric("ramshelf_check_timestamp_seconds", lambda value: value > 0)
@@ -115,6 +120,30 @@ def agent(*options: str, wait: bool = True, conf: str = "") -> Iterator[Agent]:
     finally:
         if running.process.poll() is None:
             running.kill()
+
+
+_CONFINE = """
+mkdir -p /run/ramshelf
+mount --bind /run/ramshelf /run/ramshelf
+findmnt --raw --noheadings --output TARGET | while read -r at; do
+  case $at in /proc* | /dev* | /sys/fs/cgroup* | /run/ramshelf | /var/lib/libvirt/qemu*) continue ;; esac
+  mount -o remount,bind,ro "$at"
+done
+exec "$@"
+"""
+
+
+def confined() -> tuple[str, ...]:
+    """What the agent is run by to be confined as its unit says, as far as that goes without systemd.
+
+    Its capabilities, no new privileges, all read-only but what is to be written.
+    """
+    unit = unit_text(("/bin/true",), ())
+    [line] = [line for line in unit.splitlines() if line.startswith("CapabilityBoundingSet=")]
+    kept = line.partition("=")[2].lower().replace("cap_", "").split()
+    bounds = ",".join(("-all", *(f"+{name}" for name in kept)))
+    unshared = ("unshare", "--mount", "--propagation", "slave", "bash", "-ec", _CONFINE, "confined")
+    return (*unshared, "setpriv", "--bounding-set", bounds, "--inh-caps=-all", "--no-new-privs")
 
 
 def promtool(text: str) -> str:

@@ -17,6 +17,7 @@ CHECKOUT = Path(__file__).parents[2]
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
 _CODE = re.compile(r"[a-z]+\.[a-z]+(-[a-z]+)*")
 GROUPS = {
+    "agent",
     "backing",
     "capacity",
     "cli",
@@ -27,12 +28,13 @@ GROUPS = {
     "host",
     "internal",
     "libvirt",
+    "metrics",
     "store",
     "system",
     "tool",
     "xml",
 }
-NO_CODES = {"hook.log", "store.lock"}
+NO_CODES = {"agent.lock", "hook.log", "store.lock"}
 
 
 @pytest.mark.parametrize("script", ["reference.py", "figures.py"])
@@ -64,7 +66,7 @@ def test_shown_commands_exist(page: str, line: str) -> None:  # noqa: ARG001 - t
     words = shlex.split(line, comments=True)[1:]
     command: click.Command = main.cli
     context = click.Context(command, info_name="ramshelf")
-    while isinstance(command, click.Group):
+    while isinstance(command, click.Group) and (words or not command.invoke_without_command):
         takes_value = {"--config-file", "--config-dir", "--connect"}
         while words[0].startswith("--"):
             del words[: 2 if words[0] in takes_value else 1]

@@ -24,9 +24,9 @@ from ramshelf.core.findings import Severity
 from ramshelf.core.hookcall import PROBE
 from ramshelf.core.pace import Pace
 from ramshelf.node.report import Report
+from ramshelf.system.agentlock import agent_lock
 from ramshelf.system.hypervisor import Hypervisor, run_events
 from ramshelf.system.notify import Notifier
-from ramshelf.system.onlyone import only_one
 
 _SERVE_RETRY = 30
 """Seconds between two tries to listen on an address that another has."""
@@ -77,7 +77,7 @@ class Agent:
         """
         if os.geteuid() != 0:
             raise HostError("agent.needs-root", "Only root can run the agent.", hint="Run it with sudo.")
-        with only_one("agent"):
+        with agent_lock():
             with suppress(_Stop):
                 signal.signal(signal.SIGTERM, _stop)
                 signal.signal(signal.SIGINT, _stop)

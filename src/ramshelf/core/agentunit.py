@@ -13,7 +13,6 @@ _HEADER = "# Made by ramshelf agent install; ramshelf agent remove removes it.\n
 _TEMPLATE = """\
 [Unit]
 Description=ramshelf: keeps guests, store and what is reported in agreement
-Documentation=man:systemd.service(5)
 After=local-fs.target swap.target libvirtd.service libvirtd.socket virtqemud.service virtqemud.socket
 
 [Service]
