@@ -72,7 +72,9 @@ def _measured(hypervisor: Hypervisor) -> dict[str, Callable[[], object]]:
 
     def once() -> None:
         residency.begin(_BUDGET)
-        exporter.publish(Known(config=config, connected=True, look=look(hypervisor, config, residency)))
+        exporter.publish(
+            Known(config=config, connected=True, look=look(hypervisor, config, measure=residency))
+        )
 
     return {"look": once, "scrape": lambda: generate_latest(registry)}
 

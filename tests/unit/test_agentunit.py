@@ -39,9 +39,9 @@ def test_install_writes_and_starts_and_the_second_time_does_nothing() -> None:
 
 
 def test_an_older_unit_is_brought_up_to_date() -> None:
-    older = TEXT.replace("WatchdogSec=180", "WatchdogSec=90")
+    older = TEXT.replace("WatchdogSec=300", "WatchdogSec=90")
     first = plan_install(Service(text=older, systemd=True), TEXT)[0]
-    assert "+WatchdogSec=180" in first.lines()
+    assert "+WatchdogSec=300" in first.lines()
 
 
 def test_remove_undoes_it_and_the_second_time_does_nothing() -> None:

@@ -107,8 +107,8 @@ class Agent:
             if self._problems.attempt("libvirt", self._connect):
                 for pace in (self._look_pace, self._check_pace, self._report_pace):
                     pace.ask()
-        if (hypervisor := self._link.hypervisor) is not None and now >= self._look_pace.due:
-            self._look(hypervisor)
+        if now >= self._look_pace.due:
+            self._look()
         if (hypervisor := self._link.hypervisor) is not None and now >= self._check_pace.due:
             self._check(hypervisor)
         if (hypervisor := self._link.hypervisor) is not None and now >= self._report_pace.due:
@@ -118,9 +118,13 @@ class Agent:
 
     def _wait(self) -> None:
         """Until something is due, or a message has come; all that have come are taken."""
-        paces = (self._look_pace.due, self._check_pace.due, self._report_pace.due)
-        due = self._link.due if self._link.hypervisor is None else min(paces)
-        seconds = max(0.0, min(due, self._serve_due) - time.monotonic())
+        due = [self._serve_due, self._look_pace.due]
+        due += (
+            [self._link.due]
+            if self._link.hypervisor is None
+            else [self._check_pace.due, self._report_pace.due]
+        )
+        seconds = max(0.0, min(due) - time.monotonic())
         if self._notifier.watchdog is not None:
             seconds = min(seconds, self._notifier.watchdog / 3)
         try:
@@ -163,9 +167,9 @@ class Agent:
         self._link.connect(self._uri)
         yield from ()
 
-    def _look(self, hypervisor: Hypervisor) -> None:
+    def _look(self) -> None:
         begun = time.monotonic()
-        wish = self._watcher.turn(hypervisor, self._config)
+        wish = self._watcher.turn(self._link.hypervisor, self._config)
         self._looked = _done(self._look_pace, begun)
         for wanted, pace in (
             (wish.again, self._look_pace),
@@ -207,17 +211,17 @@ class Agent:
             self._problems.attempt("placement", lambda: map(of_finding, outcome.findings))
         elif not (isinstance(outcome, RamshelfError) and outcome.code in AWAY):  # that is told already
             self._problems.failed("placement", outcome)
-        before = self._reported.succeeded if self._reported is not None else 0.0
-        done = isinstance(outcome, Report) and outcome.done
-        self._reported = Reported(done=done, owned=False, succeeded=time.time() if done else before)
-        if isinstance(outcome, Report):
-            self._reported = replace(
-                self._reported,
+        if isinstance(outcome, Report) and outcome.done:
+            self._reported = Reported(
+                done=True,
                 owned=outcome.owned,
+                succeeded=time.time(),
                 total_mib=outcome.total_mib,
                 reserved_mib=outcome.reserved_mib,
                 allocated_mib=outcome.allocated_mib,
             )
+        else:
+            self._reported = replace(self._reported or Reported(), done=False)
 
     def _tell(self) -> None:
         """Log what has changed, and give out the figures."""

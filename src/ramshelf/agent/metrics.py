@@ -34,11 +34,14 @@ class Took:
 
 @dataclass(frozen=True, kw_only=True)
 class Reported:
-    """How Placement is: whether the last pass was finished, and its figures in MiB, None where not known."""
+    """Whether the last pass over Placement was finished; the rest is of the last one that was.
 
-    done: bool
-    owned: bool
-    succeeded: float
+    ``succeeded``: when, in seconds since the epoch, 0 if never. Figures in MiB, None where not known.
+    """
+
+    done: bool = False
+    owned: bool = False
+    succeeded: float = 0.0
     total_mib: int | None = None
     reserved_mib: int | None = None
     allocated_mib: int | None = None

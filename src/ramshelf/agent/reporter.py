@@ -1,6 +1,7 @@
 """Passes over Placement, in a thread of their own: one that is slow to answer keeps nothing else waiting."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ramshelf.core.config import Config
@@ -25,6 +26,7 @@ class Reporter:
     def __init__(self, tell: Callable[[Pass], None]) -> None:
         self._tell = tell
         self._worker: Worker | None = None
+        self._open = ExitStack()
         self._placement: Placement | None = None
         self._for: Config | None = None
         self.busy = False
@@ -45,7 +47,8 @@ class Reporter:
     def _reported(self, hypervisor: Hypervisor, config: Config) -> Report:
         if self._placement is None or self._for is not config:
             self._close()
-            self._placement, self._for = Placement(config, hypervisor.host_name()), config
+            self._placement = self._open.enter_context(Placement(config, hypervisor.host_name()))
+            self._for = config
         try:
             report = reconcile(self._placement, lambda: look(hypervisor, config))
         except RamshelfError:
@@ -56,6 +59,5 @@ class Reporter:
         return report
 
     def _close(self) -> None:
-        if self._placement is not None:
-            self._placement.__exit__(None, None, None)
         self._placement = None
+        self._open.close()

@@ -71,12 +71,12 @@ class Watcher:
                 reason=event.reason,
             )
 
-    def turn(self, hypervisor: Hypervisor, config: Config) -> Wish:
-        """Look, and do what is missing."""
+    def turn(self, hypervisor: Hypervisor | None, config: Config) -> Wish:
+        """Look, and do what is missing; without a hypervisor only at the store."""
         before = self.look
         self._residency.begin(_RESIDENCY_SHARE * config.look_interval)
         self._problems.attempt("hook-log", self._follow)
-        if not self._problems.attempt("look", lambda: self._see(hypervisor, config)):
+        if not self._problems.attempt("look", lambda: self._see(hypervisor, config)) or hypervisor is None:
             return Wish()
         self._problems.attempt("clean", self._clean)
         late: list[Outcome] = []
@@ -100,13 +100,15 @@ class Watcher:
         self._history = False
         yield from ()
 
-    def _see(self, hypervisor: Hypervisor, config: Config) -> Iterator[Condition]:
-        before, now = self.look, look(hypervisor, config, self._residency)
+    def _see(self, hypervisor: Hypervisor | None, config: Config) -> Iterator[Condition]:
+        before = self.look
+        now = look(hypervisor, config, before=before, measure=self._residency)
         for name in to_verify(before, now):
             self._unsettled.setdefault(name, _TRIES)
         self.look = now
-        runs = ((domain.uuid, domain.domain_id or 0) for domain in now.active.values())
-        self.tally.look(runs, now.written)
+        if hypervisor is not None:
+            runs = ((domain.uuid, domain.domain_id or 0) for domain in now.active.values())
+            self.tally.look(runs, now.written)
         self._tell_of_capacity(before, now)
         yield from _wrong(now, config)
 
@@ -142,11 +144,13 @@ class Watcher:
             try:
                 outcome = reserve_late(described(hypervisor.live_xml(name)), config)
             except (RamshelfError, OSError) as error:
-                if isinstance(error, RamshelfError) and error.code in AWAY:
+                code = error.code if isinstance(error, RamshelfError) else ""
+                if code == "guest.not-found":
+                    continue
+                self._unsettled[name] = 0  # again at the next look, but not sooner for it
+                if code in AWAY or code == "store.locked":  # nor would the others get any further
                     raise
-                if not (isinstance(error, RamshelfError) and error.code == "guest.not-found"):
-                    self._unsettled[name] = 0  # again at the next look, but not sooner for it
-                    yield replace(condition_of(error, name), subject=name)
+                yield replace(condition_of(error, name), subject=name)
                 continue
             done.append(outcome)
             if outcome.late is None:

@@ -23,8 +23,8 @@ Restart=on-failure
 RestartSec=10
 # What is wrong in the configuration is wrong the next time, too.
 RestartPreventExitStatus=255
-# It waits at most 60 s for an answer of libvirt's.
-WatchdogSec=180
+# One turn may wait 60 s for libvirt and 30 s for the store's lock, twice each.
+WatchdogSec=300
 TimeoutStopSec=20
 
 # It is what cleans up when memory is short.

@@ -42,14 +42,24 @@ class Look:
     pressure: Mapping[str, Pressure]
 
 
-def look(hypervisor: Hypervisor, config: Config, measure: Callable[[str], int] | None = None) -> Look:
+def look(
+    hypervisor: Hypervisor | None,
+    config: Config,
+    *,
+    before: Look | None = None,
+    measure: Callable[[str], int] | None = None,
+) -> Look:
     """Look once; ``measure`` as for ``shares``. Raises ServiceError ``libvirt.*``, ConfigError, OSError.
 
-    Directories and files are listed before libvirt is asked: what nobody owns then is nobody's.
+    Directories and files are listed before libvirt is asked: what nobody owns then is nobody's. Without a
+    hypervisor those who ran ``before`` are taken to run still, and nobody's directories are not known.
     """
-    listed = list_directories()
+    listed = list_directories() if hypervisor is not None else ()
     observed = observe_store()
-    active = hypervisor.active()
+    if hypervisor is not None:
+        active = hypervisor.active()
+    else:
+        active = tuple(before.active.values()) if before is not None else ()
     domains, held = held_by(active, observed)
     found = None
     read = written = 0

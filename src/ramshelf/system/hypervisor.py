@@ -153,8 +153,11 @@ class Hypervisor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not KeyboardInterrupt:  # a call may still block, and the process is about to end
+        if kind is None:
             self._close()
+        elif issubclass(kind, Exception):
+            self.close()
+        # Else, as with Ctrl-C, a call may still block, and the process is about to end.
 
     def close(self) -> None:
         """Let the connection go, without waiting for a libvirt that does not answer."""
@@ -321,7 +324,8 @@ class Hypervisor:
         return self._ask(lambda connection: question(connection.lookupByName(name)))
 
     def _close(self) -> None:
-        self._worker.call(self._close_quietly)
+        with contextlib.suppress(TimeoutError):
+            self._worker.call(self._close_quietly, self._patience)
         self._worker.end()
 
     def _close_quietly(self) -> None:
