@@ -35,14 +35,25 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
     return Said(capsys)
 
 
-@pytest.fixture
-def away() -> list[None]:
-    return []
+class Away:
+    """How often libvirt was found gone, and how bad that is."""
+
+    times = 0
+    severity = Severity.WARNING
+
+    def __call__(self) -> Severity:
+        self.times += 1
+        return self.severity
 
 
 @pytest.fixture
-def problems(away: list[None]) -> Problems:
-    return Problems(Log(), lambda: away.append(None))
+def away() -> Away:
+    return Away()
+
+
+@pytest.fixture
+def problems(away: Away) -> Problems:
+    return Problems(Log(), away)
 
 
 def finds(*conditions: Condition) -> Iterator[Condition]:
@@ -66,12 +77,12 @@ def test_what_a_step_finds_holds_until_it_is_done_again(problems: Problems, said
     assert problems.now == ()
 
 
-def test_a_step_that_fails_has_found_that(problems: Problems, said: Said, away: list[None]) -> None:
+def test_a_step_that_fails_has_found_that(problems: Problems, said: Said, away: Away) -> None:
     error = RefusedError("store.locked", "It is locked.")
     assert not problems.attempt("clean", lambda: fails(error))
     problems.tell()
     assert said.lines() == [("error", "began", "store.locked")]
-    assert away == []
+    assert away.times == 0
 
 
 @pytest.mark.parametrize(
@@ -87,14 +98,14 @@ def test_whatever_goes_wrong_the_agent_goes_on(
     assert said.lines() == [("error", "began", code)]
 
 
-def test_a_libvirt_that_is_away_is_one_condition(problems: Problems, said: Said, away: list[None]) -> None:
+def test_a_libvirt_that_is_away_is_one_condition(problems: Problems, said: Said, away: Away) -> None:
     problems.attempt("look", lambda: fails(ServiceError("libvirt.connection-lost", "It went away.")))
     problems.attempt("late", lambda: fails(ServiceError("libvirt.no-answer", "It does not answer.")))
     problems.attempt("libvirt", lambda: fails(ServiceError("libvirt.unreachable", "It is not there.")))
     problems.tell()
     assert said.lines() == [("warning", "began", "libvirt.connection-lost")]
-    assert len(away) == 3
-    problems.libvirt_restarts = False
+    assert away.times == 3
+    away.severity = Severity.FAILURE
     problems.attempt("libvirt", lambda: fails(ServiceError("libvirt.unreachable", "It is not there.")))
     problems.tell()
     assert said.lines() == [("error", "began", "libvirt.connection-lost")]

@@ -58,7 +58,7 @@ class Agent:
         self._log = Log()
         self._inbox: SimpleQueue[Told | Pass | _Reload] = SimpleQueue()
         self._link = Link(self._inbox.put)
-        self._problems = Problems(self._log, self._link.disconnect)
+        self._problems = Problems(self._log, self._away)
         self._watcher = Watcher(self._problems, self._log)
         self._reporter = Reporter(self._inbox.put)
         self._exporter = Exporter()
@@ -69,6 +69,7 @@ class Agent:
         self._look_pace = Pace(interval=self._config.look_interval, pause=0.2, share=10)
         self._check_pace = Pace(interval=self._config.check_interval, pause=2, share=50)
         self._report_pace = Pace(interval=self._config.report_interval, pause=1, share=10)
+        self._report_again = False
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -102,11 +103,10 @@ class Agent:
         if now >= self._serve_due:
             served = self._problems.attempt("metrics", self._listen)
             self._serve_due = _NEVER if served else now + _SERVE_RETRY
-        if self._link.hypervisor is None and now >= self._link.due:
-            self._problems.libvirt_restarts = self._link.restarts
-            if self._problems.attempt("libvirt", self._connect):
-                for pace in (self._look_pace, self._check_pace, self._report_pace):
-                    pace.ask()
+        tries = self._link.hypervisor is None and now >= self._link.due
+        if tries and self._problems.attempt("libvirt", self._connect):
+            for pace in (self._look_pace, self._check_pace, self._report_pace):
+                pace.ask()
         if now >= self._look_pace.due:
             self._look()
         if (hypervisor := self._link.hypervisor) is not None and now >= self._check_pace.due:
@@ -118,13 +118,9 @@ class Agent:
 
     def _wait(self) -> None:
         """Until something is due, or a message has come; all that have come are taken."""
-        due = [self._serve_due, self._look_pace.due]
-        due += (
-            [self._link.due]
-            if self._link.hypervisor is None
-            else [self._check_pace.due, self._report_pace.due]
-        )
-        seconds = max(0.0, min(due) - time.monotonic())
+        connected = self._link.hypervisor is not None
+        due = min(self._check_pace.due, self._report_pace.due) if connected else self._link.due
+        seconds = max(0.0, min(due, self._look_pace.due, self._serve_due) - time.monotonic())
         if self._notifier.watchdog is not None:
             seconds = min(seconds, self._notifier.watchdog / 3)
         try:
@@ -167,6 +163,11 @@ class Agent:
         self._link.connect(self._uri)
         yield from ()
 
+    def _away(self) -> Severity:
+        """Libvirt is gone: only a warning as long as it may just be being restarted."""
+        self._link.disconnect()
+        return Severity.WARNING if self._link.restarts else Severity.FAILURE
+
     def _look(self) -> None:
         begun = time.monotonic()
         wish = self._watcher.turn(self._link.hypervisor, self._config)
@@ -192,18 +193,22 @@ class Agent:
                 yield condition
 
     def _report(self, hypervisor: Hypervisor, now: float) -> None:
-        """Begin a pass over Placement, where one is used and none is under way."""
+        """Begin a pass over Placement, where one is used, or have one follow that which is under way."""
         if self._config.placement_mode == "none":
             self._reported = None
             self._problems.attempt("placement", lambda: ())
             self._report_pace.done(begun=now, ended=now)
-        elif not self._reporter.busy:
+            return
+        self._report_again = self._reporter.busy
+        if not self._reporter.busy:
             self._reporter.ask(hypervisor, self._config, begun=now)
-            self._report_pace.due = _NEVER  # until it is done
+        self._report_pace.due = _NEVER  # until it is done
 
     def _passed(self, passed: Pass) -> None:
         self._reporter.busy = False
         self._report_pace.done(begun=passed.begun, ended=time.monotonic())
+        if self._report_again:
+            self._report_pace.ask()
         outcome = passed.outcome
         if isinstance(outcome, Report):
             for sentence in outcome.written:

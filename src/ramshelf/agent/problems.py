@@ -18,16 +18,14 @@ back."""
 class Problems:
     """Each step's problems hold until the step is done again.
 
-    ``away`` is called when libvirt is found gone.
+    ``away`` is called when libvirt is found gone, and says how bad that is by now.
     """
 
-    def __init__(self, log: Log, away: Callable[[], None]) -> None:
+    def __init__(self, log: Log, away: Callable[[], Severity]) -> None:
         self._log = log
         self._away = away
         self._by_step: dict[str, tuple[Condition, ...]] = {}
         self._logged: tuple[Condition, ...] = ()
-        self.libvirt_restarts = True
-        """Whether a libvirt that is away may just be being restarted: then it is no more than a warning."""
 
     def attempt(self, name: str, step: Callable[[], Iterable[Condition]]) -> bool:
         """Whether the step ended well; what it gives is wrong from now on, or else that it failed."""
@@ -41,10 +39,9 @@ class Problems:
     def failed(self, name: str, error: Exception) -> None:
         """The step could not be done."""
         if isinstance(error, RamshelfError) and error.code in AWAY:
-            self._away()
+            severity = self._away()
             known = self._by_step.get("libvirt", ())
             first = known[0] if known and known[0].code in AWAY else of_error(error)
-            severity = Severity.WARNING if self.libvirt_restarts else Severity.FAILURE
             self._by_step["libvirt"] = (replace(first, severity=severity),)
         else:
             self._by_step[name] = (condition_of(error, name),)

@@ -28,7 +28,7 @@ class Reporter:
         self._worker: Worker | None = None
         self._open = ExitStack()
         self._placement: Placement | None = None
-        self._for: Config | None = None
+        self._for: object = None
         self.busy = False
 
     def ask(self, hypervisor: Hypervisor, config: Config, *, begun: float) -> None:
@@ -45,10 +45,10 @@ class Reporter:
         self._tell(Pass(begun=begun, outcome=outcome))
 
     def _reported(self, hypervisor: Hypervisor, config: Config) -> Report:
-        if self._placement is None or self._for is not config:
+        if self._placement is None or self._for != _settings(config):
             self._close()
             self._placement = self._open.enter_context(Placement(config, hypervisor.host_name()))
-            self._for = config
+            self._for = _settings(config)
         try:
             report = reconcile(self._placement, lambda: look(hypervisor, config))
         except RamshelfError:
@@ -61,3 +61,10 @@ class Reporter:
     def _close(self) -> None:
         self._placement = None
         self._open.close()
+
+
+def _settings(config: Config) -> object:
+    """What of the configuration a connection depends on; an embedded one is not opened anew for nothing."""
+    if config.placement_mode == "embedded":
+        return config.placement_mode, config.placement_database, config.placement_owner
+    return config

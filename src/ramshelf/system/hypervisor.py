@@ -125,6 +125,7 @@ class Hypervisor:
     """
 
     driver = "QEMU"
+    """libvirt's name for the driver that it must be."""
 
     def __init__(self, uri: str, *, read_only: bool = False, patience: float | None = None) -> None:
         _require_local(uri)
