@@ -18,7 +18,7 @@ After=local-fs.target swap.target libvirtd.service libvirtd.socket virtqemud.ser
 [Service]
 Type=notify
 ExecStart={command}
-ExecReload=/bin/kill -HUP $MAINPID
+ExecReload=/bin/sh -c 'kill -HUP "$$MAINPID"'
 Restart=on-failure
 RestartSec=10
 # What is wrong in the configuration is wrong the next time, too.
