@@ -1,4 +1,4 @@
-"""What a look tells of the one before: whose reservation to verify, and whether Placement is to hear of it."""
+"""What two looks tell together: whose reservation to verify, and whether Placement is to hear."""
 
 from dataclasses import replace
 
@@ -13,8 +13,6 @@ from ramshelf.system.hypervisor import Domain
 from support.good_host import STORE
 
 USAGE = STORE.usage
-assert isinstance(STORE.store, Store)
-assert isinstance(USAGE, StoreUsage)
 CAPACITY = Capacity(total=1024 * MIB, promised=0, allocated=0, limit_reason="store")
 
 
@@ -31,6 +29,7 @@ def guest(name: str, domain_id: int = 1, promised_mib: int = 128, **files: int) 
 
 def seen(*guests: RunningGuest, total_mib: int = 1024) -> Look:
     assert isinstance(STORE.store, Store)
+    assert isinstance(USAGE, StoreUsage)
     shares = StoreShares(
         store=STORE.store, capacity=replace(CAPACITY, total=total_mib * MIB), guests=guests, unknown=()
     )

@@ -16,6 +16,17 @@ from ramshelf.system.hypervisor import Domain, Hypervisor
 from ramshelf.system.pagecache import resident
 
 
+def in_ram(path: str) -> int:
+    """Bytes of the file in RAM; none of a file that has gone meanwhile.
+
+    The kernel looks at each page that is: the more there are, the longer it takes.
+    """
+    try:
+        return resident(path)
+    except FileNotFoundError:
+        return 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class MemoryFile:
     """A memory file on the store; bytes."""
@@ -76,14 +87,10 @@ def shares(
     current: Capacity,
     domains: Mapping[str, Domain],
     held: Iterable[Holding],
-    measure: Callable[[str], int] | None = None,
+    measure: Callable[[str], int] = in_ram,
 ) -> StoreShares:
-    """The holdings by the guests that hold them; ``measure`` gives what of a file is in RAM, in bytes.
-
-    Without it the kernel is asked, which takes it longer the more that is.
-    """
+    """The holdings by the guests that hold them; ``measure`` gives what of a file is in RAM, in bytes."""
     held = tuple(held)
-    measure = measure or _resident
     guests = [
         RunningGuest(
             domain=domains[holding.guest],
@@ -167,21 +174,12 @@ def held_by(
 
 
 def _memory_files(
-    files: Iterable[FileUsage], measure: Callable[[str], int] | None = None
+    files: Iterable[FileUsage], measure: Callable[[str], int] = in_ram
 ) -> tuple[MemoryFile, ...]:
-    measure = measure or _resident
     return tuple(
         MemoryFile(path=file.path, size=file.apparent, allocated=file.allocated, resident=measure(file.path))
         for file in files
     )
-
-
-def _resident(path: str) -> int:
-    """Bytes in RAM; none of a file that has gone meanwhile."""
-    try:
-        return resident(path)
-    except FileNotFoundError:
-        return 0
 
 
 def described(xml: str) -> Guest:

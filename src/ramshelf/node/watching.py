@@ -13,7 +13,7 @@ from ramshelf.core.config import Config
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.storeclean import Listed
 from ramshelf.core.units import to_mib
-from ramshelf.node.guests import StoreShares, held_by, shares
+from ramshelf.node.guests import StoreShares, held_by, in_ram, shares
 from ramshelf.node.storeclean import list_directories, stale_among
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.counters import bytes_read, bytes_written
@@ -47,7 +47,7 @@ def look(
     config: Config,
     *,
     before: Look | None = None,
-    measure: Callable[[str], int] | None = None,
+    measure: Callable[[str], int] = in_ram,
 ) -> Look:
     """Look once; ``measure`` as for ``shares``. Raises ServiceError ``libvirt.*``, ConfigError, OSError.
 
