@@ -67,7 +67,7 @@ class Agent:
         self._reported: Reported | None = None
         self._serve_due = 0.0
         self._look_pace = Pace(interval=self._config.look_interval, pause=0.2, share=10)
-        self._check_pace = Pace(interval=self._config.check_interval, pause=2, share=50)
+        self._check_pace = Pace(interval=self._config.check_interval, pause=2, share=100)
         self._report_pace = Pace(interval=self._config.report_interval, pause=1, share=10)
         self._report_again = False
 

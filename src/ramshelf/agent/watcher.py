@@ -83,7 +83,7 @@ class Watcher:
         self._problems.attempt("late", lambda: self._reserve(hypervisor, config, late))
         return Wish(
             again=any(self._unsettled.values()),
-            check=any(each.late and (each.late.needed or each.late.missing) for each in late),
+            check=bool(late) or _runs(before) != _runs(self.look),
             report=differ(before, self.look),
         )
 
@@ -107,8 +107,7 @@ class Watcher:
             self._unsettled.setdefault(name, _TRIES)
         self.look = now
         if hypervisor is not None:
-            runs = ((domain.uuid, domain.domain_id or 0) for domain in now.active.values())
-            self.tally.look(runs, now.written)
+            self.tally.look(_runs(now), now.written)
         self._tell_of_capacity(before, now)
         yield from _wrong(now, config)
 
@@ -166,6 +165,11 @@ class Watcher:
                     promised_mib=to_mib(outcome.late.promise),
                     files=[file.path for file in outcome.late.allocate],
                 )
+
+
+def _runs(seen: Look | None) -> frozenset[tuple[str, int | None]]:
+    """Each guest that runs, wherever its memory is, with its id: those of another run are new."""
+    return frozenset((each.uuid, each.domain_id) for each in seen.active.values()) if seen else frozenset()
 
 
 def _wrong(seen: Look, config: Config) -> Iterator[Condition]:

@@ -11,7 +11,7 @@ from ramshelf.core.units import MIB
 UNSEEN = "unseen"
 """The reason of a start or an end of which libvirt told nothing, as while it was away."""
 
-Run = tuple[str, int]
+Run = tuple[str, int | None]
 """A guest's UUID and id: one run of it."""
 
 
