@@ -1,6 +1,8 @@
 """The hook's log followed as it grows and is set aside."""
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,12 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "hook.log"
 
 
+@pytest.fixture
+def follower(log: Path) -> Iterator[Follower]:
+    with closing(Follower(log)) as following:
+        yield following
+
+
 def add(log: Path, *numbers: int) -> None:
     with log.open("a") as file:
         file.writelines(json.dumps({"event": "started", "number": number}) + "\n" for number in numbers)
@@ -22,8 +30,7 @@ def read(follower: Follower) -> list[int]:
     return [entry["number"] for entry in follower.entries()]
 
 
-def test_first_all_that_is_there_then_what_is_new(log: Path) -> None:
-    follower = Follower(log)
+def test_first_all_that_is_there_then_what_is_new(log: Path, follower: Follower) -> None:
     assert read(follower) == []
     add(log, 1, 2)
     assert read(follower) == [1, 2]
@@ -32,17 +39,15 @@ def test_first_all_that_is_there_then_what_is_new(log: Path) -> None:
     assert read(follower) == [3]
 
 
-def test_the_older_file_comes_first(log: Path) -> None:
+def test_the_older_file_comes_first(log: Path, follower: Follower) -> None:
     add(log, 1)
     log.rename(f"{log}.1")
     add(log, 2)
-    follower = Follower(log)
     assert read(follower) == [1, 2]
     assert read(follower) == []
 
 
-def test_what_is_set_aside_between_two_reads_is_read_to_its_end(log: Path) -> None:
-    follower = Follower(log)
+def test_what_is_set_aside_between_two_reads_is_read_to_its_end(log: Path, follower: Follower) -> None:
     add(log, 1)
     assert read(follower) == [1]
     add(log, 2)
@@ -53,8 +58,7 @@ def test_what_is_set_aside_between_two_reads_is_read_to_its_end(log: Path) -> No
     assert read(follower) == [4]
 
 
-def test_half_a_line_is_read_when_it_is_whole(log: Path) -> None:
-    follower = Follower(log)
+def test_half_a_line_is_read_when_it_is_whole(log: Path, follower: Follower) -> None:
     add(log, 1)
     with log.open("a") as file:
         file.write('{"event": "started", ')
@@ -64,14 +68,13 @@ def test_half_a_line_is_read_when_it_is_whole(log: Path) -> None:
     assert read(follower) == [2]
 
 
-def test_a_line_that_is_none_is_passed_over(log: Path) -> None:
+def test_a_line_that_is_none_is_passed_over(log: Path, follower: Follower) -> None:
     log.write_text('{"event": "star\n')
     add(log, 1)
-    assert read(Follower(log)) == [1]
+    assert read(follower) == [1]
 
 
-def test_what_was_set_aside_twice_is_read_as_far_as_it_is_left(log: Path) -> None:
-    follower = Follower(log)
+def test_what_was_set_aside_twice_is_read_as_far_as_it_is_left(log: Path, follower: Follower) -> None:
     add(log, 1)
     assert read(follower) == [1]
     log.rename(f"{log}.1")

@@ -48,9 +48,9 @@ ProtectHostname=yes
 DevicePolicy=closed
 DeviceAllow=/dev/kvm rw
 NoNewPrivileges=yes
-# chown: memory files belong to QEMU's user. dac_override: so do their directories. fowner: the kernel tells
-# what of a file is in RAM only to who might write it. sys_ptrace: which processes have one open.
-CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_SYS_PTRACE
+# chown: memory files belong to QEMU's user. dac_override: so do their directories, and the kernel tells what
+# of a file is in RAM only to who might write it. fowner: SELinux labels. sys_ptrace: who has a file open.
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_SYS_PTRACE
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 RestrictNamespaces=yes
 RestrictRealtime=yes

@@ -66,10 +66,15 @@ class Follower:
                 self._open(path)
                 yield from self._rest()
 
-    def _open(self, path: Path) -> None:
-        file = path.open("rb")
+    def close(self) -> None:
+        """Let the file go; all that is there would be read again."""
         if self._file is not None:
             self._file.close()
+        self._file = None
+
+    def _open(self, path: Path) -> None:
+        file = path.open("rb")
+        self.close()
         self._file = file
 
     def _rest(self) -> Iterator[dict[str, Any]]:
