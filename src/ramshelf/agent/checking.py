@@ -1,6 +1,7 @@
 """The doctor's checks, done by the agent, and what of their findings it can put right itself."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from ramshelf.agent.link import PATIENCE
 from ramshelf.agent.log import Log
@@ -18,11 +19,11 @@ from ramshelf.system.hypervisor import Domain, Hypervisor
 def checked(
     config: Config, uri: str, files: tuple[str, ...], directories: tuple[str, ...]
 ) -> tuple[Condition, ...]:
-    """All of the doctor's findings.
+    """All of the doctor's findings but for those about Placement, which the passes over it have.
 
     Raises ServiceError ``libvirt.unreachable``: half of them would be of that.
     """
-    facts = gather(config, uri, files, directories, PATIENCE)
+    facts = gather(replace(config, placement_mode="none"), uri, files, directories, PATIENCE)
     if isinstance(facts.hypervisor, Unknown):
         raise ServiceError("libvirt.unreachable", f"{facts.hypervisor.reason}.")
     return tuple(of_finding(each) for each in check(facts))

@@ -142,7 +142,7 @@ def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> No
 
     try:
         with Hypervisor(context.uri) as hypervisor:
-            stopped = stop_guest(hypervisor, name, timeout=limit, progress=progress)
+            stopped = stop_guest(hypervisor, context.config, name, timeout=limit, progress=progress)
     finally:
         if terminal and not now:
             click.echo("\r\033[K", err=True, nl=False)

@@ -25,6 +25,7 @@ _VERBS = {
     "guest": "Start, stop, list or show file-backed guests.",
     "xml": "Make domain XML file-backed.",
     "capacity": "Show what the store holds and who holds it.",
+    "placement": "Show, or bring to agree, what Placement says of this host.",
     "agent": "Watch guests and store, and serve metrics (a daemon).",
     "completion": "Print a shell's completion script.",
 }

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from ramshelf.core.capacity import FileUsage, StoreUsage
 from ramshelf.core.config import Config
+from ramshelf.core.errors import RamshelfError
 from ramshelf.core.guest import Guest
+from ramshelf.core.placement import Comparison
 from ramshelf.core.qemuconf import MemoryDirectory
 from ramshelf.core.requirements import Version
 from ramshelf.core.store import NoStore, Store
@@ -192,6 +194,7 @@ class Facts:
     and ``nova_changed`` are modification times, None and absent where there is no such file. ``daemon`` reads
     qemu.conf, ``nova_compute`` nova.conf; None where it does not run. ``sysctls`` are those of ``vm.``.
     ``slices`` hold the services (cgroup v2), ``machine_slice`` the guests, None where libvirt made none.
+    ``placement`` is an error where Placement does not serve, None where it is not used.
     """
 
     config: Config | Unknown
@@ -213,3 +216,4 @@ class Facts:
     oom_kills: int | Unknown
     hook: HookStatus | Unknown
     guests: tuple[RunningGuest, ...] | Unknown
+    placement: Comparison | RamshelfError | None = None

@@ -4,6 +4,7 @@ The words are Placement's: a resource provider (the host) has inventory (MEMORY_
 each held by a consumer (a guest, by its domain's UUID). Sizes are in MiB, Placement's unit for memory.
 """
 
+import json
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -111,6 +112,20 @@ class Observed:
     def allocated_mib(self) -> int:
         """What all consumers hold together."""
         return sum(allocation.memory_mib for allocation in self.allocations.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Both sides, looked at one after the other: the host first, so that who runs has claimed before.
+
+    ``owner``: the configuration asks ramshelf to own the provider; ``starting``: guests whose allocation is
+    made before they run.
+    """
+
+    truth: Truth
+    observed: Observed
+    owner: bool
+    starting: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,3 +272,24 @@ def after(observed: Observed, write: Write) -> Observed:
         case Change() | Allocate():
             allocations[write.claim.uuid] = Allocation(write.claim.memory_mib, None)
     return replace(observed, allocations=allocations)
+
+
+def provider_config(host: str, kind: Kind) -> str:
+    """What nova-compute's ``provider_config_location`` takes: YAML of schema 1.0, which allows custom traits.
+
+    All that ramshelf adds where the provider is nova-compute's (Nova's admin guide, "Managing Resource
+    Providers Using Config Files").
+    """
+    return f"""\
+# Made by 'ramshelf placement provider-config'; nova-compute reads it from its [compute]
+# provider_config_location when it starts. Nova refuses two entries of the same name, and an entry by name
+# hides one for $COMPUTE_NODE: where there is one already, add the trait there instead.
+meta:
+  schema_version: '1.0'
+providers:
+  - identification:
+      name: {json.dumps(host)}
+    traits:
+      additional:
+        - {kind_trait(kind)}
+"""

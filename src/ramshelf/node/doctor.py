@@ -24,9 +24,10 @@ from ramshelf.core.host import (
     Unknown,
 )
 from ramshelf.core.mounts import Mount
+from ramshelf.core.placement import Comparison
 from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
 from ramshelf.core.store import Kind, NoStore, Store, find_store
-from ramshelf.node import hook
+from ramshelf.node import hook, report
 from ramshelf.system import hypervisor
 from ramshelf.system.backingstore import (
     FSTAB,
@@ -51,6 +52,7 @@ from ramshelf.system.hostfacts import (
     service_slices,
     sysctl,
 )
+from ramshelf.system.placement import connect
 from ramshelf.system.processes import processes
 from ramshelf.system.procfs import SwapArea, meminfo, mounts, swaps
 
@@ -103,7 +105,26 @@ def gather(
         oom_kills=known(oom_kills),
         hook=_hook(config, uri, files, directories),
         guests=guests,
+        placement=_placement(config, uri),
     )
+
+
+def _placement(config: Config | Unknown, uri: str) -> Comparison | RamshelfError | None:
+    """What Placement says of this host; None where it is not used, or libvirt or the store is not known."""
+    if isinstance(config, Unknown) or config.placement_mode == "none":
+        return None
+    try:
+        with hypervisor.Hypervisor(uri, read_only=True) as connection:
+            host, seen = connection.host_name(), report.look(connection, config)
+    except (RamshelfError, OSError):
+        return None
+    placement = connect(config, host)
+    assert placement is not None  # noqa: S101 - it is used
+    with placement:
+        try:
+            return report.compare(placement, lambda: seen)
+        except RamshelfError as error:
+            return error
 
 
 def _hook(

@@ -3,17 +3,20 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from uuid import UUID
 
 from ramshelf.core.capacity import capacity
-from ramshelf.core.checks.placement import check_placement, ratio, unserved
+from ramshelf.core.checks.placement import judge, ratio, unserved
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError, RefusedError
 from ramshelf.core.findings import Finding
+from ramshelf.core.guest import Guest
 from ramshelf.core.holdings import Holding
 from ramshelf.core.placement import (
     Allocate,
     Change,
     Claim,
+    Comparison,
     Free,
     MakeProvider,
     Observed,
@@ -31,13 +34,13 @@ from ramshelf.node.guests import observe_holdings
 from ramshelf.system.backingstore import ObservedStore, observe_store
 from ramshelf.system.claims import being_made, in_the_making
 from ramshelf.system.hypervisor import Domain, Hypervisor
-from ramshelf.system.placement import Placement
+from ramshelf.system.placement import Placement, connect
 from ramshelf.system.processes import running
 
 _TRIES = 5
 """Passes that are begun anew because somebody else has changed the provider meanwhile."""
 
-_TOGETHER = 100
+_TOGETHER = 50
 """Guests that are given their allocations by one request."""
 
 
@@ -96,7 +99,7 @@ def truth(
     guests: list[Claim] = []
     unowned = 0
     for holding in held:
-        promised = to_mib(align_up(holding.promised, MIB))
+        promised = _mib(holding.promised)
         if holding.guest is None:
             unowned += promised
         else:
@@ -142,13 +145,11 @@ def reconcile(placement: Placement, look: Callable[[], Truth]) -> Report:
     raise AssertionError
 
 
-def compare(placement: Placement, look: Callable[[], Truth]) -> tuple[Finding, ...]:
-    """What a pass would find, writing nothing. What ``look`` raises goes through."""
-    try:
-        observed = placement.observe()
-    except RamshelfError as error:
-        return (unserved(error),)
-    return check_placement(look(), observed, owner=placement.owner)
+def compare(placement: Placement, look: Callable[[], Truth]) -> Comparison:
+    """Both sides, changing nothing. Raises ServiceError ``placement.*``, and what ``look`` raises."""
+    host = look()
+    observed = placement.observe()
+    return Comparison(truth=host, observed=observed, owner=placement.owner, starting=in_the_making())
 
 
 def _brought_to_agree(
@@ -159,7 +160,7 @@ def _brought_to_agree(
     for write, then in _applied(placement, observed, plan(host, observed, starting) if owned else ()):
         written.append(str(write))
         now = then
-    findings = check_placement(host, now, owner=placement.owner)
+    findings = judge(Comparison(truth=host, observed=now, owner=placement.owner, starting=starting))
     if owned and observed.inventory is not None and observed.inventory.allocation_ratio != 1.0:
         findings = (ratio(observed, observed.inventory, ours=True), *findings)
     inventory = now.inventory
@@ -226,38 +227,56 @@ def _unfinished(error: RamshelfError, written: Iterable[str]) -> Report:
 
 
 @contextmanager
-def claimed(placement: Placement | None, config: Config, wanted: Claim) -> Iterator[tuple[Finding, ...]]:
+def claimed(hypervisor: Hypervisor, config: Config, guest: Guest) -> Iterator[tuple[Finding, ...]]:
     """While a guest starts: Placement has its allocation, which goes again where the start fails.
 
-    Nothing is claimed where Placement is not used or the provider is not ramshelf's. Raises RefusedError
-    ``placement.full`` where Placement has no room; where it does not serve ServiceError ``placement.*`` if
-    ``placement_required`` is set, else yields a finding that says so.
+    Nothing is claimed for a guest that is not file-backed, nor where Placement is not used or the provider
+    is not ramshelf's. Raises RefusedError ``placement.full`` where Placement has no room; where it does not
+    serve ServiceError ``placement.*`` if ``placement_required`` is set, else yields a finding that says so.
     """
-    if placement is None or not placement.owner or nova_owns(config):
+    placement = _own_provider(hypervisor, config)
+    if placement is None or not guest.file_backed:
         yield ()
         return
-    with being_made(wanted.uuid):
-        findings: tuple[Finding, ...] = ()
+    wanted = Claim(uuid=str(UUID(guest.uuid)), name=guest.name, memory_mib=_mib(guest.promise))
+    with placement, being_made(wanted.uuid):
+        notes = _claim(placement, wanted, required=config.placement_required)
         try:
-            placement.claim(wanted)
-        except RefusedError:
-            raise
-        except RamshelfError as error:
-            if config.placement_required:
-                raise
-            findings = (unserved(error),)
-        try:
-            yield findings
+            yield notes
         except BaseException:
-            with suppress(RamshelfError):  # the agent removes what is left
+            with suppress(RamshelfError):  # else the agent removes what is left
                 placement.release(wanted.uuid)
             raise
 
 
-def release(placement: Placement | None, config: Config, hypervisor: Hypervisor, domain: Domain) -> None:
+def _claim(placement: Placement, wanted: Claim, *, required: bool) -> tuple[Finding, ...]:
+    try:
+        placement.claim(wanted)
+    except RefusedError:
+        raise
+    except RamshelfError as error:
+        if required:
+            raise
+        return (unserved(error),)
+    return ()
+
+
+def release(hypervisor: Hypervisor, config: Config, domain: Domain) -> None:
     """After a guest's end: its allocation goes, unless it runs again. What fails is left to the agent."""
-    if placement is None or not placement.owner or nova_owns(config):
+    placement = _own_provider(hypervisor, config)
+    if placement is None:
         return
-    with suppress(RamshelfError), being_made(domain.uuid):
-        if domain.uuid not in {active.uuid for active in hypervisor.active()}:
+    with suppress(RamshelfError), placement, being_made(domain.uuid):
+        if domain.uuid not in {running.uuid for running in hypervisor.active()}:
             placement.release(domain.uuid)
+
+
+def _own_provider(hypervisor: Hypervisor, config: Config) -> Placement | None:
+    """Placement where ramshelf is to own the provider; None where there is nothing to claim or release."""
+    if config.placement_mode == "none" or not config.placement_owner or nova_owns(config):
+        return None
+    return connect(config, hypervisor.host_name())
+
+
+def _mib(size: int) -> int:
+    return to_mib(align_up(size, MIB))

@@ -19,6 +19,7 @@ from ramshelf.core.start import Existing, Facts, Plan, plan_start, same_uuid, wi
 from ramshelf.core.store import Store
 from ramshelf.node import hook
 from ramshelf.node.guests import described, observe_holdings
+from ramshelf.node.report import claimed
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.counters import bytes_written
 from ramshelf.system.hypervisor import Domain, Hypervisor
@@ -79,7 +80,8 @@ def start_guest(
     store = facts.store if isinstance(facts.store, Store) and plan.guest.file_backed else None
     before = bytes_written(store) if store else 0
     try:
-        _apply(hypervisor, plan, after_step)
+        with claimed(hypervisor, config, plan.guest) as notes:
+            _apply(hypervisor, plan, after_step)
     except RefusedError as error:
         if error.code != "capacity.exceeded":
             raise
@@ -90,7 +92,7 @@ def start_guest(
         guest=plan.guest,
         already=False,
         seconds=time.monotonic() - begin,
-        notes=plan.notes,
+        notes=(*plan.notes, *notes),
         written=bytes_written(store) - before if store else None,
     )
 

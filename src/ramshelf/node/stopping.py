@@ -6,12 +6,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError, RefusedError
 from ramshelf.core.holdings import Holding
 from ramshelf.core.requirements import punch_writes_back, version
 from ramshelf.core.store import Store
 from ramshelf.node.discard import retract
 from ramshelf.node.guests import described, observe_holdings
+from ramshelf.node.report import release
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.counters import bytes_written
 from ramshelf.system.hypervisor import Domain, Hypervisor
@@ -46,6 +48,7 @@ class Stopped:
 
 def stop_guest(
     hypervisor: Hypervisor,
+    config: Config,
     name: str,
     *,
     timeout: float,
@@ -67,6 +70,15 @@ def stop_guest(
             hint=f"'virsh resume {name}' lets it go on; 'ramshelf guest stop {name} --now' ends it.",
             facts={"guest": name, "state": domain.state},
         )
+    stopped = _stopped(hypervisor, domain, begin, timeout, progress)
+    release(hypervisor, config, domain)
+    return stopped
+
+
+def _stopped(
+    hypervisor: Hypervisor, domain: Domain, begin: float, timeout: float, progress: Callable[[float], None]
+) -> Stopped:
+    name = domain.name
     cost = _Cost(hypervisor, domain)
     asked = 0.0
     while (waited := time.monotonic() - begin) < timeout:

@@ -8,6 +8,8 @@ import fcntl
 import functools
 import logging
 import os
+import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -58,7 +60,9 @@ class PlacementApi:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._embedded = config.placement_mode == "embedded"
         self._adapter: Any = None
+        self._inode: int | None = None
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -71,7 +75,7 @@ class PlacementApi:
 
     def close(self) -> None:
         """Let it go; the next request opens it anew."""
-        self._adapter = None
+        self._adapter = self._inode = None
         self._open.close()
 
     def ask(self, method: str, path: str, document: object = None) -> Answer:
@@ -82,7 +86,8 @@ class PlacementApi:
         """
         with self._turn():
             try:
-                if self._adapter is None:
+                if self._adapter is None or self._inode not in {None, self._database_inode()}:
+                    self.close()
                     self._adapter = self._opened()
                 response = self._adapter.request(
                     path,
@@ -92,6 +97,7 @@ class PlacementApi:
                     headers={"Accept": "application/json"},
                     raise_exc=False,
                 )
+                self._inode = self._inode or self._database_inode()
                 return _answer(response, method, path)
             except RamshelfError:
                 raise
@@ -107,7 +113,7 @@ class PlacementApi:
         if not logging.getLogger().handlers:
             logging.getLogger().addHandler(logging.NullHandler())  # else oslo.log adds one that prints
         try:
-            if self._config.placement_mode == "embedded":
+            if self._embedded:
                 return self._open.enter_context(_embedded(self._config.placement_database))
             return _remote(self._config)
         except ImportError as error:
@@ -118,9 +124,18 @@ class PlacementApi:
                 facts={"package": error.name},
             ) from error
 
+    def _database_inode(self) -> int | None:
+        """Of an embedded Placement's file: SQLite would go on with one that was removed or replaced."""
+        if not self._embedded:
+            return None
+        try:
+            return os.stat(self._config.placement_database).st_ino
+        except FileNotFoundError:
+            return 0
+
     def _turn(self) -> Any:
         """One process at a time has an embedded Placement: SQLite would fail instead of waiting."""
-        if self._config.placement_mode != "embedded":
+        if not self._embedded:
             return nullcontext()
         return _locked(f"{self._config.placement_database}.lock")
 
@@ -145,7 +160,22 @@ def _remote(config: Config) -> Any:
         conf.set_default(name, value, group=group)
     auth = loading.load_auth_from_conf_options(conf, group)
     session = loading.load_session_from_conf_options(conf, group, auth=auth)
+    _require_keystone(session, getattr(auth, "auth_url", None))
     return loading.load_adapter_from_conf_options(conf, group, session=session, auth=auth)
+
+
+def _require_keystone(session: Any, url: str | None) -> None:
+    """Refuse an auth_url that wants credentials before it says what it is: no Keystone does.
+
+    keystoneauth1 would then authenticate in the middle of authenticating, and wait for its own lock for ever.
+    """
+    if url and session.get(url, authenticated=False, raise_exc=False).status_code == 401:
+        raise ServiceError(
+            "placement.unauthorized",
+            f"What answers at the auth_url {url} is no Keystone: it asks for credentials at once.",
+            hint="Compare auth_url in [placement] with a nova.conf that works.",
+            facts={"auth_url": url},
+        )
 
 
 @contextmanager
@@ -155,11 +185,16 @@ def _embedded(database: str) -> Iterator[Any]:
     from placement import conf as placement_conf  # noqa: PLC0415 - an extra, and slow
     from placement import db_api  # noqa: PLC0415
     from placement.direct import PlacementDirect  # noqa: PLC0415
+    from placement.objects import resource_class, trait  # noqa: PLC0415
+
+    # Whether the standard ones are in the database, which may be a new one: as Placement's own fixtures do.
+    trait._TRAITS_SYNCED = resource_class._RESOURCE_CLASSES_SYNCED = False  # noqa: SLF001 - see above
 
     conf = cfg.ConfigOpts()
     placement_conf.register_opts(conf)
     conf.set_override("connection", f"sqlite:///{database}", group="placement_database")
     conf.set_override("sync_on_startup", True, group="placement_database")
+    conf.set_override("max_retries", 0, group="placement_database")
     conf([], project="placement", default_config_files=[], default_config_dirs=[], use_env=False)
     db_api.configure(conf)
     direct = PlacementDirect(conf)
@@ -167,6 +202,7 @@ def _embedded(database: str) -> Iterator[Any]:
     with _without_proxy(), ExitStack() as stack:
         adapter = stack.enter_context(direct)
         adapter.session.session.trust_env = False
+        stack.callback(db_api.get_placement_engine().dispose)
         yield adapter
 
 
@@ -270,15 +306,21 @@ _HINTS = {
 }
 
 
+def _short(text: str) -> str:
+    """The beginning of what a library says, up to where it repeats itself or quotes SQL."""
+    beginning = re.split(r": HTTPS?ConnectionPool|\(Background on this error|\[SQL:", text)[0]
+    return textwrap.shorten(beginning.strip(" .:"), 200, placeholder=" ...")
+
+
 def _translated(error: Exception) -> RamshelfError | None:
     """Our error for one of a library's that Placement is used with; None for a mistake of ours."""
-    text = " ".join(str(error).split()).rstrip(".")
-    facts = {"message": text, "exception": type(error).__name__}
+    text = _short(str(error))
+    facts = {"message": str(error), "exception": type(error).__name__}
     library = type(error).__module__.partition(".")[0]
     if library in {"sqlalchemy", "oslo_db", "sqlite3", "alembic"}:
         return ServiceError(
             "placement.database",
-            f"The embedded Placement's database cannot be used: {text.partition(' (Background')[0]}.",
+            f"The embedded Placement's database cannot be used: {text}.",
             hint="See that the disk is not full. Its contents can be lost without harm: remove the file that "
             "[ramshelf] placement_database names, and the next report fills a new one.",
             facts=facts,

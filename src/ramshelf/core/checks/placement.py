@@ -6,8 +6,10 @@ from typing import Any
 from ramshelf.core.checks.catalog import RULES, finding
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.findings import Finding
+from ramshelf.core.host import Facts
 from ramshelf.core.placement import (
     TRAIT,
+    Comparison,
     Inventory,
     Observed,
     Truth,
@@ -22,10 +24,19 @@ _NAMED = 5
 """Guests that a sentence names."""
 
 
-def check_placement(truth: Truth, observed: Observed, *, owner: bool) -> tuple[Finding, ...]:
-    """All findings; ``owner``: whether the configuration asks ramshelf to own this host's provider."""
-    ours = may_write(truth, observed, owner=owner)
-    found = [*(_owned if ours else _beside)(truth, observed, owner)]
+def check_placement(facts: Facts) -> Iterator[Finding]:
+    """What the doctor says of Placement; nothing where it is not used."""
+    if isinstance(facts.placement, RamshelfError):
+        yield unserved(facts.placement)
+    elif facts.placement is not None:
+        yield from judge(facts.placement)
+
+
+def judge(compared: Comparison) -> tuple[Finding, ...]:
+    """All findings about what Placement says of this host."""
+    truth, observed = compared.truth, compared.observed
+    ours = may_write(truth, observed, owner=compared.owner)
+    found = [*(_owned if ours else _beside)(compared)]
     if not found:
         assert observed.inventory is not None  # noqa: S101 - else there is a finding
         found.append(
@@ -46,8 +57,9 @@ def unserved(error: RamshelfError) -> Finding:
     return finding(code, error.sentence, hint=error.hint, **facts)
 
 
-def _owned(truth: Truth, observed: Observed, _owner: bool) -> Iterator[Finding]:  # noqa: FBT001 - as _beside
+def _owned(compared: Comparison) -> Iterator[Finding]:
     """The provider is ramshelf's to write: what disagrees is still to be written, or cannot be."""
+    truth, observed = compared.truth, compared.observed
     if truth.kind is None and observed.provider is None:
         yield finding("placement.no-store", "There is no store, so nothing is reported of this host.")
         return
@@ -77,7 +89,7 @@ def _owned(truth: Truth, observed: Observed, _owner: bool) -> Iterator[Finding]:
     elif TRAIT in traits - observed.traits:
         yield _no_trait(observed)
     yield from _guests(truth, observed)
-    left = observed.allocations.keys() - {guest.uuid for guest in truth.guests}
+    left = observed.allocations.keys() - {guest.uuid for guest in truth.guests} - compared.starting
     if left:
         yield finding(
             "placement.leftover",
@@ -86,8 +98,9 @@ def _owned(truth: Truth, observed: Observed, _owner: bool) -> Iterator[Finding]:
         )
 
 
-def _beside(truth: Truth, observed: Observed, owner: bool) -> Iterator[Finding]:  # noqa: FBT001 - private
+def _beside(compared: Comparison) -> Iterator[Finding]:
     """The provider is nova-compute's, or nobody has asked for it: it is looked at only."""
+    truth, observed = compared.truth, compared.observed
     inventory = observed.inventory
     if observed.ours and truth.nova:
         yield finding(
@@ -98,7 +111,7 @@ def _beside(truth: Truth, observed: Observed, owner: bool) -> Iterator[Finding]:
             f"{observed.provider}.",
             provider=observed.provider,
         )
-    elif owner:
+    elif compared.owner:
         why = truth.nova or f"Placement's provider {observed.host} has the UUID {observed.provider}"
         yield finding(
             "placement.not-ours",

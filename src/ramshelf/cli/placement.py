@@ -1,0 +1,129 @@
+"""``ramshelf placement``: this host in OpenStack Placement."""
+
+from dataclasses import asdict
+
+import click
+
+from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.notes import documents, say
+from ramshelf.cli.output import fields, table
+from ramshelf.core.checks.placement import judge
+from ramshelf.core.errors import ConfigError, HostError, ServiceError
+from ramshelf.core.findings import Finding, Severity
+from ramshelf.core.placement import provider_config
+from ramshelf.core.store import NoStore
+from ramshelf.node import report as node
+from ramshelf.system.backingstore import observe_store
+from ramshelf.system.hypervisor import Hypervisor
+from ramshelf.system.placement import Placement, connect
+
+
+@click.group("placement")
+def command() -> None:
+    """Show, or bring to agree, what Placement says of this host."""
+
+
+@command.command("show", epilog="Example: ramshelf placement show --json")
+@pass_context
+def show(context: Context) -> None:
+    """Show this host's resource provider and who has memory allocated on it.
+
+    Asks the Placement that [ramshelf] placement names, and changes nothing. Sizes are in MiB.
+    """
+    with Hypervisor(context.uri, read_only=True) as hypervisor, _placement(context, hypervisor) as placement:
+        compared = node.compare(placement, lambda: node.look(hypervisor, context.config))
+    observed, truth = compared.observed, compared.truth
+    findings = judge(compared)
+    names = {guest.uuid: guest.name for guest in truth.guests}
+    inventory = asdict(observed.inventory) if observed.inventory else {}
+    rows = [
+        (uuid, names.get(uuid), allocation.memory_mib) for uuid, allocation in observed.allocations.items()
+    ]
+    document = {
+        "name": observed.host,
+        "uuid": observed.provider,
+        "ours": observed.ours,
+        "total_mib": inventory.get("total"),
+        "reserved_mib": inventory.get("reserved"),
+        "allocation_ratio": inventory.get("allocation_ratio"),
+        "allocated_mib": observed.allocated_mib,
+        "capacity_mib": truth.capacity_mib,
+        "traits": sorted(observed.traits),
+        "allocations": [{"uuid": uuid, "guest": name, "memory_mib": size} for uuid, name, size in rows],
+        "findings": documents(findings),
+    }
+
+    def text() -> None:
+        _say(findings)
+        shown = ("name", "uuid", "ours", "total_mib", "reserved_mib", "allocation_ratio", "allocated_mib")
+        lines = [(name.removesuffix("_mib").replace("_", " "), document[name]) for name in shown]
+        click.echo(fields([*lines, ("traits", " ".join(sorted(observed.traits)) or None)]))
+        if rows:
+            click.echo()
+            click.echo(table(("CONSUMER", "GUEST", "MEMORY"), rows))
+
+    context.emit(document, text)
+
+
+@command.command("report", epilog="Example: ramshelf placement report")
+@pass_context
+def report(context: Context) -> None:
+    """Make Placement agree with this host, once; the agent does so all the time.
+
+    Writes only with placement_owner = true, and only to the provider that ramshelf itself has made. Beside
+    nova-compute it compares.
+    """
+    with Hypervisor(context.uri) as hypervisor, _placement(context, hypervisor) as placement:
+        done = node.reconcile(placement, lambda: node.look(hypervisor, context.config))
+    if not done.done:
+        raise ServiceError(done.code, done.sentence, hint=done.hint, facts={"written": done.written})
+    document = {
+        "code": done.code,
+        "owned": done.owned,
+        "uuid": done.provider,
+        "total_mib": done.total_mib,
+        "reserved_mib": done.reserved_mib,
+        "allocated_mib": done.allocated_mib,
+        "written": list(done.written),
+        "findings": documents(done.findings),
+    }
+
+    def text() -> None:
+        _say(done.findings)
+        for sentence in done.written:
+            click.echo(sentence)
+        click.echo(done.sentence)
+
+    context.emit(document, text)
+
+
+@command.command(
+    "provider-config",
+    epilog="Example: ramshelf placement provider-config > /etc/nova/provider_config/ramshelf.yaml",
+)
+@pass_context
+def print_provider_config(context: Context) -> None:
+    """Print what nova-compute needs to report the store's kind: a provider_config file, as YAML."""
+    store = observe_store().store
+    if isinstance(store, NoStore):
+        raise HostError(store.code, store.sentence, hint=store.hint)
+    with Hypervisor(context.uri, read_only=True) as hypervisor:
+        host = hypervisor.host_name()
+    text = provider_config(host, store.kind)
+    context.emit({"name": host, "yaml": text}, lambda: click.echo(text, nl=False))
+
+
+def _placement(context: Context, hypervisor: Hypervisor) -> Placement:
+    placement = connect(context.config, hypervisor.host_name())
+    if placement is None:
+        raise ConfigError(
+            "placement.unused",
+            "No Placement is configured.",
+            hint="Set [ramshelf] placement = remote and the section [placement] as in nova.conf; or "
+            "placement = embedded to try it out.",
+        )
+    return placement
+
+
+def _say(findings: tuple[Finding, ...]) -> None:
+    say(finding for finding in findings if finding.severity is not Severity.OK)

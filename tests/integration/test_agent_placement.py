@@ -1,0 +1,184 @@
+"""``ramshelf agent`` and the real Placement: reported, healed, caught up with."""
+
+import json
+import os
+import random
+import secrets
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.placement_service import PlacementService, placement_service
+
+from support.agent import PATIENCE, Agent, agent
+from support.cli import ramshelf
+from support.domains import domain_xml, qemu_pid
+from support.libvirtd import Libvirtd
+from support.process import wait_until
+from support.stores import store
+
+MEMORY = Path("/var/lib/libvirt/qemu/ram")
+MIB = 1 << 20
+OWNER = "placement_owner = true\nreport_interval = 1\n"
+ALLOCATED = "ramshelf_placement_allocated_bytes"
+UP = "ramshelf_placement_up"
+
+
+@pytest.fixture
+def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
+    with store("tmpfs", 512):
+        ramshelf("hook", "install")
+        yield libvirtd
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[PlacementService]:
+    with placement_service(tmp_path) as running:
+        yield running
+
+
+def provider(service: PlacementService) -> str:
+    """The UUID of the only resource provider."""
+    [found] = json.loads(service.openstack("resource", "provider", "list", "--format", "json"))
+    return str(found["uuid"])
+
+
+def usage(service: PlacementService) -> int:
+    """MiB that Placement's own client says are used."""
+    command = ("resource", "provider", "usage", "show", provider(service), "--format", "json")
+    return sum(int(each["usage"]) for each in json.loads(service.openstack(*command)))
+
+
+def test_guests_that_others_start_are_reported_to_an_embedded_placement(
+    hooked: Libvirtd, tmp_path: Path
+) -> None:
+    conf = f"{OWNER}placement = embedded\nplacement_database = {tmp_path}/placement.sqlite\n"
+    with agent(conf=conf) as running:
+        running.wait_metric("ramshelf_placement_capacity_bytes", lambda value: value == 512 * MIB)
+        hooked.create(domain_xml("guest", 128))
+        running.wait_metric(ALLOCATED, lambda value: value == 128 * MIB)
+        figures = running.scrape()
+        assert (figures[UP], figures["ramshelf_placement_owned"]) == (1, 1)
+        assert figures["ramshelf_placement_report_timestamp_seconds"] > 0
+        running.signal(signal.SIGHUP)
+        running.wait_log("reloaded")
+        hooked.virsh("destroy", "guest")
+        running.wait_metric(ALLOCATED, lambda value: value == 0)
+
+
+def test_a_service_that_is_down_slow_or_empty_is_told_once_and_caught_up_with(
+    hooked: Libvirtd, service: PlacementService
+) -> None:
+    with agent(conf=f"{OWNER}{service.configuration(timeout=2)}") as running:
+        hooked.create(domain_xml("one", 64))
+        running.wait_metric(ALLOCATED, lambda value: value == 64 * MIB)
+        assert usage(service) == 64
+
+        service.kill()
+        hooked.create(domain_xml("two", 64))
+        running.wait_metric(UP, lambda value: value == 0)
+        reported = running.scrape()["ramshelf_placement_report_timestamp_seconds"]
+        looked = running.scrape()["ramshelf_look_timestamp_seconds"]
+        running.wait_metric("ramshelf_look_timestamp_seconds", lambda value: value > looked + 5)
+        assert running.events().count("began placement.unreachable") == 1
+        assert running.scrape()["ramshelf_placement_report_timestamp_seconds"] == reported
+        service.start()
+        running.wait_metric(ALLOCATED, lambda value: value == 128 * MIB)
+        running.wait_log("ended", code="placement.unreachable")
+
+        with service.frozen():
+            running.wait_metric(UP, lambda value: value == 0)
+            looked = running.scrape()["ramshelf_look_timestamp_seconds"]
+            hooked.virsh("destroy", "two")
+            running.wait_log("guest-stopped", guest="two")
+            running.wait_metric("ramshelf_look_timestamp_seconds", lambda value: value > looked + 3)
+        running.wait_metric(ALLOCATED, lambda value: value == 64 * MIB)
+
+        service.empty()
+        wait_until(lambda: usage_is(service, 64), "the guest has its allocation again", timeout=PATIENCE)
+
+
+def usage_is(service: PlacementService, mib: int) -> bool:
+    found = json.loads(service.openstack("resource", "provider", "list", "--format", "json"))
+    return bool(found) and usage(service) == mib
+
+
+def test_beside_a_nova_compute_it_writes_nothing(hooked: Libvirtd, service: PlacementService) -> None:
+    """Its configuration is there: the provider is its own to make."""
+    nova = Path("/etc/nova/nova.conf")
+    nova.parent.mkdir()
+    nova.write_text(f"[libvirt]\nfile_backed_memory = 512\n{service.configuration()}")
+    with agent(conf=OWNER) as running:
+        hooked.create(domain_xml("guest", 64))
+        running.wait_metric("ramshelf_store_promised_bytes", lambda value: value == 64 * MIB)
+        running.wait_log("began", code="placement.no-provider")
+        assert running.scrape()["ramshelf_placement_owned"] == 0
+    assert service.writes() == []
+
+
+@pytest.mark.parametrize("rounds", [20, pytest.param(200, marks=pytest.mark.soak)])
+def test_agent_and_placement_killed_at_random_agree_with_the_guests_in_the_end(
+    hooked: Libvirtd, service: PlacementService, rounds: int, record_property: Callable[[str, object], None]
+) -> None:
+    """Guests start and end in all ways meanwhile."""
+    seed = secrets.randbelow(1 << 32)
+    record_property("seed", seed)
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    conf = f"{OWNER}{service.configuration(timeout=2)}"
+    serving = True
+    names = [f"guest{number}" for number in range(4)]
+    for name in names:
+        hooked.define(domain_xml(name, 64))
+    with agent(conf=conf) as running:
+        for _ in range(rounds):
+            name = chance.choice(names)
+            if name in hooked.virsh("list", "--name").stdout.split():
+                _end(hooked, name, chance)
+            elif chance.random() < 0.5:
+                hooked.virsh("start", name)
+            else:
+                ramshelf("guest", "start", name, timeout=300)
+            if chance.random() < 0.3:
+                running.kill()
+                running.process = Agent().process
+            if chance.random() < 0.2:
+                if serving:
+                    service.kill()
+                else:
+                    service.start()
+                serving = not serving
+        if not serving:
+            service.start()
+        alive = set(hooked.virsh("list", "--name").stdout.split())
+        size = len(alive) * 64 * MIB
+        running.wait_metric("ramshelf_store_promised_bytes", lambda value: value == size)
+        running.wait_metric(UP, lambda value: value == 1)
+        running.wait_metric(ALLOCATED, lambda value: value == size)
+        wait_until(lambda: len(list(MEMORY.iterdir())) == len(alive), "no file is left", timeout=PATIENCE)
+        assert {path.name.partition("-")[2] for path in MEMORY.iterdir()} == alive
+        assert usage(service) == len(alive) * 64
+        for name in names:
+            uuid = hooked.virsh("domuuid", name).stdout.strip()
+            show = ("resource", "provider", "allocation", "show", uuid, "--format", "json")
+            assert bool(json.loads(service.openstack(*show))) == (name in alive)
+
+
+def _end(libvirtd: Libvirtd, name: str, chance: random.Random) -> None:
+    way = chance.randrange(4)
+    if way == 0:
+        libvirtd.virsh("destroy", name)
+    elif way == 1:
+        ramshelf("guest", "stop", name, "--now", timeout=300)
+    else:
+        pid = qemu_pid(name)
+        assert pid is not None
+        if way == 2:
+            libvirtd.kill()
+        os.kill(pid, signal.SIGKILL)
+        libvirtd.start()
+        wait_until(
+            lambda: name not in libvirtd.virsh("list", "--name").stdout.split(),
+            f"libvirt has noticed the end of {name}",
+            timeout=PATIENCE,
+        )

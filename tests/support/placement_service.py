@@ -1,0 +1,166 @@
+"""The real Placement as a service of its own: HTTP on loopback, SQLite, no Keystone (noauth2), as a rule.
+
+Run as a program it serves PORT from DATABASE and appends a line for each request to LOG; the last
+argument is Placement's auth_strategy.
+"""
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from support.process import run, wait_until
+
+_OPENSTACK = str(Path(sys.executable).parent / "openstack")
+
+
+class PlacementService:
+    """A Placement that a test may kill, stop, empty and start again, always at the same port."""
+
+    def __init__(self, directory: Path, auth_strategy: str = "noauth2") -> None:
+        self._auth_strategy = auth_strategy
+        self.database = directory / "service.sqlite"
+        self.log = directory / "requests.log"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Serve; returns when it answers."""
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-W", "ignore", "-m", "support.placement_service"),
+                *(str(self._port), str(self.database), str(self.log), self._auth_strategy),
+            ],
+            stderr=subprocess.DEVNULL,  # the tracebacks of failures that tests want
+            cwd=Path(__file__).parents[1],
+        )
+        wait_until(self._answers, "Placement answers", timeout=120)
+
+    def kill(self) -> None:
+        """As a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def empty(self) -> None:
+        """Start anew with an empty database."""
+        self.kill()
+        self.database.unlink()
+        self.start()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It accepts connections and answers none."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """It answers 500, for its database has lost a table."""
+        self._sql("ALTER TABLE allocations RENAME TO gone")
+        try:
+            yield
+        finally:
+            self._sql("ALTER TABLE gone RENAME TO allocations")
+
+    def requests(self) -> list[str]:
+        """All requests so far, as ``METHOD PATH STATUS``."""
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+    def writes(self) -> list[str]:
+        """Those that were to change something."""
+        return [request for request in self.requests() if not request.startswith("GET ")]
+
+    def configuration(self, **more: object) -> str:
+        """A [placement] section for it."""
+        settings = {"auth_type": "admin_token", "endpoint": self.url, "token": "admin", **more}
+        return "[placement]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items() if value)
+
+    def openstack(self, *args: str) -> str:
+        """What the real client says: ``openstack resource provider ...``."""
+        access = ("--os-auth-type", "admin_token", "--os-endpoint", self.url, "--os-token", "admin")
+        versions = ("--os-placement-api-version", "1.28")
+        return run(_OPENSTACK, *access, *versions, *args, timeout=120).stdout
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, "Placement does not start"
+        with socket.socket() as trial:
+            return trial.connect_ex(("127.0.0.1", self._port)) == 0
+
+    def _sql(self, statement: str) -> None:
+        import sqlite3  # noqa: PLC0415 - hardly ever needed
+
+        connection = sqlite3.connect(self.database, timeout=60)
+        connection.execute(statement)
+        connection.commit()
+        connection.close()
+
+
+@contextmanager
+def placement_service(directory: Path, auth_strategy: str = "noauth2") -> Iterator[PlacementService]:
+    """A running Placement with an empty database; one with ``keystone`` answers 401 to who has no token."""
+    service = PlacementService(directory, auth_strategy)
+    try:
+        service.start()
+        yield service
+    finally:
+        service.kill()
+
+
+class _Server(WSGIServer):
+    """One request after the other: SQLite has one writer. The others wait in line."""
+
+    request_queue_size = 256
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+        """Say nothing: the requests are logged by what they ask for."""
+
+
+def _logging(app: Any, log: str) -> Callable[..., Iterable[bytes]]:
+    def logged(environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        def respond(status: str, *rest: Any) -> Any:
+            query = f"?{environ['QUERY_STRING']}" if environ.get("QUERY_STRING") else ""
+            line = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{query} {status.partition(' ')[0]}\n"
+            with open(log, "a", encoding="utf-8") as file:
+                file.write(line)
+            return start_response(status, *rest)
+
+        answer: Iterable[bytes] = app(environ, respond)
+        return answer
+
+    return logged
+
+
+def _serve(port: str, database: str, log: str, auth_strategy: str) -> None:
+    from oslo_config import cfg  # noqa: PLC0415 - only in the service
+    from placement import conf, db_api, deploy  # noqa: PLC0415
+
+    options = cfg.ConfigOpts()
+    conf.register_opts(options)
+    options.set_override("connection", f"sqlite:///{database}", group="placement_database")
+    options.set_override("sync_on_startup", True, group="placement_database")
+    options.set_override("auth_strategy", auth_strategy, group="api")
+    options([], project="placement", default_config_files=[], default_config_dirs=[])
+    db_api.configure(options)
+    app = _logging(deploy.loadapp(options), log)
+    with make_server("127.0.0.1", int(port), app, server_class=_Server, handler_class=_Quiet) as server:
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    _serve(*sys.argv[1:])
