@@ -1,6 +1,7 @@
 """What the agent says: one JSON object a line on standard error."""
 
 import json
+import logging
 import os
 import sys
 import time
@@ -33,6 +34,11 @@ class Log:
         """Something has happened that somebody may want to look at."""
         self._write("warning", event, message, facts)
 
+    def take_in_libraries(self) -> None:
+        """Have what libraries warn of be lines of this log, too."""
+        logging.captureWarnings(True)
+        logging.getLogger().addHandler(_Libraries(self))
+
     def begun(self, conditions: Iterable[Condition]) -> None:
         """What is wrong from now on."""
         for condition in conditions:
@@ -61,6 +67,18 @@ class Log:
         with suppress(OSError, ValueError):  # nobody reads it
             sys.stderr.write(f"{prefix}{json.dumps(line, default=str)}\n")
             sys.stderr.flush()
+
+
+class _Libraries(logging.Handler):
+    """Python's own logging, from warnings on."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log it; an error of a library's is no more than a warning here."""
+        self._log.warning("library", " ".join(record.getMessage().split()), logger=record.name)
 
 
 def _is_journal() -> bool:

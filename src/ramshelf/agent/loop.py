@@ -88,6 +88,7 @@ class Agent:
             self._log.info("stopped", "The agent has ended.")
 
     def _serve(self) -> None:
+        self._log.take_in_libraries()
         run_events()
         message = f"ramshelf {ramshelf.__version__} agent."
         self._log.info("started", message, pid=os.getpid(), libvirt=self._uri)
