@@ -169,7 +169,7 @@ def test_an_unknown_key_of_ours_is_refused_with_a_guess(tmp_path: Path) -> None:
     error = refused(write(tmp_path / "ramshelf.conf", "[ramshelf]\nstrikt = yes\n"))
     assert (error.code, error.hint) == ("config.unknown-key", "Did you mean strict?")
     error = refused(write(tmp_path / "ramshelf.conf", "[ramshelf]\nzebra = yes\n"))
-    assert error.hint == "[ramshelf] has: strict, host_reserved_memory_mb."
+    assert error.hint.startswith("[ramshelf] has: strict, host_reserved_memory_mb, ")
 
 
 def test_an_unknown_key_of_nova_s_is_none_of_our_business(nova: Path) -> None:
