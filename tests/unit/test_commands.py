@@ -41,6 +41,9 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         "guest show",
         "xml apply",
         "capacity",
+        "placement show",
+        "placement report",
+        "placement provider-config",
         "completion",
     }
 

@@ -27,12 +27,13 @@ GROUPS = {
     "host",
     "internal",
     "libvirt",
+    "placement",
     "store",
     "system",
     "tool",
     "xml",
 }
-NO_CODES = {"hook.log", "store.lock"}
+NO_CODES = {"hook.log", "placement.direct", "placement.objects", "store.lock"}
 
 
 @pytest.mark.parametrize("script", ["reference.py", "figures.py"])
