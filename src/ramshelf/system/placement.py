@@ -112,7 +112,7 @@ class Placement:
         return self._api.ask("POST", "/allocations", body).ok
 
     def settle(self, write: Free | Change | Allocate) -> bool:
-        """One allocation, if it is still as it was observed; False where Placement has no room for it."""
+        """One allocation, if it is still as it was observed; False where not, or where there is no room."""
         match write:
             case Free():
                 return self._set(write.uuid, 0, only=write.allocation.generation)
@@ -173,9 +173,9 @@ class Placement:
         return {provider_uuid(self.host): {"resources": {RESOURCE_CLASS: memory_mib}}}
 
     def _set(self, uuid: str, memory_mib: int, *, only: int | None = None) -> bool:
-        """Set what a consumer holds of this host's own provider; 0 gives it back. False: there is no room.
+        """Set what a consumer holds of this host's own provider, 0: nothing. False where there is no room.
 
-        ``only``: if the consumer is still of this generation; else nothing is done, and that is fine.
+        ``only``: if the consumer is still of this generation; else nothing is done, and False returned.
         """
         path = f"/allocations/{uuid}"
         own = provider_uuid(self.host)
@@ -183,7 +183,7 @@ class Placement:
             held = self._done(self._api.ask("GET", path)).document
             generation = held.get("consumer_generation")
             if only is not None and generation != only:
-                return True
+                return False
             shares = {
                 key: {"resources": dict(share["resources"])} for key, share in held["allocations"].items()
             }
