@@ -40,7 +40,11 @@ def main() -> None:
     virt_type = probe()
 
     Path("/etc/ramshelf").mkdir()
-    Path("/etc/ramshelf/ramshelf.conf").write_text(f"[libvirt]\nvirt_type = {virt_type}\n")
+    Path("/etc/ramshelf/ramshelf.conf").write_text(
+        f"[libvirt]\nvirt_type = {virt_type}\n"
+        "[ramshelf]\nplacement = embedded\nplacement_owner = true\n"
+        "placement_database = /run/placement/placement.sqlite\n"
+    )
 
     heading("A libvirtd of its own")
     libvirtd = Libvirtd()
@@ -108,6 +112,8 @@ def show_store(device: str, virt_type: str, libvirtd: Libvirtd) -> None:
     ramshelf("store", "create", "--kind", "swap", "--size", f"{STORE_MIB}MiB", "--device", device)
     heading("libvirt's hook, which guards the store whoever starts a guest")
     ramshelf("hook", "install")
+    heading("OpenStack Placement, the real one, embedded for trying out, is told of this host")
+    ramshelf("placement", "report")
     heading("What does the doctor say?")
     ramshelf("doctor", ok=(0, 1))
     heading("The store is empty")
@@ -123,6 +129,9 @@ def show_store(device: str, virt_type: str, libvirtd: Libvirtd) -> None:
     show("ls", "-ls", *(str(path) for path in MEMORY.glob("*/*")))
     ramshelf("guest", "list")
     ramshelf("capacity")
+
+    heading("Placement has its allocation, claimed before it started")
+    ramshelf("placement", "show")
 
     heading(f"Another guest of {GUEST_MIB} MiB does not fit, and is refused")
     other = define("other", GUEST_MIB, virt_type)

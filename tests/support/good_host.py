@@ -21,6 +21,17 @@ from ramshelf.core.host import (
     SwapUse,
 )
 from ramshelf.core.mounts import Mount
+from ramshelf.core.placement import (
+    TRAIT,
+    Allocation,
+    Claim,
+    Comparison,
+    Inventory,
+    Observed,
+    Truth,
+    kind_trait,
+    provider_uuid,
+)
 from ramshelf.core.qemuconf import MemoryDirectory
 from ramshelf.core.store import Kind, NoStore, Store
 from ramshelf.core.units import GIB, MIB
@@ -121,6 +132,32 @@ CONFIG = Config(
         ),
     },
 )
+WEB = Claim(uuid=GUEST.uuid, name="web", memory_mib=2048)
+HOST = "compute1.example.org"
+NOVA_REPORTS = Comparison(
+    truth=Truth(
+        kind=Kind.SWAP,
+        capacity_mib=64 * 1024,
+        unowned_mib=0,
+        guests=(WEB,),
+        nova="nova-compute runs here, process 900",
+    ),
+    observed=Observed(
+        host=HOST,
+        provider="1b2d3c4e-8d1e-4f6b-a8f6-7d0c2f9e4b5a",
+        generation=7,
+        inventory=Inventory(total=64 * 1024, max_unit=64 * 1024),
+        traits=frozenset({TRAIT, kind_trait(Kind.SWAP), "HW_CPU_X86_AVX2"}),
+        allocations={WEB.uuid: Allocation(2048, 1)},
+    ),
+    owner=False,
+)
+RAMSHELF_REPORTS = replace(
+    NOVA_REPORTS,
+    truth=replace(NOVA_REPORTS.truth, nova=""),
+    observed=replace(NOVA_REPORTS.observed, provider=provider_uuid(HOST)),
+    owner=True,
+)
 GOOD = Facts(
     config=CONFIG,
     hypervisor=Hypervisor(uri="qemu:///system", libvirt=(9, 0, 0), qemu=(7, 2, 11)),
@@ -150,6 +187,7 @@ GOOD = Facts(
     oom_kills=0,
     hook=HookStatus(installed=True, current=True, executable=True, seen=True, strict=False),
     guests=(RUNNING,),
+    placement=NOVA_REPORTS,
 )
 
 
@@ -208,3 +246,15 @@ def on_disk(fstype: str = "xfs", **changes: Any) -> Facts:
         ),
     )
     return replace(GOOD, store=replace(facts, **changes), guests=(replace(RUNNING, memory_files=(file,)),))
+
+
+def reported(
+    compared: Comparison = NOVA_REPORTS, *, truth: dict[str, Any] | None = None, **observed: Any
+) -> Facts:
+    """The good host with changes to what Placement says of it, or to the host beside it."""
+    changed = replace(
+        compared,
+        truth=replace(compared.truth, **(truth or {})),
+        observed=replace(compared.observed, **observed),
+    )
+    return replace(GOOD, placement=changed)

@@ -8,9 +8,10 @@ from ramshelf.core.capacity import PROMISE_FILE
 from ramshelf.core.checks import check
 from ramshelf.core.checks.catalog import GROUPS, RULES
 from ramshelf.core.config import Setting
-from ramshelf.core.errors import HostError
+from ramshelf.core.errors import HostError, ServiceError
 from ramshelf.core.findings import Finding, Severity, exit_status
 from ramshelf.core.host import Directory, Facts, Hypervisor, Slice, StaleDirectory, StoreFacts, Unknown
+from ramshelf.core.placement import TRAIT, Allocation, Inventory
 from ramshelf.core.qemuconf import MemoryDirectory
 from ramshelf.core.requirements import require
 from ramshelf.core.store import Store
@@ -20,10 +21,14 @@ from support.good_host import (
     GOOD,
     MEMORY_DIR,
     NOVA_CONF,
+    NOVA_REPORTS,
     QEMU,
     RAM_FILE,
+    RAMSHELF_REPORTS,
     STORE,
+    WEB,
     on_disk,
+    reported,
     with_boot,
     with_config,
     with_device,
@@ -41,6 +46,7 @@ TWO_PLACES = tuple(
     for path, value in ((NOVA_CONF, "1"), ("/etc/ramshelf/ramshelf.conf", "2"))
 )
 DIMM = replace(RAM_FILE, path=f"{MEMORY_DIR}/3-web/dimm0", apparent=GIB)
+OVERCOMMITTED = Inventory(total=64 * 1024, max_unit=64 * 1024, allocation_ratio=1.5)
 PROMISE = replace(RAM_FILE, path=f"{MEMORY_DIR}/3-web/{PROMISE_FILE}", apparent=4 * GIB, allocated=0)
 
 
@@ -171,6 +177,30 @@ BAD = {
     "ram.oom-kills": replace(GOOD, oom_kills=1),
     "ram.oom-kills-unknown": replace(GOOD, oom_kills=WHY),
     "ram.daemon-unprotected": replace(GOOD, daemon=replace(DAEMON, oom_score_adj=0)),
+    "placement.no-store": reported(
+        RAMSHELF_REPORTS, truth={"kind": None, "capacity_mib": 0, "guests": ()}, provider=None
+    ),
+    "placement.shrunk": reported(RAMSHELF_REPORTS, truth={"capacity_mib": 2047}),
+    "placement.differs": reported(RAMSHELF_REPORTS, truth={"capacity_mib": 60 * 1024}),
+    "placement.unallocated": reported(allocations={}),
+    "placement.leftover": reported(RAMSHELF_REPORTS, truth={"guests": ()}),
+    "placement.allocation-ratio": reported(inventory=OVERCOMMITTED),
+    "placement.exceeds-store": reported(truth={"capacity_mib": 64 * 1024 - 1}),
+    "placement.below-store": reported(truth={"capacity_mib": 80 * 1024}),
+    "placement.overcommitted": reported(allocations={WEB.uuid: Allocation(64 * 1024 + 1, 1)}),
+    "placement.no-provider": reported(provider=None),
+    "placement.no-inventory": reported(inventory=None),
+    "placement.no-trait": reported(traits=frozenset()),
+    "placement.no-kind-trait": reported(traits=frozenset({TRAIT})),
+    "placement.not-ours": reported(replace(NOVA_REPORTS, owner=True)),
+    "placement.in-the-way": reported(provider=RAMSHELF_REPORTS.observed.provider),
+    **{
+        f"placement.{what}": replace(GOOD, placement=ServiceError(f"placement.{what}", "It does not serve."))
+        for what in (
+            *("unreachable", "timeout", "unauthorized", "forbidden", "tls", "no-endpoint", "too-old"),
+            *("conflict", "error", "database", "configuration", "not-installed"),
+        )
+    },
 }
 """For each code but the good ones, the good host with what makes the doctor say it."""
 
@@ -182,6 +212,7 @@ WITHOUT_GOOD = {
     "hook.ok": BAD["hook.outdated"],
     "guest.ok": BAD["guest.anonymous"],
     "ram.ok": BAD["ram.exceeded"],
+    "placement.ok": BAD["placement.exceeds-store"],
 }
 """For each code that says that all is well, a host of which it must not be said."""
 
@@ -342,7 +373,7 @@ def test_json_has_stable_keys() -> None:
     findings = printed["findings"]
     assert isinstance(findings, list)
     assert set(findings[0]) == {"code", "severity", "group", "message", "hint", "facts"}
-    assert printed["summary"] == {"ok": 6, "info": 0, "warning": 1, "failure": 0, "exit_status": 1}
+    assert printed["summary"] == {"ok": 7, "info": 0, "warning": 1, "failure": 0, "exit_status": 1}
 
 
 def test_a_few_failed_commands_are_normal() -> None:
@@ -377,3 +408,31 @@ def test_an_anonymous_guest_counts_in_full_and_not_twice() -> None:
     parts = the("ram.ok", facts).facts["parts"]
     assert isinstance(parts, dict)
     assert (parts["anonymous_mib"], parts["overhead_mib"]) == (2048, 60)
+
+
+def test_a_provider_of_ramshelfs_own_is_good_too() -> None:
+    assert codes(reported(RAMSHELF_REPORTS)) == codes(GOOD)
+
+
+def test_nothing_is_said_of_a_placement_that_is_not_used() -> None:
+    assert codes(replace(GOOD, placement=None)) == codes(GOOD) - {"placement.ok"}
+
+
+def test_an_overcommit_that_ramshelf_sets_back_is_a_warning() -> None:
+    facts = reported(RAMSHELF_REPORTS, inventory=OVERCOMMITTED)
+    assert the("placement.allocation-ratio", facts).severity is Severity.WARNING
+
+
+def test_servers_that_are_stopped_keep_their_allocation_beside_nova() -> None:
+    assert codes(reported(truth={"guests": ()})) == codes(GOOD)
+
+
+def test_a_guest_that_is_being_started_is_no_leftover() -> None:
+    starting = replace(RAMSHELF_REPORTS, starting=frozenset({WEB.uuid}))
+    assert "placement.leftover" not in codes(reported(starting, truth={"guests": ()}))
+
+
+def test_a_placement_that_does_not_serve_is_told_with_its_own_words() -> None:
+    error = ServiceError("placement.timeout", "It sleeps.", hint="Wake it up.", facts={"status": 0})
+    found = the("placement.timeout", replace(GOOD, placement=error))
+    assert (found.sentence, found.hint, found.facts) == ("It sleeps.", "Wake it up.", {"status": 0})

@@ -29,12 +29,13 @@ GROUPS = {
     "internal",
     "libvirt",
     "metrics",
+    "placement",
     "store",
     "system",
     "tool",
     "xml",
 }
-NO_CODES = {"agent.lock", "hook.log", "store.lock"}
+NO_CODES = {"agent.lock", "hook.log", "placement.direct", "placement.objects", "store.lock"}
 
 
 @pytest.mark.parametrize("script", ["reference.py", "figures.py"])

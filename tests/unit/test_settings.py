@@ -73,6 +73,28 @@ def test_ramshelf_conf_alone_leaves_the_size_to_the_store(tmp_path: Path) -> Non
     assert (config.strict, config.host_reserved_mib, config.nova_files) == (True, 0, ())
 
 
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [
+        ("", "none"),
+        ("[placement]\nregion_name = RegionOne\n", "none"),
+        ("[placement]\nauth_type = password\n", "remote"),
+        ("[placement]\nauth_section = keystone_authtoken\n", "remote"),
+        ("[placement]\nauth_type = password\n[ramshelf]\nplacement = none\n", "none"),
+        ("[placement]\nauth_type = password\n[ramshelf]\nplacement = embedded\n", "embedded"),
+        ("[ramshelf]\nplacement = remote\n", "remote"),
+    ],
+)
+def test_which_placement(nova: Path, text: str, mode: str) -> None:
+    config = load_config([write(nova, text)])
+    assert config.placement_mode == mode
+    assert (config.placement_owner, config.placement_required) == (False, False)
+
+
+def test_an_unknown_placement_is_refused(nova: Path) -> None:
+    assert refused(write(nova, "[ramshelf]\nplacement = local\n")).code == "config.value"
+
+
 def test_a_nova_conf_that_does_not_set_it_is_off(nova: Path) -> None:
     assert load_config([write(nova, "[libvirt]\nvirt_type = kvm\n")]).off
 

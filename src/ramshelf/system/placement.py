@@ -29,6 +29,7 @@ from ramshelf.core.placement import (
 )
 from ramshelf.system.placementapi import Answer, PlacementApi
 
+_GENERATION = "resource_provider_generation"
 _CONFLICT = "placement.concurrent_update"
 _TRIES = 10
 """Of a change that others get in the way of; Placement itself tries as often before it says so."""
@@ -80,10 +81,10 @@ class Placement:
         match write:
             case MakeProvider():
                 made = self._api.ask("POST", "/resource_providers", {"uuid": write.uuid, "name": write.name})
-                return replace(after(observed, write), generation=self._done(made).document["generation"])
+                return replace(after(observed, write), generation=self._said(made, "generation"))
             case SetInventory():
                 path = f"{path}/inventories"
-                others = self._done(self._api.ask("GET", path)).document["inventories"]
+                others = self._said(self._api.ask("GET", path), "inventories")
                 body: dict[str, object] = {
                     "inventories": {**others, RESOURCE_CLASS: dataclasses.asdict(write.inventory)}
                 }
@@ -95,9 +96,9 @@ class Placement:
                 if write.traits == observed.traits:
                     return observed
                 body = {"traits": sorted(write.traits)}
-        body["resource_provider_generation"] = observed.generation
-        answer = self._done(self._api.ask("PUT", path, body))
-        return replace(after(observed, write), generation=answer.document["resource_provider_generation"])
+        body[_GENERATION] = observed.generation
+        done = self._api.ask("PUT", path, body)
+        return replace(after(observed, write), generation=self._said(done, _GENERATION))
 
     def allocate(self, claims: Sequence[Claim]) -> bool:
         """Give guests that hold nothing anywhere what they need, all or (False) none of them."""
@@ -112,7 +113,7 @@ class Placement:
         return self._api.ask("POST", "/allocations", body).ok
 
     def settle(self, write: Free | Change | Allocate) -> bool:
-        """One allocation, if it is still as it was observed; False where Placement has no room for it."""
+        """One allocation, if it is still as it was observed; False where not, or where there is no room."""
         match write:
             case Free():
                 return self._set(write.uuid, 0, only=write.allocation.generation)
@@ -132,33 +133,34 @@ class Placement:
 
     def _found(self) -> Observed:
         """The provider with everything but its allocations."""
-        answer = self._done(self._api.ask("GET", f"/resource_providers?name={quote(self.host, safe='')}"))
-        found = answer.document["resource_providers"]
+        answer = self._api.ask("GET", f"/resource_providers?name={quote(self.host, safe='')}")
+        found = self._said(answer, "resource_providers")
         if not found:
             return Observed(host=self.host)
         path = f"/resource_providers/{found[0]['uuid']}"
-        inventories = self._done(self._api.ask("GET", f"{path}/inventories")).document
-        traits = self._done(self._api.ask("GET", f"{path}/traits")).document
-        same = inventories["resource_provider_generation"] == traits["resource_provider_generation"]
-        record = inventories["inventories"].get(RESOURCE_CLASS)
+        inventories = self._api.ask("GET", f"{path}/inventories")
+        traits = self._api.ask("GET", f"{path}/traits")
+        generation = self._said(traits, _GENERATION)
+        same = self._said(inventories, _GENERATION) == generation
+        record = self._said(inventories, "inventories").get(RESOURCE_CLASS)
         return Observed(
             host=self.host,
             provider=found[0]["uuid"],
-            generation=traits["resource_provider_generation"] if same else -1,
+            generation=generation if same else -1,
             inventory=_read_inventory(record) if record else None,
-            traits=frozenset(traits["traits"]),
+            traits=frozenset(self._said(traits, "traits")),
         )
 
     def _with_allocations(self, last: Observed) -> Observed | None:
         """With the allocations of now; None where the provider has changed otherwise, or is gone."""
         answer = self._api.ask("GET", f"/resource_providers/{last.provider}/allocations")
-        if answer.status == 404 or answer.document.get("resource_provider_generation") != last.generation:
+        if answer.status == 404 or self._said(answer, _GENERATION) != last.generation:
             return None
         return replace(
             last,
             allocations={
                 consumer: Allocation(held["resources"][RESOURCE_CLASS], held.get("consumer_generation"))
-                for consumer, held in self._done(answer).document["allocations"].items()
+                for consumer, held in self._said(answer, "allocations").items()
                 if RESOURCE_CLASS in held["resources"]
             },
         )
@@ -173,20 +175,18 @@ class Placement:
         return {provider_uuid(self.host): {"resources": {RESOURCE_CLASS: memory_mib}}}
 
     def _set(self, uuid: str, memory_mib: int, *, only: int | None = None) -> bool:
-        """Set what a consumer holds of this host's own provider; 0 gives it back. False: there is no room.
+        """Set what a consumer holds of this host's own provider, 0: nothing. False where there is no room.
 
-        ``only``: if the consumer is still of this generation; else nothing is done, and that is fine.
+        ``only``: if the consumer is still of this generation; else nothing is done, and False returned.
         """
         path = f"/allocations/{uuid}"
         own = provider_uuid(self.host)
         for attempt in range(_TRIES):
-            held = self._done(self._api.ask("GET", path)).document
+            answer = self._api.ask("GET", path)
+            held, shares = answer.document, _shares(self._said(answer, "allocations"))
             generation = held.get("consumer_generation")
             if only is not None and generation != only:
-                return True
-            shares = {
-                key: {"resources": dict(share["resources"])} for key, share in held["allocations"].items()
-            }
+                return False
             mine = shares.setdefault(own, {"resources": {}})["resources"]
             if mine.get(RESOURCE_CLASS, 0) == memory_mib:
                 return True
@@ -207,7 +207,7 @@ class Placement:
             if answer.status == 409 and answer.code != _CONFLICT:
                 return False
             if answer.status != 409:
-                self._done(answer)
+                self._require_done(answer)
                 return True
             if only is None:
                 time.sleep(random.uniform(0, 0.05 * (attempt + 1)))  # noqa: S311 - to be apart, not secret
@@ -227,10 +227,22 @@ class Placement:
             facts={"guest": wanted.name, "wanted_mib": wanted.memory_mib, "free_mib": free, "room_mib": room},
         )
 
-    def _done(self, answer: Answer) -> Answer:
-        """The answer, where Placement did what it was asked."""
+    def _said(self, answer: Answer, key: str) -> Any:
+        """What the answer says under this key, where Placement did what it was asked."""
+        self._require_done(answer)
+        if key not in answer.document:
+            raise ServiceError(
+                "placement.error",
+                f"What answers as Placement does not say {key}: it is something else.",
+                hint="Check what [placement] names.",
+                facts={"answer": str(answer.document)[:200]},
+            )
+        return answer.document[key]
+
+    def _require_done(self, answer: Answer) -> None:
+        """Raise where Placement did not do what it was asked."""
         if answer.ok:
-            return answer
+            return
         if answer.status == 409 and answer.code == _CONFLICT:
             raise _conflict(f"Somebody else has changed {self.host} in Placement meanwhile")
         self._last = None
@@ -259,6 +271,11 @@ def connect(config: Config, host: str) -> Placement | None:
 
 def _conflict(sentence: str) -> ServiceError:
     return ServiceError("placement.conflict", f"{sentence}.", hint="Try again.")
+
+
+def _shares(allocations: Mapping[str, Any]) -> dict[str, dict[str, dict[str, int]]]:
+    """A consumer's allocations by provider, as they are written: without the generations."""
+    return {provider: {"resources": dict(share["resources"])} for provider, share in allocations.items()}
 
 
 def _read_inventory(record: Mapping[str, Any]) -> Inventory:

@@ -102,6 +102,8 @@ class PlacementApi:
             except RamshelfError:
                 raise
             except Exception as error:
+                if self._embedded:
+                    self.close()  # a connection to a file that is no database stays one
                 translated = _translated(error)
                 if translated is None:
                     raise
