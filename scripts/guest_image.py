@@ -19,6 +19,7 @@ It powers off when the host presses its power button (virsh shutdown).
 
 import gzip
 import lzma
+import os
 import re
 import shutil
 import sys
@@ -109,7 +110,7 @@ if [ "$late" ]; then
 fi
 
 if [ "$dirty" ]; then
-  if [ "$secret" ]; then yes "$secret" | head -c 1048576; else head -c 1048576 /dev/urandom; fi >/block
+  [ "$secret" ] && yes "$secret" | head -c 1048576 >/block
   [ "$dirty" = all ] && dirty=$(($(mib MemFree) - 16))
   write "$dirty" && echo "DIRTIED $dirty"
   [ "$rewrite" = all ] && rewrite=$dirty
@@ -155,6 +156,7 @@ def initramfs(modules: Path) -> bytes:
         ("modules", 0o040755, b""),
         ("bin/busybox", 0o100755, _BUSYBOX.read_bytes()),
         ("init", 0o100755, _INIT.encode()),
+        ("block", 0o100644, os.urandom(1 << 20)),  # a guest's own /dev/urandom has to gather entropy first
     ]
     order = []
     for name in _MODULES:

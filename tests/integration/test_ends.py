@@ -1,8 +1,9 @@
 """Every ending, on every kind of store: nothing of the guest is left, and nothing of it is written.
 
 Beside each guest runs its paired control: the same guest on a store of its own that is made alike, dirty for
-the same time, and not ended. What is written to the control's device meanwhile is background writeback. (A
-tmpfs has none: there all that is written to the swap counts.)
+the same time, and not ended. What is written to the control's device meanwhile is background writeback. A
+tmpfs has none; but the swap is the whole machine's, and what others put there meanwhile is still there when
+the guest is gone. Where either was under way, the measurement says little, and is repeated.
 """
 
 import json
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from ramshelf.core.units import MIB
+from ramshelf.system.procfs import swaps
 from support.cli import ramshelf
 from support.counters import device_of, written
 from support.devices import loop_device, own_swaps, scratch
@@ -89,7 +91,11 @@ ENDINGS: tuple[Callable[[Libvirtd], None], ...] = (
 )
 
 
-@pytest.mark.soak
+TOLERANCE = DIRTY_MIB * MIB // 100
+ATTEMPTS = 3
+"""Measurements in all, where background writeback disturbs them; of the last the difference counts."""
+
+
 @pytest.mark.parametrize("file_system", STORES)
 @pytest.mark.parametrize("end", ENDINGS, ids=lambda end: end.__name__.replace("_", "-"))
 def test_an_ending_leaves_and_writes_nothing(
@@ -98,16 +104,18 @@ def test_an_ending_leaves_and_writes_nothing(
     ramshelf("hook", "install")
     options = "ramshelf.poweroff" if end is poweroff_inside else ""
     xml = domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB, options=options)
-    with measured(file_system) as figures:
+
+    def run_and_end(figures: Figures) -> None:
         libvirtd.create(xml)
-        figures.control_is_dirty()
         if end is not poweroff_inside:
-            wait_console("guest", "DIRTIED", timeout=60)
+            wait_console("guest", "DIRTIED", timeout=120)
+        figures.now_ends()
         end(libvirtd)
-        wait_until(gone, "the guest is gone", timeout=60)
+        wait_until(gone, "the guest is gone", timeout=120)
         assert libvirtd.virsh("list", "--name").stdout.strip() == ""
         assert json.loads(ramshelf("capacity", "--json").stdout)["promised_mib"] == 0
-        assert figures.by_ending() <= DIRTY_MIB * MIB // 100
+
+    assert written_by(run_and_end, file_system) <= TOLERANCE
 
 
 def gone() -> bool:
@@ -115,27 +123,49 @@ def gone() -> bool:
     return not [path for path in MEMORY.iterdir() if path.name != "lost+found"]
 
 
+def written_by(run_and_end: Callable[["Figures"], None], file_system: str, *, immediate: bool = False) -> int:
+    """Bytes that a guest's run and end wrote to the store's device, less those of the background."""
+    for _ in range(ATTEMPTS):
+        with measured(file_system, immediate=immediate) as figures:
+            run_and_end(figures)
+            written, background = figures.written(), figures.background()
+        if background <= TOLERANCE:
+            return written
+    return written - background
+
+
 class Figures:
-    """What has been written to the store's device since the guest started, less what was to the control's."""
+    """What has been written to the store's device since the guest started, and to the control's."""
 
     def __init__(self, file_system: str, control: "Control | None") -> None:
         self._device = device_of(file_system)
         self._control = control
+        self._others = 0
         sync()
-        self._before = self._written()
+        self._before, self._background = self._counters()
 
-    def control_is_dirty(self) -> None:
-        """Wait until the control has dirtied its memory."""
+    def now_ends(self) -> None:
+        """The guest is about to end; the control is dirty as well by now."""
         if self._control:
             self._control.wait_dirtied()
+        self._others = swapped()
 
-    def by_ending(self) -> int:
-        """Bytes; what the store's file system still had to write is written."""
+    def written(self) -> int:
+        """Bytes, now that the guest is gone; what the store's file system still had to write is written."""
         sync()
-        return self._written() - self._before
+        return self._counters()[0] - self._before
 
-    def _written(self) -> int:
-        return written(self._device) - (written(self._control.device) if self._control else 0)
+    def background(self) -> int:
+        """Bytes that no ending has written: to the control's device, or by others to the swap."""
+        return self._counters()[1] - self._background + max(self._others, swapped())
+
+    def _counters(self) -> tuple[int, int]:
+        return written(self._device), written(self._control.device) if self._control else 0
+
+
+def swapped() -> int:
+    """Bytes in the tests' own swap, if there is any."""
+    return sum(area.used for area in swaps() if area.path in own_swaps())
 
 
 def sync() -> None:
@@ -178,7 +208,9 @@ class Control:
 
     def wait_dirtied(self) -> None:
         wait_until(
-            lambda: "DIRTIED" in self._console.read_text(errors="replace"), "the control is dirty", timeout=60
+            lambda: "DIRTIED" in self._console.read_text(errors="replace"),
+            "the control is dirty",
+            timeout=120,
         )
 
     def end(self) -> None:
@@ -204,32 +236,32 @@ def control(file_system: str, *, immediate: bool) -> Iterator[Control]:
 NOVA = "<source type='file'/><access mode='shared'/><allocation mode='immediate'/><discard/>"
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("file_system", ["xfs", "ext4"])
 def test_nova_s_own_element(libvirtd: Libvirtd, file_system: str) -> None:
     """Guests that somebody else starts with discard: where that flushes, the flag is taken back."""
     ramshelf("hook", "install")
-    with measured(file_system, immediate=True) as figures:
+
+    def run_and_end(figures: Figures) -> None:
         libvirtd.create(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB, memory_backing=NOVA))
         if file_system == "xfs":
-            wait_until(lambda: "discard-retracted" in events(), "the flag is taken back")
-            assert not flag(libvirtd, "pc.ram")
-        wait_console("guest", "DIRTIED", timeout=60)
-        figures.control_is_dirty()
+            wait_until(lambda: not flag(libvirtd, "pc.ram"), "the flag is taken back", timeout=120)
+        wait_console("guest", "DIRTIED", timeout=120)
+        figures.now_ends()
         libvirtd.virsh("destroy", "guest")
         assert gone()
-        assert figures.by_ending() <= DIRTY_MIB * MIB // 100
-        assert set(events()) - {"discard-retracted", "ended"} == {"reserved", "started"}
+
+    assert written_by(run_and_end, file_system, immediate=True) <= TOLERANCE
+    assert ("discard-retracted" in events()) is (file_system == "xfs")
+    assert set(events()) - {"discard-retracted", "ended"} == {"reserved", "started"}
 
 
 def test_without_the_hook_nova_s_element_flushes_on_xfs(libvirtd: Libvirtd) -> None:
     """What is prevented, and that the counters see it."""
     with measured("xfs", immediate=True) as figures:
         libvirtd.create(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB, memory_backing=NOVA))
-        wait_console("guest", "DIRTIED", timeout=60)
-        figures.control_is_dirty()
+        wait_console("guest", "DIRTIED", timeout=120)
         libvirtd.virsh("destroy", "guest")
-        assert figures.by_ending() > DIRTY_MIB * MIB
+        assert figures.written() > DIRTY_MIB * MIB
 
 
 @pytest.mark.parametrize("file_system", STORES)
@@ -258,12 +290,13 @@ def test_the_figures(libvirtd: Libvirtd, tmp_path: Path, file_system: str) -> No
 
 
 def test_discard_is_taken_back_where_the_hook_was_not(libvirtd: Libvirtd) -> None:
-    with measured("xfs") as figures:
+    def run_and_end(figures: Figures) -> None:
         libvirtd.create(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB, memory_backing=NOVA))
-        figures.control_is_dirty()
-        wait_console("guest", "DIRTIED", timeout=60)
+        wait_console("guest", "DIRTIED", timeout=120)
+        figures.now_ends()
         ramshelf("guest", "stop", "guest", "--now")
-        assert figures.by_ending() <= DIRTY_MIB * MIB // 100
+
+    assert written_by(run_and_end, "xfs") <= TOLERANCE
 
 
 def flag(libvirtd: Libvirtd, backend: str) -> bool:
