@@ -1,9 +1,9 @@
 """Every ending, on every kind of store: nothing of the guest is left, and nothing of it is written.
 
 Beside each guest runs its paired control: the same guest on a store of its own that is made alike, dirty for
-the same time, and not ended. What is written to the control's device meanwhile is background writeback. A
-tmpfs has none; but the swap is the whole machine's, and what others put there meanwhile is still there when
-the guest is gone. Where either was under way, the measurement says little, and is repeated.
+the same time, and not ended. What is written to the control's device, or to the guest's before it ends, is
+background writeback. A tmpfs has none; but the swap is the whole machine's, and what others put there is still
+there when the guest is gone. Where either was under way, the measurement says little, and is repeated.
 """
 
 import json
@@ -106,10 +106,12 @@ def test_an_ending_leaves_and_writes_nothing(
     xml = domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB, options=options)
 
     def run_and_end(figures: Figures) -> None:
+        if end is poweroff_inside:
+            figures.ends_from_now()
         libvirtd.create(xml)
         if end is not poweroff_inside:
             wait_console("guest", "DIRTIED", timeout=120)
-        figures.now_ends()
+            figures.ends_from_now()
         end(libvirtd)
         wait_until(gone, "the guest is gone", timeout=120)
         assert libvirtd.virsh("list", "--name").stdout.strip() == ""
@@ -124,40 +126,43 @@ def gone() -> bool:
 
 
 def written_by(run_and_end: Callable[["Figures"], None], file_system: str, *, immediate: bool = False) -> int:
-    """Bytes that a guest's run and end wrote to the store's device, less those of the background."""
+    """Bytes that the ending of a guest wrote to the store's device, less those of the background."""
     for _ in range(ATTEMPTS):
         with measured(file_system, immediate=immediate) as figures:
             run_and_end(figures)
-            written, background = figures.written(), figures.background()
+            written, meanwhile, background = figures.taken()
         if background <= TOLERANCE:
-            return written
-    return written - background
+            break
+    return written - meanwhile
 
 
 class Figures:
-    """What has been written to the store's device since the guest started, and to the control's."""
+    """What has been written to the store's device and to the control's."""
 
     def __init__(self, file_system: str, control: "Control | None") -> None:
         self._device = device_of(file_system)
         self._control = control
-        self._others = 0
         sync()
-        self._before, self._background = self._counters()
+        self._start = self._counters()
 
-    def now_ends(self) -> None:
-        """The guest is about to end; the control is dirty as well by now."""
+    def ends_from_now(self) -> None:
+        """What is written from now on is the ending's; the guest and the control are dirty."""
         if self._control:
             self._control.wait_dirtied()
+        self._begin = self._counters()
         self._others = swapped()
 
-    def written(self) -> int:
-        """Bytes, now that the guest is gone; what the store's file system still had to write is written."""
-        sync()
-        return self._counters()[0] - self._before
+    def taken(self) -> tuple[int, int, int]:
+        """Bytes since the ending began, in the background meanwhile, and in the background altogether.
 
-    def background(self) -> int:
-        """Bytes that no ending has written: to the control's device, or by others to the swap."""
-        return self._counters()[1] - self._background + max(self._others, swapped())
+        The guest is gone; what the store's file system still had to write is written.
+        """
+        sync()
+        (start, begin, end), (control, since, until) = zip(
+            self._start, self._begin, self._counters(), strict=True
+        )
+        others = max(self._others, swapped())
+        return end - begin, until - since + others, begin - start + until - control + others
 
     def _counters(self) -> tuple[int, int]:
         return written(self._device), written(self._control.device) if self._control else 0
@@ -246,7 +251,7 @@ def test_nova_s_own_element(libvirtd: Libvirtd, file_system: str) -> None:
         if file_system == "xfs":
             wait_until(lambda: not flag(libvirtd, "pc.ram"), "the flag is taken back", timeout=120)
         wait_console("guest", "DIRTIED", timeout=120)
-        figures.now_ends()
+        figures.ends_from_now()
         libvirtd.virsh("destroy", "guest")
         assert gone()
 
@@ -260,8 +265,9 @@ def test_without_the_hook_nova_s_element_flushes_on_xfs(libvirtd: Libvirtd) -> N
     with measured("xfs", immediate=True) as figures:
         libvirtd.create(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB, memory_backing=NOVA))
         wait_console("guest", "DIRTIED", timeout=120)
+        figures.ends_from_now()
         libvirtd.virsh("destroy", "guest")
-        assert figures.written() > DIRTY_MIB * MIB
+        assert figures.taken()[0] > DIRTY_MIB * MIB
 
 
 @pytest.mark.parametrize("file_system", STORES)
@@ -293,7 +299,7 @@ def test_discard_is_taken_back_where_the_hook_was_not(libvirtd: Libvirtd) -> Non
     def run_and_end(figures: Figures) -> None:
         libvirtd.create(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB, memory_backing=NOVA))
         wait_console("guest", "DIRTIED", timeout=120)
-        figures.now_ends()
+        figures.ends_from_now()
         ramshelf("guest", "stop", "guest", "--now")
 
     assert written_by(run_and_end, "xfs") <= TOLERANCE
