@@ -2,14 +2,15 @@
 
 Beside each guest runs its paired control: the same guest on a store of its own that is made alike, dirty for
 the same time, and not ended. What is written to the control's device, or to the guest's before it ends, is
-background writeback. A tmpfs has none; but the swap is the whole machine's, and what others put there is still
-there when the guest is gone. Where either was under way, the measurement says little, and is repeated.
+background writeback. A tmpfs has none; but the swap is the whole machine's, and what others put there is
+still there when the guest is gone. Where either was under way, the measurement says little, and is repeated.
 """
 
 import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 
 from ramshelf.core.units import MIB
 from ramshelf.system.procfs import swaps
+from support.cgroup import memory_limit
 from support.cli import ramshelf
 from support.counters import device_of, written
 from support.devices import loop_device, own_swaps, scratch
@@ -141,16 +143,33 @@ class Figures:
 
     def __init__(self, file_system: str, control: "Control | None") -> None:
         self._device = device_of(file_system)
-        self._control = control
+        self.control = control
         sync()
         self._start = self._counters()
 
     def ends_from_now(self) -> None:
         """What is written from now on is the ending's; the guest and the control are dirty."""
-        if self._control:
-            self._control.wait_dirtied()
+        if self.control:
+            self.control.wait_dirtied()
         self._begin = self._counters()
-        self._others = swapped()
+
+    def settle(self) -> None:
+        """Wait until guest and control are dirty, and nothing has been written for a second."""
+        if self.control:
+            self.control.wait_dirtied()
+        before = self._counters()
+
+        def unchanged() -> bool:
+            nonlocal before
+            time.sleep(1)
+            last, before = before, self._counters()
+            return last == before
+
+        wait_until(unchanged, "writeback has ended", timeout=120)
+
+    def early(self) -> int:
+        """Bytes that were written before the ending began."""
+        return self._begin[0] - self._start[0]
 
     def taken(self) -> tuple[int, int, int]:
         """Bytes since the ending began, in the background meanwhile, and in the background altogether.
@@ -161,11 +180,11 @@ class Figures:
         (start, begin, end), (control, since, until) = zip(
             self._start, self._begin, self._counters(), strict=True
         )
-        others = max(self._others, swapped())
+        others = swapped()
         return end - begin, until - since + others, begin - start + until - control + others
 
     def _counters(self) -> tuple[int, int]:
-        return written(self._device), written(self._control.device) if self._control else 0
+        return written(self._device), written(self.control.device) if self.control else 0
 
 
 def swapped() -> int:
@@ -217,6 +236,10 @@ class Control:
             "the control is dirty",
             timeout=120,
         )
+
+    @property
+    def pid(self) -> int:
+        return self._qemu.pid
 
     def end(self) -> None:
         self._qemu.kill()
@@ -303,6 +326,62 @@ def test_discard_is_taken_back_where_the_hook_was_not(libvirtd: Libvirtd) -> Non
         ramshelf("guest", "stop", "guest", "--now")
 
     assert written_by(run_and_end, "xfs") <= TOLERANCE
+
+
+NUMA = (
+    "<cpu><numa><cell id='0' cpus='0' memory='65536' unit='KiB'/>"
+    "<cell id='1' memory='65536' unit='KiB'/></numa></cpu>"
+)
+DIMM = "<memory model='dimm'><target><size unit='MiB'>64</size><node>0</node></target></memory>"
+
+
+def test_discard_is_taken_back_from_every_memory_file(libvirtd: Libvirtd) -> None:
+    ramshelf("hook", "install")
+    xml = domain_xml(
+        "guest",
+        192,
+        memory_backing=NOVA,
+        cpu=NUMA,
+        devices=DIMM,
+        top="<maxMemory slots='1' unit='MiB'>192</maxMemory>",
+    )
+    backends = {"ram-node0", "ram-node1", "memdimm0"}
+    with store("xfs", SIZE_MIB):
+        libvirtd.create(xml)
+        wait_until(lambda: "discard-retracted" in events(), "the flags are taken back", timeout=120)
+        [entry] = [entry for entry in log() if entry["event"] == "discard-retracted"]
+        assert set(entry["backends"]) == backends
+        assert not any(flag(libvirtd, backend) for backend in backends)
+        libvirtd.virsh("destroy", "guest")
+        assert gone()
+
+
+RAM_MIB = 160
+"""For QEMU and the guest's memory, which together are larger."""
+
+
+@pytest.mark.parametrize("file_system", ["swap", "ext4"])
+def test_an_ending_under_memory_pressure(libvirtd: Libvirtd, file_system: str) -> None:
+    """What was swapped out or written back already is given up as well, and nothing more is written."""
+    ramshelf("hook", "install")
+    for _ in range(ATTEMPTS):
+        with measured(file_system) as figures, ExitStack() as limits:
+            libvirtd.create(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB))
+            limits.enter_context(memory_limit(qemu_pid("guest") or 0, RAM_MIB))
+            if figures.control:
+                limits.enter_context(memory_limit(figures.control.pid, RAM_MIB))
+            wait_console("guest", "DIRTIED", timeout=240)
+            figures.settle()
+            figures.ends_from_now()
+            pressed = swapped() if file_system == "swap" else figures.early()
+            libvirtd.virsh("destroy", "guest")
+            assert gone()
+            written, meanwhile, _ = figures.taken()
+        assert pressed > DIRTY_MIB * MIB // 4
+        if meanwhile <= TOLERANCE:
+            break
+    assert written - meanwhile <= TOLERANCE
+    assert meanwhile < pressed // 4  # of the swap: the guest's share is free again
 
 
 def flag(libvirtd: Libvirtd, backend: str) -> bool:
