@@ -24,7 +24,7 @@ from support.cgroup import memory_limit
 from support.cli import ramshelf
 from support.counters import device_of, written
 from support.devices import loop_device, own_swaps, scratch
-from support.domains import IMAGE, domain_xml, qemu_pid, wait_console
+from support.domains import IMAGE, KERNEL_WORDS, domain_xml, qemu_pid, wait_console
 from support.libvirtd import Libvirtd
 from support.process import run, wait_until
 from support.stores import MEMORY, store
@@ -216,7 +216,7 @@ class Control:
         self.device = os.stat(directory).st_dev
         self._console = scratch() / "control.console"
         self._console.write_text("")
-        memory = directory / "pc.ram"
+        memory = self._memory = directory / "pc.ram"
         with memory.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, GUEST_MIB * MIB)
         run("sync", "--file-system", str(directory))
@@ -227,7 +227,7 @@ class Control:
             -machine pc,memory-backend=pc.ram -serial file:{self._console}
             -kernel {IMAGE}/vmlinuz -initrd {IMAGE}/initramfs -append
         """
-        words = f"console=ttyS0 quiet panic=-1 ramshelf.dirty={DIRTY_MIB}"
+        words = f"{KERNEL_WORDS} ramshelf.dirty={DIRTY_MIB}"
         self._qemu = subprocess.Popen([*argv.split(), words])
 
     def wait_dirtied(self) -> None:
@@ -244,6 +244,7 @@ class Control:
     def end(self) -> None:
         self._qemu.kill()
         self._qemu.wait()
+        self._memory.unlink()  # unmounting would write it
 
 
 @contextmanager
