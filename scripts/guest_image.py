@@ -4,7 +4,8 @@
 The guest is busybox. It reports over the serial port, and its kernel command line says what it does:
 
     (always)              GUEST-UP <MiB that it sees>
-    ramshelf.dirty=MIB    writes random bytes to MIB of its memory, its CPUs each a share: DIRTIED <MIB>
+    ramshelf.dirty=MIB    writes random bytes (the same MiB over and over) to MIB of its memory, its CPUs each
+                          a share: DIRTIED <MIB>
     ramshelf.dirty=all    the same with all that is free, but a margin of 16 MiB
     ramshelf.rewrite      then writes the same pages anew, round after round: ROUND <N>
     ramshelf.rewrite=MIB  so many of them only, its hot set; the others stay cold

@@ -55,7 +55,8 @@ def reserve(files: Sequence[str], xml: bytes, step: Step) -> None:
         if place is None:
             return
         check_pages(guest)
-        _check_pinned(files, guest, place.store)
+        check_device(guest, place.store, version(os.uname().release))
+        _check_pinned(files, guest)
         if place.directory.files or place.directory.others:
             _remove_leftovers(guest, place.directory)
             step("emptied")
@@ -89,7 +90,7 @@ def verify_started(files: Sequence[str], xml: bytes, step: Step) -> None:
         place = _observe(guest, limit_mib)
         if place is None:
             return
-        _check_pinned(files, guest, place.store)  # two may have started at the same time
+        _check_pinned(files, guest)  # two may have started at the same time
         found = verify(guest, place.directory, place.store.kind)
         if found.superfluous:
             names = tuple(os.path.basename(file.path) for file in found.superfluous)
@@ -146,9 +147,8 @@ def _configured(
         return default
 
 
-def _check_pinned(files: Sequence[str], guest: Guest, store: Store) -> None:
+def _check_pinned(files: Sequence[str], guest: Guest) -> None:
     """Refuse a guest whose memory is to stay in RAM where it cannot; most guests cost nothing here."""
-    check_device(guest, store, version(os.uname().release))
     if guest.pinned:
         reserved_mib = _configured(
             files, lambda _, settings: host_reserved_mib(settings), Config.host_reserved_mib
