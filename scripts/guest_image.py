@@ -4,7 +4,8 @@
 The guest is busybox. It reports over the serial port, and its kernel command line says what it does:
 
     (always)              GUEST-UP <MiB that it sees>
-    ramshelf.dirty=MIB    writes random bytes to MIB of its memory, its CPUs each a share: DIRTIED <MIB>
+    ramshelf.dirty=MIB    writes random bytes (the same MiB over and over) to MIB of its memory, its CPUs each
+                          a share: DIRTIED <MIB>
     ramshelf.dirty=all    the same with all that is free, but a margin of 16 MiB
     ramshelf.rewrite      then writes the same pages anew, round after round: ROUND <N>
     ramshelf.rewrite=MIB  so many of them only, its hot set; the others stay cold
@@ -19,6 +20,7 @@ It powers off when the host presses its power button (virsh shutdown).
 
 import gzip
 import lzma
+import os
 import re
 import shutil
 import sys
@@ -109,7 +111,7 @@ if [ "$late" ]; then
 fi
 
 if [ "$dirty" ]; then
-  if [ "$secret" ]; then yes "$secret" | head -c 1048576; else head -c 1048576 /dev/urandom; fi >/block
+  [ "$secret" ] && yes "$secret" | head -c 1048576 >/block
   [ "$dirty" = all ] && dirty=$(($(mib MemFree) - 16))
   write "$dirty" && echo "DIRTIED $dirty"
   [ "$rewrite" = all ] && rewrite=$dirty
@@ -155,6 +157,7 @@ def initramfs(modules: Path) -> bytes:
         ("modules", 0o040755, b""),
         ("bin/busybox", 0o100755, _BUSYBOX.read_bytes()),
         ("init", 0o100755, _INIT.encode()),
+        ("block", 0o100644, os.urandom(1 << 20)),  # a guest's own /dev/urandom has to gather entropy first
     ]
     order = []
     for name in _MODULES:
