@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -106,18 +108,41 @@ def test_what_a_dump_has_populated_is_given_back(hooked: Libvirtd, kind: str) ->
         assert entry["given_back_mib"] == figures["given_back_mib"]
 
 
-def test_a_guest_that_clears_and_writes_meanwhile_loses_nothing(hooked: Libvirtd) -> None:
+@pytest.mark.parametrize("meddled", ["alone", "meddled"])
+def test_a_guest_that_clears_and_writes_meanwhile_loses_nothing(hooked: Libvirtd, meddled: str) -> None:
+    """Not even while somebody else pauses it and lets it go on again and again."""
     with store("tmpfs", 600), Hypervisor(hooked.uri) as hypervisor:
         start(hooked, check_mib=40)
-        times: list[int] = []
+        with meddling(hooked) if meddled == "meddled" else nullcontext():
+            times: list[int] = []
 
-        def often_enough() -> bool:
-            times.append(trim_guest(hypervisor, "guest").pauses)
-            assert "DAMAGED" not in console("guest")
-            return sum(pauses > 0 for pauses in times) >= 6
+            def often_enough() -> bool:
+                times.append(trim_guest(hypervisor, "guest").pauses)
+                assert "DAMAGED" not in console("guest")
+                return sum(pauses > 0 for pauses in times) >= 6
 
-        wait_until(often_enough, "the guest is trimmed while it has cleared some memory", timeout=240)
+            wait_until(often_enough, "the guest is trimmed while it has cleared some memory", timeout=240)
         goes_on()
+
+
+@contextmanager
+def meddling(libvirtd: Libvirtd) -> Iterator[None]:
+    """Somebody pauses the guest and lets it go on, without end."""
+    over = threading.Event()
+
+    def meddle() -> None:
+        while not over.is_set():
+            libvirtd.virsh("suspend", "guest", ok=(0, 1))
+            libvirtd.virsh("resume", "guest", ok=(0, 1))
+
+    thread = threading.Thread(target=meddle)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert state(libvirtd) == "running"
 
 
 @pytest.mark.parametrize("kind", KINDS)

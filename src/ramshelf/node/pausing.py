@@ -110,7 +110,11 @@ class Pauser:
             with self._stopped(paused=True):
                 yield
         finally:
-            self._hypervisor.resume(self._domain_id)
+            try:
+                self._hypervisor.resume(self._domain_id)
+            except RefusedError as error:
+                if error.code != "guest.state":  # else somebody was quicker
+                    raise
             self._tell(_GOING)
 
     def still_paused(self) -> bool:
