@@ -9,6 +9,7 @@ The guest is busybox. It reports over the serial port, and its kernel command li
     ramshelf.dirty=all    the same with all that is free, but a margin of 16 MiB
     ramshelf.rewrite      then writes the same pages anew, round after round: ROUND <N>
     ramshelf.rewrite=MIB  so many of them only, its hot set; the others stay cold
+    ramshelf.check=MIB    clears so much, writes, compares, round after round: CHECKED <N>, or DAMAGED
     ramshelf.late=MIB     the same once the host has inflated a balloon and deflated it again
     ramshelf.secret=WORD  writes it all over the memory it dirties instead
     ramshelf.search=WORD  reads all its RAM, free pages too: FOUND <lines with the word> of <MiB read>
@@ -68,12 +69,13 @@ write() {
   done
   for writer in $writers; do wait $writer || return 1; done
 }
-dirty= late= rewrite= secret= search= reboot= poweroff=
+dirty= late= rewrite= check= secret= search= reboot= poweroff=
 for word in $(cat /proc/cmdline); do
   case $word in
     ramshelf.dirty=*) dirty=${word#*=} ;;
     ramshelf.rewrite) rewrite=all ;;
     ramshelf.rewrite=*) rewrite=${word#*=} ;;
+    ramshelf.check=*) check=${word#*=} ;;
     ramshelf.late=*) dirty=${word#*=} late=1 ;;
     ramshelf.secret=*) secret=${word#*=} ;;
     ramshelf.search=*) search=${word#*=} ;;
@@ -121,6 +123,20 @@ if [ "$dirty" ]; then
     write "$rewrite"
     round=$((round + 1))
     echo "ROUND $round"
+  done
+fi
+if [ "$check" ]; then
+  head -c 1048576 /dev/zero >/zero
+  zeros=$(i=0; while [ $i -lt $check ]; do echo /zero; i=$((i + 1)); done)
+  round=0
+  while :; do
+    head -c 1048576 /dev/urandom >/block
+    blocks=$(i=0; while [ $i -lt $check ]; do echo /block; i=$((i + 1)); done)
+    cat $zeros 1<>/mem/check
+    for block in $blocks; do cat $block; sleep 0.02; done 1<>/mem/check
+    cat $blocks | cmp - /mem/check || { echo DAMAGED; break; }
+    round=$((round + 1))
+    echo "CHECKED $round"
   done
 fi
 [ "$reboot" ] && reboot -f

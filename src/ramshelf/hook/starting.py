@@ -111,8 +111,10 @@ def verify_started(files: Sequence[str], xml: bytes, step: Step) -> None:
     if found.unallocated or wanted > present:
         _record("reserved-late", guest, place, files=[file.path for file in found.unallocated])
     _record("started", guest, place, **_start_cost(guest, place))
-    if guest.discard and punch_writes_back(place.store.mount.fstype, version(os.uname().release)):
-        _leave_retraction(guest)
+    flushes = guest.discard and punch_writes_back(place.store.mount.fstype, version(os.uname().release))
+    populated = place.store.kind.tmpfs and _from_stream(guest)
+    if tasks := (*(["discard"] if flushes else []), *(["trim"] if populated else [])):
+        _leave_aftercare(guest, tasks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,18 +187,30 @@ def _start_cost(guest: Guest, place: _Place) -> dict[str, float]:
     return {**current, **since(reserved, current)}
 
 
-def _leave_retraction(guest: Guest) -> None:
-    """Leave a process that takes QEMU's discard flag back once libvirt has done with the start.
+def _from_stream(guest: Guest) -> bool:
+    """Whether QEMU reads all of the guest's memory from a saved image or another host."""
+    try:
+        with open(f"{STATE_DIR}/{guest.name}.pid", "rb") as file:
+            pid = int(file.read())
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return b"-incoming" in file.read().split(b"\0")
+    except (OSError, ValueError):  # it has ended already
+        return False
+
+
+def _leave_aftercare(guest: Guest, tasks: tuple[str, ...]) -> None:
+    """Leave a process that does these tasks once libvirt has done with the start.
 
     libvirt alone can talk to QEMU, and cannot be asked from its own hook. It waits for its hook's outputs to
     be closed.
     """
     devnull = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
-    argv = (sys.executable, "-I", "-m", "ramshelf.node.discard", guest.name, str(guest.domain_id))
+    argv = (sys.executable, "-I", "-m", "ramshelf.node.aftercare", guest.name, str(guest.domain_id), *tasks)
     try:
         os.posix_spawn(sys.executable, argv, os.environ, file_actions=devnull, setsid=True)
     except OSError as error:
-        record("discard-kept", guest=guest.name, uuid=guest.uuid, reason=os.strerror(error.errno or 0))
+        reason = os.strerror(error.errno or 0)
+        record("no-aftercare", guest=guest.name, uuid=guest.uuid, tasks=tasks, reason=reason)
 
 
 def _remove_leftovers(guest: Guest, directory: GuestDirectory) -> None:
