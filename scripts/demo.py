@@ -13,13 +13,19 @@ from typing import Any
 import guest_image
 from support.cli import RAMSHELF
 from support.devices import loop_device, loops, own_swaps
-from support.domains import IMAGE, domain_xml, wait_console
+from support.domains import FILE_BACKED, IMAGE, domain_xml, wait_console
 from support.libvirtd import Libvirtd
 
 STORE_MIB = 512
 GUEST_MIB = 320
 DIRTY_MIB = 200
 MEMORY = Path("/var/lib/libvirt/qemu/ram")
+
+BESIDE_STORE_MIB = 800
+BESIDE_GUEST_MIB = 512
+BESIDE_DIRTY_MIB = 256
+NOVA = "<source type='file'/><access mode='shared'/><allocation mode='immediate'/><discard/>"
+"""What OpenStack Nova writes into a guest's <memoryBacking>."""
 
 _COLOURED = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
@@ -36,6 +42,7 @@ def main() -> None:
         "and its files are not touched, and all that is made here is gone at the end.",
     )
     guest_image.install(IMAGE)
+    os.environ["PATH"] = f"{os.path.dirname(RAMSHELF)}:{os.environ['PATH']}"
     heading("Does KVM run a guest here?")
     virt_type = probe()
 
@@ -53,6 +60,8 @@ def main() -> None:
     try:
         with loop_device(STORE_MIB + 32) as device:
             show_store(device, virt_type, libvirtd)
+        with loop_device(BESIDE_STORE_MIB) as device:
+            show_beside(device, virt_type, libvirtd)
     finally:
         libvirtd.reset()
         libvirtd.close()
@@ -137,7 +146,7 @@ def show_store(device: str, virt_type: str, libvirtd: Libvirtd) -> None:
     other = define("other", GUEST_MIB, virt_type)
     ramshelf("guest", "start", other, ok=(1,))
     heading("Nor does it start when virsh is asked: the hook refuses")
-    backed = define("backed", GUEST_MIB, virt_type, backed=True)
+    backed = define("backed", GUEST_MIB, virt_type, backing=FILE_BACKED)
     show("virsh", "create", backed, ok=(1,))
 
     heading("The first guest is stopped: its memory file goes with it")
@@ -146,6 +155,53 @@ def show_store(device: str, virt_type: str, libvirtd: Libvirtd) -> None:
     ramshelf("capacity")
     say(f"Written to {device} from the guest's start to its end: {written(device) - before} MiB.")
 
+    take_back(libvirtd)
+
+
+def show_beside(device: str, virt_type: str, libvirtd: Libvirtd) -> None:
+    """The same guest with Nova's element and with ramshelf, measured on a file system where it tells."""
+    heading(f"What a start and an end cost: a store on {device} with XFS")
+    ramshelf("store", "create", "--kind", "disk", "--fs", "xfs", "--device", device)
+    heading(f"A guest of {BESIDE_GUEST_MIB} MiB that dirties {BESIDE_DIRTY_MIB} MiB, with Nova's own element")
+    say(NOVA)
+    theirs = define("nova", BESIDE_GUEST_MIB, virt_type, dirty_mib=BESIDE_DIRTY_MIB, backing=NOVA)
+    figures = [("Nova's element", *cost(device, "nova", theirs))]
+    heading("The same guest with ramshelf: its hook, and its element")
+    ramshelf("hook", "install")
+    plain = define("same", BESIDE_GUEST_MIB, virt_type, dirty_mib=BESIDE_DIRTY_MIB)
+    ours = f"{plain.removesuffix('.xml')}-backed.xml"
+    show("sh", "-c", f"ramshelf xml apply {plain} >{ours}")
+    figures.append(("ramshelf", *cost(device, "same", ours)))
+    heading(f"Measured just now; written to {device}, with what was left for the kernel to write")
+    say(f"{'':16}{'start':>8}{'written by it':>15}{'end':>10}{'written by it':>15}")
+    for name, start_s, start_mib, end_s, end_mib in figures:
+        say(f"{name:16}{start_s:>6.1f} s{start_mib:>11} MiB{end_s:>8.1f} s{end_mib:>11} MiB")
+    take_back(libvirtd)
+
+
+def cost(device: str, name: str, guest: str) -> tuple[float, int, float, int]:
+    """Seconds and MiB written of the guest's start, and of its end once it has dirtied its memory.
+
+    It starts paused: what it dirties itself while it boots is not what its start costs.
+    """
+    started = timed(device, "virsh", "create", "--paused", guest)
+    show("virsh", "resume", name)
+    wait_console(name, f"DIRTIED {BESIDE_DIRTY_MIB}", timeout=90)
+    say(f"The guest says: DIRTIED {BESIDE_DIRTY_MIB}")
+    return *started, *timed(device, "virsh", "destroy", name)
+
+
+def timed(device: str, *argv: str) -> tuple[float, int]:
+    """Show a command; the seconds that it took, and the MiB written to the device by a sync after it."""
+    before, begun = written(device), time.monotonic()
+    show(*argv)
+    seconds = time.monotonic() - begun
+    subprocess.run(["sync", "--file-system", str(MEMORY)], check=True)
+    return seconds, written(device) - before
+
+
+def take_back(libvirtd: Libvirtd) -> None:
+    """Undo what was shown of a store."""
     heading("All is taken back")
     for name in libvirtd.virsh("list", "--all", "--name").stdout.split():
         show("virsh", "undefine", name)
@@ -153,9 +209,8 @@ def show_store(device: str, virt_type: str, libvirtd: Libvirtd) -> None:
     ramshelf("store", "remove")
 
 
-def define(name: str, memory_mib: int, virt_type: str, *, dirty_mib: int = 0, backed: bool = False) -> str:
+def define(name: str, memory_mib: int, virt_type: str, *, dirty_mib: int = 0, backing: str = "") -> str:
     """Write a guest's XML; the file's path."""
-    backing = "<source type='file'/><access mode='shared'/>" if backed else ""
     path = Path("/run/guest") / f"{name}.xml"
     path.write_text(
         domain_xml(name, memory_mib, dirty_mib=dirty_mib, memory_backing=backing, virt_type=virt_type)

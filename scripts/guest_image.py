@@ -4,10 +4,12 @@
 The guest is busybox. It reports over the serial port, and its kernel command line says what it does:
 
     (always)              GUEST-UP <MiB that it sees>
-    ramshelf.dirty=MIB    writes random bytes to MIB of its memory, its CPUs each a share: DIRTIED <MIB>
+    ramshelf.dirty=MIB    writes random bytes (the same MiB over and over) to MIB of its memory, its CPUs each
+                          a share: DIRTIED <MIB>
     ramshelf.dirty=all    the same with all that is free, but a margin of 16 MiB
     ramshelf.rewrite      then writes the same pages anew, round after round: ROUND <N>
     ramshelf.rewrite=MIB  so many of them only, its hot set; the others stay cold
+    ramshelf.check=MIB    clears so much, writes, compares, round after round: CHECKED <N>, or DAMAGED
     ramshelf.late=MIB     the same once the host has inflated a balloon and deflated it again
     ramshelf.secret=WORD  writes it all over the memory it dirties instead
     ramshelf.search=WORD  reads all its RAM, free pages too: FOUND <lines with the word> of <MiB read>
@@ -19,6 +21,7 @@ It powers off when the host presses its power button (virsh shutdown).
 
 import gzip
 import lzma
+import os
 import re
 import shutil
 import sys
@@ -66,12 +69,13 @@ write() {
   done
   for writer in $writers; do wait $writer || return 1; done
 }
-dirty= late= rewrite= secret= search= reboot= poweroff=
+dirty= late= rewrite= check= secret= search= reboot= poweroff=
 for word in $(cat /proc/cmdline); do
   case $word in
     ramshelf.dirty=*) dirty=${word#*=} ;;
     ramshelf.rewrite) rewrite=all ;;
     ramshelf.rewrite=*) rewrite=${word#*=} ;;
+    ramshelf.check=*) check=${word#*=} ;;
     ramshelf.late=*) dirty=${word#*=} late=1 ;;
     ramshelf.secret=*) secret=${word#*=} ;;
     ramshelf.search=*) search=${word#*=} ;;
@@ -109,7 +113,7 @@ if [ "$late" ]; then
 fi
 
 if [ "$dirty" ]; then
-  if [ "$secret" ]; then yes "$secret" | head -c 1048576; else head -c 1048576 /dev/urandom; fi >/block
+  [ "$secret" ] && yes "$secret" | head -c 1048576 >/block
   [ "$dirty" = all ] && dirty=$(($(mib MemFree) - 16))
   write "$dirty" && echo "DIRTIED $dirty"
   [ "$rewrite" = all ] && rewrite=$dirty
@@ -119,6 +123,20 @@ if [ "$dirty" ]; then
     write "$rewrite"
     round=$((round + 1))
     echo "ROUND $round"
+  done
+fi
+if [ "$check" ]; then
+  head -c 1048576 /dev/zero >/zero
+  zeros=$(i=0; while [ $i -lt $check ]; do echo /zero; i=$((i + 1)); done)
+  round=0
+  while :; do
+    head -c 1048576 /dev/urandom >/block
+    blocks=$(i=0; while [ $i -lt $check ]; do echo /block; i=$((i + 1)); done)
+    cat $zeros 1<>/mem/check
+    for block in $blocks; do cat $block; sleep 0.02; done 1<>/mem/check
+    cat $blocks | cmp - /mem/check || { echo DAMAGED; break; }
+    round=$((round + 1))
+    echo "CHECKED $round"
   done
 fi
 [ "$reboot" ] && reboot -f
@@ -155,6 +173,7 @@ def initramfs(modules: Path) -> bytes:
         ("modules", 0o040755, b""),
         ("bin/busybox", 0o100755, _BUSYBOX.read_bytes()),
         ("init", 0o100755, _INIT.encode()),
+        ("block", 0o100644, os.urandom(1 << 20)),  # a guest's own /dev/urandom has to gather entropy first
     ]
     order = []
     for name in _MODULES:

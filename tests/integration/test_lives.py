@@ -10,12 +10,14 @@ import pytest
 from ramshelf.core.units import MIB
 from support.cli import ramshelf
 from support.domains import console, domain_xml, qemu_pid, wait_console
+from support.hooks import FaultyHook
 from support.libvirtd import Libvirtd
 from support.process import run, wait_until
 from support.stores import MEMORY, store
 
 STORES = ("ext4", "xfs", "tmpfs", "swap")
 BALLOON = "<memballoon model='virtio'/>"
+REPORTING = "<memballoon model='virtio' freePageReporting='on'/>"
 
 
 @pytest.fixture
@@ -97,24 +99,32 @@ def goes_on() -> None:
 
 
 @pytest.mark.parametrize("file_system", ["ext4", "xfs"])
-def test_what_a_balloon_takes_stays_promised(hooked: Libvirtd, file_system: str) -> None:
-    """On a disk the extents of ballooned memory go back to the file system, and to no other guest."""
+@pytest.mark.parametrize("how", ["ballooned", "reported"])
+def test_what_a_guest_gives_back_stays_promised(hooked: Libvirtd, file_system: str, how: str) -> None:
+    """On a disk the extents of memory that the host may discard go back to the file system, and to no guest.
+
+    ``reported`` is the guest's free memory, without a balloon having been asked for. In both cases the guest
+    begins to use all of its memory when a balloon is deflated.
+    """
+    balloon = BALLOON if how == "ballooned" else REPORTING
     with store(file_system, 420, options="-b 4096" if file_system == "ext4" else ""):
-        hooked.create(domain_xml("guest", 192, balloon=BALLOON, options="ramshelf.late=100"))
-        wait_console("guest", "GUEST-UP")
+        hooked.create(domain_xml("guest", 192, balloon=balloon, options="ramshelf.late=all"))
+        if how == "ballooned":
+            wait_console("guest", "GUEST-UP")
+            assert allocated_mib() >= 192
+            hooked.virsh("setmem", "guest", "152MiB", "--live")
+        wait_until(lambda: allocated_mib() <= 182, "holes are punched", timeout=120)
         pid = qemu_pid("guest")
-        assert allocated_mib() >= 192
-        hooked.virsh("setmem", "guest", "152MiB", "--live")
-        given = f"actual {152 * 1024}\n"
-        wait_until(lambda: given in hooked.virsh("dommemstat", "guest").stdout, "the balloon has inflated")
-        wait_until(lambda: allocated_mib() <= 182, "the balloon has punched holes", timeout=90)
         figures = json.loads(ramshelf("capacity", "--json").stdout)
         assert figures["promised_mib"] == 192
         in_the_hole = domain_xml("other", figures["free_mib"] + 8)
         assert "[capacity.exceeded]" in hooked.create(in_the_hole, ok=(1,)).stderr
         hooked.create(domain_xml("fits", figures["free_mib"] - 1))
+        hooked.virsh("setmem", "guest", "152MiB", "--live")
+        given = f"actual {152 * 1024}\n"
+        wait_until(lambda: given in hooked.virsh("dommemstat", "guest").stdout, "the balloon is inflated")
         hooked.virsh("setmem", "guest", "192MiB", "--live")
-        wait_console("guest", "DIRTIED 100", timeout=90)
+        wait_console("guest", "DIRTIED", timeout=120)
         assert (qemu_pid("guest"), promised_mib()) == (pid, 192 + figures["free_mib"] - 1)
 
 
@@ -151,6 +161,37 @@ def test_no_guest_finds_its_predecessor_s_secret(
         _, found, _, searched = line.split()
         assert int(searched) > 100
         assert (int(found) < 100) is guarded, line
+
+
+@pytest.mark.parametrize("file_system", ["ext4", "xfs", "tmpfs"])
+def test_what_qemu_will_map_is_zero(libvirtd: Libvirtd, tmp_path: Path, file_system: str) -> None:
+    """From the host's side, between reservation and QEMU: a new file, over blocks that held a secret."""
+    hook = FaultyHook(tmp_path)
+    libvirtd.reload()
+    with store(file_system, 320):  # too small for guest and secret side by side
+        secret = f"{WORD}\n".encode() * (200 * MIB // (len(WORD) + 1))
+        old = MEMORY / "old"
+        old.write_bytes(secret)
+        run("sync", "--file-system", str(MEMORY))
+        old.unlink()
+        run("sync", "--file-system", str(MEMORY))
+        if file_system != "tmpfs":
+            device = run("findmnt", "--noheadings", "--output", "SOURCE", str(MEMORY)).stdout.strip()
+            assert int(run("grep", "--count", "--text", WORD, device).stdout) > 200 * MIB // 20
+        reused = MEMORY / f"{next_id(libvirtd)}-guest"
+        reused.mkdir()
+        (reused / "pc.ram").write_bytes(secret[: 16 * MIB])
+        owner = MEMORY.stat()
+        os.chown(reused, owner.st_uid, owner.st_gid)
+        seen = tmp_path / "seen"
+        hook.set(copy_at="start reserved", copy_to=seen)
+        libvirtd.create(domain_xml("guest", 192))
+        assert [str(path.relative_to(seen)) for path in seen.rglob("*")] == [
+            reused.name,
+            f"{reused.name}/pc.ram",
+        ]
+        found = (seen / reused.name / "pc.ram").read_bytes()
+        assert (len(found), found.count(0)) == (192 * MIB, 192 * MIB)
 
 
 def next_id(libvirtd: Libvirtd) -> int:

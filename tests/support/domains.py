@@ -12,6 +12,9 @@ from support.process import wait_until
 IMAGE = Path("/run/guest")
 """Where the ``libvirtd`` fixture puts the kernel and the initramfs: any user may read it."""
 
+KERNEL_WORDS = "console=ttyS0 quiet panic=-1 cryptomgr.notests"
+"""The self-tests of its ciphers are a tenth of the kernel's start."""
+
 FILE_BACKED = "<source type='file'/><access mode='shared'/>"
 
 
@@ -36,7 +39,7 @@ def domain_xml(
     further words for the guest's kernel command line.
     """
     backing = f"<memoryBacking>{memory_backing}</memoryBacking>" if memory_backing else ""
-    words = f"console=ttyS0 quiet panic=-1 {f'ramshelf.dirty={dirty_mib}' if dirty_mib else ''} {options}"
+    words = f"{KERNEL_WORDS} {f'ramshelf.dirty={dirty_mib}' if dirty_mib else ''} {options}"
     return f"""\
 <domain type='{virt_type}'>
   <name>{name}</name>

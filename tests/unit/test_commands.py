@@ -37,6 +37,7 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         "hook status",
         "guest start",
         "guest stop",
+        "guest trim",
         "guest list",
         "guest show",
         "xml apply",

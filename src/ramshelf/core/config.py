@@ -130,9 +130,21 @@ def file_backed_memory_mib(files: Sequence[str], settings: Sequence[Setting]) ->
 
     For the hook, which cannot afford oslo.config. Raises ConfigError ``config.value``.
     """
-    setting = winning(settings).get("libvirt.file_backed_memory")
+    mib = _whole_mib(settings, "libvirt.file_backed_memory")
+    return unset_file_backed_memory(nova_files(files, settings)) if mib is None else mib
+
+
+def host_reserved_mib(settings: Sequence[Setting]) -> int:
+    """``[ramshelf] host_reserved_memory_mb``, for the hook. Raises ConfigError ``config.value``."""
+    mib = _whole_mib(settings, "ramshelf.host_reserved_memory_mb")
+    return Config.host_reserved_mib if mib is None else mib
+
+
+def _whole_mib(settings: Sequence[Setting], name: str) -> int | None:
+    """The number that counts; None where it is not set."""
+    setting = winning(settings).get(name)
     if setting is None or not setting.value.strip():
-        return unset_file_backed_memory(nova_files(files, settings))
+        return None
     try:
         mib = int(setting.value)
     except ValueError:

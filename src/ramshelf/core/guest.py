@@ -43,6 +43,16 @@ SHORT_NAME_MAX = 20
 _FILE_DEVICES = frozenset({"dimm", "virtio-mem"})
 """Memory devices whose file libvirt makes; NVDIMM and virtio-pmem bring their own, SGX has none."""
 
+_PINNING = (
+    "hostdev[@type='pci']",
+    "hostdev[@type='mdev']",
+    "interface[@type='hostdev']",
+    "interface[@type='vdpa']",
+    "interface/actual[@type='hostdev']",
+    "disk[@type='nvme']",
+)
+"""Devices for which QEMU pins the guest's memory (qemuDomainGetMemLockLimitBytes)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryFile:
@@ -60,7 +70,8 @@ class Guest:
     source type (``file``, ``memfd``, ``anonymous``) or None. ``discard``: QEMU is to discard some memory
     when it ends; ``hugepages``: some uses pages larger than the system's. ``files`` are the memory files on
     the memory backing directory, none for a guest that is not file-backed; ``hotplug`` is what may come to
-    them by hot-plug, up to maxMemory. ``domain_id`` is None for a guest that is not running.
+    them by hot-plug, up to maxMemory. ``passthrough``: a device may use all of its memory at any time, which
+    is pinned for it. ``domain_id`` is None for a guest that is not running.
     """
 
     name: str
@@ -94,6 +105,11 @@ class Guest:
     def promise(self) -> int:
         """What the store must be able to hold for it: its files, and what may be hot-plugged."""
         return self.file_bytes + self.hotplug
+
+    @property
+    def pinned(self) -> int:
+        """What it keeps in RAM for good, whatever backs it; huge pages have been taken from RAM before."""
+        return self.max_memory if (self.locked or self.passthrough) and not self.hugepages else 0
 
 
 def directory_name(domain_id: int, name: str) -> str:
@@ -153,8 +169,7 @@ def _guest(domain: ET.Element, page_size: int) -> Guest:
         discard=_discards(domain),
         hugepages=hugepages,
         locked=backing is not None and backing.find("locked") is not None,
-        passthrough=domain.find("devices/hostdev[@type='pci']") is not None
-        or domain.find("devices/hostdev[@type='mdev']") is not None,
+        passthrough=any(domain.find(f"devices/{device}") is not None for device in _PINNING),
         files=files,
         hotplug=maximum - memory if files else 0,
     )

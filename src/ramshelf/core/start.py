@@ -11,7 +11,8 @@ from ramshelf.core.findings import Finding
 from ramshelf.core.guest import Guest, parse_guest
 from ramshelf.core.holdings import Holding, who_holds
 from ramshelf.core.host import HookStatus
-from ramshelf.core.requirements import LONG_TERM_PIN_REFUSED_SINCE, dotted, require
+from ramshelf.core.pinning import check_device
+from ramshelf.core.requirements import require
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import MIB, align_up, to_mib
 
@@ -134,14 +135,8 @@ def _require_fit(facts: Facts, guest: Guest) -> None:
     """The store can hold this guest, and the kernel can keep it there."""
     assert isinstance(facts.store, Store)  # noqa: S101 - _require_host
     assert facts.capacity is not None  # noqa: S101 - a store has a capacity
-    kernel = facts.support.kernel
-    if guest.passthrough and not facts.store.kind.tmpfs and kernel and kernel >= LONG_TERM_PIN_REFUSED_SINCE:
-        raise RefusedError(
-            "guest.passthrough",
-            f"Guest {guest.name} has a host device, whose memory Linux {dotted(kernel)} cannot pin on "
-            f"{facts.store.mount.fstype}.",
-            hint="Use a store of kind swap, or start this guest without file-backed memory.",
-        )
+    if facts.support.kernel:
+        check_device(guest, facts.store, facts.support.kernel)
     saved = facts.existing.saved if facts.existing else None
     if saved is not None and not parse_guest(saved).file_backed:
         raise RefusedError(

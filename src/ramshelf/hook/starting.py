@@ -4,14 +4,16 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ramshelf.core.capacity import PROMISE_FILE, Capacity, StoreUsage, admit, capacity, promised
-from ramshelf.core.config import file_backed_memory_mib
+from ramshelf.core.config import Config, Setting, file_backed_memory_mib, host_reserved_mib
 from ramshelf.core.errors import ConfigError, RefusedError
 from ramshelf.core.guest import Guest, parse_guest
+from ramshelf.core.pinning import check_device, check_ram
 from ramshelf.core.requirements import punch_writes_back, version
 from ramshelf.core.reservation import (
     GuestDirectory,
@@ -24,20 +26,21 @@ from ramshelf.core.reservation import (
     verify,
 )
 from ramshelf.core.store import Store
-from ramshelf.core.units import to_mib
+from ramshelf.core.units import MIB, to_mib
 from ramshelf.hook.figures import now, since
 from ramshelf.system import memoryfiles
 from ramshelf.system.backingstore import guest_directories, memory_directories, observe_at
 from ramshelf.system.configfiles import existing_files, read_settings
 from ramshelf.system.filesystem import store_lock
 from ramshelf.system.hooklog import record, recorded
-from ramshelf.system.procfs import holders
+from ramshelf.system.procfs import holders, meminfo
 
 STATE_DIR = "/run/libvirt/qemu"
 _LOCK_TIMEOUT = 30
 """Seconds; libvirt waits for its hooks without end, and holds the guest meanwhile."""
 
 Step = Callable[[str], None]
+_Value = TypeVar("_Value")
 
 
 def reserve(files: Sequence[str], xml: bytes, step: Step) -> None:
@@ -52,6 +55,8 @@ def reserve(files: Sequence[str], xml: bytes, step: Step) -> None:
         if place is None:
             return
         check_pages(guest)
+        check_device(guest, place.store, version(os.uname().release))
+        _check_pinned(files, guest)
         if place.directory.files or place.directory.others:
             _remove_leftovers(guest, place.directory)
             step("emptied")
@@ -85,6 +90,7 @@ def verify_started(files: Sequence[str], xml: bytes, step: Step) -> None:
         place = _observe(guest, limit_mib)
         if place is None:
             return
+        _check_pinned(files, guest)  # two may have started at the same time
         found = verify(guest, place.directory, place.store.kind)
         if found.superfluous:
             names = tuple(os.path.basename(file.path) for file in found.superfluous)
@@ -105,8 +111,10 @@ def verify_started(files: Sequence[str], xml: bytes, step: Step) -> None:
     if found.unallocated or wanted > present:
         _record("reserved-late", guest, place, files=[file.path for file in found.unallocated])
     _record("started", guest, place, **_start_cost(guest, place))
-    if guest.discard and punch_writes_back(place.store.mount.fstype, version(os.uname().release)):
-        _leave_retraction(guest)
+    flushes = guest.discard and punch_writes_back(place.store.mount.fstype, version(os.uname().release))
+    populated = place.store.kind.tmpfs and _from_stream(guest)
+    if tasks := (*(["discard"] if flushes else []), *(["trim"] if populated else [])):
+        _leave_aftercare(guest, tasks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,16 +133,33 @@ def _guest(xml: bytes) -> Guest | None:
 
 
 def _limit_mib(files: Sequence[str]) -> int | None:
-    """file_backed_memory as the files have it now.
+    """file_backed_memory as the files have it now; the store's own size bounds what it can hold."""
+    return _configured(files, file_backed_memory_mib, None)
 
-    A file that cannot be used is for the doctor to tell; the store's own size bounds what it can hold.
-    """
+
+def _configured(
+    files: Sequence[str], read: Callable[[Sequence[str], Sequence[Setting]], _Value], default: _Value
+) -> _Value:
+    """What the files say, or the default: a file that cannot be used is for the doctor to tell."""
     try:
         existing = existing_files(files)
-        return file_backed_memory_mib(existing, read_settings(existing))
+        return read(existing, read_settings(existing))
     except ConfigError as error:
         record("configuration", code=error.code, reason=error.sentence)
-        return None
+        return default
+
+
+def _check_pinned(files: Sequence[str], guest: Guest) -> None:
+    """Refuse a guest whose memory is to stay in RAM where it cannot; most guests cost nothing here."""
+    if guest.pinned:
+        reserved_mib = _configured(
+            files, lambda _, settings: host_reserved_mib(settings), Config.host_reserved_mib
+        )
+        page_size = os.sysconf("SC_PAGE_SIZE")
+        others = (parse_guest(xml, page_size=page_size) for _, xml in _others(guest))
+        host = meminfo()
+        ram = host["MemTotal"] - host.get("Hugetlb", 0)
+        check_ram(guest, others, ram=ram, reserved=reserved_mib * MIB)
 
 
 def _capacity(place: _Place, limit_mib: int | None) -> Capacity:
@@ -162,18 +187,30 @@ def _start_cost(guest: Guest, place: _Place) -> dict[str, float]:
     return {**current, **since(reserved, current)}
 
 
-def _leave_retraction(guest: Guest) -> None:
-    """Leave a process that takes QEMU's discard flag back once libvirt has done with the start.
+def _from_stream(guest: Guest) -> bool:
+    """Whether QEMU reads all of the guest's memory from a saved image or another host."""
+    try:
+        with open(f"{STATE_DIR}/{guest.name}.pid", "rb") as file:
+            pid = int(file.read())
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return b"-incoming" in file.read().split(b"\0")
+    except (OSError, ValueError):  # it has ended already
+        return False
+
+
+def _leave_aftercare(guest: Guest, tasks: tuple[str, ...]) -> None:
+    """Leave a process that does these tasks once libvirt has done with the start.
 
     libvirt alone can talk to QEMU, and cannot be asked from its own hook. It waits for its hook's outputs to
     be closed.
     """
     devnull = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
-    argv = (sys.executable, "-I", "-m", "ramshelf.node.discard", guest.name, str(guest.domain_id))
+    argv = (sys.executable, "-I", "-m", "ramshelf.node.aftercare", guest.name, str(guest.domain_id), *tasks)
     try:
         os.posix_spawn(sys.executable, argv, os.environ, file_actions=devnull, setsid=True)
     except OSError as error:
-        record("discard-kept", guest=guest.name, uuid=guest.uuid, reason=os.strerror(error.errno or 0))
+        reason = os.strerror(error.errno or 0)
+        record("no-aftercare", guest=guest.name, uuid=guest.uuid, tasks=tasks, reason=reason)
 
 
 def _remove_leftovers(guest: Guest, directory: GuestDirectory) -> None:
@@ -198,15 +235,18 @@ def _record(event: str, guest: Guest, place: _Place, **facts: object) -> None:
 def _live_guest(guest: Guest) -> str | None:
     """Another guest that libvirt's state files know under this guest's number."""
     number = re.compile(rb"<domain\b[^>]*\bid='%d'" % (guest.domain_id or 0))
+    return next((name for name, xml in _others(guest) if number.search(xml)), None)
+
+
+def _others(guest: Guest) -> Iterator[tuple[str, bytes]]:
+    """Names and live XML of the other guests by libvirt's state files: they run, or are just starting."""
     with suppress(FileNotFoundError):
         for entry in os.scandir(STATE_DIR):
             name = entry.name.removesuffix(".xml")
             if name in {entry.name, guest.name}:
                 continue
             with suppress(FileNotFoundError), open(entry.path, "rb") as file:
-                if number.search(file.read()):
-                    return name
-    return None
+                yield name, file.read()
 
 
 def _translate(error: BaseException, directory: GuestDirectory) -> None:

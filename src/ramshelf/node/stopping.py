@@ -53,11 +53,13 @@ def stop_guest(
     *,
     timeout: float,
     progress: Callable[[float], None] = lambda _seconds: None,
+    after_step: Callable[[str], None] = lambda _step: None,
 ) -> Stopped:
     """Ask the guest to shut down, and end it when it still runs after ``timeout`` seconds (0: at once).
 
-    ``progress`` is told the seconds waited so far. Raises RefusedError ``guest.paused`` for a guest that
-    cannot hear.
+    ``progress`` is told the seconds waited so far, ``after_step`` each step that has been done, for tests
+    that stop there: whatever a killed stop leaves is libvirt's to end, or the next stop's. Raises
+    RefusedError ``guest.paused`` for a guest that cannot hear.
     """
     begin = time.monotonic()
     domain = hypervisor.find(name)
@@ -80,10 +82,12 @@ def _stopped(
 ) -> Stopped:
     name = domain.name
     cost = _Cost(hypervisor, domain)
+    after_step("observe")
     asked = 0.0
     while (waited := time.monotonic() - begin) < timeout:
         if waited >= asked:
             _unless_ended(hypervisor.ask_to_stop, name)
+            after_step("ask")
             asked = waited + _ASK_AGAIN
         if not _runs(hypervisor, domain):
             return cost.of(Stopped(name=name, how="shut down", seconds=time.monotonic() - begin))
@@ -92,6 +96,7 @@ def _stopped(
         time.sleep(min(_POLL, timeout))
     cost.look()
     _unless_ended(hypervisor.destroy, name)
+    after_step("destroy")
     return cost.of(Stopped(name=name, how="destroyed", seconds=time.monotonic() - begin))
 
 

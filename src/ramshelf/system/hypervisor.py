@@ -66,6 +66,10 @@ _MEANINGS: dict[int, tuple[type[RamshelfError], str, str, str]] = {
 }
 """libvirt's error codes: what they mean to a user of ramshelf; any other is ``libvirt.failed``."""
 
+_ENDED_JOBS = frozenset(
+    {libvirt.VIR_DOMAIN_JOB_COMPLETED, libvirt.VIR_DOMAIN_JOB_FAILED, libvirt.VIR_DOMAIN_JOB_CANCELLED}
+)
+
 _STARTED = {
     libvirt.VIR_DOMAIN_EVENT_STARTED_BOOTED: "booted",
     libvirt.VIR_DOMAIN_EVENT_STARTED_MIGRATED: "migrated",
@@ -306,6 +310,28 @@ class Hypervisor:
         """End the domain at once."""
         self._ask_domain(name, lambda domain: domain.destroy())
 
+    def state(self, domain_id: int) -> str:
+        """The state of the domain with this id, in virsh's words, by libvirt's own record of it."""
+        return _STATES.get(self._ask_active(domain_id, lambda domain: domain.state()[0]), "no state")
+
+    def busy(self, domain_id: int) -> bool:
+        """Whether the domain is being dumped, saved, restored or migrated."""
+        try:
+            kind = self._ask_active(domain_id, lambda domain: domain.jobInfo()[0])
+        except RefusedError as error:
+            if error.code != "guest.state":
+                raise
+            return True  # it is coming in: libvirt tells of that on the source only
+        return kind not in {libvirt.VIR_DOMAIN_JOB_NONE, *_ENDED_JOBS}
+
+    def suspend(self, domain_id: int) -> None:
+        """Pause the domain with this id; its vCPUs have stopped and its devices are drained on return."""
+        self._ask_active(domain_id, lambda domain: domain.suspend())
+
+    def resume(self, domain_id: int) -> None:
+        """Let the domain with this id go on."""
+        self._ask_active(domain_id, lambda domain: domain.resume())
+
     def _ask(self, question: Callable[[Any], T]) -> T:
         """The answer to what is asked of the connection."""
         try:
@@ -323,6 +349,10 @@ class Hypervisor:
     def _ask_domain(self, name: str, question: Callable[[Any], T]) -> T:
         """The answer to what is asked of the domain of this name."""
         return self._ask(lambda connection: question(connection.lookupByName(name)))
+
+    def _ask_active(self, domain_id: int, question: Callable[[Any], T]) -> T:
+        """The answer to what is asked of this run of a domain; ``guest.not-found`` once it has ended."""
+        return self._ask(lambda connection: question(connection.lookupByID(domain_id)))
 
     def _close(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -78,32 +78,46 @@ def allocate(usage: FileUsage) -> None:
 
 
 def _allocate(file: int, size: int, directory: str) -> None:
-    # fallocate(2) itself: posix_fallocate writes to each block where the file system knows no other way,
-    # which is slow, and unsafe on the memory of a running guest.
-    import ctypes  # noqa: PLC0415 - 3 ms, needed on disks only
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    arguments = (ctypes.c_int(file), ctypes.c_int(0), ctypes.c_int64(0), ctypes.c_int64(size))
-    function = getattr(libc, "fallocate64", None) or libc.fallocate  # glibc on 32 bits; musl
-    while function(*arguments) != 0:
-        number = ctypes.get_errno()
-        if number == errno.EINTR:
-            continue
-        if number == errno.EOPNOTSUPP:
+    try:
+        _fallocate(file, 0, 0, size)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
             raise RefusedError(
                 "store.no-fallocate",
                 f"The file system of {directory} cannot reserve space for guest memory.",
                 hint="Make the store anew: ramshelf store create makes ext4 with extents, or xfs.",
                 facts={"directory": directory},
-            )
-        if number in {errno.ENOSPC, errno.EDQUOT}:
+            ) from error
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise RefusedError(
                 "store.full",
                 f"The store has no room left for the memory in {directory}.",
                 hint="Something else takes its space; 'ramshelf capacity' shows who holds what.",
                 facts={"directory": directory},
-            )
-        raise OSError(number, os.strerror(number), directory)
+            ) from error
+        raise OSError(error.errno, error.strerror, directory) from error
+
+
+def punch(file: int, offset: int, length: int) -> None:
+    """Make this range of the file a hole, which reads as zeros; its size stays. Raises OSError."""
+    _fallocate(file, _PUNCH_HOLE | _KEEP_SIZE, offset, length)
+
+
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+"""fallocate(2)'s FALLOC_FL_*."""
+
+
+def _fallocate(file: int, mode: int, offset: int, length: int) -> None:
+    # fallocate(2) itself: posix_fallocate writes to each block where the file system knows no other way,
+    # which is slow, and unsafe on the memory of a running guest.
+    import ctypes  # noqa: PLC0415 - 3 ms, needed on disks only
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    function = getattr(libc, "fallocate64", None) or libc.fallocate  # glibc on 32 bits; musl
+    arguments = (ctypes.c_int(file), ctypes.c_int(mode), ctypes.c_int64(offset), ctypes.c_int64(length))
+    while function(*arguments) != 0:
+        if (number := ctypes.get_errno()) != errno.EINTR:
+            raise OSError(number, os.strerror(number))
 
 
 def remove(directory: GuestDirectory, names: tuple[str, ...]) -> None:

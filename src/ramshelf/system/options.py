@@ -61,7 +61,8 @@ OPTIONS: Mapping[str, tuple[cfg.Opt, ...]] = {
             "host_reserved_memory_mb",
             default=1024,
             min=0,
-            help="RAM in MiB that the host itself needs, for the doctor's RAM budget.",
+            help="RAM in MiB that the host itself needs, which guests that pin their memory do not get. The "
+            "doctor's RAM budget counts it.",
         ),
         cfg.StrOpt(
             "placement",

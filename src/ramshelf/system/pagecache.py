@@ -76,39 +76,53 @@ def resident(path: str) -> int:
         except OSError as error:
             if error.errno not in _UNKNOWN:
                 raise
-            pages = _mincore(descriptor)
+            size = os.fstat(descriptor).st_size
+            windows = ((offset, min(_WINDOW, size - offset)) for offset in range(0, size, _WINDOW))
+            pages = sum(_mincore(descriptor, *window).count(1) for window in windows)
     finally:
         os.close(descriptor)
     return pages * mmap.PAGESIZE
 
 
-def _cachestat(descriptor: int) -> _Statistics:
-    """The file's pages in RAM, by cachestat(2); EPERM also where a sandbox knows no such call."""
+def _cachestat(descriptor: int, offset: int = 0, length: int = 0) -> _Statistics:
+    """Pages in RAM of the file or a range of it, by cachestat(2); EPERM also where a sandbox has none."""
     statistics = _Statistics()
-    everything = _Range(0, 0)
-    arguments = (ctypes.byref(everything), ctypes.byref(statistics), ctypes.c_uint(0))
+    wanted = _Range(offset, length)
+    arguments = (ctypes.byref(wanted), ctypes.byref(statistics), ctypes.c_uint(0))
     if _libc.syscall(ctypes.c_long(_CACHESTAT), ctypes.c_int(descriptor), *arguments):
         raise _last_error()
     return statistics
 
 
-def _mincore(descriptor: int) -> int:
-    """Pages in RAM, by mincore(2) over a mapping that is never touched."""
-    size = os.fstat(descriptor).st_size
-    pages = 0
-    for offset in range(0, size, _WINDOW):
-        length = min(_WINDOW, size - offset)
-        address = _libc.mmap(None, length, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, offset)
-        if address == _MAP_FAILED:
-            raise _last_error()
-        try:
-            answer = ctypes.create_string_buffer(-(-length // mmap.PAGESIZE))
-            if _libc.mincore(address, length, answer):
-                raise _last_error()
-        finally:
-            _libc.munmap(address, length)
-        pages += sum(answer.raw.translate(_LOWEST_BIT))
+def in_ram(descriptor: int, offset: int, length: int) -> bytes:
+    """A byte for each page of this range of a file: 1 where it is in RAM, else 0.
+
+    By mincore(2) over a mapping that is never touched; ``offset`` is a multiple of the page's size. To
+    mincore a tmpfs page that is on swap but still in the swap cache is in RAM; not so where cachestat(2)
+    can tell. Raises OSError.
+    """
+    pages = _mincore(descriptor, offset, length)
+    try:
+        if pages.count(1) != _cachestat(descriptor, offset, length).nr_cache:
+            starts = range(offset, offset + length, mmap.PAGESIZE)
+            pages = bytes(_cachestat(descriptor, start, mmap.PAGESIZE).nr_cache for start in starts)
+    except OSError as error:
+        if error.errno not in _UNKNOWN:
+            raise
     return pages
+
+
+def _mincore(descriptor: int, offset: int, length: int) -> bytes:
+    address = _libc.mmap(None, length, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, offset)
+    if address == _MAP_FAILED:
+        raise _last_error()
+    try:
+        answer = ctypes.create_string_buffer(-(-length // mmap.PAGESIZE))
+        if _libc.mincore(address, length, answer):
+            raise _last_error()
+    finally:
+        _libc.munmap(address, length)
+    return answer.raw.translate(_LOWEST_BIT)
 
 
 _LOWEST_BIT = bytes(value & 1 for value in range(256))

@@ -1,7 +1,7 @@
 """/proc and /sys: a pure function from text to figures, and one line that reads."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -81,21 +81,58 @@ def holders(paths: Iterable[str]) -> tuple[int, ...]:
 
     Sees what root sees of this PID namespace. Costs some ms for every hundred processes.
     """
+    return _those(paths, lambda pid, wanted: _opens(pid, wanted) or _maps(pid, wanted))
+
+
+def mappers(paths: Iterable[str]) -> tuple[int, ...]:
+    """The processes that have one of these files mapped; as ``holders``."""
+    return _those(paths, _maps)
+
+
+def opened_paths(pid: int) -> tuple[str, ...]:
+    """What a process has open, by the names that the kernel shows; none of one that has ended."""
+    paths = []
+    with suppress(OSError):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                paths.append(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+    return tuple(paths)
+
+
+def thread_states(pid: int) -> frozenset[str]:
+    """The letters of proc_pid_stat(5) that the threads of a process have, such as R, S, T."""
+    states = set()
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError):
+                states.add(read_text(f"/proc/{pid}/task/{thread}/stat").rpartition(")")[2].split()[0])
+    return frozenset(states)
+
+
+_Identities = set[tuple[int, int, int]]
+
+
+def _those(paths: Iterable[str], holds: Callable[[int, _Identities], bool]) -> tuple[int, ...]:
     wanted = set()
     for path in paths:
         with suppress(FileNotFoundError):
             wanted.add(_identity(os.stat(path, follow_symlinks=False)))
     if not wanted:
         return ()
-    return tuple(pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _holds(pid, wanted))
+    return tuple(pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if holds(pid, wanted))
 
 
-def _holds(pid: int, wanted: set[tuple[int, int, int]]) -> bool:
+def _opens(pid: int, wanted: _Identities) -> bool:
     with suppress(OSError):  # it has ended meanwhile
         for descriptor in os.listdir(f"/proc/{pid}/fd"):
             with suppress(OSError):
                 if _identity(os.stat(f"/proc/{pid}/fd/{descriptor}")) in wanted:
                     return True
+    return False
+
+
+def _maps(pid: int, wanted: _Identities) -> bool:
+    with suppress(OSError):
         return not wanted.isdisjoint(parse_maps(read_text(f"/proc/{pid}/maps", "")))
     return False
 

@@ -60,10 +60,8 @@ def ram_demand(guests: tuple[RunningGuest, ...], *, huge_pages: int, store: int,
     for running in guests:
         guest = running.guest
         in_ram = 0 if guest.hugepages else max(0, guest.memory - guest.file_bytes)
-        if guest.locked or guest.passthrough:
-            pinned += 0 if guest.hugepages else guest.memory
-        else:
-            anonymous += in_ram
+        pinned += guest.pinned
+        anonymous += 0 if guest.pinned else in_ram
         page_tables += guest.memory // _PAGE_TABLE_SHARE
         if running.process is None:
             unmeasured.append(guest.name)

@@ -1,0 +1,61 @@
+"""Guests whose memory cannot leave RAM: they are admitted against RAM as well as against the store.
+
+It is locked, or pinned for a device that may use all of it (VFIO, vDPA).
+"""
+
+from collections.abc import Iterable
+
+from ramshelf.core.errors import RefusedError
+from ramshelf.core.guest import Guest
+from ramshelf.core.requirements import LONG_TERM_PIN_REFUSED_SINCE, Version, dotted
+from ramshelf.core.store import Kind, Store
+from ramshelf.core.units import MIB, align_up, to_mib
+
+
+def check_device(guest: Guest, store: Store, kernel: Version) -> None:
+    """Refuse a guest with a device that needs pages pinned where the kernel does not pin them for long.
+
+    QEMU would end with "VFIO_MAP_DMA failed: Bad address". Raises RefusedError ``guest.passthrough``.
+    """
+    if not guest.passthrough or store.kind.tmpfs:
+        return
+    # FOLL_LONGTERM: check_vma_flags never allowed DAX file systems, writable_file_mapping_allowed came later.
+    if store.kind is Kind.DAX or kernel >= LONG_TERM_PIN_REFUSED_SINCE:
+        raise RefusedError(
+            "guest.passthrough",
+            f"Guest {guest.name} has a host device, whose memory Linux {dotted(kernel)} cannot pin on "
+            f"{store.mount.fstype}.",
+            hint="Use a store of kind swap, or start this guest without file-backed memory.",
+            facts={"guest": guest.name, "store": store.mount_point},
+        )
+
+
+def check_ram(guest: Guest, others: Iterable[Guest], *, ram: int, reserved: int) -> None:
+    """Refuse a guest that pins its memory where RAM cannot hold it beside the others that do; bytes.
+
+    ``others`` are the guests that run; ``ram`` is what the host has besides huge pages, and ``reserved`` what
+    it needs for itself. Raises RefusedError ``ram.exceeded``.
+    """
+    if not guest.pinned:
+        return
+    held = sum(other.pinned for other in others)
+    missing = held + guest.pinned + reserved - ram
+    if missing <= 0:
+        return
+    figures = {
+        "pinned_mib": to_mib(guest.pinned),
+        "others_mib": to_mib(held),
+        "missing_mib": to_mib(align_up(missing, MIB)),
+        "ram_mib": to_mib(ram),
+        "host_reserved_mib": to_mib(reserved),
+    }
+    raise RefusedError(
+        "ram.exceeded",
+        f"Guest {guest.name} keeps its {figures['pinned_mib']} MiB in RAM, "
+        f"{figures['missing_mib']} MiB more than are left for guests like it "
+        f"(RAM {figures['ram_mib']} MiB, held by others {figures['others_mib']} MiB, "
+        f"for the host {figures['host_reserved_mib']} MiB).",
+        hint="Its memory is locked or a device uses it: end another such guest, or take <locked/> or the "
+        "device from this one.",
+        facts={"guest": guest.name, **figures},
+    )

@@ -1,0 +1,62 @@
+"""What is done for a guest once libvirt has done with its start.
+
+The hook leaves ``python -m ramshelf.node.aftercare GUEST ID TASK...`` behind, since libvirt alone can talk to
+QEMU and cannot be asked from its own hook. The tasks are ``discard`` (node/discard.py) and ``trim``
+(node/trimming.py); the hook's log tells.
+"""
+
+import sys
+import time
+
+from ramshelf.core.errors import HostError, RamshelfError, RefusedError
+from ramshelf.node.discard import retract
+from ramshelf.node.trimming import trim_guest
+from ramshelf.system.hooklog import record
+from ramshelf.system.hypervisor import Domain, Hypervisor
+
+_URI = "qemu:///system"
+_PATIENCE = 900
+"""Seconds for libvirt to be there and to have done with the start; an incoming migration is one, too."""
+
+
+def main(name: str, domain_id: int, *tasks: str) -> None:
+    """Do the tasks as soon as libvirt lets one, unless the guest has ended."""
+    left = list(tasks)
+    deadline = time.monotonic() + _PATIENCE
+    while left:
+        try:
+            with Hypervisor(_URI) as hypervisor:
+                while left:
+                    domain = hypervisor.find(name)
+                    if domain.domain_id != domain_id:
+                        return
+                    _TASKS[left[0]](hypervisor, domain)
+                    del left[0]
+        except RamshelfError as error:
+            if _final(error) or time.monotonic() > deadline:
+                event = {"discard": "discard-kept", "trim": "not-trimmed"}[left[0]]
+                record(event, guest=name, id=domain_id, code=error.code, reason=error.sentence)
+                del left[0]
+            else:
+                time.sleep(0.5)
+
+
+def _final(error: RamshelfError) -> bool:
+    """The guest is gone, or there is no way: trying again does not help."""
+    return isinstance(error, RefusedError | HostError) and error.code != "guest.busy"
+
+
+def _discard(hypervisor: Hypervisor, domain: Domain) -> None:
+    backends = retract(hypervisor, domain.name)
+    record("discard-retracted", guest=domain.name, uuid=domain.uuid, id=domain.domain_id, backends=backends)
+
+
+def _trim(hypervisor: Hypervisor, domain: Domain) -> None:
+    trim_guest(hypervisor, domain.name)
+
+
+_TASKS = {"discard": _discard, "trim": _trim}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

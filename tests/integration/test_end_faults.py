@@ -1,0 +1,150 @@
+"""ramshelf, its hook and libvirtd SIGKILLed in the middle of an ending: nothing is left in the end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.cli import ramshelf
+from support.domains import domain_xml, qemu_pid, wait_console
+from support.hooks import FaultyHook
+from support.libvirtd import Libvirtd
+from support.process import run, wait_until
+from support.stores import MEMORY, store
+
+LOG = Path("/run/ramshelf/hook.log")
+
+
+@pytest.fixture
+def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
+    ramshelf("hook", "install")
+    yield libvirtd
+    ramshelf("hook", "remove")
+
+
+def contents() -> list[str]:
+    return [path.name for path in MEMORY.iterdir() if path.name != "lost+found"]
+
+
+def gone_and_the_next_starts(libvirtd: Libvirtd) -> None:
+    """Nothing is left of the guest: no file, no directory, no promise, no domain; it can start again."""
+    wait_until(lambda: contents() == [], "nothing is left on the store", timeout=120)
+    wait_until(lambda: libvirtd.virsh("list", "--name").stdout.strip() == "", "no guest runs", timeout=120)
+    assert json.loads(ramshelf("capacity", "--json").stdout)["promised_mib"] == 0
+    libvirtd.create(domain_xml("guest"))
+    assert json.loads(ramshelf("capacity", "--json").stdout)["promised_mib"] == 128
+    libvirtd.virsh("destroy", "guest")
+    assert contents() == []
+
+
+STOP_AND_DIE = """
+import os, signal, sys
+from ramshelf.node.stopping import stop_guest
+from ramshelf.system.hypervisor import Hypervisor
+
+def die(step):
+    if step == sys.argv[1]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+with Hypervisor("qemu:///system") as hypervisor:
+    stop_guest(hypervisor, "guest", timeout=float(sys.argv[2]), after_step=die)
+"""
+
+
+@pytest.mark.parametrize(("step", "timeout"), [("observe", 60), ("ask", 60), ("observe", 0), ("destroy", 0)])
+def test_ramshelf_killed_while_it_stops_a_guest(hooked: Libvirtd, step: str, timeout: int) -> None:
+    """Before it asked, the guest runs on; once it has asked, the guest ends without anybody waiting."""
+    with store("ext4"):
+        hooked.create(domain_xml("guest", dirty_mib=32))
+        wait_console("guest", "DIRTIED", timeout=60)
+        run(sys.executable, "-c", STOP_AND_DIE, step, str(timeout), ok=(-signal.SIGKILL,))
+        if step == "observe":
+            assert hooked.virsh("domstate", "guest").stdout.strip() == "running"
+            how = json.loads(ramshelf("guest", "stop", "guest", "--json").stdout)["how"]
+            assert how == "shut down"
+        gone_and_the_next_starts(hooked)
+
+
+def events() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in LOG.read_text().splitlines()] if LOG.exists() else []
+
+
+@pytest.mark.parametrize("step", ["release begun", "release decided"])
+def test_the_hook_killed_when_a_guest_has_ended(libvirtd: Libvirtd, tmp_path: Path, step: str) -> None:
+    """It has nothing to clean up: what is lost is one line of the log, and the next line is right."""
+    hook = FaultyHook(tmp_path)
+    libvirtd.reload()
+    with store("ext4"):
+        hook.set(kill_at=step)
+        libvirtd.create(domain_xml("guest"))
+        libvirtd.virsh("destroy", "guest")
+        wait_until(lambda: hook.steps[-1:] == [step], "the hook is killed")
+        assert contents() == []
+        recorded = ["ended"] if step == "release decided" else []
+        assert [event["event"] for event in events()] == ["reserved", "started", *recorded]
+        hook.set()
+        libvirtd.create(domain_xml("guest"))
+        uuid = libvirtd.virsh("domuuid", "guest").stdout.strip()
+        libvirtd.virsh("destroy", "guest")
+        wait_until(lambda: events()[-1]["event"] == "ended", "the next end is on record")
+        assert (events()[-1]["uuid"], events()[-1]["left"]) == (uuid, False)
+        gone_and_the_next_starts(libvirtd)
+
+
+def once_it_was_asked(libvirtd: Libvirtd) -> None:
+    """The guest powers off with nobody to tell: QEMU waits, stopped, for a libvirtd."""
+    libvirtd.virsh("shutdown", "guest")
+    libvirtd.kill()
+
+
+def while_qemu_ends(libvirtd: Libvirtd) -> None:
+    """In the middle of a destroy: QEMU has been told, and ends when libvirtd is gone."""
+    pid = qemu_pid("guest") or 0
+    os.kill(pid, signal.SIGSTOP)
+    with subprocess.Popen(["virsh", "destroy", "guest"], stderr=subprocess.DEVNULL) as destroy:
+        wait_until(lambda: is_pending(pid, signal.SIGTERM), "QEMU is told to end")
+        libvirtd.kill()
+        assert destroy.wait(timeout=60) != 0
+    assert contents() != []
+    os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "QEMU is gone")
+
+
+def is_pending(pid: int, number: signal.Signals) -> bool:
+    """Whether a signal waits for the process (proc(5), ShdPnd)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    [pending] = [int(line.split()[1], 16) for line in lines if line.startswith("ShdPnd:")]
+    return bool(pending >> (number - 1) & 1)
+
+
+def when_qemu_has_ended(libvirtd: Libvirtd) -> None:
+    """In the middle of its own clearing up, where it calls the hooks."""
+    hook = Path("/etc/libvirt/hooks/qemu.d/assassin")
+    hook.write_text(f'#!/bin/sh\n[ "$2 $3" = "stopped end" ] && kill -KILL {libvirtd.pid}\nexit 0\n')
+    hook.chmod(0o755)
+    libvirtd.virsh("destroy", "guest", ok=(1,))
+    libvirtd.kill()
+    hook.unlink()
+
+
+@pytest.mark.parametrize("file_system", ["xfs", "swap"])
+@pytest.mark.parametrize(
+    "kill",
+    [once_it_was_asked, while_qemu_ends, when_qemu_has_ended],
+    ids=lambda kill: kill.__name__.replace("_", "-"),
+)
+def test_libvirtd_killed_while_a_guest_ends(
+    hooked: Libvirtd, file_system: str, kill: Callable[[Libvirtd], None]
+) -> None:
+    with store(file_system):
+        hooked.create(domain_xml("guest", dirty_mib=32))
+        wait_console("guest", "DIRTIED", timeout=60)
+        kill(hooked)
+        hooked.start()
+        gone_and_the_next_starts(hooked)

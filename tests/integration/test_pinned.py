@@ -1,0 +1,107 @@
+"""Guests whose memory stays in RAM are admitted against RAM as well as against the store."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ramshelf.core.requirements import LONG_TERM_PIN_REFUSED_SINCE, version
+from ramshelf.core.units import MIB
+from ramshelf.system.procfs import meminfo
+from support.cli import ramshelf
+from support.domains import FILE_BACKED, domain_xml
+from support.libvirtd import Libvirtd
+from support.process import run
+from support.stores import MEMORY, store
+
+CONF = Path("/etc/ramshelf/ramshelf.conf")
+SCRIPT = "/etc/libvirt/hooks/qemu.d/ramshelf"
+LOCKED = f"<locked/>{FILE_BACKED}"
+
+
+@pytest.fixture
+def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
+    ramshelf("hook", "install")
+    yield libvirtd
+    ramshelf("hook", "remove")
+
+
+def leave_for_guests(mib: int) -> None:
+    """RAM that guests may pin."""
+    host = meminfo()
+    reserved = (host["MemTotal"] - host.get("Hugetlb", 0)) // MIB - mib
+    CONF.parent.mkdir(exist_ok=True)
+    CONF.write_text(f"[ramshelf]\nhost_reserved_memory_mb = {reserved}\n")
+
+
+def contents() -> list[str]:
+    return [path.name for path in MEMORY.iterdir() if path.name != "lost+found"]
+
+
+def test_one_that_ram_cannot_hold_is_refused(hooked: Libvirtd, tmp_path: Path) -> None:
+    with store(size_mib=512):
+        leave_for_guests(100)
+        said = hooked.create(domain_xml("pinned", 128, memory_backing=LOCKED), ok=(1,)).stderr
+        assert "Guest pinned keeps its 128 MiB in RAM, 28 MiB more than are left" in said
+        assert "[ram.exceeded]" in said
+        assert contents() == []
+        path = tmp_path / "pinned.xml"
+        path.write_text(domain_xml("pinned", 128, memory_backing=LOCKED))
+        assert (
+            "[ram.exceeded]\nhint: Its memory is locked"
+            in ramshelf("guest", "start", str(path), ok=(1,)).stderr
+        )
+        hooked.create(domain_xml("ordinary", 128))
+        leave_for_guests(129)
+        # Whether QEMU may lock its memory is up to the machine; ramshelf has nothing against it.
+        assert (
+            "ramshelf"
+            not in hooked.create(domain_xml("pinned", 128, memory_backing=LOCKED), ok=(0, 1)).stderr
+        )
+
+
+def test_the_others_count_wherever_their_memory_is(hooked: Libvirtd) -> None:
+    """What libvirt has put on record of a guest that runs counts, without asking libvirt."""
+    hooked.create(domain_xml("other", 200, memory_backing=""))
+    record = Path("/run/libvirt/qemu/other.xml")
+    text = record.read_text()
+    record.write_text(text.replace("<os>", "<memoryBacking><locked/></memoryBacking><os>", 1))
+    with store(size_mib=512):
+        leave_for_guests(300)
+        said = hooked.create(domain_xml("pinned", 128, memory_backing=LOCKED), ok=(1,)).stderr
+        assert "28 MiB more than are left" in said
+        assert "held by others 200 MiB" in said
+        record.write_text(text)
+        assert (
+            "ramshelf"
+            not in hooked.create(domain_xml("pinned", 128, memory_backing=LOCKED), ok=(0, 1)).stderr
+        )
+
+
+def test_two_that_start_at_once(hooked: Libvirtd) -> None:
+    """What one that started at the same time has taken is seen when QEMU runs: the guest is refused then."""
+    with store(size_mib=512):
+        hooked.create(domain_xml("pinned", 128))
+        record = Path("/run/libvirt/qemu/pinned.xml").read_text()
+        leave_for_guests(100)
+        xml = record.replace("<source type='file'/>", "<locked/><source type='file'/>", 1)
+        domain = xml[xml.index("<domain ") : xml.index("</domstatus>")]
+        assert (
+            "[ram.exceeded]"
+            in run(SCRIPT, "pinned", "started", "begin", "-", stdin=domain, ok=(10, 1)).stderr
+        )
+
+
+@pytest.mark.parametrize("file_system", ["ext4", "xfs", "swap"])
+def test_a_host_device_where_its_memory_cannot_be_pinned(hooked: Libvirtd, file_system: str) -> None:
+    """This machine has no device to give away: the hook is asked as libvirt asks it."""
+    del hooked
+    device = "<hostdev mode='subsystem' type='pci'><source/></hostdev>"
+    xml = domain_xml("vfio", devices=device).replace("<domain ", "<domain id='7' ")
+    with store(file_system):
+        (MEMORY / "7-vfio").mkdir()
+        refused = file_system != "swap" and version(os.uname().release) >= LONG_TERM_PIN_REFUSED_SINCE
+        ended = run(SCRIPT, "vfio", "start", "begin", "-", stdin=xml, ok=(1, 10) if refused else (0,))
+        assert ("[guest.passthrough]" in ended.stderr) is refused
+        assert [path.name for path in (MEMORY / "7-vfio").iterdir()] == ([] if refused else ["pc.ram"])
