@@ -18,7 +18,7 @@ from ramshelf.system.procfs import swaps
 from support.agent import CONF, PATIENCE, Agent, agent, confined, promtool
 from support.cli import ramshelf
 from support.devices import own_swaps
-from support.domains import domain_xml, qemu_pid
+from support.domains import domain_xml, qemu_pid, wait_console
 from support.libvirtd import Libvirtd
 from support.process import run, wait_until
 from support.stores import store
@@ -151,6 +151,21 @@ def test_memory_plugged_into_a_guest_without_a_promise_is_admitted_late(libvirtd
             running.wait_log("reserved-late", guest="guest")
             running.wait_metric(guest_metric("guest", "promised"), lambda value: value == 384 * MIB)
         assert "guest.hot-plugged" not in ramshelf("doctor", "--json", ok=(2,)).stdout
+
+
+def test_what_a_dump_has_populated_is_given_back(hooked: Libvirtd, tmp_path: Path) -> None:
+    with agent() as running:
+        hooked.create(domain_xml("guest", 512, dirty_mib=16))
+        wait_console("guest", "DIRTIED", timeout=PATIENCE)
+        looked = running.scrape()["ramshelf_look_timestamp_seconds"]
+        running.wait_metric("ramshelf_look_timestamp_seconds", lambda value: value > looked + 1)
+        before = running.scrape()[guest_metric("guest", "allocated")]
+        assert before < 384 * MIB
+        hooked.virsh("dump", "guest", str(tmp_path / "dump"), "--memory-only", timeout=120)
+        assert running.wait_log("trimming", guest="guest")["grown_mib"] >= 64
+        running.wait_log("trimmed", guest="guest")
+        running.wait_metric(guest_metric("guest", "allocated"), lambda value: value < before + 64 * MIB)
+        assert hooked.virsh("domstate", "guest").stdout.strip() == "running"
 
 
 def test_a_store_that_shrinks_below_its_promise_is_shouted_about(hooked: Libvirtd) -> None:

@@ -45,6 +45,7 @@ def gone_and_the_next_starts(libvirtd: Libvirtd) -> None:
 
 STOP_AND_DIE = """
 import os, signal, sys
+from ramshelf.core.config import Config
 from ramshelf.node.stopping import stop_guest
 from ramshelf.system.hypervisor import Hypervisor
 
@@ -53,7 +54,7 @@ def die(step):
         os.kill(os.getpid(), signal.SIGKILL)
 
 with Hypervisor("qemu:///system") as hypervisor:
-    stop_guest(hypervisor, "guest", timeout=float(sys.argv[2]), after_step=die)
+    stop_guest(hypervisor, Config(), "guest", timeout=float(sys.argv[2]), after_step=die)
 """
 
 

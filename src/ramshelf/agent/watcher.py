@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from ramshelf.agent.log import Log
 from ramshelf.agent.problems import AWAY, Problems, condition_of
 from ramshelf.agent.residency import Residency
+from ramshelf.agent.trims import Trims
 from ramshelf.core.capacity import capacity
 from ramshelf.core.checks.catalog import finding
 from ramshelf.core.conditions import Condition, of_finding
@@ -53,12 +54,14 @@ class Watcher:
         self._hooklog = Follower()
         self._history = True
         self._unsettled: dict[str, int] = {}
+        self._trims = Trims(log)
         self.tally = Tally()
         self.look: Look | None = None
 
     def happened(self, event: Event) -> None:
         """Take note of what libvirt has told."""
         self.tally.event(event)
+        self._trims.happened(event, self.look)
         if event.what is What.MEMORY:
             self._unsettled[event.guest] = _TRIES
         elif event.what in {What.STARTED, What.STOPPED}:
@@ -79,6 +82,7 @@ class Watcher:
         if not self._problems.attempt("look", lambda: self._see(hypervisor, config)) or hypervisor is None:
             return Wish()
         self._problems.attempt("clean", self._clean)
+        self._problems.attempt("trim", lambda: self._trims.turn(self.look))
         late: list[Outcome] = []
         self._problems.attempt("late", lambda: self._reserve(hypervisor, config, late))
         return Wish(
@@ -96,6 +100,13 @@ class Watcher:
                     f"The hook has refused a guest: {entry.get('reason', '')}",
                     code=entry.get("code", ""),
                     guest=entry.get("guest", ""),
+                )
+            elif entry.get("event") == "trimmed" and not self._history:
+                self._log.info(
+                    "trimmed",
+                    f"Guest {entry.get('guest')} gave back {entry.get('given_back_mib')} MiB.",
+                    guest=entry.get("guest", ""),
+                    given_back_mib=entry.get("given_back_mib", 0),
                 )
         self._history = False
         yield from ()

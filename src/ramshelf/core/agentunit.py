@@ -26,6 +26,8 @@ RestartPreventExitStatus=255
 # One turn may wait 60 s for libvirt and 30 s for the store's lock, twice each.
 WatchdogSec=300
 TimeoutStopSec=20
+# What trims a guest, and holds it still meanwhile, is let finish.
+KillMode=process
 
 # It is what cleans up when memory is short.
 OOMScoreAdjust=-900
@@ -50,7 +52,8 @@ DeviceAllow=/dev/kvm rw
 NoNewPrivileges=yes
 # chown: memory files belong to QEMU's user. dac_override: so do their directories, and the kernel tells what
 # of a file is in RAM only to who might write it. fowner: SELinux labels. sys_ptrace: who has a file open.
-CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_SYS_PTRACE
+# kill: to hold a guest still while it is trimmed.
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SYS_PTRACE
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 RestrictNamespaces=yes
 RestrictRealtime=yes

@@ -72,13 +72,19 @@ def stop_guest(
             hint=f"'virsh resume {name}' lets it go on; 'ramshelf guest stop {name} --now' ends it.",
             facts={"guest": name, "state": domain.state},
         )
-    stopped = _stopped(hypervisor, domain, begin, timeout, progress)
+    stopped = _stopped(hypervisor, domain, begin, timeout=timeout, progress=progress, after_step=after_step)
     release(hypervisor, config, domain)
     return stopped
 
 
 def _stopped(
-    hypervisor: Hypervisor, domain: Domain, begin: float, timeout: float, progress: Callable[[float], None]
+    hypervisor: Hypervisor,
+    domain: Domain,
+    begin: float,
+    *,
+    timeout: float,
+    progress: Callable[[float], None],
+    after_step: Callable[[str], None],
 ) -> Stopped:
     name = domain.name
     cost = _Cost(hypervisor, domain)

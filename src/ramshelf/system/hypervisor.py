@@ -87,9 +87,11 @@ _STOPPED = {
     libvirt.VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT: "from-snapshot",
 }
 START_REASONS, STOP_REASONS = tuple(_STARTED.values()), tuple(_STOPPED.values())
-_LIFECYCLE = {
+_LIFECYCLE: dict[int, tuple[What, dict[int, str]]] = {
     libvirt.VIR_DOMAIN_EVENT_STARTED: (What.STARTED, _STARTED),
     libvirt.VIR_DOMAIN_EVENT_STOPPED: (What.STOPPED, _STOPPED),
+    libvirt.VIR_DOMAIN_EVENT_SUSPENDED: (What.SUSPENDED, {}),
+    libvirt.VIR_DOMAIN_EVENT_RESUMED: (What.RESUMED, {}),
 }
 _OTHER_EVENTS = {
     "VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE": What.BALLOON,
