@@ -38,6 +38,7 @@ def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
 
 
 def _start(daemon: Libvirtd, place: Store, backing: str, size: int) -> Sample:
+    os.sync()  # what the guest before has left to be written, such as that its file is gone
     before = place.written_mib()
     with started(daemon, backing, size, paused=True) as guest:
         os.sync()

@@ -1,8 +1,8 @@
 """The configuration: frozen, built once at the edge, with the place that each value came from."""
 
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 from ramshelf.core.errors import ConfigError
 
@@ -102,13 +102,15 @@ def nova_files(files: Iterable[str], settings: Iterable[Setting]) -> tuple[str, 
     that are called ramshelf.conf, lie in ramshelf.conf.d, or set a key in [ramshelf].
     """
     own = {setting.path for setting in settings if setting.section == "ramshelf"}
-    return tuple(path for path in files if not _is_own(PurePosixPath(path), own))
+    return tuple(path for path in files if not _is_own(path, own))
 
 
-def _is_own(path: PurePosixPath, with_own_keys: set[str]) -> bool:
-    if path.name.startswith("nova") or path.parent.name.startswith("nova"):
+def _is_own(path: str, with_own_keys: set[str]) -> bool:
+    directory, name = posixpath.split(path)
+    parent = posixpath.basename(directory)
+    if name.startswith("nova") or parent.startswith("nova"):
         return False
-    return path.name == "ramshelf.conf" or path.parent.name == "ramshelf.conf.d" or str(path) in with_own_keys
+    return name == "ramshelf.conf" or parent == "ramshelf.conf.d" or path in with_own_keys
 
 
 def unset_file_backed_memory(nova: Sequence[str]) -> int | None:

@@ -3,9 +3,9 @@
 Read only, with the standard library, so that the hook can use it. ``core/backing.py`` edits.
 """
 
+import posixpath
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from ramshelf.core.errors import InputError
 from ramshelf.core.units import KIB, MIB, align_up, libvirt_bytes
@@ -125,7 +125,7 @@ def directory_names(domain_id: int, name: str) -> tuple[str, ...]:
 
 def guest_directory(memory_dir: str, domain_id: int, name: str) -> str:
     """The absolute path of a running guest's directory."""
-    return str(PurePosixPath(memory_dir, directory_name(domain_id, name)))
+    return posixpath.join(memory_dir, directory_name(domain_id, name))
 
 
 def parse_guest(text: str | bytes, *, page_size: int = 4 * KIB) -> Guest:

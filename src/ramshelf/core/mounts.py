@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
@@ -60,7 +59,7 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
 
 def is_below(path: str, directory: str) -> bool:
     """Whether ``path`` is ``directory`` or lies below it; both absolute and normal."""
-    return PurePosixPath(path).is_relative_to(directory)
+    return path == directory or path.startswith(f"{directory.rstrip('/')}/")
 
 
 def outermost(paths: Iterable[str]) -> tuple[str, ...]:

@@ -4,9 +4,9 @@ The grammar is libvirt's own (virConfParse): ``key = value`` with value an integ
 double or triple double quotes without escapes, or a list of strings in brackets; ``#`` starts a comment.
 """
 
+import posixpath
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from ramshelf.core.errors import ConfigError
 
@@ -112,9 +112,9 @@ def memory_directory(conf: dict[str, Value]) -> MemoryDirectory:
             path=DEFAULT_MEMORY_BACKING_DIR,
             explicit=False,
         )
-    configured = str(PurePosixPath(value))
+    configured = posixpath.normpath(value)
     return MemoryDirectory(
-        configured=configured, path=str(PurePosixPath(configured, "libvirt/qemu")), explicit=True
+        configured=configured, path=posixpath.join(configured, "libvirt/qemu"), explicit=True
     )
 
 

@@ -30,7 +30,7 @@ from ramshelf.system.filesystem import RUN_DIR, read_text, write_atomically
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.run import run
 
-_SEEN = RUN_DIR / "hook-seen"
+_SEEN = f"{RUN_DIR}/hook-seen"
 """The daemons, one "PID START" a line, that were once seen to call the hook: they do so while they live."""
 
 _DAEMONS = ("libvirtd", "virtqemud")
@@ -123,7 +123,7 @@ def remove(*, dry_run: bool) -> Outcome:
     if not dry_run:
         _require_root()
         _apply(actions)
-        _SEEN.unlink(missing_ok=True)
+        Path(_SEEN).unlink(missing_ok=True)
     return Outcome(actions=actions, seen=None)
 
 
@@ -174,7 +174,7 @@ def _try_out() -> None:
 
 def _remember(text: str) -> None:
     """Remember the daemons that call the hook."""
-    RUN_DIR.mkdir(mode=0o755, exist_ok=True)
+    os.makedirs(RUN_DIR, mode=0o755, exist_ok=True)
     write_atomically(_SEEN, text)
 
 

@@ -87,7 +87,7 @@ def create(
 ) -> Planned:
     """Make the store, or what is missing of it; gives what was done."""
     _require_root()
-    with store_lock(RUN_DIR / "store.lock", timeout=_LOCK_TIMEOUT):
+    with store_lock(f"{RUN_DIR}/store.lock", timeout=_LOCK_TIMEOUT):
         planned = prepare_create(spec, config)
         announce(planned)
         apply(planned.actions, tell=tell, after_step=after_step)
@@ -116,7 +116,7 @@ def remove(
     """
     _require_root()
     with (
-        store_lock(RUN_DIR / "store.lock", timeout=_LOCK_TIMEOUT),
+        store_lock(f"{RUN_DIR}/store.lock", timeout=_LOCK_TIMEOUT),
         store_lock(timeout=_LOCK_TIMEOUT),
     ):
         planned = prepare_remove()

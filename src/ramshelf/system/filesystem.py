@@ -6,32 +6,35 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from ramshelf.core.capacity import FileUsage
 from ramshelf.core.errors import RefusedError
 
-RUN_DIR = Path("/run/ramshelf")
+RUN_DIR = "/run/ramshelf"
+
+Path = str | os.PathLike[str]
 
 
-def read_text(path: str | Path, default: str | None = None) -> str:
+def read_text(path: Path, default: str | None = None) -> str:
     """The whole file, line ends as they are; ``default`` (if given) where there is none."""
     try:
-        return Path(path).read_bytes().decode("utf-8", errors="surrogateescape")
+        with open(path, "rb") as file:
+            return file.read().decode("utf-8", errors="surrogateescape")
     except FileNotFoundError:
         if default is None:
             raise
         return default
 
 
-def write_atomically(path: str | Path, text: str, *, mode: int | None = None) -> None:
+def write_atomically(path: Path, text: str, *, mode: int | None = None) -> None:
     """Temporary file beside it, fsync, rename, fsync of the directory: old or new, never half.
 
     A file that is there keeps its owner, its SELinux label and, unless ``mode`` is given, its mode; a new one
     gets 0644. A symbolic link stays one.
     """
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.ramshelf")
+    target = os.path.realpath(path)
+    parent, name = os.path.split(target)
+    temporary = f"{parent}/.{name}.ramshelf"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         _take_after(descriptor, target, mode)
@@ -39,18 +42,19 @@ def write_atomically(path: str | Path, text: str, *, mode: int | None = None) ->
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(target)
+        os.replace(temporary, target)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
-    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
 
 
-def _take_after(descriptor: int, target: Path, mode: int | None) -> None:
+def _take_after(descriptor: int, target: str, mode: int | None) -> None:
     """Give a new file the owner, label and mode of the one that it replaces."""
     try:
         status = os.stat(target)
@@ -63,7 +67,7 @@ def _take_after(descriptor: int, target: Path, mode: int | None) -> None:
         os.setxattr(descriptor, "security.selinux", os.getxattr(target, "security.selinux"))
 
 
-def file_usages(directory: str | Path) -> tuple[FileUsage, ...]:
+def file_usages(directory: Path) -> tuple[FileUsage, ...]:
     """Every regular file below ``directory``; what vanishes meanwhile is passed over.
 
     Raises OSError for a directory that may not be read: its files would be missing from the sum.
@@ -86,7 +90,7 @@ def _unless_gone(error: OSError) -> None:
         raise error
 
 
-def size_and_used(mount_point: str | Path) -> tuple[int, int]:
+def size_and_used(mount_point: Path) -> tuple[int, int]:
     """Bytes that the file system has, and bytes that QEMU's user cannot have (statvfs: f_blocks, f_bavail).
 
     What ext4 keeps for root counts as used: root can reserve there, but QEMU, which refills the holes that a
@@ -103,8 +107,8 @@ def store_lock(path: Path | None = None, *, timeout: float | None = None) -> Ite
     Held by the hook for milliseconds, by ``store clean`` while it removes; freed by the kernel when its
     holder dies. Raises RefusedError ``store.locked`` after ``timeout`` seconds (None: waits for ever).
     """
-    path = path or RUN_DIR / "lock"
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path = path or f"{RUN_DIR}/lock"
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _lock(descriptor, timeout)

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from ramshelf.system.filesystem import RUN_DIR, read_text
 
-LOG = RUN_DIR / "hook.log"
+LOG = f"{RUN_DIR}/hook.log"
 _LIMIT = 1 << 20
 """Bytes after which the log is set aside as hook.log.1, replacing the one before."""
 
@@ -19,7 +19,7 @@ def record(event: str, **facts: object) -> None:
     """Add a line. What cannot be logged is no reason to refuse a guest."""
     line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts}, default=str)
     with suppress(OSError):
-        RUN_DIR.mkdir(mode=0o755, parents=True, exist_ok=True)
+        os.makedirs(RUN_DIR, mode=0o755, exist_ok=True)
         log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         try:
             os.write(log, f"{line}\n".encode())
