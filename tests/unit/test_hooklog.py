@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.system.hooklog import Follower
+from ramshelf.system.hooklogfollower import Follower
 
 
 @pytest.fixture

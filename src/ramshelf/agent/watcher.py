@@ -20,7 +20,7 @@ from ramshelf.node.guests import described
 from ramshelf.node.latereserve import Outcome, reserve_late
 from ramshelf.node.storeclean import clean
 from ramshelf.node.watching import Look, differ, look, to_verify
-from ramshelf.system.hooklog import Follower
+from ramshelf.system.hooklogfollower import Follower
 from ramshelf.system.hypervisor import Hypervisor
 
 KNOWN_BETTER = frozenset(

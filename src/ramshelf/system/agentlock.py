@@ -4,11 +4,12 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from ramshelf.core.errors import RefusedError
 from ramshelf.system.filesystem import RUN_DIR, read_text
 
-_LOCK = RUN_DIR / "agent.lock"
+_LOCK = Path(RUN_DIR, "agent.lock")
 
 
 @contextmanager

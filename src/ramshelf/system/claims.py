@@ -8,10 +8,11 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from ramshelf.system.filesystem import RUN_DIR
 
-_DIRECTORY = RUN_DIR / "claims"
+_DIRECTORY = Path(RUN_DIR, "claims")
 
 
 @contextmanager
