@@ -117,7 +117,8 @@ def test_ctrl_c_is_one_line(verb: Callable[[Raiser], None], capsys: pytest.Captu
 
 
 def test_ctrl_c_while_a_pipe_is_read_is_one_line() -> None:
-    argv = [sys.executable, "-m", "ramshelf", "xml", "apply"]
+    # A background job's children ignore SIGINT.
+    argv = ["env", "--default-signal=INT", sys.executable, "-m", "ramshelf", "xml", "apply"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         process.stdin.write("<domain>")
