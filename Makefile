@@ -4,7 +4,7 @@ PYTEST := .venv/bin/pytest
 TESTS_DIRECT := $(wildcard tests/unit tests/golden)
 TESTS_ISOLATED := $(wildcard tests/integration tests/e2e)
 
-.PHONY: help setup demo test test-debian13 check format bench clean
+.PHONY: help setup demo test test-debian13 soak check format bench clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -25,6 +25,10 @@ test: ## Run all tests; those that need libvirt, QEMU and devices in a machine o
 
 test-debian13: ## Run all tests on a bare Debian 13, made by debootstrap below .cache (root)
 	@scripts/bare-debian --suite trixie make test
+
+soak: ## Run the tests that go by chance for many more rounds, for most of an hour (root)
+	@scripts/setup test
+	scripts/isolated $(PYTEST) -m soak $(TESTS_ISOLATED)
 
 check: ## Check style, types and the layers
 	@scripts/setup check

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.placement_service import PlacementService, placement_service
 
 from support.agent import PATIENCE, Agent, agent
 from support.cli import ramshelf
 from support.domains import domain_xml, qemu_pid
 from support.libvirtd import Libvirtd
+from support.placement_service import PlacementService, placement_service
 from support.process import wait_until
 from support.stores import store
 
