@@ -373,11 +373,14 @@ def test_no_place_to_go(tmp_path: Path, service: PlacementService) -> None:
     assert code(**password, auth_url=service.url) in {"placement.unreachable", "placement.unauthorized"}
 
 
-def test_credentials_that_are_wrong(tmp_path: Path) -> None:
-    with placement_service(tmp_path, "keystone") as strict:
-        section = strict.configuration(auth_type="none", endpoint_override=strict.url)
-        with Placement(remote(tmp_path, section), HOST) as placement:
-            assert reconcile(placement, truth).code == "placement.unauthorized"
+def test_credentials_that_are_wrong(tmp_path: Path, service: PlacementService) -> None:
+    """Those of plain HTTP are no token, and so answered 401."""
+    section = service.configuration(auth_type="http_basic", username="nova", password="geheim")
+    with Placement(remote(tmp_path, section), HOST) as placement:
+        report = reconcile(placement, truth)
+    assert report.code == "placement.unauthorized"
+    assert "geheim" not in repr(report)
+    assert [line.rpartition(" ")[2] for line in service.requests()][-1] == "401"
 
 
 def test_an_embedded_database_that_cannot_be_used(embedded_file: Path) -> None:

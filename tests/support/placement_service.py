@@ -1,7 +1,6 @@
-"""The real Placement as a service of its own: HTTP on loopback, SQLite, no Keystone (noauth2), as a rule.
+"""The real Placement as a service of its own: HTTP on loopback, SQLite, no Keystone (noauth2).
 
-Run as a program it serves PORT from DATABASE and appends a line for each request to LOG; the last
-argument is Placement's auth_strategy.
+Run as a program it serves PORT from DATABASE and appends a line for each request to LOG.
 """
 
 import signal
@@ -22,8 +21,7 @@ _OPENSTACK = str(Path(sys.executable).parent / "openstack")
 class PlacementService:
     """A Placement that a test may kill, stop, empty and start again, always at the same port."""
 
-    def __init__(self, directory: Path, auth_strategy: str = "noauth2") -> None:
-        self._auth_strategy = auth_strategy
+    def __init__(self, directory: Path) -> None:
         self.database = directory / "service.sqlite"
         self.log = directory / "requests.log"
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -36,7 +34,7 @@ class PlacementService:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-W", "ignore", "-m", "support.placement_service"),
-                *(str(self._port), str(self.database), str(self.log), self._auth_strategy),
+                *(str(self._port), str(self.database), str(self.log)),
             ],
             stderr=subprocess.DEVNULL,  # the tracebacks of failures that tests want
             cwd=Path(__file__).parents[1],
@@ -110,9 +108,9 @@ class PlacementService:
 
 
 @contextmanager
-def placement_service(directory: Path, auth_strategy: str = "noauth2") -> Iterator[PlacementService]:
-    """A running Placement with an empty database; one with ``keystone`` answers 401 to who has no token."""
-    service = PlacementService(directory, auth_strategy)
+def placement_service(directory: Path) -> Iterator[PlacementService]:
+    """A running Placement with an empty database. Who has no token is answered 401."""
+    service = PlacementService(directory)
     try:
         service.start()
         yield service
@@ -146,7 +144,7 @@ def _logging(app: Any, log: str) -> Callable[..., Iterable[bytes]]:
     return logged
 
 
-def _serve(port: str, database: str, log: str, auth_strategy: str) -> None:
+def _serve(port: str, database: str, log: str) -> None:
     from oslo_config import cfg  # noqa: PLC0415 - only in the service
     from placement import conf, db_api, deploy  # noqa: PLC0415
 
@@ -154,7 +152,7 @@ def _serve(port: str, database: str, log: str, auth_strategy: str) -> None:
     conf.register_opts(options)
     options.set_override("connection", f"sqlite:///{database}", group="placement_database")
     options.set_override("sync_on_startup", True, group="placement_database")
-    options.set_override("auth_strategy", auth_strategy, group="api")
+    options.set_override("auth_strategy", "noauth2", group="api")
     options([], project="placement", default_config_files=[], default_config_dirs=[])
     db_api.configure(options)
     app = _logging(deploy.loadapp(options), log)
