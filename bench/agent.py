@@ -1,33 +1,49 @@
-"""The agent: CPU time of one look at the host, and of one scrape, by the number of guests.
+"""The agent: CPU time of each thing that it does again and again, by the number of guests.
 
-libvirt is its own test driver, which holds the guests in this process; their memory files are real, each with
-some pages in RAM.
+libvirt is its own test driver, which holds the guests in this process: what libvirtd spends is not in it, nor
+what the doctor finds out about QEMU's processes. The memory files are real, each with some pages in RAM, and
+so is Placement, a process of its own.
 """
 
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import libvirt
 from prometheus_client import CollectorRegistry, generate_latest
 
 from bench.stores import MEMORY, store
+from ramshelf.agent.checking import Checker
+from ramshelf.agent.log import Log
 from ramshelf.agent.metrics import Exporter, Known
-from ramshelf.agent.residency import Residency
+from ramshelf.agent.problems import Problems
+from ramshelf.agent.watcher import Watcher
 from ramshelf.core.config import Config
+from ramshelf.core.findings import Severity
 from ramshelf.core.units import MIB
-from ramshelf.node.watching import look
+from ramshelf.node.report import look, reconcile
 from ramshelf.system.hypervisor import Hypervisor
+from ramshelf.system.placement import Placement
+from ramshelf.system.settings import load_config
 from support.libvirtd import Libvirtd
+from support.placement_service import placement_service
 
 GUESTS = (10, 100, 500, 1000)
 _PAGES = 64 * 4096
 _URI = "test:///default"
-_BUDGET = 0.05
-"""Seconds in which the agent may look for what of the memory files is in RAM, at its default interval."""
+INTERVALS = {
+    "look": Config.look_interval,
+    "scrape": 15,
+    "report": Config.report_interval,
+    "check": Config.check_interval,
+}
+"""Seconds from one to the next, by default; a scrape's are Prometheus' and usual."""
 
 _XML = """\
 <domain type='test'>
@@ -40,43 +56,81 @@ _XML = """\
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """CPU time of this process, all its threads; ``share``: percent of one core at an interval of 10 s."""
+    """CPU time of this process, all its threads; ``share``: percent of one core at that interval (s)."""
 
     guests: int
     what: str
+    interval: int
     milliseconds: float
     share: float
-
-
-class _TestDriver(Hypervisor):
-    driver = "TEST"
 
 
 def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:  # noqa: ARG001 - every table has it
     """Each number of guests; the first round of each warms up."""
     for guests in GUESTS[:2] if quick else GUESTS:
-        with store("tmpfs", 2048), _guests(guests), _TestDriver(_URI) as hypervisor:
-            for what, run in _measured(hypervisor).items():
+        with ExitStack() as open_:
+            open_.enter_context(store("tmpfs", 2048))
+            open_.enter_context(_guests(guests))
+            open_.enter_context(patch.object(Hypervisor, "driver", "TEST"))
+            hypervisor = open_.enter_context(Hypervisor(_URI))
+            placement = open_.enter_context(_placement())
+            for what, run in _measured(hypervisor, placement).items():
                 for number in range(1 + (3 if quick else 20)):
                     seconds = _cpu(run)
                     if number:
+                        interval = INTERVALS[what]
                         yield Sample(
-                            guests=guests, what=what, milliseconds=seconds * 1000, share=seconds / 10 * 100
+                            guests=guests,
+                            what=what,
+                            interval=interval,
+                            milliseconds=seconds * 1000,
+                            share=seconds / interval * 100,
                         )
 
 
-def _measured(hypervisor: Hypervisor) -> dict[str, Callable[[], object]]:
-    residency, exporter, config = Residency(), Exporter(), Config()
+def _measured(hypervisor: Hypervisor, placement: Placement) -> dict[str, Callable[[], object]]:
+    exporter, config = Exporter(), Config()
     registry = CollectorRegistry()
     registry.register(exporter)
+    log = Log()
+    problems = Problems(log, lambda: Severity.FAILURE)
+    watcher = Watcher(problems, log)
 
-    def once() -> None:
-        residency.begin(_BUDGET)
+    def turn() -> None:
+        watcher.turn(hypervisor, config)
+        problems.tell()
         exporter.publish(
-            Known(config=config, connected=True, look=look(hypervisor, config, measure=residency))
+            Known(
+                config=config,
+                connected=True,
+                look=watcher.look,
+                conditions=problems.now,
+                tally=watcher.tally.copy(),
+            )
         )
 
-    return {"look": once, "scrape": lambda: generate_latest(registry)}
+    def report() -> None:
+        done = reconcile(placement, lambda: look(hypervisor, config))
+        if not done.done:
+            raise RuntimeError(done)
+
+    checker = Checker()
+    return {
+        "look": turn,
+        "scrape": lambda: generate_latest(registry),
+        "report": report,
+        "check": lambda: checker.checked(config, _URI, (), ()),
+    }
+
+
+@contextmanager
+def _placement() -> Iterator[Placement]:
+    """An empty Placement as a service, and what the agent has of it."""
+    with TemporaryDirectory() as name, placement_service(Path(name)) as service:
+        conf = Path(name, "ramshelf.conf")
+        conf.write_text(f"[ramshelf]\nplacement_owner = true\n{service.configuration()}")
+        with Placement(load_config([str(conf)]), "bench.example.org") as placement:
+            yield placement
 
 
 @contextmanager

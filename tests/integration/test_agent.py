@@ -365,27 +365,6 @@ def test_without_pressure_figures(hooked: Libvirtd) -> None:  # noqa: ARG001
             run("umount", "/proc/pressure")
 
 
-def test_its_memory_does_not_grow(hooked: Libvirtd) -> None:
-    with agent() as running:
-
-        def rounds(count: int) -> float:
-            for number in range(count):
-                hooked.create(domain_xml("guest", 64))
-                if number % 4 == 3:
-                    hooked.restart()
-                hooked.virsh("destroy", "guest")
-            running.wait_metric("libvirt_up", lambda value: value == 1)
-            running.wait_metric("ramshelf_store_promised_bytes", lambda value: value == 0)
-            return running.scrape()["process_resident_memory_bytes"]
-
-        first = rounds(12)
-        second = rounds(24)
-        figures = running.scrape()
-        assert second <= first * 1.05
-        assert figures["process_open_fds"] <= 16
-        assert len(os.listdir(f"/proc/{running.process.pid}/task")) <= 8
-
-
 def test_as_its_unit_confines_it_it_does_and_finds_the_same(libvirtd: Libvirtd) -> None:
     """With few capabilities, in a mount namespace of its own where nearly all is read-only."""
 
@@ -418,12 +397,11 @@ def test_as_its_unit_confines_it_it_sees_the_daemon_that_calls_the_hook(hooked: 
 @pytest.mark.parametrize("options", [(), ("--config-file", "/etc/nova/nova conf%.conf")])
 def test_its_unit_is_one_that_systemd_takes(host: None, options: tuple[str, ...], tmp_path: Path) -> None:  # noqa: ARG001
     systemd = Path("/run/systemd/system")
-    systemd.mkdir(parents=True)
+    systemd.mkdir(parents=True, exist_ok=True)
     try:
         plan = json.loads(ramshelf(*options, "agent", "install", "--dry-run", "--json").stdout)["actions"]
     finally:
-        systemd.rmdir()
-        systemd.parent.rmdir()
+        systemd.rmdir()  # systemd-analyze makes its parent
     assert [action["change"][0] for action in plan[1:]] == [
         "systemctl daemon-reload",
         "systemctl enable ramshelf-agent.service",

@@ -117,68 +117,116 @@ def test_beside_a_nova_compute_it_writes_nothing(hooked: Libvirtd, service: Plac
     assert service.writes() == []
 
 
-@pytest.mark.parametrize("rounds", [20, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [20, pytest.param(400, marks=pytest.mark.soak)])
 def test_agent_and_placement_killed_at_random_agree_with_the_guests_in_the_end(
     hooked: Libvirtd, service: PlacementService, rounds: int, record_property: Callable[[str, object], None]
 ) -> None:
-    """Guests start and end in all ways meanwhile."""
-    seed = secrets.randbelow(1 << 32)
-    record_property("seed", seed)
-    chance = random.Random(seed)  # noqa: S311 - no secret
-    conf = f"{OWNER}{service.configuration(timeout=2)}"
-    serving = True
-    names = [f"guest{number}" for number in range(4)]
-    for name in names:
-        hooked.define(domain_xml(name, 64))
-    with agent(conf=conf) as running:
+    """Guests start and end in all ways meanwhile, half the rounds each."""
+    chance = seeded(record_property)
+    with agent(conf=f"{OWNER}{service.configuration(timeout=2)}") as running:
+        life = Life(hooked, service, chance)
         for _ in range(rounds):
-            name = chance.choice(names)
-            if name in hooked.virsh("list", "--name").stdout.split():
-                _end(hooked, name, chance)
-            elif chance.random() < 0.5:
-                hooked.virsh("start", name)
-            else:
-                ramshelf("guest", "start", name, timeout=300)
+            life.go_on()
             if chance.random() < 0.3:
                 running.kill()
                 running.process = Agent().process
-            if chance.random() < 0.2:
-                if serving:
-                    service.kill()
-                else:
-                    service.start()
-                serving = not serving
-        if not serving:
-            service.start()
-        alive = set(hooked.virsh("list", "--name").stdout.split())
+        life.require_agreement(running)
+
+
+@pytest.mark.parametrize("rounds", [24, pytest.param(200, marks=pytest.mark.soak)])
+def test_an_agent_that_lives_on_does_not_grow(
+    hooked: Libvirtd, service: PlacementService, rounds: int, record_property: Callable[[str, object], None]
+) -> None:
+    """Neither by guests, nor by a libvirtd and a Placement that are killed again and again."""
+    chance = seeded(record_property)
+    with agent(conf=f"{OWNER}{service.configuration(timeout=2)}") as running:
+        life = Life(hooked, service, chance)
+
+        def size_after(count: int) -> float:
+            for _ in range(count):
+                life.go_on()
+            life.require_agreement(running)
+            return running.scrape()["process_resident_memory_bytes"]
+
+        first = size_after(rounds // 2)
+        second = size_after(rounds)
+        record_property("resident_mib", (first / MIB, second / MIB))
+        assert second <= first * 1.05
+        assert running.scrape()["process_open_fds"] <= 20
+        assert len(os.listdir(f"/proc/{running.process.pid}/task")) <= 8
+
+
+def seeded(record_property: Callable[[str, object], None]) -> random.Random:
+    """Chance that can be repeated."""
+    seed = secrets.randbelow(1 << 32)
+    record_property("seed", seed)
+    return random.Random(seed)  # noqa: S311 - no secret
+
+
+class Life:
+    """Four guests that start and end in all ways, while Placement and libvirtd are killed now and then."""
+
+    def __init__(self, libvirtd: Libvirtd, service: PlacementService, chance: random.Random) -> None:
+        self._libvirtd, self._service, self._chance = libvirtd, service, chance
+        self._serving = True
+        self._names = [f"guest{number}" for number in range(4)]
+        for name in self._names:
+            libvirtd.define(domain_xml(name, 64))
+
+    def go_on(self) -> None:
+        """One guest starts or ends; Placement may go or come back."""
+        name = self._chance.choice(self._names)
+        if name in self._alive():
+            self._end(name)
+        elif self._chance.random() < 0.5:
+            self._libvirtd.virsh("start", name)
+        else:
+            ramshelf("guest", "start", name, timeout=300)
+        if self._chance.random() < 0.2:
+            self._serve(serving=not self._serving)
+
+    def require_agreement(self, running: Agent) -> None:
+        """No allocation without a guest, no guest without one, no file without one."""
+        self._serve(serving=True)
+        alive = self._alive()
         size = len(alive) * 64 * MIB
+        running.wait_metric("libvirt_up", lambda value: value == 1)
         running.wait_metric("ramshelf_store_promised_bytes", lambda value: value == size)
         running.wait_metric(UP, lambda value: value == 1)
         running.wait_metric(ALLOCATED, lambda value: value == size)
         wait_until(lambda: len(list(MEMORY.iterdir())) == len(alive), "no file is left", timeout=PATIENCE)
         assert {path.name.partition("-")[2] for path in MEMORY.iterdir()} == alive
-        assert usage(service) == len(alive) * 64
-        for name in names:
-            uuid = hooked.virsh("domuuid", name).stdout.strip()
+        assert usage(self._service) == len(alive) * 64
+        for name in self._names:
+            uuid = self._libvirtd.virsh("domuuid", name).stdout.strip()
             show = ("resource", "provider", "allocation", "show", uuid, "--format", "json")
-            assert bool(json.loads(service.openstack(*show))) == (name in alive)
+            assert bool(json.loads(self._service.openstack(*show))) == (name in alive)
 
+    def _alive(self) -> set[str]:
+        return set(self._libvirtd.virsh("list", "--name").stdout.split())
 
-def _end(libvirtd: Libvirtd, name: str, chance: random.Random) -> None:
-    way = chance.randrange(4)
-    if way == 0:
-        libvirtd.virsh("destroy", name)
-    elif way == 1:
-        ramshelf("guest", "stop", name, "--now", timeout=300)
-    else:
-        pid = qemu_pid(name)
-        assert pid is not None
-        if way == 2:
-            libvirtd.kill()
-        os.kill(pid, signal.SIGKILL)
-        libvirtd.start()
-        wait_until(
-            lambda: name not in libvirtd.virsh("list", "--name").stdout.split(),
-            f"libvirt has noticed the end of {name}",
-            timeout=PATIENCE,
-        )
+    def _serve(self, *, serving: bool) -> None:
+        if serving and not self._serving:
+            self._service.start()
+        elif self._serving and not serving:
+            self._service.kill()
+        self._serving = serving
+
+    def _end(self, name: str) -> None:
+        way = self._chance.randrange(4)
+        if way == 0:
+            self._libvirtd.virsh("destroy", name)
+        elif way == 1:
+            ramshelf("guest", "stop", name, "--now", timeout=300)
+        else:
+            pid = qemu_pid(name)
+            assert pid is not None
+            if way == 2:
+                self._libvirtd.kill()
+            os.kill(pid, signal.SIGKILL)
+            self._libvirtd.start()
+            wait_until(
+                lambda: name not in self._alive(),
+                f"libvirt has noticed the end of {name}",
+                timeout=PATIENCE,
+            )

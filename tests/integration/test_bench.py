@@ -21,7 +21,7 @@ THINGS = {
     "pressure": 3,
     "reread": 5,
     "zswap": 12,
-    "agent": 4,
+    "agent": 8,
 }
 """How many rows each table has in miniature."""
 

@@ -355,7 +355,9 @@ def test_placement_away_slow_failing_and_emptied(tmp_path: Path, service: Placem
 
 def test_no_place_to_go(tmp_path: Path, service: PlacementService) -> None:
     def code(**changes: object) -> str:
-        with Placement(remote(tmp_path, service.configuration(**{"timeout": 5, **changes})), HOST) as placement:
+        with Placement(
+            remote(tmp_path, service.configuration(**{"timeout": 5, **changes})), HOST
+        ) as placement:
             report = reconcile(placement, truth)
         assert "geheim" not in repr(report)
         assert codes(report) == {report.code}
@@ -375,7 +377,8 @@ def test_no_place_to_go(tmp_path: Path, service: PlacementService) -> None:
 
 def test_credentials_that_are_wrong(tmp_path: Path, service: PlacementService) -> None:
     """Those of plain HTTP are no token, and so answered 401."""
-    section = service.configuration(auth_type="http_basic", username="nova", password="geheim")
+    credentials = {"auth_type": "http_basic", "username": "nova", "password": "geheim"}
+    section = service.configuration(**credentials)
     with Placement(remote(tmp_path, section), HOST) as placement:
         report = reconcile(placement, truth)
     assert report.code == "placement.unauthorized"

@@ -9,24 +9,47 @@ from ramshelf.core.checks import check
 from ramshelf.core.conditions import Condition, of_finding
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError, ServiceError
+from ramshelf.core.events import Event
 from ramshelf.core.host import Unknown
+from ramshelf.core.tally import Run
 from ramshelf.node.discard import retract
-from ramshelf.node.doctor import gather
+from ramshelf.node.doctor import describe, gather
 from ramshelf.system.hooklog import record
 from ramshelf.system.hypervisor import Domain, Hypervisor
 
 
-def checked(
-    config: Config, uri: str, files: tuple[str, ...], directories: tuple[str, ...]
-) -> tuple[Condition, ...]:
-    """All of the doctor's findings but for those about Placement, which the passes over it have.
+class Checker:
+    """Does the checks over one connection; what libvirt has said of a guest holds until it tells of a change.
 
-    Raises ServiceError ``libvirt.unreachable``: half of them would be of that.
+    So libvirt is not asked about each guest each time.
     """
-    facts = gather(replace(config, placement_mode="none"), uri, files, directories, PATIENCE)
-    if isinstance(facts.hypervisor, Unknown):
-        raise ServiceError("libvirt.unreachable", f"{facts.hypervisor.reason}.")
-    return tuple(of_finding(each) for each in check(facts))
+
+    def __init__(self) -> None:
+        self._described: dict[Run, str] = {}
+
+    def happened(self, event: Event) -> None:
+        """Take note of what libvirt has told."""
+        self._described = {run: xml for run, xml in self._described.items() if run[0] != event.uuid}
+
+    def checked(
+        self, config: Config, uri: str, files: tuple[str, ...], directories: tuple[str, ...]
+    ) -> tuple[Condition, ...]:
+        """All of the doctor's findings but for those about Placement, which the passes over it have.
+
+        Raises ServiceError ``libvirt.unreachable``: half of them would be of that.
+        """
+        before, self._described = self._described, {}
+
+        def remembered(connection: Hypervisor, domain: Domain) -> str:
+            run = domain.uuid, domain.domain_id
+            self._described[run] = before.get(run) or describe(connection, domain)
+            return self._described[run]
+
+        config = replace(config, placement_mode="none")
+        facts = gather(config, uri, files, directories, patience=PATIENCE, describe=remembered)
+        if isinstance(facts.hypervisor, Unknown):
+            raise ServiceError("libvirt.unreachable", f"{facts.hypervisor.reason}.")
+        return tuple(of_finding(each) for each in check(facts))
 
 
 def put_right(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 
 import ramshelf
-from ramshelf.agent.checking import checked, put_right
+from ramshelf.agent.checking import Checker, put_right
 from ramshelf.agent.link import Link, Told
 from ramshelf.agent.log import Log
 from ramshelf.agent.metrics import Exporter, Known, Reported, Took
@@ -60,6 +60,7 @@ class Agent:
         self._link = Link(self._inbox.put)
         self._problems = Problems(self._log, self._away)
         self._watcher = Watcher(self._problems, self._log)
+        self._checker = Checker()
         self._reporter = Reporter(self._inbox.put)
         self._exporter = Exporter()
         self._notifier = Notifier()
@@ -141,6 +142,7 @@ class Agent:
             case Told() if message.event.what is What.LOST:
                 self._link.lost(message)
             case Told() if not message.event.guest.startswith(PROBE):
+                self._checker.happened(message.event)
                 self._watcher.happened(message.event)
                 self._look_pace.ask()
 
@@ -162,6 +164,7 @@ class Agent:
 
     def _connect(self) -> Iterator[Condition]:
         self._link.connect(self._uri)
+        self._checker = Checker()
         yield from ()
 
     def _away(self) -> Severity:
@@ -187,7 +190,7 @@ class Agent:
         self._checked = _done(self._check_pace, begun)
 
     def _findings(self, hypervisor: Hypervisor) -> Iterator[Condition]:
-        found = checked(self._config, self._uri, self._files, self._directories)
+        found = self._checker.checked(self._config, self._uri, self._files, self._directories)
         active = self._watcher.look.active if self._watcher.look is not None else {}
         for condition in put_right(found, hypervisor, active, self._log):
             if condition.code not in KNOWN_BETTER:

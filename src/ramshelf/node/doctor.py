@@ -3,7 +3,7 @@
 import errno
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -64,16 +64,33 @@ _BROKEN = (errno.EIO, errno.EUCLEAN, errno.ESHUTDOWN)
 _GUEST_DIRECTORY = re.compile(r"\d+-.+", re.DOTALL)
 
 
+Describe = Callable[[hypervisor.Hypervisor, hypervisor.Domain], str]
+"""Gives the XML of a running guest, '' of one that has ended meanwhile."""
+
+
+def describe(connection: hypervisor.Hypervisor, domain: hypervisor.Domain) -> str:
+    """Ask libvirt for it."""
+    try:
+        return connection.live_xml(domain.name)
+    except RamshelfError as error:
+        if error.code == "guest.not-found":
+            return ""
+        raise
+
+
 def gather(
     config: Config | Unknown,
     uri: str,
     files: tuple[str, ...] = (),
     directories: tuple[str, ...] = (),
+    *,
     patience: float | None = None,
+    describe: Describe = describe,
 ) -> Facts:
     """Everything, in an order that a guest which starts meanwhile does not disturb.
 
-    ``files`` and ``directories`` are the configuration's, where any were named; ``patience`` is for libvirt.
+    ``files`` and ``directories`` are the configuration's, where any were named; ``patience`` is for libvirt,
+    ``describe`` what to know running guests by.
 
     Directories are listed before guests are: one whose guest is not listed afterwards is a stale one.
     Processes come last, so that a daemon that the connection activated is among them.
@@ -82,7 +99,7 @@ def gather(
     conf, conf_problem = _qemu_conf()
     directory = memory_directory(conf)
     present = known(_directories, (directory.path, directory.configured))
-    connected, domains = _libvirt(uri, patience)
+    connected, domains = _libvirt(uri, patience, describe)
     found = processes()
     guests = _guests(domains, directory, found)
     return Facts(
@@ -147,14 +164,16 @@ def _qemu_conf() -> tuple[dict[str, Value], str]:
         return {}, f"{QEMU_CONF}: {os.strerror(error.errno or 0).lower()}"
 
 
-def _libvirt(uri: str, patience: float | None) -> tuple[Hypervisor | Unknown, Mapping[str, str] | Unknown]:
+def _libvirt(
+    uri: str, patience: float | None, describe: Describe
+) -> tuple[Hypervisor | Unknown, Mapping[str, str] | Unknown]:
     """The versions, and the XML of every running guest by name; a guest that ends meanwhile is left out."""
     try:
         with hypervisor.Hypervisor(uri, read_only=os.geteuid() != 0, patience=patience) as connection:
             versions = Hypervisor(
                 uri=uri, libvirt=connection.libvirt_version(), qemu=_qemu_version(connection)
             )
-            documents = {domain.name: _xml(connection, domain.name) for domain in connection.active()}
+            documents = {domain.name: describe(connection, domain) for domain in connection.active()}
     except RamshelfError as error:
         denied = error.code == "libvirt.permission"
         return Unknown(error.sentence.rstrip("."), denied=denied), Unknown("libvirt cannot be reached")
@@ -166,15 +185,6 @@ def _qemu_version(connection: hypervisor.Hypervisor) -> tuple[int, int, int] | U
         return connection.qemu_version()
     except RamshelfError as error:
         return Unknown(error.sentence.rstrip("."))
-
-
-def _xml(connection: hypervisor.Hypervisor, name: str) -> str:
-    try:
-        return connection.live_xml(name)
-    except RamshelfError as error:
-        if error.code == "guest.not-found":
-            return ""
-        raise
 
 
 def _guests(
