@@ -128,8 +128,8 @@ def _hook(rows: Sequence[Row]) -> Figure:
 
 
 def _agent(rows: Sequence[Row]) -> Figure:
-    titles = {"milliseconds": "milliseconds of CPU time", "share": "percent of one core, every 10 s"}
-    return _panels(rows, titles, "what", "guests")
+    titles = {"milliseconds": "milliseconds of CPU time", "share": "percent of one core"}
+    return _panels(rows, titles, "what", "interval", "guests")
 
 
 def _panels(rows: Sequence[Row], titles: dict[str, str], *keys: str) -> Figure:
