@@ -76,12 +76,14 @@ def test_starts_ends_and_refusals_are_seen(hooked: Libvirtd) -> None:
         running.wait_metric(guest_metric("guest", "resident"), lambda value: value > 16 * MIB)
         hooked.create(domain_xml("large", 2048), ok=(1,))
         assert running.wait_log("guest-refused")["code"] == "capacity.exceeded"
+        hooked.define(domain_xml("large", 2048))
+        ramshelf("guest", "start", "large", ok=(1,))
         hooked.virsh("destroy", "guest")
         assert running.wait_log("guest-stopped", guest="guest")["reason"] == "destroyed"
         running.wait_metric("ramshelf_store_promised_bytes", lambda value: value == 0)
         figures = running.scrape()
         assert (figures[starts("booted")], figures[stops("destroyed")]) == (1, 1)
-        assert figures['ramshelf_guest_refusals_total{code="capacity.exceeded"}'] == 1
+        assert figures['ramshelf_guest_refusals_total{code="capacity.exceeded"}'] == 2
         assert guest_metric("guest", "promised") not in figures
 
 

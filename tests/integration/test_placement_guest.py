@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from ramshelf.core.placement import TRAIT, provider_uuid
+from ramshelf.system.hooklog import recorded
 from ramshelf.system.hypervisor import Hypervisor
 from support.cli import ramshelf
 from support.domains import domain_xml
@@ -123,6 +124,8 @@ def test_placement_has_no_room(service: PlacementService, hooked: Libvirtd, tmp_
     assert refused("guest", "start", file(tmp_path, domain_xml("web", 128))) == "placement.full"
     assert hooked.virsh("list", "--all", "--name").stdout.strip() == ""
     assert list(MEMORY.iterdir()) == []
+    [entry] = [entry for entry in recorded("web") if entry["event"] == "refused"]
+    assert entry["code"] == "placement.full"
     document("guest", "start", file(tmp_path, domain_xml("small", 100)))
 
 

@@ -97,7 +97,7 @@ class Watcher:
             if entry.get("event") == "refused" and not self._history:
                 self._log.warning(
                     "guest-refused",
-                    f"The hook has refused a guest: {entry.get('reason', '')}",
+                    f"A guest was refused: {entry.get('reason', '')}",
                     code=entry.get("code", ""),
                     guest=entry.get("guest", ""),
                 )

@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from ramshelf.core.backing import Support, domain_name, parse
@@ -22,6 +22,7 @@ from ramshelf.node.guests import described, observe_holdings
 from ramshelf.node.report import claimed
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.counters import bytes_written
+from ramshelf.system.hooklog import record
 from ramshelf.system.hypervisor import Domain, Hypervisor
 
 
@@ -76,11 +77,14 @@ def start_guest(
             uuid=domain.uuid, definition=hypervisor.definition(name), saved=hypervisor.saved_xml(name)
         )
     facts = _start_facts(hypervisor, config, document, existing)
-    plan = plan_start(facts)
+    with _on_record(name):
+        plan = plan_start(facts)
     store = facts.store if isinstance(facts.store, Store) and plan.guest.file_backed else None
     before = bytes_written(store) if store else 0
     try:
-        with claimed(hypervisor, config, plan.guest) as notes:
+        with ExitStack() as claim:
+            with _on_record(name):
+                notes = claim.enter_context(claimed(hypervisor, config, plan.guest))
             _apply(hypervisor, plan, after_step)
     except RefusedError as error:
         if error.code != "capacity.exceeded":
@@ -95,6 +99,17 @@ def start_guest(
         notes=(*plan.notes, *notes),
         written=bytes_written(store) - before if store else None,
     )
+
+
+@contextmanager
+def _on_record(guest: str) -> Iterator[None]:
+    """A refusal before libvirt is asked is put into the hook's log, as the hook puts its own."""
+    try:
+        yield
+    except RefusedError as error:
+        said = {"guest": guest, "code": error.code, "reason": error.sentence, "by": "guest start"}
+        record("refused", **{**error.facts, **said})
+        raise
 
 
 def _already(hypervisor: Hypervisor, config: Config, domain: Domain) -> Started:
