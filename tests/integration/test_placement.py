@@ -375,6 +375,22 @@ def test_no_place_to_go(tmp_path: Path, service: PlacementService) -> None:
     assert code(**password, auth_url=service.url) in {"placement.unreachable", "placement.unauthorized"}
 
 
+def test_a_certificate_that_is_trusted_or_not(tmp_path: Path) -> None:
+    service = PlacementService(tmp_path)
+    service.trust()
+    service.start()
+    try:
+        for options, code in (
+            ({}, "placement.tls"),
+            ({"cafile": service.certificate}, "placement.reported"),
+            ({"insecure": "true"}, "placement.reported"),
+        ):
+            with Placement(remote(tmp_path, service.configuration(**options)), HOST) as placement:
+                assert reconcile(placement, truth).code == code
+    finally:
+        service.kill()
+
+
 def test_credentials_that_are_wrong(tmp_path: Path, service: PlacementService) -> None:
     """Those of plain HTTP are no token, and so answered 401."""
     credentials = {"auth_type": "http_basic", "username": "nova", "password": "geheim"}

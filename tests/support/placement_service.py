@@ -1,10 +1,13 @@
 """The real Placement as a service of its own: HTTP on loopback, SQLite, no Keystone (noauth2).
 
-Run as a program it serves PORT from DATABASE and appends a line for each request to LOG.
+Run as a program it serves PORT from DATABASE and appends a line for each request to LOG; CERTIFICATE, where
+it is there, makes it HTTPS.
 """
 
+import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +27,7 @@ class PlacementService:
     def __init__(self, directory: Path) -> None:
         self.database = directory / "service.sqlite"
         self.log = directory / "requests.log"
+        self.certificate = directory / "certificate.pem"
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}"
@@ -34,12 +38,21 @@ class PlacementService:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-W", "ignore", "-m", "support.placement_service"),
-                *(str(self._port), str(self.database), str(self.log)),
+                *(str(self._port), str(self.database), str(self.log), str(self.certificate)),
             ],
             stderr=subprocess.DEVNULL,  # the tracebacks of failures that tests want
             cwd=Path(__file__).parents[1],
         )
         wait_until(self._answers, "Placement answers", timeout=120)
+
+    def trust(self) -> None:
+        """Serve HTTPS from the next start on, with a certificate of its own that nobody knows yet."""
+        subject = ("-subj", "/CN=placement", "-addext", "subjectAltName=IP:127.0.0.1")
+        kind = ("-x509", "-newkey", "rsa:2048", "-noenc", *subject)
+        run("openssl", "req", *kind, "-keyout", str(self.certificate), "-out", f"{self.certificate}.public")
+        public = Path(f"{self.certificate}.public").read_text()
+        self.certificate.write_text(self.certificate.read_text() + public)
+        self.url = self.url.replace("http:", "https:")
 
     def kill(self) -> None:
         """As a crash does."""
@@ -144,7 +157,7 @@ def _logging(app: Any, log: str) -> Callable[..., Iterable[bytes]]:
     return logged
 
 
-def _serve(port: str, database: str, log: str) -> None:
+def _serve(port: str, database: str, log: str, certificate: str) -> None:
     from oslo_config import cfg  # noqa: PLC0415 - only in the service
     from placement import conf, db_api, deploy  # noqa: PLC0415
 
@@ -157,6 +170,10 @@ def _serve(port: str, database: str, log: str) -> None:
     db_api.configure(options)
     app = _logging(deploy.loadapp(options), log)
     with make_server("127.0.0.1", int(port), app, server_class=_Server, handler_class=_Quiet) as server:
+        if os.path.exists(certificate):
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         server.serve_forever()
 
 
