@@ -199,6 +199,26 @@ def test_an_overcommit_that_somebody_introduces_is_told_and_set_back(
     assert codes(reconcile(placement, truth)) == {"placement.ok"}
 
 
+def test_an_overcommit_through_an_aggregate(tmp_path: Path, service: PlacementService) -> None:
+    """As Nova's guide has it set for a host aggregate (osc-placement's --aggregate)."""
+    aggregate = str(UUID(int=1))
+
+    def client(*args: str) -> None:
+        service.openstack("resource", "provider", *args)
+
+    with Placement(remote(tmp_path, service.configuration()), HOST) as placement:
+        reconcile(placement, truth)
+        generation = str(placement.observe().generation)
+        client("aggregate", "set", OWN, "--aggregate", aggregate, "--generation", generation)
+        ratio = "MEMORY_MB:allocation_ratio=16.0"
+        client("inventory", "set", aggregate, "--aggregate", "--amend", "--resource", ratio)
+        assert codes(reconcile(placement, truth)) == {"placement.allocation-ratio", "placement.ok"}
+        inventory = placement.observe().inventory
+        assert inventory is not None
+        assert inventory.allocation_ratio == 1.0
+        assert codes(reconcile(placement, truth)) == {"placement.ok"}
+
+
 def test_leftovers_go_and_claims_in_the_making_stay(placement: Placement, others: Callable[..., Any]) -> None:
     reconcile(placement, truth)
     for number in (1, 2):
