@@ -1,11 +1,14 @@
 """What `make demo` shows; runs inside scripts/isolated, which takes back what an interrupted one leaves."""
 
+import contextlib
+import json
 import os
 import pwd
 import shlex
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +18,17 @@ from support.cli import RAMSHELF
 from support.devices import loop_device, loops, own_swaps
 from support.domains import FILE_BACKED, IMAGE, domain_xml, wait_console
 from support.libvirtd import Libvirtd
+from support.process import wait_until
 
 STORE_MIB = 512
 GUEST_MIB = 320
 DIRTY_MIB = 200
 MEMORY = Path("/var/lib/libvirt/qemu/ram")
+
+AGENT_GUEST_MIB = 128
+AGENT_LOG = Path("/run/guest/agent.log")
+METRICS = "http://127.0.0.1:10177/metrics"
+ALLOCATED = "ramshelf_placement_allocated_bytes"
 
 BESIDE_STORE_MIB = 800
 BESIDE_GUEST_MIB = 512
@@ -155,7 +164,45 @@ def show_store(device: str, virt_type: str, libvirtd: Libvirtd) -> None:
     ramshelf("capacity")
     say(f"Written to {device} from the guest's start to its end: {written(device) - before} MiB.")
 
+    show_agent(virt_type)
     take_back(libvirtd)
+
+
+def show_agent(virt_type: str) -> None:
+    """The daemon, and a guest of which it hears from libvirt only."""
+    heading("The agent looks after guests that others start, and serves metrics for Prometheus")
+    say("$ ramshelf agent &")
+    with AGENT_LOG.open("wb") as log, subprocess.Popen([RAMSHELF, "agent"], stderr=log) as agent:
+        try:
+            wait_until(lambda: scrape("libvirt_up") == 1, "the agent serves", timeout=90)
+            guest = define("theirs", AGENT_GUEST_MIB, virt_type, backing=FILE_BACKED)
+            show("virsh", "create", guest)
+            wait_until(lambda: scrape(ALLOCATED) > 0, "the agent has told Placement", timeout=90)
+            ramshelf("placement", "show")
+            say(f"Of its metrics, {METRICS}:")
+            say(*(f"  {line}" for line in metrics() if line.startswith("libvirt_domain_")))
+            heading("Its QEMU dies; file and allocation go with it")
+            show("pkill", "-KILL", "-f", "guest=theirs")
+            wait_until(lambda: scrape(ALLOCATED) == 0, "the agent has told Placement", timeout=90)
+            show("find", str(MEMORY), "-type", "f")
+        finally:
+            agent.terminate()
+    say("What the agent has logged:")
+    for line in map(json.loads, AGENT_LOG.read_text().splitlines()):
+        say(f"  {line['level']:8} {line['event']:18} {line['message']}")
+
+
+def metrics() -> list[str]:
+    """The agent's metrics; none as long as it does not serve."""
+    with contextlib.suppress(OSError), urllib.request.urlopen(METRICS, timeout=30) as answer:
+        return str(answer.read().decode()).splitlines()
+    return []
+
+
+def scrape(name: str) -> float:
+    """A metric without labels; -1 as long as it is not there."""
+    found = [line for line in metrics() if line.startswith(f"{name} ")]
+    return float(found[0].split()[1]) if found else -1
 
 
 def show_beside(device: str, virt_type: str, libvirtd: Libvirtd) -> None:
