@@ -17,12 +17,10 @@ def test_calls_are_made_in_order_and_answered() -> None:
 
 
 def test_the_thread_ends_with_the_worker() -> None:
-    before = threading.active_count()
     worker = Worker()
-    worker.call(lambda: None)
-    assert threading.active_count() == before + 1
+    thread = worker.call(threading.current_thread)
     worker.end()
-    wait_until(lambda: threading.active_count() == before, "the thread has ended")
+    wait_until(lambda: not thread.is_alive(), "the thread has ended")
 
 
 def test_patience_ends_the_wait_and_not_the_call() -> None:
