@@ -192,11 +192,11 @@ class Life:
         size = len(alive) * 64 * MIB
         running.wait_metric("libvirt_up", lambda value: value == 1)
         running.wait_metric("ramshelf_store_promised_bytes", lambda value: value == size)
+        wait_until(lambda: usage_is(self._service, len(alive) * 64), "they agree", timeout=PATIENCE)
         running.wait_metric(UP, lambda value: value == 1)
         running.wait_metric(ALLOCATED, lambda value: value == size)
         wait_until(lambda: len(list(MEMORY.iterdir())) == len(alive), "no file is left", timeout=PATIENCE)
         assert {path.name.partition("-")[2] for path in MEMORY.iterdir()} == alive
-        assert usage(self._service) == len(alive) * 64
         for name in self._names:
             uuid = self._libvirtd.virsh("domuuid", name).stdout.strip()
             show = ("resource", "provider", "allocation", "show", uuid, "--format", "json")

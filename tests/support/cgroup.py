@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from support.process import wait_until
+
 _V1 = Path("/sys/fs/cgroup/memory")
 _V2 = Path("/sys/fs/cgroup")
 
@@ -33,10 +35,17 @@ def memory_limit(pid: int, mib: int) -> Iterator[Path]:
         (group / "cgroup.procs").write_text(str(pid))
         yield group
     finally:
-        for member in (group / "cgroup.procs").read_text().split():
-            with suppress(ProcessLookupError):  # it has just ended
-                (home / "cgroup.procs").write_text(member)
+        wait_until(lambda: _dissolved(group, home), f"{group} has no members any more", timeout=60)
+
+
+def _dissolved(group: Path, home: Path) -> bool:
+    """Whether the group could be removed, its members sent home: they may start others meanwhile, or end."""
+    for member in (group / "cgroup.procs").read_text().split():
+        with suppress(ProcessLookupError):
+            (home / "cgroup.procs").write_text(member)
+    with suppress(OSError):
         group.rmdir()
+    return not group.exists()
 
 
 def usage_mib(group: Path) -> float:
