@@ -355,7 +355,9 @@ def test_placement_away_slow_failing_and_emptied(tmp_path: Path, service: Placem
 
 def test_no_place_to_go(tmp_path: Path, service: PlacementService) -> None:
     def code(**changes: object) -> str:
-        with Placement(remote(tmp_path, service.configuration(**{"timeout": 5, **changes})), HOST) as placement:
+        with Placement(
+            remote(tmp_path, service.configuration(**{"timeout": 5, **changes})), HOST
+        ) as placement:
             report = reconcile(placement, truth)
         assert "geheim" not in repr(report)
         assert codes(report) == {report.code}
