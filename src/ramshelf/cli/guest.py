@@ -190,12 +190,11 @@ Examples:
 @click.option(
     "--parallel",
     type=click.IntRange(min=1, max=255),
-    default=0,
     metavar="N",
     help="Send over N connections (QEMU's multifd).",
 )
 @click.option(
-    "--bandwidth", type=click.IntRange(min=1), default=0, metavar="MIB/S", help="Send no more than this."
+    "--bandwidth", type=click.IntRange(min=1), metavar="MIB/S", help="Send no more than this."
 )
 @click.option(
     "--migrate-uri", metavar="URI", help="Where QEMU there listens; default: what libvirt there says."

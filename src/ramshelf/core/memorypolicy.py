@@ -21,6 +21,7 @@ def on_arrival(xml: bytes, *, discard: bool | None) -> bytes | None:
     left as it is then.
     """
     try:
+        xml.decode()  # libvirt writes UTF-8, and so are the places found
         places = _find(xml)
         changed = _edited(xml, places, discard=discard)
         if changed == xml or _else_than_policy(changed) != _else_than_policy(xml):
@@ -48,11 +49,12 @@ def _find(xml: bytes) -> _Places:
         path.append(name)
         begins.append(parser.CurrentByteIndex)
 
-    def end(_name: str) -> None:
+    def end(name: str) -> None:
         begin = begins.pop()
         if path[:-1] == _MEMORY_BACKING:
-            # Both events of an empty element stand at its beginning, that of an end tag at the tag's.
-            places.last = xml.index(b">", parser.CurrentByteIndex) + 1
+            place = parser.CurrentByteIndex  # of its end tag; of an empty element the end
+            tagged = xml.startswith(f"</{name}".encode(), place)
+            places.last = xml.index(b">", place) + 1 if tagged else place
             if path[-1] in places.spans:
                 raise ValueError(f"{path[-1]} is there twice")
             places.spans[path[-1]] = (begin, places.last)

@@ -10,14 +10,14 @@ class Passage:
     """What is asked of libvirt besides the destination; ``virsh migrate`` has the same.
 
     ``migrate_uri``: where QEMU there listens, None: libvirt chooses. ``parallel``: connections (QEMU's
-    multifd), 0: one stream. ``bandwidth_mib``: MiB per second at most, 0: libvirt's own limit.
+    multifd), None: one stream. ``bandwidth_mib``: MiB per second at most, None: libvirt's own limit.
     """
 
     migrate_uri: str | None = None
     postcopy: bool = False
     auto_converge: bool = False
-    parallel: int = 0
-    bandwidth_mib: int = 0
+    parallel: int | None = None
+    bandwidth_mib: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

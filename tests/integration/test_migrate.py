@@ -1,0 +1,197 @@
+"""``ramshelf guest migrate`` between two real hosts."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.cli import RAMSHELF, ramshelf
+from support.devices import scratch
+from support.domains import console, domain_xml, wait_console
+from support.libvirtd import Libvirtd
+from support.process import wait_until
+from support.second_host import SecondHost, second_host
+from support.stores import MEMORY, store
+
+CONF = Path("/etc/ramshelf/ramshelf.conf")
+
+
+@pytest.fixture
+def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
+    """A libvirtd with ramshelf's hook and a store."""
+    with store("tmpfs", 512):
+        ramshelf("hook", "install")
+        yield libvirtd
+
+
+@pytest.fixture
+def second() -> Iterator[SecondHost]:
+    """Another host, with a tmpfs of 300 MiB; nothing of a probe is left there at the end."""
+    with second_host("tmpfs", 300) as host:
+        yield host
+        wait_until(
+            lambda: "ramshelf-probe" not in host.shell("ls /var/log/libvirt/qemu"),
+            "the probes' logs are gone",
+        )
+
+
+def check(second: SecondHost, name: str, *more: str, ok: tuple[int, ...] = (0, 1)) -> Any:
+    ended = ramshelf("guest", "migrate", name, second.uri, "--check", "--json", *more, ok=ok)
+    return {"status": ended.status, **json.loads(ended.stdout)}
+
+
+def migrate(second: SecondHost, name: str, *more: str, ok: tuple[int, ...] = (0,)) -> Any:
+    """The document of a migration, or of why there was none."""
+    options = () if "--offline" in more else ("--migrate-uri", second.migrate_uri)
+    ended = ramshelf("guest", "migrate", name, second.uri, *options, *more, "--json", ok=ok)
+    return json.loads(ended.stdout) if ended.status == 0 else json.loads(ended.stderr)["error"]
+
+
+def reasons(verdict: Any) -> set[str]:
+    return {reason["code"] for reason in verdict["reasons"]}
+
+
+def running(libvirtd: Libvirtd) -> list[str]:
+    return libvirtd.virsh("list", "--name").stdout.split()
+
+
+def defined(libvirtd: Libvirtd) -> list[str]:
+    return libvirtd.virsh("list", "--all", "--name").stdout.split()
+
+
+def start(libvirtd: Libvirtd, name: str, memory_mib: int = 128, **more: Any) -> None:
+    libvirtd.define(domain_xml(name, memory_mib, **more))
+    libvirtd.virsh("start", name)
+    wait_console(name, "GUEST-UP", timeout=60)
+
+
+def test_a_guest_moves_live(hooked: Libvirtd, second: SecondHost) -> None:
+    start(
+        hooked,
+        "one",
+        memory_backing="<source type='file'/><access mode='shared'/><allocation mode='immediate'/>",
+    )
+    verdict = check(second, "one", ok=(0,))
+    assert (verdict["live"], verdict["cold"], verdict["reasons"]) == (True, True, [])
+    assert running(hooked) == ["one"]
+    assert second.guests() == []
+
+    moved = migrate(second, "one")
+    assert (moved["name"], moved["host"], moved["how"]) == ("one", "second", "live")
+    assert moved["sent_mib"] > 1
+    assert moved["downtime_ms"] is not None
+    assert defined(hooked) == []
+    assert list(MEMORY.iterdir()) == []
+    assert second.virsh("list", "--name", "--persistent").split() == ["one"]
+    assert second.memory_mib("one")[0] == 128
+    there = second.virsh("dumpxml", "one")
+    assert "<allocation mode='ondemand'/>" in there  # the policy of that host
+    assert "<discard/>" in there
+    assert "Kernel panic" not in console("one")
+
+
+def test_what_cannot_be_is_refused_before_anything_moves(hooked: Libvirtd, second: SecondHost) -> None:
+    start(hooked, "large", 320)
+    start(hooked, "plain", memory_backing="")
+    verdict = check(second, "large")
+    assert (verdict["status"], verdict["live"], verdict["cold"]) == (1, False, False)
+    assert reasons(verdict) == {"capacity.exceeded"}
+    refused = migrate(second, "large", ok=(1,))
+    assert refused["code"] == "migration.refused"
+    assert refused["facts"]["reasons"][0]["code"] == "capacity.exceeded"
+
+    verdict = check(second, "plain")
+    assert (verdict["status"], verdict["live"], verdict["cold"]) == (1, False, True)
+    assert reasons(verdict) == {"migration.becomes-file-backed"}
+    assert check(second, "plain", "--offline")["status"] == 0
+    assert migrate(second, "plain", ok=(1,))["code"] == "migration.refused"
+
+    second.shell("mv /etc/libvirt/hooks/qemu.d/ramshelf /run/ramshelf/hook")
+    assert reasons(check(second, "plain", ok=(1,))) == {"migration.no-hook"}
+    second.shell(
+        "mv /run/ramshelf/hook /etc/libvirt/hooks/qemu.d/ramshelf; rm /var/log/libvirt/qemu/ramshelf-probe-*"
+    )
+    assert sorted(running(hooked)) == ["large", "plain"]
+    assert second.virsh("list", "--all", "--name").split() == []
+
+
+def test_ctrl_c_leaves_the_guest_here(hooked: Libvirtd, second: SecondHost) -> None:
+    start(hooked, "one")
+    argv = (RAMSHELF, "guest", "migrate", "one", second.uri, "--migrate-uri", second.migrate_uri)
+    process = subprocess.Popen(
+        [*argv, "--bandwidth", "1", "--json"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_until(
+        lambda: "Data processed" in hooked.virsh("domjobinfo", "one").stdout, "it is on its way", timeout=90
+    )
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=90)[1]
+    assert process.returncode == 1
+    assert json.loads(said)["error"]["code"] == "cli.interrupted"
+    assert hooked.virsh("domstate", "one").stdout.strip() == "running"
+    wait_until(lambda: second.guests() == [], "it has gone there")
+    assert second.directories() == []
+    assert second.capacity()["promised_mib"] == 0
+
+
+def test_a_guest_moves_cold_and_is_converted(hooked: Libvirtd, second: SecondHost) -> None:
+    start(hooked, "plain", memory_backing="")
+    moved = migrate(second, "plain", "--offline", "--timeout", "0.5")
+    assert moved["how"] == "cold"
+    assert defined(hooked) == []
+    assert second.virsh("list", "--name", "--persistent").split() == ["plain"]
+    assert second.memory_mib("plain")[0] == 128
+
+
+def test_a_guest_that_does_not_start_there_comes_back(hooked: Libvirtd, second: SecondHost) -> None:
+    second.shell("rm /run/guest/initramfs")  # what it needs besides the store
+    start(hooked, "one")
+    error = migrate(second, "one", "--offline", "--timeout", "0.5", ok=(1,))
+    assert "initramfs" in error["message"]
+    assert running(hooked) == ["one"]
+    assert second.virsh("list", "--all", "--name").split() == []
+    assert second.directories() == []
+
+
+def test_a_guest_becomes_anonymous_where_there_is_no_store(hooked: Libvirtd, second: SecondHost) -> None:
+    second.shell(f"umount {MEMORY}; sed -i '/ramshelf/d' /etc/fstab")
+    start(hooked, "one")
+    assert reasons(check(second, "one", ok=(1,))) == {"migration.becomes-anonymous"}
+    migrate(second, "one", "--offline", "--timeout", "0.5")
+    assert "memoryBacking" not in second.virsh("dumpxml", "one")
+
+
+def held(shown: str) -> dict[str, int]:
+    """MiB by guest, of what ``placement show`` says."""
+    return {share["uuid"]: share["memory_mib"] for share in json.loads(shown)["allocations"]}
+
+
+def claims(second: SecondHost) -> tuple[dict[str, int], dict[str, int]]:
+    """What Placement has on both hosts."""
+    there = second.run(RAMSHELF, "--connect", second.uri, "placement", "show", "--json")
+    return held(ramshelf("placement", "show", "--json").stdout), held(there)
+
+
+def share_a_placement(second: SecondHost) -> None:
+    """Both hosts own their providers in one Placement."""
+    database = scratch() / "second/placement.sqlite"
+    conf = f"[ramshelf]\nplacement = embedded\nplacement_owner = true\nplacement_database = {database}\n"
+    CONF.parent.mkdir(exist_ok=True)
+    CONF.write_text(conf)
+    second.run("sh", "-c", f"mkdir -p {CONF.parent}; cat > {CONF}", stdin=conf)
+    ramshelf("placement", "report")
+    second.run(RAMSHELF, "--connect", second.uri, "placement", "report")
+
+
+def test_the_claim_moves(hooked: Libvirtd, second: SecondHost) -> None:
+    share_a_placement(second)
+    hooked.define(domain_xml("one"))
+    ramshelf("guest", "start", "one")
+    uuid = hooked.virsh("domuuid", "one").stdout.strip()
+    assert claims(second) == ({uuid: 128}, {})
+    migrate(second, "one")
+    assert claims(second) == ({}, {uuid: 128})
