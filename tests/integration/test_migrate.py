@@ -4,11 +4,18 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from ramshelf.core.placement import Claim
+from ramshelf.node.destination import announce
+from ramshelf.system.hypervisor import Hypervisor
+from ramshelf.system.placement import Placement
+from ramshelf.system.settings import load_config
 from support.cli import RAMSHELF, ramshelf
 from support.devices import scratch
 from support.domains import console, domain_xml, wait_console
@@ -119,17 +126,26 @@ def test_what_cannot_be_is_refused_before_anything_moves(hooked: Libvirtd, secon
     assert second.virsh("list", "--all", "--name").split() == []
 
 
+@contextmanager
+def on_its_way(libvirtd: Libvirtd, second: SecondHost, name: str) -> "Iterator[subprocess.Popen[str]]":
+    """A guest that migrates so slowly that it does not arrive."""
+    argv = (RAMSHELF, "guest", "migrate", name, second.uri, "--migrate-uri", second.migrate_uri)
+    with subprocess.Popen(
+        [*argv, "--bandwidth", "1", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_until(lambda: sends(libvirtd, name), f"{name} is on its way", timeout=90)
+        yield process
+
+
+def sends(libvirtd: Libvirtd, name: str) -> bool:
+    return "Data processed" in libvirtd.virsh("domjobinfo", name).stdout
+
+
 def test_ctrl_c_leaves_the_guest_here(hooked: Libvirtd, second: SecondHost) -> None:
     start(hooked, "one")
-    argv = (RAMSHELF, "guest", "migrate", "one", second.uri, "--migrate-uri", second.migrate_uri)
-    process = subprocess.Popen(
-        [*argv, "--bandwidth", "1", "--json"], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    wait_until(
-        lambda: "Data processed" in hooked.virsh("domjobinfo", "one").stdout, "it is on its way", timeout=90
-    )
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=90)[1]
+    with on_its_way(hooked, second, "one") as process:
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=90)[1]
     assert process.returncode == 1
     assert json.loads(said)["error"]["code"] == "cli.interrupted"
     assert hooked.virsh("domstate", "one").stdout.strip() == "running"
@@ -183,6 +199,11 @@ def share_a_placement(second: SecondHost) -> None:
     CONF.parent.mkdir(exist_ok=True)
     CONF.write_text(conf)
     second.run("sh", "-c", f"mkdir -p {CONF.parent}; cat > {CONF}", stdin=conf)
+    report(second)
+
+
+def report(second: SecondHost) -> None:
+    """What the agents of both hosts do again and again."""
     ramshelf("placement", "report")
     second.run(RAMSHELF, "--connect", second.uri, "placement", "report")
 
@@ -195,3 +216,51 @@ def test_the_claim_moves(hooked: Libvirtd, second: SecondHost) -> None:
     assert claims(second) == ({uuid: 128}, {})
     migrate(second, "one")
     assert claims(second) == ({}, {uuid: 128})
+
+
+def test_the_claim_of_a_killed_migration_is_put_right(hooked: Libvirtd, second: SecondHost) -> None:
+    share_a_placement(second)
+    hooked.define(domain_xml("one"))
+    ramshelf("guest", "start", "one")
+    uuid = hooked.virsh("domuuid", "one").stdout.strip()
+    with on_its_way(hooked, second, "one") as process:
+        process.kill()
+        process.wait()
+        assert claims(second) == ({uuid: 128}, {uuid: 128})
+        report(second)
+        assert claims(second) == ({uuid: 128}, {uuid: 128})  # it is still on its way
+    hooked.virsh("migrate-setspeed", "one", "10000")
+    wait_until(lambda: running(hooked) == [], "it has moved", timeout=120)
+    report(second)
+    assert claims(second) == ({}, {uuid: 128})
+    assert second.virsh("domstate", "one").strip() == "running"
+
+
+def test_a_claim_is_left_alone_until_its_guest_has_come(hooked: Libvirtd, second: SecondHost) -> None:
+    share_a_placement(second)
+    uuid = str(uuid4())
+    with (
+        Placement(load_config((), ()), "second") as placement,
+        Hypervisor(second.uri, elsewhere=True) as there,
+    ):
+        announce(there, uuid)
+        placement.claim(Claim(uuid=uuid, name="coming", memory_mib=100))
+        report(second)
+        assert claims(second)[1] == {uuid: 100}
+        second.shell(f"cd /run/ramshelf/coming; test $(cat {uuid}) -gt 60; echo 1 > {uuid}")
+        report(second)
+    assert claims(second)[1] == {}
+    assert second.shell("ls /run/ramshelf/coming") == ""
+    del hooked
+
+
+def test_a_guest_that_placement_has_no_room_for_stays(hooked: Libvirtd, second: SecondHost) -> None:
+    share_a_placement(second)
+    hooked.define(domain_xml("one"))
+    ramshelf("guest", "start", "one")
+    with Placement(load_config((), ()), "second") as placement:
+        placement.claim(Claim(uuid=str(uuid4()), name="other", memory_mib=200))
+    assert migrate(second, "one", ok=(1,))["code"] == "placement.full"
+    assert running(hooked) == ["one"]
+    here, there = claims(second)
+    assert (list(here.values()), list(there.values())) == ([128], [200])

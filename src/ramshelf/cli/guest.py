@@ -193,9 +193,7 @@ Examples:
     metavar="N",
     help="Send over N connections (QEMU's multifd).",
 )
-@click.option(
-    "--bandwidth", type=click.IntRange(min=1), metavar="MIB/S", help="Send no more than this."
-)
+@click.option("--bandwidth", type=click.IntRange(min=1), metavar="MIB/S", help="Send no more than this.")
 @click.option(
     "--migrate-uri", metavar="URI", help="Where QEMU there listens; default: what libvirt there says."
 )

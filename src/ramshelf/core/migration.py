@@ -143,19 +143,20 @@ def _host(moving: Moving, there: Host) -> Iterator[Reason]:
             "before guests on any of them are made file-backed.",
             bars=_ALL,
         )
+    bars = set(_LIVE) if moving.guest.file_backed else set()
+    if there.answer is not None and there.answer.side is Side.FILE:
+        bars.add(Way.COLD)  # elsewhere it becomes anonymous
     for name, found, floor in (
         ("libvirt", there.libvirt, FILE_BACKING.libvirt),
         ("QEMU", there.qemu, FILE_BACKING.qemu),
     ):
-        if found < floor:
-            # A guest that is stopped may become anonymous there, where the host is to have it so.
-            cold = frozenset({Way.COLD}) if there.answer and there.answer.side is Side.FILE else frozenset()
+        if found < floor and bars:
             yield Reason(
                 code=f"versions.{name.lower()}-old",
                 sentence=f"{name} {dotted(found)} on {there.name} is older than {dotted(floor)}, which "
                 "file-backed memory needs.",
                 hint="Upgrade all hosts before the first guest is made file-backed.",
-                bars=(_LIVE if moving.guest.file_backed else frozenset()) | cold,
+                bars=frozenset(bars),
             )
 
 
