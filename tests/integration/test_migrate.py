@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from ramshelf.core.hookscript import SCRIPT
 from ramshelf.core.placement import Claim
 from ramshelf.node.destination import announce
 from ramshelf.system.hypervisor import Hypervisor
@@ -18,11 +20,14 @@ from ramshelf.system.placement import Placement
 from ramshelf.system.settings import load_config
 from support.cli import RAMSHELF, ramshelf
 from support.devices import scratch
-from support.domains import console, domain_xml, wait_console
+from support.domains import FILE_BACKED, console, domain_xml, wait_console
 from support.libvirtd import Libvirtd
-from support.process import wait_until
+from support.process import run, wait_until
 from support.second_host import SecondHost, second_host
 from support.stores import MEMORY, store
+
+pytestmark = pytest.mark.filterwarnings("default")
+"""Placement's own dependencies warn."""
 
 CONF = Path("/etc/ramshelf/ramshelf.conf")
 
@@ -99,6 +104,70 @@ def test_a_guest_moves_live(hooked: Libvirtd, second: SecondHost) -> None:
     assert "<allocation mode='ondemand'/>" in there  # the policy of that host
     assert "<discard/>" in there
     assert "Kernel panic" not in console("one")
+
+
+def start_writing(libvirtd: Libvirtd) -> None:
+    """A transient guest that rewrites its memory all the time."""
+    libvirtd.create(domain_xml("one", 160, dirty_mib=32, options="ramshelf.rewrite"))
+    wait_console("one", "ROUND 1", timeout=90)
+
+
+def test_options_reach_libvirt(hooked: Libvirtd, second: SecondHost) -> None:
+    start_writing(hooked)
+    migrate(second, "one", "--auto-converge", "--parallel", "2")
+    assert running(hooked) == []
+    assert second.guests() == ["one"]
+    assert second.virsh("list", "--name", "--persistent").split() == []
+    second.wait_console("one", "ROUND", timeout=90)
+
+
+def test_postcopy(hooked: Libvirtd, second: SecondHost) -> None:
+    start_writing(hooked)
+    verdict = check(second, "one", "--postcopy")
+    assert verdict["live"]
+    if not verdict["postcopy"]:  # as the kernel has it
+        assert reasons(verdict) == {"migration.userfaultfd"}
+        assert verdict["status"] == 1
+    second.shell("echo 'user = \"root\"' >>/etc/libvirt/qemu.conf")
+    second.kill_libvirtd()
+    second.start_libvirtd()
+    assert check(second, "one", "--postcopy", ok=(0,))["postcopy"]
+    migrate(second, "one", "--postcopy", "--bandwidth", "4")  # it writes faster: else it would never come
+    assert second.guests() == ["one"]
+    second.wait_console("one", "ROUND", timeout=90)
+
+
+@pytest.mark.parametrize(
+    ("file_system", "emulator", "expected"),
+    [
+        ("xfs", "/usr/bin/qemu-system-x86_64", ["source", "access", "allocation"]),
+        ("tmpfs", "/usr/bin/qemu-system-x86_64", ["source", "access", "allocation", "discard"]),
+        ("tmpfs", "/nonexistent", ["source", "access", "allocation", "discard"]),
+    ],
+)
+def test_the_policy_of_a_store(
+    libvirtd: Libvirtd, file_system: str, emulator: str, expected: list[str]
+) -> None:
+    del libvirtd
+    devices = f"<emulator>{emulator}</emulator>"
+    backing = f"{FILE_BACKED}<allocation mode='immediate'/><discard/>"
+    with store(file_system):
+        ramshelf("hook", "install")
+        said = run(
+            SCRIPT,
+            "one",
+            "migrate",
+            "begin",
+            "-",
+            stdin=domain_xml("one", memory_backing=backing, devices=devices),
+        )
+        children = ET.fromstring(said.stdout).iterfind("memoryBacking/*")  # noqa: S314 - our own
+        assert [child.tag for child in children] == expected
+        assert "mode='ondemand'" in said.stdout
+        other = domain_xml("two", memory_backing="<discard/>", devices=devices)
+        assert run(SCRIPT, "two", "migrate", "begin", "-", stdin=other).stdout == ""
+        assert run(SCRIPT, "two", "migrate", "begin", "-", stdin="<domain>").stdout == ""
+        ramshelf("hook", "remove")
 
 
 def test_what_cannot_be_is_refused_before_anything_moves(hooked: Libvirtd, second: SecondHost) -> None:

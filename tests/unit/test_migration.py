@@ -86,6 +86,7 @@ def bars(judged: Verdict) -> dict[str, str]:
             {"capacity.exceeded": "LPC"},
         ),
         (verdict(**XFS), {"migration.postcopy": "P"}),
+        (verdict(userfault=False), {"migration.userfaultfd": "P"}),
         (verdict(off=True), {"migration.becomes-anonymous": "LP"}),
         (verdict(guest(""), off=True), {}),
         (verdict(kind=None, fstype=None), {"store.not-mounted": "LPC"}),
@@ -144,6 +145,11 @@ def test_a_host_below_the_floors_keeps_a_guest_from_becoming_file_backed() -> No
         "migration.becomes-file-backed": "LP",
         "versions.libvirt-old": "C",
     }
+
+
+def test_a_newer_qemu_may_have_a_device_for_page_faults() -> None:
+    newer = replace(THERE, qemu=(8, 1, 0), answer=replace(ANSWER, userfault=False))
+    assert bars(judge(Moving(guest=guest(), host_uuid="1"), newer)) == {}
 
 
 def test_an_answer_comes_back_through_what_libvirt_makes_of_it() -> None:

@@ -30,7 +30,8 @@ class HostAnswer:
     ``kind`` and ``fstype`` are the store's, None without one; ``problem`` then is the code that says why.
     ``configured``: file_backed_memory says that there is to be one; ``off``: that there is to be none.
     ``free_mib`` is what a further guest may have of the store, ``pinnable_mib`` what of RAM is left for
-    guests that keep their memory there. ``kernel`` is Linux's release.
+    guests that keep their memory there. ``kernel`` is Linux's release; ``userfault``: it lets QEMU's user
+    handle page faults (userfaultfd).
     """
 
     kernel: str
@@ -41,6 +42,7 @@ class HostAnswer:
     off: bool = False
     free_mib: int = 0
     pinnable_mib: int = 0
+    userfault: bool = True
 
     @property
     def side(self) -> Side:

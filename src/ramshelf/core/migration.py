@@ -36,6 +36,9 @@ class Way(enum.Enum):
     """It is stopped, its definition made what the other host wants, and started there."""
 
 
+_USERFAULT_DEVICE_SINCE = (8, 1, 0)
+"""QEMU: since this it may be given /dev/userfaultfd instead."""
+
 _LIVE = frozenset({Way.LIVE, Way.POSTCOPY})
 _ALL = frozenset(Way)
 
@@ -213,6 +216,14 @@ def _memory(moving: Moving, there: Host, answer: HostAnswer) -> Iterator[Reason]
             yield from _to_anonymous(moving, there, answer)
         case Side.FILE:
             yield from _to_store(moving, there, answer)
+    if not answer.userfault and there.qemu < _USERFAULT_DEVICE_SINCE:
+        yield Reason(
+            code="migration.userfaultfd",
+            sentence=f"The kernel on {there.name} does not let QEMU's user handle page faults, as postcopy "
+            "does.",
+            hint="There: sysctl vm.unprivileged_userfaultfd=1.",
+            bars=frozenset({Way.POSTCOPY}),
+        )
     wanted = to_mib(align_up(moving.guest.pinned, MIB))
     if wanted > answer.pinnable_mib:
         yield Reason(

@@ -11,10 +11,12 @@ from ramshelf.core.errors import ConfigError
 from ramshelf.core.guest import Guest, parse_guest
 from ramshelf.core.hostanswer import HostAnswer
 from ramshelf.core.pinning import ram_left
+from ramshelf.core.qemuconf import parse_qemu_conf
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import MIB, to_mib
-from ramshelf.system.backingstore import observe_store
+from ramshelf.system.backingstore import QEMU_CONF, observe_store
 from ramshelf.system.configfiles import existing_files, read_settings
+from ramshelf.system.filesystem import read_text
 from ramshelf.system.hooklog import record
 from ramshelf.system.procfs import meminfo
 
@@ -67,7 +69,16 @@ def answer(files: Sequence[str]) -> HostAnswer:
         configured=bool(limit),
         off=limit == 0,
         free_mib=to_mib(room),
+        userfault=_userfault(),
         pinnable_mib=to_mib(max(0, ram_left(guests(), ram=size - reserved))),
+    )
+
+
+def _userfault() -> bool:
+    """Whether QEMU may handle page faults itself: as root, or where the kernel lets everybody (Linux 5.2)."""
+    user = parse_qemu_conf(read_text(QEMU_CONF, ""), QEMU_CONF).get("user")
+    return (
+        user in {"root", "+0", "0"} or read_text("/proc/sys/vm/unprivileged_userfaultfd", "1").strip() != "0"
     )
 
 

@@ -65,10 +65,7 @@ def _come_back(here: Hypervisor, there: Hypervisor, move: Move, error: BaseExcep
     """Start it here again, unless it runs there after all; raises where it then runs nowhere."""
     name = move.domain.name
     try:
-        if there.taken(name, move.domain.uuid):
-            if there.find(name).active:
-                there.destroy(name)
-            there.undefine(name)
+        _take_back(there, move)
     except RamshelfError as unknown:
         raise ServiceError(
             "migration.unknown",
@@ -91,6 +88,16 @@ def _come_back(here: Hypervisor, there: Hypervisor, move: Move, error: BaseExcep
             hint=f"Once that is put right: 'ramshelf guest start {name}' here. There it was: {error}",
             facts={"guest": name, "host": move.there.name, "there": str(error)},
         ) from error
+
+
+def _take_back(there: Hypervisor, move: Move) -> None:
+    """Have nothing of it there any more."""
+    name = move.domain.name
+    if name not in there.names() or (domain := there.find(name)).uuid != move.domain.uuid:
+        return  # it has not come that far, or somebody else was quicker to define a guest of that name
+    if domain.active:
+        there.destroy(name)
+    there.undefine(name)
 
 
 def _leave(here: Hypervisor, move: Move) -> tuple[Finding, ...]:

@@ -100,8 +100,9 @@ def _watch(
             continue
         progress(figures)
         if postcopy and figures.iteration > _PRECOPY:
-            here.start_postcopy(name)
-            postcopy = False
+            with suppress(RefusedError):  # it is just done without
+                here.start_postcopy(name)
+                postcopy = False
 
 
 def _abort(here: Hypervisor, name: str, migration: Migration) -> None:
