@@ -85,13 +85,14 @@ def _figures(name: str, figures: Progress) -> str:
 
 def _tell_verdict(move: Move, asked: Way) -> None:
     verdict = move.verdict
-    for way in (Way.LIVE, Way.COLD) if asked is not Way.POSTCOPY else tuple(Way):
+    ways = tuple(way for way in Way if way is asked or way is not Way.POSTCOPY)
+    for way in ways:
         word = "possible" if verdict.possible(way) else "not possible"
         click.echo(f"{move.domain.name} to {move.there.name}, {way.value}: {word}")
     for reason in verdict.reasons:
-        ways = ", ".join(way.value for way in Way if way in reason.bars)
-        if reason.bars:
-            click.echo(f"against {ways}: {reason.sentence} [{reason.code}]")
+        barred = ", ".join(way.value for way in ways if way in reason.bars)
+        if barred:
+            click.echo(f"against {barred}: {reason.sentence} [{reason.code}]")
             click.echo(f"  hint: {reason.hint}")
 
 
