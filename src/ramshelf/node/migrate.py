@@ -1,0 +1,121 @@
+"""Moving a guest to another host, live: judged first, then libvirt's own migration, watched until its end."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ramshelf.core.config import Config
+from ramshelf.core.errors import RamshelfError, RefusedError
+from ramshelf.core.findings import Finding
+from ramshelf.core.migration import Way
+from ramshelf.core.passage import Passage, Progress
+from ramshelf.node.destination import Move
+from ramshelf.node.movedclaim import moved_claim
+from ramshelf.system.hypervisor import Hypervisor, Migration
+
+_POLL = 0.5
+"""Seconds between two looks at how far it is."""
+
+_PRECOPY = 1
+"""Passes over memory before a guest that may do postcopy runs there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """``figures`` are libvirt's of a live migration, None of another or where it does not tell."""
+
+    name: str
+    host: str
+    way: Way
+    seconds: float
+    figures: Progress | None = None
+    notes: tuple[Finding, ...] = ()
+
+
+def require(move: Move, way: Way) -> None:
+    """Raise RefusedError ``migration.refused``, with every reason, where a guest cannot move in this way."""
+    against = move.verdict.against(way)
+    if not against:
+        return
+    hints = [reason.hint for reason in against if reason.hint]
+    raise RefusedError(
+        "migration.refused",
+        f"Guest {move.domain.name} cannot move {way.value} to {move.there.name}: "
+        f"{' '.join(f'{reason.sentence} [{reason.code}]' for reason in against)}",
+        hint=" ".join(dict.fromkeys(hints)),
+        facts={
+            "guest": move.domain.name,
+            "host": move.there.name,
+            "way": way.value,
+            "reasons": [{"code": reason.code, "message": reason.sentence} for reason in against],
+        },
+    )
+
+
+def migrate(
+    here: Hypervisor,
+    there: Hypervisor,
+    config: Config,
+    move: Move,
+    passage: Passage,
+    *,
+    progress: Callable[[Progress], None] = lambda _figures: None,
+) -> Moved:
+    """Move a running guest; it runs on here where that fails, or where Ctrl-C ends it.
+
+    ``there.uri`` is where this host's libvirt finds the other's. Raises RefusedError ``migration.refused``
+    and what libvirt or the other host's hook says; RamshelfError ``cli.interrupted`` after Ctrl-C.
+    """
+    require(move, Way.POSTCOPY if passage.postcopy else Way.LIVE)
+    name, begin = move.domain.name, time.monotonic()
+    claimed = moved_claim(here, there, config, uuid=move.domain.uuid, guest=move.guest)
+    with claimed as claim, Hypervisor(here.uri) as mover:
+        migration = mover.migrate(name, there.uri, passage)
+        try:
+            _watch(here, name, migration, passage, progress)
+        except KeyboardInterrupt:
+            _abort(here, name, migration)
+    return Moved(
+        name=name,
+        host=move.there.name,
+        way=Way.LIVE,
+        seconds=time.monotonic() - begin,
+        figures=there.progress(name, completed=True),
+        notes=claim.notes,
+    )
+
+
+def _watch(
+    here: Hypervisor,
+    name: str,
+    migration: Migration,
+    passage: Passage,
+    progress: Callable[[Progress], None],
+) -> None:
+    postcopy = passage.postcopy
+    while not migration.ended(_POLL):
+        figures = here.progress(name)
+        if figures is None:
+            continue
+        progress(figures)
+        if postcopy and figures.iteration > _PRECOPY:
+            with suppress(RefusedError):  # it is just done without
+                here.start_postcopy(name)
+                postcopy = False
+
+
+def _abort(here: Hypervisor, name: str, migration: Migration) -> None:
+    """Give it up; returns where it was too late for that, and the guest has moved."""
+    while True:
+        with suppress(RefusedError):  # it has not begun, or is just done
+            here.abort_job(name)
+        try:
+            if migration.ended(_POLL):
+                return
+        except RamshelfError as error:
+            raise RamshelfError(
+                "cli.interrupted",
+                f"Interrupted: guest {name} stays here.",
+                facts={"guest": name, "libvirt": error.sentence},
+            ) from error
