@@ -28,6 +28,7 @@ from support.moving import (
     promised_here,
     start,
     wait_trimmed,
+    whole,
 )
 from support.process import run, wait_until
 from support.second_host import second_host
@@ -46,6 +47,7 @@ def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
     ramshelf("hook", "remove")
 
 
+@whole
 @pytest.mark.parametrize(("here", "there"), [("ext4", "xfs"), ("xfs", "tmpfs"), ("tmpfs", "swap")])
 def test_there_and_back(
     hooked: Libvirtd, here: str, there: str, record_property: Callable[[str, object], None]
@@ -147,6 +149,7 @@ def test_a_migration_that_is_given_up_leaves_nothing_allocated(hooked: Libvirtd)
         goes_on_here()
 
 
+@whole
 def test_a_sparse_guest_stays_sparse(hooked: Libvirtd) -> None:
     """What it has touched moves, and no more is occupied when it has come."""
     with store("tmpfs", SPARSE_MIB + 64), second_host("swap", SPARSE_MIB + 64) as second:

@@ -27,6 +27,7 @@ from support.moving import (
     moving,
     promised_here,
     start,
+    whole,
 )
 from support.process import run, wait_until
 from support.second_host import SecondHost, second_host
@@ -98,6 +99,7 @@ def test_a_store_that_is_not_mounted(hooked: Libvirtd) -> None:
         stayed(hooked, second)
 
 
+@whole
 @pytest.mark.parametrize("there", ["xfs", "tmpfs"])
 def test_a_store_that_somebody_fills_meanwhile(hooked: Libvirtd, there: str) -> None:
     """A disk's extents are the guest's; on a tmpfs QEMU is killed, and the guest stays where it was."""

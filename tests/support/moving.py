@@ -1,6 +1,8 @@
 """Live migrations by plain virsh between the tests' host and a second one, of a guest that watches itself."""
 
+import functools
 import json
+import logging
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -115,14 +117,44 @@ def allocated_here() -> int:
     return path.stat().st_blocks * 512 // MIB
 
 
+class DamagedError(AssertionError):
+    """The guest has lost memory, or its kernel has stumbled over what it lost."""
+
+
+def whole(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test of a guest that runs while it moves: it is tried again where QEMU may have lost memory.
+
+    Before 9.0 QEMU without KVM may miss a page that the guest writes to just while the bitmap of dirty pages
+    is read, whatever the memory is in (mended by QEMU's commit 03bfc2188f06). It is seldom. What ramshelf did
+    wrong would go wrong again.
+    """
+
+    @functools.wraps(test)
+    def tried(*args: object, **named: object) -> None:
+        for _ in range(2 if _loses_pages() else 0):
+            try:
+                return test(*args, **named)
+            except DamagedError as error:
+                logging.getLogger(__name__).warning("QEMU may have lost this, tried again: %s", error)
+        return test(*args, **named)
+
+    return tried
+
+
+def _loses_pages() -> bool:
+    [major] = re.findall(r"version (\d+)", run("qemu-system-x86_64", "--version").stdout)[:1]
+    return int(major) < 9
+
+
 def check_said(*consoles: str) -> None:
     """The guest, which spoke on these consoles one after the other, has counted on and lost no memory."""
     said = "".join(consoles)
-    assert "DAMAGED" not in said
+    _check_whole(said)
     counted = [(int(number), float(seconds)) for number, seconds in _COUNT.findall(said)]
     numbers = [number for number, _ in counted]
-    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-    assert [seconds for _, seconds in counted] == sorted(seconds for _, seconds in counted)
+    assert len(numbers) > 1
+    if counted != sorted(counted) or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        raise DamagedError(counted)
 
 
 def goes_on_here() -> None:
@@ -155,8 +187,17 @@ def _goes_on(said: Callable[[], str]) -> None:
         return said().count("KEPT")
 
     before = rounds()
-    wait_until(lambda: "DAMAGED" in said() or rounds() >= before + 2, "the guest goes on", timeout=PATIENCE)
-    assert "DAMAGED" not in said()
+
+    def goes_on() -> bool:
+        _check_whole(said())
+        return rounds() >= before + 2
+
+    wait_until(goes_on, "the guest goes on", timeout=PATIENCE)
+
+
+def _check_whole(said: str) -> None:
+    if found := re.search(r".*(DAMAGED|panic|Oops|BUG:|segfault|not found).*", said):
+        raise DamagedError(found[0])
 
 
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
