@@ -8,6 +8,7 @@ tests, it ends with them, and so do its guests, its store and its devices.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 from ramshelf.core.units import MIB
 from ramshelf.system.run import Completed
 from support.cli import RAMSHELF
+from support.counters import written
 from support.devices import scratch
 from support.domains import IMAGE, console_path
 from support.libvirtd import Libvirtd
@@ -26,9 +28,14 @@ from support.stores import MEMORY, store
 
 _CHECKOUT = Path(__file__).parents[2]
 _HERE, _THERE = "192.0.2.1", "192.0.2.2"
-_LISTENING = (
-    'listen_tls = 0\nlisten_tcp = 1\nauth_tcp = "none"\nauth_unix_rw = "none"\nunix_sock_dir = "{}"\n'
-)
+_LIBVIRTD_CONF = """
+listen_tls = 0
+listen_tcp = 1
+auth_tcp = "none"
+auth_unix_rw = "none"
+unix_sock_dir = "{}"
+keepalive_interval = 1
+"""
 
 
 class SecondHost:
@@ -84,6 +91,10 @@ class SecondHost:
         """The size of a guest's memory file there, and what of it is allocated."""
         size, blocks = self.shell(f"stat -c '%s %b' {MEMORY}/*-{name}/pc.ram").split()
         return int(size) // MIB, int(blocks) * 512 // MIB
+
+    def written_mib(self) -> float:
+        """What its store's device has written so far, where the store is a file system on one."""
+        return written(int(self.shell(f"stat -c %d {MEMORY}"))) / MIB
 
     def hook_log(self) -> list[dict[str, Any]]:
         """The entries of the hook's log there."""
@@ -169,6 +180,7 @@ def second_host(
             process.wait(timeout=60)
             assert process.stdout is not None
             process.stdout.close()
+            shutil.rmtree(directory)
     assert process.returncode == 0, "the second host ends well"
 
 
@@ -180,7 +192,7 @@ def _serve(directory: str, file_system: str, size_mib: str, hook: str, network: 
     run("ip", "address", "add", f"{_THERE}/24", "dev", "first")
     run("ip", "link", "set", "first", "up")
     with Path("/etc/libvirt/libvirtd.conf").open("a", encoding="utf-8") as conf:
-        conf.write(_LISTENING.format(directory))
+        conf.write(_LIBVIRTD_CONF.format(directory))
     Path("/run/libvirt/libvirt-sock").symlink_to(f"{directory}/libvirt-sock")
     run(sys.executable, str(_CHECKOUT / "scripts/guest_image.py"), str(IMAGE))
     libvirtd = Libvirtd("--listen")

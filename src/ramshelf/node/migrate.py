@@ -10,8 +10,11 @@ from ramshelf.core.errors import RamshelfError, RefusedError
 from ramshelf.core.findings import Finding
 from ramshelf.core.migration import Way
 from ramshelf.core.passage import Passage, Progress
+from ramshelf.core.store import Store
+from ramshelf.node.aftercare import leave
 from ramshelf.node.destination import Move
 from ramshelf.node.movedclaim import moved_claim
+from ramshelf.system.backingstore import observe_store
 from ramshelf.system.hypervisor import Hypervisor, Migration
 
 _POLL = 0.5
@@ -73,9 +76,13 @@ def migrate(
     with claimed as claim, Hypervisor(here.uri) as mover:
         migration = mover.migrate(name, there.uri, passage)
         try:
-            _watch(here, name, migration, passage, progress)
-        except KeyboardInterrupt:
-            _abort(here, name, migration)
+            try:
+                _watch(here, name, migration, passage, progress)
+            except KeyboardInterrupt:
+                _abort(here, name, migration)
+        except RamshelfError:
+            _give_back(move)
+            raise
     return Moved(
         name=name,
         host=move.there.name,
@@ -84,6 +91,13 @@ def migrate(
         figures=there.progress(name, completed=True),
         notes=claim.notes,
     )
+
+
+def _give_back(move: Move) -> None:
+    """Have the guest trimmed, which stays: what was read of its memory is allocated on a tmpfs."""
+    store = observe_store().store
+    if move.guest.file_backed and isinstance(store, Store) and store.kind.tmpfs:
+        leave(move.domain.name, move.domain.domain_id or 0, "trim")
 
 
 def _watch(

@@ -100,6 +100,7 @@ _OTHER_EVENTS = {
     "VIR_DOMAIN_EVENT_ID_DEVICE_ADDED": What.MEMORY,
     "VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED": What.MEMORY,
     "VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE": What.MEMORY,  # libvirt 7.9
+    "VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION": What.READ,
 }
 _KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT = 5, 3
 """A daemon that answers nothing for so long counts as gone (virConnectSetKeepAlive)."""
