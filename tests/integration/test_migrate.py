@@ -251,15 +251,20 @@ def test_a_guest_becomes_anonymous_where_there_is_no_store(hooked: Libvirtd, sec
     assert "memoryBacking" not in second.virsh("dumpxml", "one")
 
 
-def held(shown: str) -> dict[str, int]:
-    """MiB by guest, of what ``placement show`` says."""
-    return {share["uuid"]: share["memory_mib"] for share in json.loads(shown)["allocations"]}
+@contextmanager
+def placement_of(host: str) -> Iterator[Placement]:
+    with Placement(load_config((), ()), host) as placement:
+        yield placement
 
 
-def claims(second: SecondHost) -> tuple[dict[str, int], dict[str, int]]:
-    """What Placement has on both hosts."""
-    there = second.run(RAMSHELF, "--connect", second.uri, "placement", "show", "--json")
-    return held(ramshelf("placement", "show", "--json").stdout), held(there)
+def claims() -> tuple[dict[str, int], dict[str, int]]:
+    """MiB by guest that Placement has here, and there."""
+    with placement_of(run("virsh", "hostname").stdout.strip()) as here:
+        return held(here), held(here.of("second"))
+
+
+def held(placement: Placement) -> dict[str, int]:
+    return {uuid: share.memory_mib for uuid, share in placement.observe().allocations.items()}
 
 
 def share_a_placement(second: SecondHost) -> None:
@@ -278,59 +283,54 @@ def report(second: SecondHost) -> None:
     second.run(RAMSHELF, "--connect", second.uri, "placement", "report")
 
 
-def test_the_claim_moves(hooked: Libvirtd, second: SecondHost) -> None:
+def test_the_claim_moves_where_there_is_room(hooked: Libvirtd, second: SecondHost) -> None:
     share_a_placement(second)
-    hooked.define(domain_xml("one"))
-    ramshelf("guest", "start", "one")
-    uuid = hooked.virsh("domuuid", "one").stdout.strip()
-    assert claims(second) == ({uuid: 128}, {})
+    uuid, other = start_claimed(hooked, "one"), str(uuid4())
+    with placement_of("second") as placement:
+        placement.claim(Claim(uuid=other, name="other", memory_mib=200))
+        assert migrate(second, "one", ok=(1,))["code"] == "placement.full"
+        assert running(hooked) == ["one"]
+        assert claims() == ({uuid: 128}, {other: 200})
+        placement.release(other)
     migrate(second, "one")
-    assert claims(second) == ({}, {uuid: 128})
+    assert claims() == ({}, {uuid: 128})
+
+
+def start_claimed(libvirtd: Libvirtd, name: str) -> str:
+    """Start a guest with its claim; its UUID."""
+    libvirtd.define(domain_xml(name))
+    ramshelf("guest", "start", name)
+    uuid = libvirtd.virsh("domuuid", name).stdout.strip()
+    assert claims() == ({uuid: 128}, {})
+    return uuid
 
 
 def test_the_claim_of_a_killed_migration_is_put_right(hooked: Libvirtd, second: SecondHost) -> None:
     share_a_placement(second)
-    hooked.define(domain_xml("one"))
-    ramshelf("guest", "start", "one")
-    uuid = hooked.virsh("domuuid", "one").stdout.strip()
+    uuid = start_claimed(hooked, "one")
     with on_its_way(hooked, second, "one") as process:
         process.kill()
         process.wait()
-        assert claims(second) == ({uuid: 128}, {uuid: 128})
         report(second)
-        assert claims(second) == ({uuid: 128}, {uuid: 128})  # it is still on its way
+        assert claims() == ({uuid: 128}, {uuid: 128})  # it is still on its way
     hooked.virsh("migrate-setspeed", "one", "10000")
     wait_until(lambda: running(hooked) == [], "it has moved", timeout=120)
     report(second)
-    assert claims(second) == ({}, {uuid: 128})
+    assert claims() == ({}, {uuid: 128})
     assert second.virsh("domstate", "one").strip() == "running"
 
 
 def test_a_claim_is_left_alone_until_its_guest_has_come(hooked: Libvirtd, second: SecondHost) -> None:
+    del hooked
     share_a_placement(second)
     uuid = str(uuid4())
-    with (
-        Placement(load_config((), ()), "second") as placement,
-        Hypervisor(second.uri, elsewhere=True) as there,
-    ):
+    with Hypervisor(second.uri, elsewhere=True) as there:
         announce(there, uuid)
+    with placement_of("second") as placement:
         placement.claim(Claim(uuid=uuid, name="coming", memory_mib=100))
-        report(second)
-        assert claims(second)[1] == {uuid: 100}
-        second.shell(f"cd /run/ramshelf/coming; test $(cat {uuid}) -gt 60; echo 1 > {uuid}")
-        report(second)
-    assert claims(second)[1] == {}
+    report(second)
+    assert claims() == ({}, {uuid: 100})
+    second.shell(f"cd /run/ramshelf/coming; test $(cat {uuid}) -gt 60; echo 1 >{uuid}")
+    report(second)
+    assert claims() == ({}, {})
     assert second.shell("ls /run/ramshelf/coming") == ""
-    del hooked
-
-
-def test_a_guest_that_placement_has_no_room_for_stays(hooked: Libvirtd, second: SecondHost) -> None:
-    share_a_placement(second)
-    hooked.define(domain_xml("one"))
-    ramshelf("guest", "start", "one")
-    with Placement(load_config((), ()), "second") as placement:
-        placement.claim(Claim(uuid=str(uuid4()), name="other", memory_mib=200))
-    assert migrate(second, "one", ok=(1,))["code"] == "placement.full"
-    assert running(hooked) == ["one"]
-    here, there = claims(second)
-    assert (list(here.values()), list(there.values())) == ([128], [200])

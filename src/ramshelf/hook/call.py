@@ -38,14 +38,23 @@ def _probe(files: Sequence[str], guest: str) -> int:
     """Refuse what is no guest, with what was asked."""
     print(f"ramshelf: the hook answers {guest}.", file=sys.stderr)  # noqa: T201 - what libvirt's user sees
     if guest.startswith(HOST_PROBE):
-        from ramshelf.hook.thishost import answer  # noqa: PLC0415 - hardly ever asked
-
-        print(answer(files).line(), file=sys.stderr)  # noqa: T201
+        _tell_of_host(files)
     elif guest.startswith(COMING_PROBE):
         from ramshelf.system.claims import expect  # noqa: PLC0415
 
         expect(guest.removeprefix(COMING_PROBE))
     return VETOED
+
+
+def _tell_of_host(files: Sequence[str]) -> None:
+    from ramshelf.core.errors import RamshelfError  # noqa: PLC0415 - hardly ever asked
+    from ramshelf.hook.thishost import answer  # noqa: PLC0415
+
+    try:
+        said = answer(files).line()
+    except (RamshelfError, OSError) as error:
+        said = f"It cannot say what this host is: {error}"
+    print(said, file=sys.stderr)  # noqa: T201
 
 
 def _ended(guest: str) -> None:

@@ -83,13 +83,11 @@ def migrate(
         except RamshelfError:
             _give_back(move)
             raise
+    seconds, figures = time.monotonic() - begin, None
+    with suppress(RamshelfError):  # it has moved, whether that can be asked or not
+        figures = there.progress(name, completed=True)
     return Moved(
-        name=name,
-        host=move.there.name,
-        way=Way.LIVE,
-        seconds=time.monotonic() - begin,
-        figures=there.progress(name, completed=True),
-        notes=claim.notes,
+        name=name, host=move.there.name, way=Way.LIVE, seconds=seconds, figures=figures, notes=claim.notes
     )
 
 
@@ -122,7 +120,7 @@ def _watch(
 def _abort(here: Hypervisor, name: str, migration: Migration) -> None:
     """Give it up; returns where it was too late for that, and the guest has moved."""
     while True:
-        with suppress(RefusedError):  # it has not begun, or is just done
+        with suppress(RamshelfError):  # it has not begun, or is just done
             here.abort_job(name)
         try:
             if migration.ended(_POLL):
