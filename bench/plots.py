@@ -132,6 +132,11 @@ def _agent(rows: Sequence[Row]) -> Figure:
     return _panels(rows, titles, "what", "interval", "guests")
 
 
+def _migrate(rows: Sequence[Row]) -> Figure:
+    titles = {"seconds": "seconds", "downtime_seconds": "seconds of it stopped", "moved_mib": "MiB moved"}
+    return _panels(rows, titles, "store", "backing", "guest_mib", "guest")
+
+
 def _panels(rows: Sequence[Row], titles: dict[str, str], *keys: str) -> Figure:
     figure = Figure(figsize=(10, 0.8 + 0.22 * len(rows)), layout="constrained")
     axes = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
@@ -202,4 +207,5 @@ PLOTS: dict[str, Callable[[Sequence[Row]], Figure]] = {
     "zswap": _zswap,
     "hook-cost": _hook,
     "agent": _agent,
+    "migrate": _migrate,
 }

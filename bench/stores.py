@@ -23,7 +23,7 @@ KINDS = {
 }
 """A store's name in the tables, and what ``ramshelf store create`` is told: tmpfs is one without swap."""
 
-_SPARE_MIB = 320
+SPARE_MIB = 320
 """What file systems take for themselves: xfs makes none below 300 MiB."""
 
 
@@ -51,7 +51,7 @@ def store(name: str, size_mib: int) -> Iterator[Store]:
         with _removed():
             yield Store(name=name, device="")
         return
-    with loop_device(size_mib + size_mib // 50 + _SPARE_MIB) as device:
+    with loop_device(size_mib + size_mib // 50 + SPARE_MIB) as device:
         ramshelf("store", "create", *KINDS[name], "--device", device)
         with _removed(), sysctls_of_the_store():
             yield Store(name=name, device=device)

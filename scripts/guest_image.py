@@ -10,6 +10,9 @@ The guest is busybox. It reports over the serial port, and its kernel command li
     ramshelf.rewrite      then writes the same pages anew, round after round: ROUND <N>
     ramshelf.rewrite=MIB  so many of them only, its hot set; the others stay cold
     ramshelf.check=MIB    clears so much, writes, compares, round after round: CHECKED <N>, or DAMAGED
+    ramshelf.keep=MIB     writes so much once, no page like another, and compares it with its checksum, round
+                          after round: KEPT <N>, or DAMAGED
+    ramshelf.count        counts, ten times a second: COUNT <N> <seconds since it began>
     ramshelf.late=MIB     the same once the host has inflated a balloon and deflated it again
     ramshelf.secret=WORD  writes it all over the memory it dirties instead
     ramshelf.search=WORD  reads all its RAM, free pages too: FOUND <lines with the word> of <MiB read>
@@ -69,13 +72,15 @@ write() {
   done
   for writer in $writers; do wait $writer || return 1; done
 }
-dirty= late= rewrite= check= secret= search= reboot= poweroff=
+dirty= late= rewrite= check= keep= count= secret= search= reboot= poweroff=
 for word in $(cat /proc/cmdline); do
   case $word in
     ramshelf.dirty=*) dirty=${word#*=} ;;
     ramshelf.rewrite) rewrite=all ;;
     ramshelf.rewrite=*) rewrite=${word#*=} ;;
     ramshelf.check=*) check=${word#*=} ;;
+    ramshelf.keep=*) keep=${word#*=} ;;
+    ramshelf.count) count=1 ;;
     ramshelf.late=*) dirty=${word#*=} late=1 ;;
     ramshelf.secret=*) secret=${word#*=} ;;
     ramshelf.search=*) search=${word#*=} ;;
@@ -104,6 +109,31 @@ if [ "$search" ]; then
     found=$((found + lines)) size=$((size + length / 1048576))
   done </headers
   echo "FOUND $found of $size"
+fi
+
+if [ "$count" ]; then
+  number=0
+  while :; do
+    number=$((number + 1))
+    read -r seconds rest </proc/uptime
+    echo "COUNT $number $seconds"
+    sleep 0.1
+  done &
+fi
+
+if [ "$keep" ]; then
+  while [ $keep -gt 0 ]; do # the same block, turned each time by what is no multiple of a page
+    turn=$((keep * 5003 % 1048576))
+    tail -c +$((turn + 1)) /block
+    head -c $turn /block
+    keep=$((keep - 1))
+  done >/mem/keep
+  sum=$(md5sum </mem/keep) round=0
+  while [ "$(md5sum </mem/keep)" = "$sum" ] || { echo DAMAGED; false; }; do
+    round=$((round + 1))
+    echo "KEPT $round"
+    sleep 0.2
+  done &
 fi
 
 # What is in the balloon does not count as total.

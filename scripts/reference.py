@@ -13,6 +13,7 @@ import click
 from oslo_config import cfg
 
 from ramshelf.cli.main import cli
+from ramshelf.core import migrationtable
 from ramshelf.core.checks.catalog import GROUPS, RULES, Rule
 from ramshelf.core.config import DEFAULT_FILES
 from ramshelf.core.metrics import METRICS, SECTIONS, Metric
@@ -76,6 +77,17 @@ def metrics() -> str:
     return "\n\n".join(sections)
 
 
+def migrations() -> str:
+    """Which guests can move where, by the sort of both hosts."""
+    sorts = tuple(migrationtable.HOSTS)
+    header = f"| from \\ to | {' | '.join(sorts)} |\n|{' --- |' * (len(sorts) + 1)}"
+    rows = "\n".join(
+        f"| **{source}** | {' | '.join(migrationtable.cell(source, there) for there in sorts)} |"
+        for source in sorts
+    )
+    return f"{header}\n{rows}"
+
+
 def _labels(metric: Metric) -> str:
     return ", ".join(f"`{label}`" for label in metric.labels)
 
@@ -113,7 +125,14 @@ def _type(option: cfg.Opt) -> str:
     return f"{text}; {'empty' if default == '' else f'`{default}`'}"
 
 
-PARTS = {"commands": commands, "files": files, "findings": findings, "metrics": metrics, "options": options}
+PARTS = {
+    "commands": commands,
+    "files": files,
+    "findings": findings,
+    "metrics": metrics,
+    "migrations": migrations,
+    "options": options,
+}
 
 
 def main() -> int:

@@ -22,6 +22,7 @@ THINGS = {
     "reread": 5,
     "zswap": 12,
     "agent": 8,
+    "migrate": 3,
 }
 """How many rows each table has in miniature."""
 
@@ -72,4 +73,8 @@ def _agent(result: Result) -> None:
     assert all(row.figures["milliseconds"].median > 0 for row in result.rows)
 
 
-_CHECKS = {"agent": _agent, "start": _start, "pressure": _pressure, "reread": _reread}
+def _migrate(result: Result) -> None:
+    assert all(128 < row.figures["moved_mib"].median < 256 for row in result.rows)
+
+
+_CHECKS = {"agent": _agent, "migrate": _migrate, "start": _start, "pressure": _pressure, "reread": _reread}

@@ -1,8 +1,6 @@
 """An incoming migration comes through the destination's hook, from one real libvirtd to another."""
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +13,7 @@ from support.stores import MEMORY, store
 
 @pytest.fixture
 def destination() -> Iterator[SecondHost]:
-    with second_host(Path(os.environ["TMPDIR"], "second"), store_mib=300) as host:
+    with second_host("tmpfs", 300) as host:
         yield host
 
 

@@ -66,7 +66,7 @@ def test_saved_dumped_and_suspended(hooked: Libvirtd, tmp_path: Path, file_syste
     """Each works, the guest goes on where it was, and a guest that has ended holds nothing."""
     tmp_path.chmod(0o777)
     with store(file_system):
-        hooked.define(domain_xml("guest", dirty_mib=32, options="ramshelf.rewrite"))
+        hooked.define(domain_xml("guest", dirty_mib=32, options="ramshelf.rewrite ramshelf.keep=16"))
         hooked.virsh("start", "guest")
         wait_console("guest", "ROUND 1")
         hooked.virsh("suspend", "guest")
@@ -95,7 +95,13 @@ def test_saved_dumped_and_suspended(hooked: Libvirtd, tmp_path: Path, file_syste
 
 def goes_on() -> None:
     said = console("guest").count("ROUND")
-    wait_until(lambda: console("guest").count("ROUND") > said + 1, "the guest goes on")
+    kept = console("guest").count("KEPT")
+    wait_until(
+        lambda: console("guest").count("ROUND") > said + 1 and console("guest").count("KEPT") > kept + 1,
+        "the guest goes on, and has compared what it keeps",
+        timeout=120,
+    )
+    assert "DAMAGED" not in console("guest")
 
 
 @pytest.mark.parametrize("file_system", ["ext4", "xfs"])

@@ -58,7 +58,7 @@ def domain_xml(
   <devices>
     <controller type='usb' model='none'/>
     {balloon}
-    <serial type='file'><source path='{_console_path(name)}'/></serial>
+    <serial type='file'><source path='{console_path(name)}'/></serial>
     {devices}
   </devices>
 </domain>
@@ -68,7 +68,7 @@ def domain_xml(
 def console(name: str) -> str:
     """What the guest has said since its latest start; '' before its first."""
     try:
-        return _console_path(name).read_text(errors="replace")
+        return console_path(name).read_text(errors="replace")
     except FileNotFoundError:
         return ""
 
@@ -90,5 +90,6 @@ def qemu_pid(name: str) -> int | None:
     return int(pid) if pid and os.path.exists(f"/proc/{pid}") else None
 
 
-def _console_path(name: str) -> Path:
+def console_path(name: str) -> Path:
+    """The file that the guest's serial port is."""
     return Path("/var/log/libvirt/qemu") / f"{name}.console"

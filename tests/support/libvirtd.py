@@ -19,11 +19,15 @@ _LOG = Path("/var/log/libvirt/libvirtd.log")
 
 
 class Libvirtd:
-    """The monolithic libvirtd where there is one, else virtqemud; QEMU runs as the distribution's user."""
+    """The monolithic libvirtd where there is one, else virtqemud; QEMU runs as the distribution's user.
+
+    ``options`` are the daemon's own.
+    """
 
     uri = "qemu:///system"
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
+        self._options = options
         self._program = "libvirtd" if shutil.which("libvirtd") else "virtqemud"
         self._daemon: subprocess.Popen[bytes] | None = None
         self._virtlogd: subprocess.Popen[bytes] | None = None
@@ -47,7 +51,7 @@ class Libvirtd:
             wait_until(Path("/run/libvirt/virtlogd-sock").exists, "virtlogd listens")
         if self.running:
             return
-        daemon = self._daemon = _spawn(self._program)
+        daemon = self._daemon = _spawn(self._program, *self._options)
         wait_until(lambda: daemon.poll() is not None or self._answers(), "libvirtd answers", timeout=90)
         assert self.running, f"{self._program} ended with {daemon.returncode}:\n{_LOG.read_text()}"
 
@@ -125,6 +129,6 @@ class Libvirtd:
             self._daemon = None
 
 
-def _spawn(program: str) -> subprocess.Popen[bytes]:
+def _spawn(*argv: str) -> subprocess.Popen[bytes]:
     with _LOG.open("ab") as log:
-        return subprocess.Popen([program], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_ENVIRONMENT)
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_ENVIRONMENT)

@@ -1,45 +1,150 @@
 """A second host beside the tests': another ``scripts/isolated`` with libvirtd, a store and the hook.
 
-The two share no namespace but the user's; libvirtd and QEMU are reached through sockets in a directory of
-the first host's $TMPDIR. Run as a program (inside), it serves commands, a line of JSON each, until its input
-ends.
+The two share no namespace but the user's. They reach each other's libvirtd and QEMU through sockets in a
+directory of the first host's $TMPDIR, or over a network of their own, a pair of virtual interfaces. Run as a
+program (inside), it serves requests, a line of JSON each, until its input ends; whatever becomes of the
+tests, it ends with them, and so do its guests, its store and its devices.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ramshelf.core.units import MIB
+from ramshelf.system.run import Completed
+from support.cli import RAMSHELF
+from support.counters import written
+from support.devices import scratch
+from support.domains import IMAGE, console_path
+from support.libvirtd import Libvirtd
+from support.process import run, wait_until
+from support.stores import MEMORY, store
+
 _CHECKOUT = Path(__file__).parents[2]
+_HERE, _THERE = "192.0.2.1", "192.0.2.2"
+_LIBVIRTD_CONF = """
+listen_tls = 0
+listen_tcp = 1
+auth_tcp = "none"
+auth_unix_rw = "none"
+unix_sock_dir = "{}"
+keepalive_interval = 1
+"""
 
 
 class SecondHost:
-    """The second host as the first one sees it."""
+    """The second host as the first one sees it.
+
+    ``uri`` is its libvirtd's and ``migrate_uri`` where its QEMU takes a guest in, both by unix sockets;
+    ``back_uri`` is where the first host's QEMU does. ``tcp_uri`` and ``tcp_migrate_uri`` are the same over
+    the network, which can be cut.
+    """
+
+    tcp_uri = f"qemu+tcp://{_THERE}/system"
+    tcp_migrate_uri = f"tcp://{_THERE}"
 
     def __init__(self, directory: Path, process: "subprocess.Popen[str]") -> None:
         self._process = process
         self.uri = f"qemu+unix:///system?socket={directory}/libvirt-sock"
         self.migrate_uri = f"unix:{directory}/migration"
+        self.back_uri = f"unix:{directory}/migration-back"
 
-    def run(self, *argv: str) -> str:
-        """What a command prints there; its failure fails the test."""
+    def run(
+        self, *argv: str, ok: Sequence[int] = (0,), stdin: str | None = None, timeout: float = 120
+    ) -> str:
+        """What a command prints there; an exit status that is not in ``ok`` fails the test."""
+        answer = self._ask("run", argv, stdin, timeout)
+        completed = Completed(
+            argv=argv, status=answer["status"], stdout=answer["stdout"], stderr=answer["stderr"]
+        )
+        assert completed.status in ok, completed
+        return completed.stdout
+
+    def shell(self, script: str) -> str:
+        """What a shell's script prints there."""
+        return self.run("sh", "-ec", script)
+
+    def virsh(self, *args: str, ok: Sequence[int] = (0,)) -> str:
+        """What virsh prints there."""
+        return self.run("virsh", *args, ok=ok)
+
+    def guests(self) -> list[str]:
+        """The guests that libvirt has there, running or coming in."""
+        return self.virsh("list", "--name").split()
+
+    def capacity(self) -> dict[str, Any]:
+        """``ramshelf capacity --json`` there."""
+        document: dict[str, Any] = json.loads(self.run(RAMSHELF, "capacity", "--json"))
+        return document
+
+    def directories(self) -> list[str]:
+        """What lies on its store."""
+        return [name for name in self.run("ls", str(MEMORY)).split() if name != "lost+found"]
+
+    def memory_mib(self, name: str) -> tuple[int, int]:
+        """The size of a guest's memory file there, and what of it is allocated."""
+        size, blocks = self.shell(f"stat -c '%s %b' {MEMORY}/*-{name}/pc.ram").split()
+        return int(size) // MIB, int(blocks) * 512 // MIB
+
+    def written_mib(self) -> float:
+        """What its store's device has written so far, where the store is a file system on one."""
+        return written(int(self.shell(f"stat -c %d {MEMORY}"))) / MIB
+
+    def hook_log(self) -> list[dict[str, Any]]:
+        """The entries of the hook's log there."""
+        return [json.loads(line) for line in self.shell("cat /run/ramshelf/hook.log || :").splitlines()]
+
+    def console(self, name: str) -> str:
+        """What the guest has said there since it came."""
+        return self.shell(f"cat {console_path(name)} || :")
+
+    def wait_console(self, name: str, text: str, timeout: float = 60) -> None:
+        """Wait until the guest has said ``text`` there."""
+        wait_until(lambda: text in self.console(name), f"{name} says {text!r} there", timeout=timeout)
+
+    def kill_qemu(self, name: str) -> None:
+        """SIGKILL the guest's QEMU."""
+        self.shell(f"kill -KILL $(cat /run/libvirt/qemu/{name}.pid)")
+
+    def kill_libvirtd(self) -> None:
+        """SIGKILL its libvirtd; its guests run on."""
+        self._ask("kill_libvirtd")
+
+    def start_libvirtd(self) -> None:
+        """Start its libvirtd, unless it runs."""
+        self._ask("start_libvirtd")
+
+    @contextmanager
+    def cut_off(self) -> Iterator[None]:
+        """Nothing gets through the network meanwhile; connections that stand are not told."""
+        run("ip", "link", "set", "second", "down")
+        try:
+            yield
+        finally:
+            run("ip", "link", "set", "second", "up")
+
+    def _ask(self, request: str, *arguments: object) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(json.dumps(argv), file=self._process.stdin, flush=True)
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        assert answer["status"] == 0, (argv, answer)
-        return str(answer["output"])
+        print(json.dumps([request, *arguments]), file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
 
 
 @contextmanager
-def second_host(directory: Path, store_mib: int) -> Iterator[SecondHost]:
-    """A second host with a store of kind ram; it is killed at the end."""
+def second_host(
+    file_system: str = "tmpfs", size_mib: int = 300, *, hook: bool = True
+) -> Iterator[SecondHost]:
+    """A second host with a store of ``support.stores`` and, unless told otherwise, the hook."""
+    directory = scratch() / "second"
     directory.mkdir()
     directory.chmod(0o1777)  # QEMU listens there, as its own user
+    network = os.open("/proc/self/ns/net", os.O_RDONLY)
     process = subprocess.Popen(
         [
             str(_CHECKOUT / "scripts/isolated"),
@@ -47,54 +152,69 @@ def second_host(directory: Path, store_mib: int) -> Iterator[SecondHost]:
             "-m",
             "support.second_host",
             str(directory),
-            str(store_mib),
+            file_system,
+            str(size_mib),
+            "hook" if hook else "",
+            str(network),
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=_CHECKOUT / "tests",
+        pass_fds=(network,),
     )
+    os.close(network)
     try:
         host = SecondHost(directory, process)
         assert host.run("hostname").strip() == "second"
+        run("ip", "address", "add", f"{_HERE}/24", "dev", "second")
+        run("ip", "link", "set", "second", "up")
         yield host
     finally:
         assert process.stdin is not None
         process.stdin.close()
-        process.wait(timeout=60)
-        assert process.stdout is not None
-        process.stdout.close()
+        try:
+            process.wait(timeout=120)
+        finally:
+            process.terminate()  # scripts/isolated then kills whatever is inside
+            process.wait(timeout=60)
+            assert process.stdout is not None
+            process.stdout.close()
+            shutil.rmtree(directory)
+    assert process.returncode == 0, "the second host ends well"
 
 
-def _serve(directory: str, store_mib: str) -> None:
-    from support.domains import IMAGE  # noqa: PLC0415 - not of the first host's half
-    from support.libvirtd import Libvirtd  # noqa: PLC0415
-    from support.process import run  # noqa: PLC0415
-
+def _serve(directory: str, file_system: str, size_mib: str, hook: str, network: str) -> None:
+    """Be the second host; ``network`` is a descriptor of the first one's network namespace."""
+    first = f"/proc/{os.getpid()}/fd/{network}"
     run("hostname", "second")  # libvirt refuses to migrate to a host of the same name
+    run("ip", "link", "add", "first", "type", "veth", "peer", "name", "second", "netns", first)
+    run("ip", "address", "add", f"{_THERE}/24", "dev", "first")
+    run("ip", "link", "set", "first", "up")
     with Path("/etc/libvirt/libvirtd.conf").open("a", encoding="utf-8") as conf:
-        conf.write(f'unix_sock_dir = "{directory}"\nauth_unix_rw = "none"\n')
-    os.environ["LIBVIRT_DEFAULT_URI"] = Libvirtd.uri = f"qemu+unix:///system?socket={directory}/libvirt-sock"
+        conf.write(_LIBVIRTD_CONF.format(directory))
+    Path("/run/libvirt/libvirt-sock").symlink_to(f"{directory}/libvirt-sock")
     run(sys.executable, str(_CHECKOUT / "scripts/guest_image.py"), str(IMAGE))
-    libvirtd = Libvirtd()
-    libvirtd.start()
-    ramshelf = str(Path(sys.executable).with_name("ramshelf"))
-    run(ramshelf, "store", "create", "--kind", "ram", "--size", f"{store_mib}M")
-    run(ramshelf, "--connect", Libvirtd.uri, "hook", "install")
-    for line in sys.stdin:
-        ended = subprocess.run(
-            json.loads(line),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        sys.stdout.write(json.dumps({"status": ended.returncode, "output": ended.stdout}) + "\n")
-        sys.stdout.flush()
-    for name in libvirtd.virsh("list", "--name").stdout.split():
-        libvirtd.virsh("destroy", name)
-    libvirtd.close()
+    libvirtd = Libvirtd("--listen")
+    with ExitStack() as stack:
+        libvirtd.start()
+        stack.callback(libvirtd.close)
+        stack.enter_context(store(file_system, int(size_mib)))
+        stack.callback(libvirtd.start)  # a store's end is that of its guests
+        if hook:
+            run(RAMSHELF, "hook", "install")
+        for line in sys.stdin:
+            request, *arguments = json.loads(line)
+            sys.stdout.write(json.dumps(_answer(libvirtd, request, *arguments)) + "\n")
+            sys.stdout.flush()
+
+
+def _answer(libvirtd: Libvirtd, request: str, *arguments: Any) -> object:
+    if request == "run":
+        argv, stdin, timeout = arguments
+        ended = run(*argv, stdin=stdin, timeout=timeout, ok=range(-64, 256))
+        return {"status": ended.status, "stdout": ended.stdout, "stderr": ended.stderr}
+    return {"kill_libvirtd": libvirtd.kill, "start_libvirtd": libvirtd.start}[request]()
 
 
 if __name__ == "__main__":

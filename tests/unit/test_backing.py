@@ -20,6 +20,7 @@ from ramshelf.core.backing import (
     apply,
     decide_discard,
     leave,
+    remove,
 )
 from ramshelf.core.errors import InputError, RamshelfError, RefusedError
 
@@ -402,3 +403,47 @@ def test_text_survives(text: str) -> None:
     assert description is not None
     assert (description.text or "") == text
     assert description.get("note") == text
+
+
+ANONYMOUS = """\
+<domain type='kvm'>
+  <name>guest</name>
+  <memory unit='GiB'>1</memory>{}
+  <cpu><numa><cell id='0' cpus='0' memory='1' unit='GiB'{}/></numa></cpu>
+  <devices/>
+</domain>
+"""
+
+
+@pytest.mark.parametrize(
+    ("backing", "left"),
+    [
+        ("\n  <memoryBacking><source type='file'/><access mode='shared'/><discard/></memoryBacking>", ""),
+        (
+            "\n  <memoryBacking>\n    <nosharepages/>\n    <source type='file'/>\n  </memoryBacking>",
+            "\n  <memoryBacking>\n    <nosharepages/>\n  </memoryBacking>",
+        ),
+        ("", ""),
+    ],
+)
+def test_memory_is_made_anonymous(backing: str, left: str) -> None:
+    document = ANONYMOUS.format(backing, " memAccess='shared' discard='yes'").encode()
+    removed = remove(document)
+    assert removed.xml == ANONYMOUS.format(left, "").replace("'", '"')  # as lxml writes it
+    assert not removed.guest.file_backed
+    assert remove(removed.xml.encode()).changed is False
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "<filesystem type='mount'><driver type='virtiofs'/></filesystem>",
+        "<interface type='vhostuser'/>",
+        "<disk type='vhostuser'/>",
+    ],
+)
+def test_memory_that_is_shared_does_not_become_anonymous(device: str) -> None:
+    document = ANONYMOUS.format("", "").replace("<devices/>", f"<devices>{device}</devices>").encode()
+    with pytest.raises(RefusedError) as caught:
+        remove(document)
+    assert caught.value.code == "xml.shared-memory"

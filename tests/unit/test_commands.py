@@ -39,6 +39,7 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         "guest stop",
         "guest trim",
         "guest list",
+        "guest migrate",
         "guest show",
         "xml apply",
         "capacity",

@@ -29,6 +29,7 @@ GROUPS = {
     "internal",
     "libvirt",
     "metrics",
+    "migration",
     "placement",
     "store",
     "system",

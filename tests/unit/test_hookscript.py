@@ -103,7 +103,7 @@ def test_a_script_of_somebody_else_is_let_alone() -> None:
         ("ramshelf-probe-1 prepare begin -", True),
         ("guest stopped end -", False),
         ("guest release end -", True),
-        ("guest migrate begin -", False),
+        ("guest migrate begin -", True),
         ("guest restore begin -", False),
         ("guest reconnect begin -", False),
         ("guest attach begin -", False),
@@ -149,3 +149,24 @@ def test_verdict(tmp_path: Path, status: str, operation: str, verdict: int, *, s
         ["sh", "-c", text, "ramshelf", "guest", operation, "begin", "-"], check=False, capture_output=True
     )
     assert ended.returncode == verdict
+
+
+@pytest.mark.parametrize(
+    ("then", "printed"), [("exit 0", True), ("exit 70", False), ("kill -KILL $$", False), ("exit 10", False)]
+)
+def test_a_guest_that_comes_is_changed_only_by_a_hook_that_ends_well(
+    tmp_path: Path, then: str, *, printed: bool
+) -> None:
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\ncat\necho noise >&2\n{then}\n")
+    program.chmod(0o755)
+    text = render(replace(WANTED, python=str(program)))
+    xml = "<domain>\n" + "  <description>ä \\n %s $(x)</description>\n" * 10_000 + "</domain>"
+    ended = subprocess.run(
+        ["sh", "-c", text, "ramshelf", "guest", "migrate", "begin", "-"],
+        input=xml,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (0, xml if printed else "")

@@ -1,65 +1,68 @@
-"""Guests whose memory was read as a whole while they were suspended, as for a dump: they are trimmed.
+"""Guests whose memory was read as a whole, as for a dump or a migration that failed: they are trimmed.
 
 On a tmpfs a page that is read is a page that is allocated. libvirt does not tell of a dump (no job-completed
-event comes), but suspends the guest for it; and a guest that is suspended touches nothing itself.
+event comes), but suspends the guest for it; nor does it tell that a migration has been given up, but it tells
+of each pass of one over the memory (migration-iteration), as it does of a snapshot's. So what is remembered
+is when that began, and libvirt is asked whether it still goes on.
 """
 
 import subprocess
-import sys
 from collections.abc import Iterator
 
 from ramshelf.agent.log import Log
 from ramshelf.core.conditions import Condition
+from ramshelf.core.errors import RefusedError
 from ramshelf.core.events import Event, What
 from ramshelf.core.units import MIB, to_mib
+from ramshelf.node.aftercare import leave
 from ramshelf.node.guests import RunningGuest
 from ramshelf.node.watching import Look
+from ramshelf.system.hypervisor import Hypervisor
 
 _WORTH = 64 * MIB
 """A guest is not trimmed for less; it may have touched as much itself since the look before."""
 
 
 class Trims:
-    """What a guest had allocated when it was suspended, until it goes on; then a process trims it.
+    """What a guest had allocated before it was read, until it runs and nobody reads it; then it is trimmed.
 
-    That process takes long and holds the guest still for moments. It outlives the agent.
+    The process that does so takes long and holds the guest still for moments. It outlives the agent.
     """
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._suspended: dict[str, int] = {}
-        self._resumed: dict[str, int] = {}
+        self._read: dict[str, int] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def happened(self, event: Event, seen: Look | None) -> None:
         """Take note of what libvirt has told; ``seen`` is the look before."""
-        if event.what is What.SUSPENDED and (guest := _on_tmpfs(seen, event.guest)) is not None:
-            self._suspended[event.guest] = guest.allocated
-        elif event.what is What.RESUMED and event.guest in self._suspended:
-            self._resumed[event.guest] = self._suspended.pop(event.guest)
+        if event.what in {What.SUSPENDED, What.READ} and (guest := _on_tmpfs(seen, event.guest)) is not None:
+            self._read.setdefault(event.guest, guest.allocated)
         elif event.what is What.STOPPED:
-            self._suspended.pop(event.guest, None)
-            self._resumed.pop(event.guest, None)
+            self._read.pop(event.guest, None)
 
-    def turn(self, seen: Look | None) -> Iterator[Condition]:
-        """Have those trimmed that have grown while they were suspended."""
+    def turn(self, hypervisor: Hypervisor, seen: Look | None) -> Iterator[Condition]:
+        """Have those trimmed that have grown while they were read."""
         self._running = {name: trim for name, trim in self._running.items() if trim.poll() is None}
-        resumed, self._resumed = self._resumed, {}
-        for name, before in resumed.items():
+        for name, before in tuple(self._read.items()):
             guest = _on_tmpfs(seen, name)
+            if guest is not None and (guest.domain.state != "running" or _busy(hypervisor, guest)):
+                continue
+            del self._read[name]
             if guest is not None and guest.allocated - before >= _WORTH and name not in self._running:
                 grown = to_mib(guest.allocated - before)
-                message = f"Guest {name} has {grown} MiB more than before it was suspended, and is trimmed."
+                message = f"Guest {name} has {grown} MiB more than before it was read, and is trimmed."
                 self._log.info("trimming", message, guest=name, grown_mib=grown)
-                argv = (sys.executable, "-I", "-m", "ramshelf.node.aftercare", name)
-                self._running[name] = subprocess.Popen(  # noqa: S603 - this very program
-                    (*argv, str(guest.domain.domain_id), "trim"),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
+                self._running[name] = leave(name, guest.domain.domain_id or 0, "trim")
         yield from ()
+
+
+def _busy(hypervisor: Hypervisor, guest: RunningGuest) -> bool:
+    """Whether it is still being read; one that has ended since the look is gone with the next."""
+    try:
+        return hypervisor.busy(guest.domain.domain_id or 0)
+    except RefusedError:
+        return True
 
 
 def _on_tmpfs(seen: Look | None, name: str) -> RunningGuest | None:

@@ -82,7 +82,7 @@ class Watcher:
         if not self._problems.attempt("look", lambda: self._see(hypervisor, config)) or hypervisor is None:
             return Wish()
         self._problems.attempt("clean", self._clean)
-        self._problems.attempt("trim", lambda: self._trims.turn(self.look))
+        self._problems.attempt("trim", lambda: self._trims.turn(hypervisor, self.look))
         late: list[Outcome] = []
         self._problems.attempt("late", lambda: self._reserve(hypervisor, config, late))
         return Wish(

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -39,7 +40,7 @@ def _names(*, active: bool) -> Callable[[click.Context, click.Parameter, str], l
 
 @click.group("guest")
 def command() -> None:
-    """Start, stop, trim, list or show file-backed guests."""
+    """Start, stop, migrate, trim, list or show file-backed guests."""
 
 
 def _complete_start(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -167,6 +168,83 @@ def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> No
             click.echo(f"{dropped}{_tenths(stopped.written)} MiB written to the store's device meanwhile.")
 
     context.emit(document, text)
+
+
+@command.command(
+    "migrate",
+    epilog="""\b
+Examples:
+  ramshelf guest migrate web1 qemu+ssh://root@host2/system --check
+  ramshelf guest migrate web1 qemu+ssh://root@host2/system
+  ramshelf guest migrate web1 qemu+ssh://root@host2/system --offline
+""",
+)
+@click.argument("name", metavar="NAME", shell_complete=_names(active=True))
+@click.argument("destination", metavar="DEST-URI")
+@click.option("--check", is_flag=True, help="Say whether it is possible, and why not; move nothing.")
+@click.option(
+    "--offline", is_flag=True, help="Stop it here, convert it to what is wanted there, start it there."
+)
+@click.option("--postcopy", is_flag=True, help="Let it run there when its memory has been sent once.")
+@click.option("--auto-converge", is_flag=True, help="Slow it down where it writes faster than it moves.")
+@click.option(
+    "--parallel",
+    type=click.IntRange(min=1, max=255),
+    metavar="N",
+    help="Send over N connections (QEMU's multifd).",
+)
+@click.option("--bandwidth", type=click.IntRange(min=1), metavar="MIB/S", help="Send no more than this.")
+@click.option(
+    "--migrate-uri", metavar="URI", help="Where QEMU there listens; default: what libvirt there says."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help=f"With --offline: how long it has to shut down before it is ended; default {_DEFAULT_TIMEOUT}.",
+)
+@pass_context
+def migrate(
+    context: Context,
+    name: str,
+    destination: str,
+    *,
+    check: bool,
+    offline: bool,
+    timeout: float | None,
+    **passage: Any,
+) -> int:
+    """Move a guest to another host, while it runs or (--offline) by stopping it.
+
+    DEST-URI is the other host's libvirt, as for virsh. That host's hook says first what it can take, and
+    holds the guest's memory before anything moves. Ctrl-C gives a migration up, and the guest runs on here.
+    Its disks must be there as well, at the same paths.
+    """
+    from ramshelf.cli.migrate import run  # noqa: PLC0415 - lxml, only where it is used
+    from ramshelf.core.passage import Passage  # noqa: PLC0415 - likewise
+
+    if offline and any(passage.values()):
+        raise click.UsageError(
+            "--offline sends no memory: options of a live migration have no meaning beside it."
+        )
+    if timeout is not None and not offline:
+        raise click.UsageError("--timeout is for --offline.")
+    wish = Passage(
+        migrate_uri=passage["migrate_uri"],
+        postcopy=passage["postcopy"],
+        auto_converge=passage["auto_converge"],
+        parallel=passage["parallel"],
+        bandwidth_mib=passage["bandwidth"],
+    )
+    return run(
+        context,
+        name,
+        destination,
+        wish,
+        check=check,
+        offline=offline,
+        timeout=timeout or _DEFAULT_TIMEOUT,
+    )
 
 
 @command.command("trim", epilog="Example: ramshelf guest trim web1")

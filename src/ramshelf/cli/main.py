@@ -22,7 +22,7 @@ _VERBS = {
     "doctor": "Check the host, the store, the configuration and the guests.",
     "store": "Prepare, show, remove or clean the store.",
     "hook": "Install, remove or check libvirt's hook.",
-    "guest": "Start, stop, list or show file-backed guests.",
+    "guest": "Start, stop, migrate, list or show file-backed guests.",
     "xml": "Make domain XML file-backed.",
     "capacity": "Show what the store holds and who holds it.",
     "placement": "Show, or bring to agree, what Placement says of this host.",

@@ -32,6 +32,13 @@ _OWNED = ("source", "access", "allocation", "discard")
 _OWN_FILES = ("dimm", "virtio-mem")
 """Models of memory devices whose memory libvirt puts on the memory backing directory."""
 
+_SHARING = (
+    "devices/filesystem/driver[@type='virtiofs']",
+    "devices/interface[@type='vhostuser']",
+    "devices/disk[@type='vhostuser']",
+)
+"""Devices of a process of their own, which maps the guest's memory."""
+
 _QEMU_ARG = "{http://libvirt.org/schemas/domain/qemu/1.0}arg"
 _INDENT = re.compile(r"\s*\n[ \t]*")
 
@@ -125,6 +132,37 @@ def leave(document: bytes) -> Applied:
     root = parse(document)
     xml = _serialise(root, document)
     return Applied(xml=xml, guest=parse_guest(xml.encode()), changed=False, notes=(OFF,))
+
+
+def remove(document: bytes) -> Applied:
+    """Make a domain's memory anonymous: what ``apply`` owns is taken out.
+
+    Raises InputError ``xml.*``, and RefusedError ``xml.shared-memory`` where another process is to share it.
+    """
+    root = parse(document)
+    domain_name(root)
+    before = _serialise(root, document)
+    for path in _SHARING:
+        if root.find(path) is not None:
+            raise RefusedError(
+                "xml.shared-memory",
+                f"The domain shares its memory with another process ({path.rpartition('/')[2]}), which "
+                "anonymous memory does not allow.",
+                hint="Give it <source type='memfd'/> and <access mode='shared'/> by hand.",
+                facts={"element": path},
+            )
+    for backing in root.findall("memoryBacking"):
+        for tag in _OWNED:
+            for element in backing.findall(tag):
+                _remove(element)
+        if len(backing) == 0:
+            _remove(backing)
+    for _, access, element in _overriders(root):
+        for name in (access, "discard"):
+            if name in element.attrib:
+                del element.attrib[name]
+    after = _serialise(root, document)
+    return Applied(xml=after, guest=parse_guest(after.encode()), changed=after != before, notes=())
 
 
 def decide_discard(wish: Discard, support: Support) -> tuple[bool, Finding | None]:

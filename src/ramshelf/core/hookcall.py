@@ -4,4 +4,10 @@ PASSED, VETOED = 0, 10
 """Exit statuses for the script; 1 and 2 are Python's own, for programs that do not even begin."""
 
 PROBE = "ramshelf-probe-"
-"""Begin of the name of a guest that ``hook install`` tries to start, to see whether the hook is called."""
+"""Begin of the name of a guest that never starts: the hook refuses it, and so says that it is called."""
+
+HOST_PROBE = f"{PROBE}host-"
+"""Begin of the name of a probe that the hook answers with what its host is to a guest that may come."""
+
+COMING_PROBE = f"{PROBE}coming-"
+"""The same, with the UUID of a guest that is about to come and has its claim in Placement already."""

@@ -17,10 +17,7 @@ def check_device(guest: Guest, store: Store, kernel: Version) -> None:
 
     QEMU would end with "VFIO_MAP_DMA failed: Bad address". Raises RefusedError ``guest.passthrough``.
     """
-    if not guest.passthrough or store.kind.tmpfs:
-        return
-    # FOLL_LONGTERM: check_vma_flags never allowed DAX file systems, writable_file_mapping_allowed came later.
-    if store.kind is Kind.DAX or kernel >= LONG_TERM_PIN_REFUSED_SINCE:
+    if guest.passthrough and long_term_pin_refused(store.kind, kernel):
         raise RefusedError(
             "guest.passthrough",
             f"Guest {guest.name} has a host device, whose memory Linux {dotted(kernel)} cannot pin on "
@@ -28,6 +25,17 @@ def check_device(guest: Guest, store: Store, kernel: Version) -> None:
             hint="Use a store of kind swap, or start this guest without file-backed memory.",
             facts={"guest": guest.name, "store": store.mount_point},
         )
+
+
+def long_term_pin_refused(kind: Kind, kernel: Version) -> bool:
+    """Whether the kernel does not pin pages of a store of this kind for a device (FOLL_LONGTERM)."""
+    # check_vma_flags never allowed DAX file systems, writable_file_mapping_allowed came later.
+    return kind is Kind.DAX or (not kind.tmpfs and kernel >= LONG_TERM_PIN_REFUSED_SINCE)
+
+
+def ram_left(others: Iterable[Guest], *, ram: int) -> int:
+    """Bytes of RAM for a further guest that pins its memory; ``ram`` is what all such guests may have."""
+    return ram - sum(other.pinned for other in others)
 
 
 def check_ram(guest: Guest, others: Iterable[Guest], *, ram: int, reserved: int) -> None:
@@ -38,13 +46,13 @@ def check_ram(guest: Guest, others: Iterable[Guest], *, ram: int, reserved: int)
     """
     if not guest.pinned:
         return
-    held = sum(other.pinned for other in others)
-    missing = held + guest.pinned + reserved - ram
+    left = ram_left(others, ram=ram - reserved)
+    missing = guest.pinned - left
     if missing <= 0:
         return
     figures = {
         "pinned_mib": to_mib(guest.pinned),
-        "others_mib": to_mib(held),
+        "others_mib": to_mib(ram - reserved - left),
         "missing_mib": to_mib(align_up(missing, MIB)),
         "ram_mib": to_mib(ram),
         "host_reserved_mib": to_mib(reserved),

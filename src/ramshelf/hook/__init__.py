@@ -6,9 +6,10 @@ Which calls matter (libvirt's hooks.html; virHookCall, qemuProcessStartHook):
 - ``started begin``: QEMU runs. What it opened is verified, and reserved where it is not yet. libvirt ends the
   guest if this is refused: the last resort for one that got past ``start`` while the hook was broken.
 - ``release end``: the guest has ended. What its run has cost is put on record.
-- ``prepare begin`` is answered for the probe of ``hook install`` only, which is never to start.
+- ``migrate begin``: a guest comes from another host, and gets this host's policy (core/memorypolicy.py).
+- ``prepare begin`` is answered for probes only (core/hookcall.py), which are never to start.
 
-Restoring a guest and taking in a migration come through the same calls, and their ``restore`` and ``migrate``
-XML is left as it is; so is everything else. Memory that is plugged in later calls no hook: a guest is
+Restoring a guest and taking in a migration come through the same calls; the XML of a guest that is restored
+is left as it is, and so is everything else. Memory that is plugged in later calls no hook: a guest is
 admitted by its maxMemory, and what it may still be given stays promised to it (core/capacity.py).
 """

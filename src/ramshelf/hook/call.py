@@ -3,8 +3,9 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from ramshelf.core.hookcall import PASSED, PROBE, VETOED
+from ramshelf.core.hookcall import COMING_PROBE, HOST_PROBE, PASSED, PROBE, VETOED
 
 
 def main(
@@ -19,23 +20,51 @@ def main(
     files, (guest, operation, suboperation, *_) = argv[:separator], argv[separator + 1 :]
     if os.geteuid() != 0:  # a user's own libvirt (qemu:///session) calls the same hooks; it has no store
         return PASSED
-    if (operation, suboperation) == ("prepare", "begin"):
-        return _probe(guest)
-    if (operation, suboperation) == ("release", "end"):
-        from ramshelf.hook.figures import ended  # noqa: PLC0415 - most calls do not come here
+    match operation, suboperation:
+        case (("start" | "started"), "begin"):
+            return _start(files, read(), started=operation == "started", step=step)
+        case "prepare", "begin" if guest.startswith(PROBE):
+            return _probe(files, guest)
+        case "migrate", "begin":
+            from ramshelf.hook.incoming import apply_policy  # noqa: PLC0415 - most calls do not come here
 
-        ended(guest)
-        return PASSED
-    if suboperation != "begin" or operation not in {"start", "started"}:
-        return PASSED
-    return _start(files, read(), started=operation == "started", step=step)
+            apply_policy(files, read())
+        case "release", "end":
+            _ended(guest)
+    return PASSED
 
 
-def _probe(guest: str) -> int:
-    if not guest.startswith(PROBE):
-        return PASSED
+def _probe(files: Sequence[str], guest: str) -> int:
+    """Refuse what is no guest, with what was asked."""
     print(f"ramshelf: the hook answers {guest}.", file=sys.stderr)  # noqa: T201 - what libvirt's user sees
+    if guest.startswith(HOST_PROBE):
+        _tell_of_host(files)
+    elif guest.startswith(COMING_PROBE):
+        from ramshelf.system.claims import expect  # noqa: PLC0415
+
+        expect(guest.removeprefix(COMING_PROBE))
     return VETOED
+
+
+def _tell_of_host(files: Sequence[str]) -> None:
+    from ramshelf.core.errors import RamshelfError  # noqa: PLC0415 - hardly ever asked
+    from ramshelf.hook.thishost import answer  # noqa: PLC0415
+
+    try:
+        said = answer(files).line()
+    except (RamshelfError, OSError) as error:
+        said = f"It cannot say what this host is: {error}"
+    print(said, file=sys.stderr)  # noqa: T201
+
+
+def _ended(guest: str) -> None:
+    if guest.startswith(PROBE):  # libvirt has made a log for it, that others than this host cannot remove
+        with suppress(OSError):
+            os.unlink(f"/var/log/libvirt/qemu/{guest}.log")
+        return
+    from ramshelf.hook.figures import ended  # noqa: PLC0415 - most calls do not come here
+
+    ended(guest)
 
 
 def _start(files: Sequence[str], xml: bytes, *, started: bool, step: Callable[[str], None]) -> int:

@@ -4,14 +4,11 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from ramshelf.core.capacity import PROMISE_FILE, Capacity, StoreUsage, admit, capacity, promised
-from ramshelf.core.config import Config, Setting, file_backed_memory_mib, host_reserved_mib
-from ramshelf.core.errors import ConfigError, RefusedError
+from ramshelf.core.errors import RefusedError
 from ramshelf.core.guest import Guest, parse_guest
 from ramshelf.core.pinning import check_device, check_ram
 from ramshelf.core.requirements import punch_writes_back, version
@@ -26,21 +23,19 @@ from ramshelf.core.reservation import (
     verify,
 )
 from ramshelf.core.store import Store
-from ramshelf.core.units import MIB, to_mib
+from ramshelf.core.units import to_mib
 from ramshelf.hook.figures import now, since
+from ramshelf.hook.thishost import STATE_DIR, guests, limit_mib, ram, state_files
 from ramshelf.system import memoryfiles
 from ramshelf.system.backingstore import guest_directories, memory_directories, observe_at
-from ramshelf.system.configfiles import existing_files, read_settings
 from ramshelf.system.filesystem import store_lock
 from ramshelf.system.hooklog import record, recorded
-from ramshelf.system.procfs import holders, meminfo
+from ramshelf.system.procfs import holders
 
-STATE_DIR = "/run/libvirt/qemu"
 _LOCK_TIMEOUT = 30
 """Seconds; libvirt waits for its hooks without end, and holds the guest meanwhile."""
 
 Step = Callable[[str], None]
-_Value = TypeVar("_Value")
 
 
 def reserve(files: Sequence[str], xml: bytes, step: Step) -> None:
@@ -48,10 +43,10 @@ def reserve(files: Sequence[str], xml: bytes, step: Step) -> None:
     guest = _guest(xml)
     if guest is None:
         return
-    limit_mib = _limit_mib(files)
+    limit = limit_mib(files)
     with store_lock(timeout=_LOCK_TIMEOUT):
         step("locked")
-        place = _observe(guest, limit_mib)
+        place = _observe(guest, limit)
         if place is None:
             return
         check_pages(guest)
@@ -60,8 +55,8 @@ def reserve(files: Sequence[str], xml: bytes, step: Step) -> None:
         if place.directory.files or place.directory.others:
             _remove_leftovers(guest, place.directory)
             step("emptied")
-            place = _observe(guest, limit_mib) or place
-        admit(_capacity(place, limit_mib), guest.name, guest.promise)
+            place = _observe(guest, limit) or place
+        admit(_capacity(place, limit), guest.name, guest.promise)
         wanted = reservations(guest, place.store.kind)
         before = now(place.store)
         try:
@@ -85,9 +80,9 @@ def verify_started(files: Sequence[str], xml: bytes, step: Step) -> None:
     guest = _guest(xml)
     if guest is None or not guest.file_backed:
         return
-    limit_mib = _limit_mib(files)
+    limit = limit_mib(files)
     with store_lock(timeout=_LOCK_TIMEOUT):
-        place = _observe(guest, limit_mib)
+        place = _observe(guest, limit)
         if place is None:
             return
         _check_pinned(files, guest)  # two may have started at the same time
@@ -96,10 +91,10 @@ def verify_started(files: Sequence[str], xml: bytes, step: Step) -> None:
             names = tuple(os.path.basename(file.path) for file in found.superfluous)
             memoryfiles.remove(place.directory, names)
             step("removed superfluous")
-            place = _observe(guest, limit_mib) or place
+            place = _observe(guest, limit) or place
         present = promised(place.directory.files)
         wanted = max(present, guest.promise)
-        admit(_capacity(place, limit_mib), guest.name, wanted, present=present)
+        admit(_capacity(place, limit), guest.name, wanted, present=present)
         if wanted > present:
             memoryfiles.create(place.directory, Reservation(name=PROMISE_FILE, size=wanted, allocate=False))
             step("promised")
@@ -132,47 +127,24 @@ def _guest(xml: bytes) -> Guest | None:
     return guest if guest.file_backed or (guest.source == "file" and guest.hugepages) else None
 
 
-def _limit_mib(files: Sequence[str]) -> int | None:
-    """file_backed_memory as the files have it now; the store's own size bounds what it can hold."""
-    return _configured(files, file_backed_memory_mib, None)
-
-
-def _configured(
-    files: Sequence[str], read: Callable[[Sequence[str], Sequence[Setting]], _Value], default: _Value
-) -> _Value:
-    """What the files say, or the default: a file that cannot be used is for the doctor to tell."""
-    try:
-        existing = existing_files(files)
-        return read(existing, read_settings(existing))
-    except ConfigError as error:
-        record("configuration", code=error.code, reason=error.sentence)
-        return default
-
-
 def _check_pinned(files: Sequence[str], guest: Guest) -> None:
     """Refuse a guest whose memory is to stay in RAM where it cannot; most guests cost nothing here."""
     if guest.pinned:
-        reserved_mib = _configured(
-            files, lambda _, settings: host_reserved_mib(settings), Config.host_reserved_mib
-        )
-        page_size = os.sysconf("SC_PAGE_SIZE")
-        others = (parse_guest(xml, page_size=page_size) for _, xml in _others(guest))
-        host = meminfo()
-        ram = host["MemTotal"] - host.get("Hugetlb", 0)
-        check_ram(guest, others, ram=ram, reserved=reserved_mib * MIB)
+        size, reserved = ram(files)
+        check_ram(guest, guests(besides=guest.name), ram=size, reserved=reserved)
 
 
-def _capacity(place: _Place, limit_mib: int | None) -> Capacity:
+def _capacity(place: _Place, limit: int | None) -> Capacity:
     """What the store holds. 0 does not limit it: where ramshelf is off, others' guests still need room."""
-    return capacity(place.usage, configured_mib=limit_mib or None)
+    return capacity(place.usage, configured_mib=limit or None)
 
 
-def _observe(guest: Guest, limit_mib: int | None) -> _Place | None:
+def _observe(guest: Guest, limit: int | None) -> _Place | None:
     """Where the guest's memory is to be; None where there is no store and is to be none."""
     path = the_directory(guest, guest_directories(guest.domain_id or 0, guest.name))
     directory = memoryfiles.observe_directory(path)
     store, usage = observe_at(os.path.dirname(path), memory_directories())
-    checked = check_store(store, directory, off=limit_mib == 0)
+    checked = check_store(store, directory, off=limit == 0)
     if checked is None or usage is None:
         return None
     return _Place(directory=directory, store=checked, usage=usage)
@@ -235,18 +207,7 @@ def _record(event: str, guest: Guest, place: _Place, **facts: object) -> None:
 def _live_guest(guest: Guest) -> str | None:
     """Another guest that libvirt's state files know under this guest's number."""
     number = re.compile(rb"<domain\b[^>]*\bid='%d'" % (guest.domain_id or 0))
-    return next((name for name, xml in _others(guest) if number.search(xml)), None)
-
-
-def _others(guest: Guest) -> Iterator[tuple[str, bytes]]:
-    """Names and live XML of the other guests by libvirt's state files: they run, or are just starting."""
-    with suppress(FileNotFoundError):
-        for entry in os.scandir(STATE_DIR):
-            name = entry.name.removesuffix(".xml")
-            if name in {entry.name, guest.name}:
-                continue
-            with suppress(FileNotFoundError), open(entry.path, "rb") as file:
-                yield name, file.read()
+    return next((name for name, xml in state_files(guest.name) if number.search(xml)), None)
 
 
 def _translate(error: BaseException, directory: GuestDirectory) -> None:

@@ -1,10 +1,11 @@
 """What is done for a guest once libvirt has done with its start.
 
 The hook leaves ``python -m ramshelf.node.aftercare GUEST ID TASK...`` behind, since libvirt alone can talk to
-QEMU and cannot be asked from its own hook. The tasks are ``discard`` (node/discard.py) and ``trim``
-(node/trimming.py); the hook's log tells.
+QEMU and cannot be asked from its own hook. So do others where it takes long. The tasks are ``discard``
+(node/discard.py) and ``trim`` (node/trimming.py); the hook's log tells.
 """
 
+import subprocess
 import sys
 import time
 
@@ -17,6 +18,17 @@ from ramshelf.system.hypervisor import Domain, Hypervisor
 _URI = "qemu:///system"
 _PATIENCE = 900
 """Seconds for libvirt to be there and to have done with the start; an incoming migration is one, too."""
+
+
+def leave(name: str, domain_id: int, *tasks: str) -> "subprocess.Popen[bytes]":
+    """Leave a process behind that does the tasks; it outlives this one."""
+    return subprocess.Popen(  # noqa: S603 - this very program
+        (sys.executable, "-I", "-m", "ramshelf.node.aftercare", name, str(domain_id), *tasks),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def main(name: str, domain_id: int, *tasks: str) -> None:

@@ -147,7 +147,7 @@ def probe(uri: str) -> bool | None:
     name = f"{PROBE}{secrets.token_hex(4)}"
     try:
         with Hypervisor(uri) as hypervisor:
-            answer = hypervisor.attempt(_PROBE_XML.format(name=name))
+            answer = hypervisor.attempt(probe_xml(name))
     except RamshelfError:
         return None
     finally:
@@ -157,6 +157,11 @@ def probe(uri: str) -> bool | None:
     if called:
         _remember("".join(f"{pid} {start}\n" for pid, start in _daemons()))
     return called
+
+
+def probe_xml(name: str) -> str:
+    """A guest of this name that cannot start, and that the hook refuses before."""
+    return _PROBE_XML.format(name=name)
 
 
 def _try_out() -> None:

@@ -234,7 +234,7 @@ def claimed(hypervisor: Hypervisor, config: Config, guest: Guest) -> Iterator[tu
     is not ramshelf's. Raises RefusedError ``placement.full`` where Placement has no room; where it does not
     serve ServiceError ``placement.*`` if ``placement_required`` is set, else yields a finding that says so.
     """
-    placement = _own_provider(hypervisor, config)
+    placement = own_provider(hypervisor, config)
     if placement is None or not guest.file_backed:
         yield ()
         return
@@ -263,7 +263,7 @@ def _claim(placement: Placement, wanted: Claim, *, required: bool) -> tuple[Find
 
 def release(hypervisor: Hypervisor, config: Config, domain: Domain) -> None:
     """After a guest's end: its allocation goes, unless it runs again. What fails is left to the agent."""
-    placement = _own_provider(hypervisor, config)
+    placement = own_provider(hypervisor, config)
     if placement is None:
         return
     with suppress(RamshelfError), placement, being_made(domain.uuid):
@@ -271,7 +271,7 @@ def release(hypervisor: Hypervisor, config: Config, domain: Domain) -> None:
             placement.release(domain.uuid)
 
 
-def _own_provider(hypervisor: Hypervisor, config: Config) -> Placement | None:
+def own_provider(hypervisor: Hypervisor, config: Config) -> Placement | None:
     """Placement where ramshelf is to own the provider; None where there is nothing to claim or release."""
     if config.placement_mode == "none" or not config.placement_owner or nova_owns(config):
         return None

@@ -55,16 +55,31 @@ def stop_guest(
     progress: Callable[[float], None] = lambda _seconds: None,
     after_step: Callable[[str], None] = lambda _step: None,
 ) -> Stopped:
-    """Ask the guest to shut down, and end it when it still runs after ``timeout`` seconds (0: at once).
+    """End a guest as ``end_guest`` does, and give back what it holds of Placement."""
+    domain = hypervisor.find(name)
+    if not domain.active:
+        return Stopped(name=name, how="not running", seconds=0)
+    stopped = end_guest(hypervisor, domain, timeout=timeout, progress=progress, after_step=after_step)
+    release(hypervisor, config, domain)
+    return stopped
+
+
+def end_guest(
+    hypervisor: Hypervisor,
+    domain: Domain,
+    *,
+    timeout: float,
+    progress: Callable[[float], None] = lambda _seconds: None,
+    after_step: Callable[[str], None] = lambda _step: None,
+) -> Stopped:
+    """Ask a running guest to shut down, and end it when it still runs after ``timeout`` seconds (0: at once).
 
     ``progress`` is told the seconds waited so far, ``after_step`` each step that has been done, for tests
     that stop there: whatever a killed stop leaves is libvirt's to end, or the next stop's. Raises
     RefusedError ``guest.paused`` for a guest that cannot hear.
     """
     begin = time.monotonic()
-    domain = hypervisor.find(name)
-    if not domain.active:
-        return Stopped(name=name, how="not running", seconds=0)
+    name = domain.name
     if timeout and domain.state in {"paused", "pmsuspended"}:
         raise RefusedError(
             "guest.paused",
@@ -72,21 +87,6 @@ def stop_guest(
             hint=f"'virsh resume {name}' lets it go on; 'ramshelf guest stop {name} --now' ends it.",
             facts={"guest": name, "state": domain.state},
         )
-    stopped = _stopped(hypervisor, domain, begin, timeout=timeout, progress=progress, after_step=after_step)
-    release(hypervisor, config, domain)
-    return stopped
-
-
-def _stopped(
-    hypervisor: Hypervisor,
-    domain: Domain,
-    begin: float,
-    *,
-    timeout: float,
-    progress: Callable[[float], None],
-    after_step: Callable[[str], None],
-) -> Stopped:
-    name = domain.name
     cost = _Cost(hypervisor, domain)
     after_step("observe")
     asked = 0.0

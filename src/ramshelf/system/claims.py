@@ -2,17 +2,27 @@
 
 Between the two Placement has an allocation whose guest does not run yet. The lock goes with the
 process that holds it, so that a start which was killed leaves nothing that counts.
+
+A guest that comes from another host is claimed for from there, before it has arrived here: it is expected for
+a while, told by the hook (core/hookcall.py), and as soon as it has arrived it is a guest that runs here.
 """
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import UUID
 
-from ramshelf.system.filesystem import RUN_DIR
+from ramshelf.system.filesystem import RUN_DIR, write_atomically
 
 _DIRECTORY = Path(RUN_DIR, "claims")
+_EXPECTED = Path(RUN_DIR, "coming")
+"""A file for each guest that is expected: the second since boot until which it is."""
+
+_EXPECTED_FOR = 120
+"""Seconds from the claim to the guest's directory on the store: libvirt takes one or two, as a rule."""
 
 
 @contextmanager
@@ -28,13 +38,35 @@ def being_made(uuid: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def expect(uuid: str) -> None:
+    """Have the guest's claim count as being made until it arrives; ValueError for what is no UUID."""
+    _EXPECTED.mkdir(mode=0o755, parents=True, exist_ok=True)
+    write_atomically(_EXPECTED / str(UUID(uuid)), f"{_clock() + _EXPECTED_FOR:.0f}\n")
+
+
 def in_the_making() -> frozenset[str]:
-    """The guests whose claims are being made; what a killed start has left is removed."""
+    """The guests whose claims are being made; what does not count any more is removed."""
+    made = {name for name in _names(_DIRECTORY) if _is_held(str(_DIRECTORY / name))}
+    return frozenset(made | {name for name in _names(_EXPECTED) if _is_expected(_EXPECTED / name)})
+
+
+def _names(directory: Path) -> list[str]:
     try:
-        names = os.listdir(_DIRECTORY)
+        return os.listdir(directory)
     except FileNotFoundError:
-        return frozenset()
-    return frozenset(name for name in names if _is_held(str(_DIRECTORY / name)))
+        return []
+
+
+def _is_expected(path: Path) -> bool:
+    with suppress(FileNotFoundError, ValueError):
+        if _clock() < float(path.read_text()):
+            return True
+        path.unlink()
+    return False
+
+
+def _clock() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _locked(path: str) -> int:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from queue import Empty
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -15,8 +16,9 @@ import libvirt
 
 from ramshelf.core.errors import HostError, InputError, RamshelfError, RefusedError, ServiceError
 from ramshelf.core.events import Event, What
+from ramshelf.core.passage import Passage, Progress, read_progress
 from ramshelf.core.requirements import Version, libvirt_version
-from ramshelf.system.worker import Worker
+from ramshelf.system.worker import Answer, Worker
 
 T = TypeVar("T")
 
@@ -98,6 +100,7 @@ _OTHER_EVENTS = {
     "VIR_DOMAIN_EVENT_ID_DEVICE_ADDED": What.MEMORY,
     "VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED": What.MEMORY,
     "VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE": What.MEMORY,  # libvirt 7.9
+    "VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION": What.READ,
 }
 _KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT = 5, 3
 """A daemon that answers nothing for so long counts as gone (virConnectSetKeepAlive)."""
@@ -121,8 +124,28 @@ class Domain:
         return self.domain_id is not None
 
 
+class Migration:
+    """A migration that libvirt is busy with."""
+
+    def __init__(self, answer: Answer, translate: Callable[[Any], RamshelfError]) -> None:
+        self._answer = answer
+        self._translate = translate
+
+    def ended(self, patience: float) -> bool:
+        """Whether it has ended well, within so many seconds; raises what has gone wrong."""
+        try:
+            _, error = self._answer.get(timeout=patience)
+        except Empty:
+            return False
+        if isinstance(error, libvirt.libvirtError):
+            raise self._translate(error) from error
+        if error is not None:
+            raise error
+        return True
+
+
 class Hypervisor:
-    """A connection to libvirt's QEMU driver on this host; a context manager.
+    """A connection to libvirt's QEMU driver, on this host unless ``elsewhere``; a context manager.
 
     Every method raises ServiceError ``libvirt.*`` where libvirt cannot be reached or goes away, RefusedError
     ``guest.not-found`` for a name that it does not know, and what ``_MEANINGS`` says besides.
@@ -133,8 +156,11 @@ class Hypervisor:
     driver = "QEMU"
     """libvirt's name for the driver that it must be."""
 
-    def __init__(self, uri: str, *, read_only: bool = False, patience: float | None = None) -> None:
-        _require_local(uri)
+    def __init__(
+        self, uri: str, *, read_only: bool = False, patience: float | None = None, elsewhere: bool = False
+    ) -> None:
+        if not elsewhere:
+            _require_local(uri)
         self.uri = uri
         self._patience = patience
         self._watches: list[int] = []
@@ -311,6 +337,65 @@ class Hypervisor:
     def destroy(self, name: str) -> None:
         """End the domain at once."""
         self._ask_domain(name, lambda domain: domain.destroy())
+
+    def persistent(self, name: str) -> bool:
+        """Whether libvirt keeps the domain's definition when it has ended."""
+        return bool(self._ask_domain(name, lambda domain: domain.isPersistent()))
+
+    def taken(self, name: str, uuid: str) -> bool:
+        """Whether there is a domain of this name or UUID."""
+
+        def taken(connection: Any) -> bool:
+            domains = connection.listAllDomains()
+            return any(domain.name() == name or domain.UUIDString() == uuid for domain in domains)
+
+        return self._ask(taken)
+
+    def migrate(self, name: str, destination: str, passage: Passage) -> Migration:
+        """Begin to migrate a running domain; nothing else can be asked of this connection until it has ended.
+
+        Peer to peer: the daemons do it among themselves, so that it comes to a good end, there or here, if
+        this process does not live to see it. A persistent domain becomes persistent there and is undefined
+        here.
+        """
+
+        def migrate() -> None:
+            domain = self._connection.lookupByName(name)
+            flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER
+            if domain.isPersistent():
+                flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+            for wanted, flag in (
+                (passage.postcopy, libvirt.VIR_MIGRATE_POSTCOPY),
+                (passage.auto_converge, libvirt.VIR_MIGRATE_AUTO_CONVERGE),
+                (passage.parallel, libvirt.VIR_MIGRATE_PARALLEL),
+            ):
+                flags |= flag if wanted else 0
+            values = {
+                libvirt.VIR_MIGRATE_PARAM_URI: passage.migrate_uri,
+                libvirt.VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS: passage.parallel,
+                libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: passage.bandwidth_mib,
+            }
+            parameters = {key: value for key, value in values.items() if value}
+            domain.migrateToURI3(destination, parameters, flags)
+
+        return Migration(self._worker.post(migrate), self._translate)
+
+    def progress(self, name: str, *, completed: bool = False) -> Progress | None:
+        """How far the domain's job is, or (``completed``) what its last one came to; None: there is none."""
+        flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED if completed else 0
+        try:
+            stats = self._ask_domain(name, lambda domain: domain.jobStats(flags))
+        except RefusedError:  # it has gone meanwhile
+            return None
+        return read_progress(stats) if stats.get("type") != libvirt.VIR_DOMAIN_JOB_NONE else None
+
+    def abort_job(self, name: str) -> None:
+        """Have the domain's job given up; RefusedError ``guest.state`` where there is none."""
+        self._ask_domain(name, lambda domain: domain.abortJob())
+
+    def start_postcopy(self, name: str) -> None:
+        """Have a domain that is being migrated run there from now on."""
+        self._ask_domain(name, lambda domain: domain.migrateStartPostCopy())
 
     def state(self, domain_id: int) -> str:
         """The state of the domain with this id, in virsh's words, by libvirt's own record of it."""

@@ -1,5 +1,6 @@
 """This host's resource provider in Placement: what it is, and each single change to it."""
 
+import copy
 import dataclasses
 import random
 import time
@@ -58,6 +59,13 @@ class Placement:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._api.close()
+
+    def of(self, host: str) -> Self:
+        """The same Placement as far as it concerns another host's provider."""
+        other = copy.copy(self)
+        other.host = host
+        other._last = None  # noqa: SLF001 - its own
+        return other
 
     def observe(self) -> Observed:
         """The provider of this host's name. One request where only allocations have changed, else four."""

@@ -7,7 +7,10 @@ from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
-_Call = tuple[Callable[[], Any], SimpleQueue[tuple[Any, BaseException | None]]]
+Answer = SimpleQueue[tuple[Any, BaseException | None]]
+"""Gets what a call returns and raises."""
+
+_Call = tuple[Callable[[], Any], Answer]
 
 
 class Worker:
@@ -36,9 +39,9 @@ class Worker:
             raise error
         return cast("T", result)
 
-    def post(self, function: Callable[[], Any]) -> SimpleQueue[tuple[Any, BaseException | None]]:
+    def post(self, function: Callable[[], Any]) -> Answer:
         """Have it called without waiting; the queue gets what it returns and raises."""
-        answer: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        answer: Answer = SimpleQueue()
         if self._ended:
             answer.put((None, TimeoutError()))
         else:

@@ -1,0 +1,51 @@
+"""A guest that comes from another host: its memory gets this host's policy before QEMU starts.
+
+Where anything is in doubt nothing is printed, and libvirt takes the guest's XML as it was.
+"""
+
+import os
+import re
+import stat
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+
+from ramshelf.core.errors import ToolError
+from ramshelf.core.guest import parse_guest
+from ramshelf.core.memorypolicy import on_arrival
+from ramshelf.core.requirements import DISCARD, Version, punch_writes_back, version
+from ramshelf.core.store import Store
+from ramshelf.hook.thishost import limit_mib
+from ramshelf.system.backingstore import observe_store
+from ramshelf.system.run import run
+
+
+def apply_policy(files: Sequence[str], xml: bytes) -> None:
+    """``migrate begin``: print the guest's XML if it is to be another one here."""
+    guest = parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE"))
+    store = observe_store().store
+    if not guest.file_backed or not isinstance(store, Store) or limit_mib(files) == 0:
+        return
+    changed = on_arrival(xml, discard=_discard(xml, store))
+    if changed is not None:
+        sys.stdout.buffer.write(changed)
+
+
+def _discard(xml: bytes, store: Store) -> bool | None:
+    """As ``guest start`` has it: where it costs nothing, and QEMU can. None: not known, let it be."""
+    if punch_writes_back(store.mount.fstype, version(os.uname().release)):
+        return False
+    qemu = _qemu_version(ET.fromstring(xml).findtext("devices/emulator", ""))  # noqa: S314 - libvirt's own
+    return None if qemu is None else qemu >= DISCARD.qemu
+
+
+def _qemu_version(emulator: str) -> Version | None:
+    """What the guest's QEMU says of itself; only a program that root alone can have put there is run."""
+    try:
+        status = os.stat(emulator)
+        if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return None
+        said = re.search(r"version (\S+)", run((emulator, "--version"), timeout=10).stdout)
+    except (OSError, ToolError):
+        return None
+    return version(said[1]) if said else None

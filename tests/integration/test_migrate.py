@@ -1,0 +1,336 @@
+"""``ramshelf guest migrate`` between two real hosts."""
+
+import json
+import signal
+import subprocess
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from ramshelf.core.hookscript import SCRIPT
+from ramshelf.core.placement import Claim
+from ramshelf.node.destination import announce
+from ramshelf.system.hypervisor import Hypervisor
+from ramshelf.system.placement import Placement
+from ramshelf.system.settings import load_config
+from support.cli import RAMSHELF, ramshelf
+from support.devices import scratch
+from support.domains import FILE_BACKED, console, domain_xml, wait_console
+from support.libvirtd import Libvirtd
+from support.process import run, wait_until
+from support.second_host import SecondHost, second_host
+from support.stores import MEMORY, store
+
+pytestmark = pytest.mark.filterwarnings("default")
+"""Placement's own dependencies warn."""
+
+CONF = Path("/etc/ramshelf/ramshelf.conf")
+
+
+@pytest.fixture
+def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
+    """A libvirtd with ramshelf's hook and a store."""
+    with store("tmpfs", 512):
+        ramshelf("hook", "install")
+        yield libvirtd
+
+
+@pytest.fixture
+def second() -> Iterator[SecondHost]:
+    """Another host, with a tmpfs of 300 MiB; nothing of a probe is left there at the end."""
+    with second_host("tmpfs", 300) as host:
+        yield host
+        wait_until(
+            lambda: "ramshelf-probe" not in host.shell("ls /var/log/libvirt/qemu"),
+            "the probes' logs are gone",
+        )
+
+
+def check(second: SecondHost, name: str, *more: str, ok: tuple[int, ...] = (0, 1)) -> Any:
+    ended = ramshelf("guest", "migrate", name, second.uri, "--check", "--json", *more, ok=ok)
+    return {"status": ended.status, **json.loads(ended.stdout)}
+
+
+def migrate(second: SecondHost, name: str, *more: str, ok: tuple[int, ...] = (0,)) -> Any:
+    """The document of a migration, or of why there was none."""
+    options = () if "--offline" in more else ("--migrate-uri", second.migrate_uri)
+    ended = ramshelf("guest", "migrate", name, second.uri, *options, *more, "--json", ok=ok)
+    return json.loads(ended.stdout) if ended.status == 0 else json.loads(ended.stderr)["error"]
+
+
+def reasons(verdict: Any) -> set[str]:
+    """Of all reasons those that do not bar postcopy alone, which is the kernel's to allow."""
+    return {reason["code"] for reason in verdict["reasons"] if reason["bars"] != ["postcopy"]}
+
+
+def running(libvirtd: Libvirtd) -> list[str]:
+    return libvirtd.virsh("list", "--name").stdout.split()
+
+
+def defined(libvirtd: Libvirtd) -> list[str]:
+    return libvirtd.virsh("list", "--all", "--name").stdout.split()
+
+
+def start(libvirtd: Libvirtd, name: str, memory_mib: int = 128, **more: Any) -> None:
+    libvirtd.define(domain_xml(name, memory_mib, **more))
+    libvirtd.virsh("start", name)
+    wait_console(name, "GUEST-UP", timeout=60)
+
+
+def test_a_guest_moves_live(hooked: Libvirtd, second: SecondHost) -> None:
+    start(
+        hooked,
+        "one",
+        memory_backing="<source type='file'/><access mode='shared'/><allocation mode='immediate'/>",
+    )
+    verdict = check(second, "one", ok=(0,))
+    assert (verdict["live"], verdict["cold"], reasons(verdict)) == (True, True, set())
+    assert running(hooked) == ["one"]
+    assert second.guests() == []
+
+    moved = migrate(second, "one")
+    assert (moved["name"], moved["host"], moved["how"]) == ("one", "second", "live")
+    assert moved["sent_mib"] > 1
+    assert moved["downtime_ms"] is not None
+    assert defined(hooked) == []
+    assert list(MEMORY.iterdir()) == []
+    assert second.virsh("list", "--name", "--persistent").split() == ["one"]
+    assert second.memory_mib("one")[0] == 128
+    there = second.virsh("dumpxml", "one")
+    assert "<allocation mode='ondemand'/>" in there  # the policy of that host
+    assert "<discard/>" in there
+    assert "Kernel panic" not in console("one")
+
+
+def start_writing(libvirtd: Libvirtd) -> None:
+    """A transient guest that rewrites its memory all the time."""
+    libvirtd.create(domain_xml("one", 160, dirty_mib=32, options="ramshelf.rewrite"))
+    wait_console("one", "ROUND 1", timeout=90)
+
+
+def test_options_reach_libvirt(hooked: Libvirtd, second: SecondHost) -> None:
+    start_writing(hooked)
+    migrate(second, "one", "--auto-converge", "--parallel", "2")
+    assert running(hooked) == []
+    assert second.guests() == ["one"]
+    assert second.virsh("list", "--name", "--persistent").split() == []
+    second.wait_console("one", "ROUND", timeout=90)
+
+
+def test_postcopy(hooked: Libvirtd, second: SecondHost) -> None:
+    start_writing(hooked)
+    verdict = check(second, "one", "--postcopy")
+    assert verdict["live"]
+    if not verdict["postcopy"]:  # as the kernel has it
+        assert [reason["code"] for reason in verdict["reasons"]] == ["migration.userfaultfd"]
+        assert verdict["status"] == 1
+    second.shell("echo 'user = \"root\"' >>/etc/libvirt/qemu.conf")
+    second.kill_libvirtd()
+    second.start_libvirtd()
+    assert check(second, "one", "--postcopy", ok=(0,))["postcopy"]
+    migrate(second, "one", "--postcopy", "--bandwidth", "16")  # it writes faster: else it would never come
+    assert second.guests() == ["one"]
+    second.wait_console("one", "ROUND", timeout=90)
+
+
+@pytest.mark.parametrize(
+    ("file_system", "emulator", "expected"),
+    [
+        ("xfs", "/usr/bin/qemu-system-x86_64", ["source", "access", "allocation"]),
+        ("tmpfs", "/usr/bin/qemu-system-x86_64", ["source", "access", "allocation", "discard"]),
+        ("tmpfs", "/nonexistent", ["source", "access", "allocation", "discard"]),
+    ],
+)
+def test_the_policy_of_a_store(
+    libvirtd: Libvirtd, file_system: str, emulator: str, expected: list[str]
+) -> None:
+    del libvirtd
+    devices = f"<emulator>{emulator}</emulator>"
+    backing = f"{FILE_BACKED}<allocation mode='immediate'/><discard/>"
+    with store(file_system):
+        ramshelf("hook", "install")
+        said = run(
+            SCRIPT,
+            "one",
+            "migrate",
+            "begin",
+            "-",
+            stdin=domain_xml("one", memory_backing=backing, devices=devices),
+        )
+        children = ET.fromstring(said.stdout).iterfind("memoryBacking/*")  # noqa: S314 - our own
+        assert [child.tag for child in children] == expected
+        assert "mode='ondemand'" in said.stdout
+        other = domain_xml("two", memory_backing="<discard/>", devices=devices)
+        assert run(SCRIPT, "two", "migrate", "begin", "-", stdin=other).stdout == ""
+        assert run(SCRIPT, "two", "migrate", "begin", "-", stdin="<domain>").stdout == ""
+        ramshelf("hook", "remove")
+
+
+def test_what_cannot_be_is_refused_before_anything_moves(hooked: Libvirtd, second: SecondHost) -> None:
+    start(hooked, "large", 320)
+    start(hooked, "plain", memory_backing="")
+    verdict = check(second, "large")
+    assert (verdict["status"], verdict["live"], verdict["cold"]) == (1, False, False)
+    assert reasons(verdict) == {"capacity.exceeded"}
+    refused = migrate(second, "large", ok=(1,))
+    assert refused["code"] == "migration.refused"
+    assert refused["facts"]["reasons"][0]["code"] == "capacity.exceeded"
+
+    verdict = check(second, "plain")
+    assert (verdict["status"], verdict["live"], verdict["cold"]) == (1, False, True)
+    assert reasons(verdict) == {"migration.becomes-file-backed"}
+    assert check(second, "plain", "--offline")["status"] == 0
+    assert migrate(second, "plain", ok=(1,))["code"] == "migration.refused"
+
+    second.shell("mv /etc/libvirt/hooks/qemu.d/ramshelf /run/ramshelf/hook")
+    assert reasons(check(second, "plain", ok=(1,))) == {"migration.no-hook"}
+    second.shell(
+        "mv /run/ramshelf/hook /etc/libvirt/hooks/qemu.d/ramshelf; rm /var/log/libvirt/qemu/ramshelf-probe-*"
+    )
+    assert sorted(running(hooked)) == ["large", "plain"]
+    assert second.virsh("list", "--all", "--name").split() == []
+
+
+@contextmanager
+def on_its_way(libvirtd: Libvirtd, second: SecondHost, name: str) -> "Iterator[subprocess.Popen[str]]":
+    """A guest that migrates so slowly that it does not arrive."""
+    argv = (RAMSHELF, "guest", "migrate", name, second.uri, "--migrate-uri", second.migrate_uri)
+    with subprocess.Popen(
+        [*argv, "--bandwidth", "1", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_until(lambda: sends(libvirtd, name), f"{name} is on its way", timeout=90)
+        yield process
+
+
+def sends(libvirtd: Libvirtd, name: str) -> bool:
+    return "Data processed" in libvirtd.virsh("domjobinfo", name).stdout
+
+
+def test_ctrl_c_leaves_the_guest_here(hooked: Libvirtd, second: SecondHost) -> None:
+    start(hooked, "one")
+    with on_its_way(hooked, second, "one") as process:
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=90)[1]
+    assert process.returncode == 1
+    assert json.loads(said)["error"]["code"] == "cli.interrupted"
+    assert hooked.virsh("domstate", "one").stdout.strip() == "running"
+    wait_until(lambda: second.guests() == [], "it has gone there")
+    assert second.directories() == []
+    assert second.capacity()["promised_mib"] == 0
+
+
+def test_a_guest_moves_cold_and_is_converted(hooked: Libvirtd, second: SecondHost) -> None:
+    start(hooked, "plain", memory_backing="")
+    moved = migrate(second, "plain", "--offline", "--timeout", "0.5")
+    assert moved["how"] == "cold"
+    assert defined(hooked) == []
+    assert second.virsh("list", "--name", "--persistent").split() == ["plain"]
+    assert second.memory_mib("plain")[0] == 128
+
+
+def test_a_guest_that_does_not_start_there_comes_back(hooked: Libvirtd, second: SecondHost) -> None:
+    second.shell("rm /run/guest/initramfs")  # what it needs besides the store
+    start(hooked, "one")
+    error = migrate(second, "one", "--offline", "--timeout", "0.5", ok=(1,))
+    assert "initramfs" in error["message"]
+    assert running(hooked) == ["one"]
+    assert second.virsh("list", "--all", "--name").split() == []
+    assert second.directories() == []
+
+
+def test_a_guest_becomes_anonymous_where_there_is_no_store(hooked: Libvirtd, second: SecondHost) -> None:
+    second.shell(f"umount {MEMORY}; sed -i '/ramshelf/d' /etc/fstab")
+    start(hooked, "one")
+    assert reasons(check(second, "one", ok=(1,))) == {"migration.becomes-anonymous"}
+    migrate(second, "one", "--offline", "--timeout", "0.5")
+    assert "memoryBacking" not in second.virsh("dumpxml", "one")
+
+
+@contextmanager
+def placement_of(host: str) -> Iterator[Placement]:
+    with Placement(load_config((), ()), host) as placement:
+        yield placement
+
+
+def claims() -> tuple[dict[str, int], dict[str, int]]:
+    """MiB by guest that Placement has here, and there."""
+    with placement_of(run("virsh", "hostname").stdout.strip()) as here:
+        return held(here), held(here.of("second"))
+
+
+def held(placement: Placement) -> dict[str, int]:
+    return {uuid: share.memory_mib for uuid, share in placement.observe().allocations.items()}
+
+
+def share_a_placement(second: SecondHost) -> None:
+    """Both hosts own their providers in one Placement."""
+    database = scratch() / "second/placement.sqlite"
+    conf = f"[ramshelf]\nplacement = embedded\nplacement_owner = true\nplacement_database = {database}\n"
+    CONF.parent.mkdir(exist_ok=True)
+    CONF.write_text(conf)
+    second.run("sh", "-c", f"mkdir -p {CONF.parent}; cat > {CONF}", stdin=conf)
+    report(second)
+
+
+def report(second: SecondHost) -> None:
+    """What the agents of both hosts do again and again."""
+    ramshelf("placement", "report")
+    second.run(RAMSHELF, "--connect", second.uri, "placement", "report")
+
+
+def test_the_claim_moves_where_there_is_room(hooked: Libvirtd, second: SecondHost) -> None:
+    share_a_placement(second)
+    uuid, other = start_claimed(hooked, "one"), str(uuid4())
+    with placement_of("second") as placement:
+        placement.claim(Claim(uuid=other, name="other", memory_mib=200))
+        assert migrate(second, "one", ok=(1,))["code"] == "placement.full"
+        assert running(hooked) == ["one"]
+        assert claims() == ({uuid: 128}, {other: 200})
+        placement.release(other)
+    migrate(second, "one")
+    assert claims() == ({}, {uuid: 128})
+
+
+def start_claimed(libvirtd: Libvirtd, name: str) -> str:
+    """Start a guest with its claim; its UUID."""
+    libvirtd.define(domain_xml(name))
+    ramshelf("guest", "start", name)
+    uuid = libvirtd.virsh("domuuid", name).stdout.strip()
+    assert claims() == ({uuid: 128}, {})
+    return uuid
+
+
+def test_the_claim_of_a_killed_migration_is_put_right(hooked: Libvirtd, second: SecondHost) -> None:
+    share_a_placement(second)
+    uuid = start_claimed(hooked, "one")
+    with on_its_way(hooked, second, "one") as process:
+        process.kill()
+        process.wait()
+        report(second)
+        assert claims() == ({uuid: 128}, {uuid: 128})  # it is still on its way
+    hooked.virsh("migrate-setspeed", "one", "10000")
+    wait_until(lambda: running(hooked) == [], "it has moved", timeout=120)
+    report(second)
+    assert claims() == ({}, {uuid: 128})
+    assert second.virsh("domstate", "one").strip() == "running"
+
+
+def test_a_claim_is_left_alone_until_its_guest_has_come(hooked: Libvirtd, second: SecondHost) -> None:
+    del hooked
+    share_a_placement(second)
+    uuid = str(uuid4())
+    with Hypervisor(second.uri, elsewhere=True) as there:
+        announce(there, uuid)
+    with placement_of("second") as placement:
+        placement.claim(Claim(uuid=uuid, name="coming", memory_mib=100))
+    report(second)
+    assert claims() == ({}, {uuid: 100})
+    second.shell(f"cd /run/ramshelf/coming; test $(cat {uuid}) -gt 60; echo 1 >{uuid}")
+    report(second)
+    assert claims() == ({}, {})
+    assert second.shell("ls /run/ramshelf/coming") == ""

@@ -1,0 +1,163 @@
+"""Guests that move, by plain virsh, between two hosts with stores of all kinds: their memory is whole.
+
+Each counts and compares memory with its checksum; the hook is on both hosts.
+"""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from ramshelf.core.units import MIB
+from support.agent import agent
+from support.cli import ramshelf
+from support.counters import device_of, written
+from support.domains import console, wait_console
+from support.libvirtd import Libvirtd
+from support.moving import (
+    PATIENCE,
+    allocated_here,
+    check_said,
+    completed,
+    directories_here,
+    goes_on_here,
+    goes_on_there,
+    guests_here,
+    migrate,
+    migrate_back,
+    moving,
+    promised_here,
+    start,
+    wait_trimmed,
+    whole,
+)
+from support.process import run, wait_until
+from support.second_host import second_host
+from support.stores import MEMORY, store
+
+GUEST_MIB = 256
+ROOM_MIB = 384
+OWN_MIB = 128
+"""What a guest has touched at most that keeps 24 MiB and compares them."""
+
+
+@pytest.fixture
+def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
+    ramshelf("hook", "install")
+    yield libvirtd
+    ramshelf("hook", "remove")
+
+
+@whole
+@pytest.mark.parametrize(("here", "there"), [("ext4", "xfs"), ("xfs", "tmpfs"), ("tmpfs", "swap")])
+def test_there_and_back(
+    hooked: Libvirtd, here: str, there: str, record_property: Callable[[str, object], None]
+) -> None:
+    with store(here, ROOM_MIB), second_host(there, ROOM_MIB) as second:
+        start(hooked, GUEST_MIB)
+        written_mib = second.written_mib() if there == "xfs" else 0.0
+        with moving(hooked, second.uri, second.migrate_uri) as one:
+            size, allocated = second.memory_mib("guest")
+            assert (size, second.capacity()["promised_mib"]) == (GUEST_MIB, GUEST_MIB)
+            if there == "xfs":
+                assert allocated >= GUEST_MIB
+            assert one.figure("Memory processed") < GUEST_MIB * MIB / 4
+            one.hurry()
+            assert one.ended() == 0, one.said
+        assert (guests_here(hooked), second.guests()) == ([], ["guest"])
+        assert (directories_here(), promised_here()) == ([], 0)
+        before = console("guest")
+        goes_on_there(second)
+        if there == "xfs":
+            second.shell(f"sync --file-system {MEMORY}")
+            assert second.written_mib() - written_mib <= OWN_MIB
+        else:
+            wait_trimmed(second)
+            assert second.memory_mib("guest")[1] <= OWN_MIB
+        record_property("downtime_ms", completed(second, "Total downtime"))
+
+        migrate_back(second)
+        between = second.console("guest")
+        assert (guests_here(hooked), second.guests()) == (["guest"], [])
+        assert (second.directories(), second.capacity()["promised_mib"]) == ([], 0)
+        assert promised_here() == GUEST_MIB
+        goes_on_here()
+        check_said(before, between, console("guest"))
+
+
+DIRTY_MIB = 64
+TOLERANCE = DIRTY_MIB * MIB // 50
+ATTEMPTS = 3
+
+
+@pytest.mark.parametrize("here", ["ext4", "xfs"])
+def test_a_guest_that_has_gone_is_not_written_out(hooked: Libvirtd, here: str) -> None:
+    """Nothing of its memory goes to the device that it leaves.
+
+    Background writeback may come in between on any attempt, but not on all: the memory is seconds old.
+    """
+    with store(here, ROOM_MIB), second_host("tmpfs", ROOM_MIB) as second:
+        device = device_of(here)
+        for _ in range(ATTEMPTS):
+            start(hooked, GUEST_MIB, dirty_mib=DIRTY_MIB)
+            wait_console("guest", "DIRTIED", timeout=PATIENCE)
+            begin = written(device)
+            migrate(hooked, second)
+            assert directories_here() == []
+            run("sync", "--file-system", str(MEMORY))
+            cost = written(device) - begin
+            second.virsh("destroy", "guest")
+            if cost <= TOLERANCE:
+                break
+        assert cost <= TOLERANCE
+
+
+def test_a_paused_guest_stays_paused(hooked: Libvirtd) -> None:
+    with store("tmpfs", ROOM_MIB), second_host("xfs", ROOM_MIB) as second:
+        start(hooked, GUEST_MIB)
+        hooked.virsh("suspend", "guest")
+        before = console("guest")
+        migrate(hooked, second)
+        assert second.virsh("domstate", "guest").strip() == "paused"
+        assert second.console("guest") == ""
+        second.virsh("resume", "guest")
+        goes_on_there(second)
+        check_said(before, second.console("guest"))
+
+
+SPARSE_MIB = 1024
+MARGIN_MIB = 32
+"""What a guest touches besides while it moves."""
+
+
+def test_a_migration_that_is_given_up_leaves_nothing_allocated(hooked: Libvirtd) -> None:
+    """By nobody but the agent, since libvirt calls no hook on the host that a guest does not leave."""
+    with store("tmpfs", SPARSE_MIB + 64), second_host("tmpfs", SPARSE_MIB + 64) as second, agent() as running:
+        start(hooked, SPARSE_MIB, "ramshelf.check=16")
+        touched = allocated_here()
+        assert touched < SPARSE_MIB / 4
+        looked = running.scrape()["ramshelf_look_timestamp_seconds"]
+        running.wait_metric("ramshelf_look_timestamp_seconds", lambda value: value > looked)
+        hooked.virsh("migrate-setmaxdowntime", "guest", "1")  # so that it never ends
+        with moving(hooked, second.uri, second.migrate_uri, "--bandwidth", "16") as one:
+            wait_until(lambda: allocated_here() > SPARSE_MIB * 3 // 4, "it is read", timeout=PATIENCE)
+            hooked.virsh("domjobabort", "guest")
+            assert one.ended() == 1
+        running.wait_log("trimmed", guest="guest")
+        assert allocated_here() <= touched + MARGIN_MIB
+        assert (guests_here(hooked), second.guests()) == (["guest"], [])
+        assert second.directories() == []
+        goes_on_here()
+
+
+@whole
+def test_a_sparse_guest_stays_sparse(hooked: Libvirtd) -> None:
+    """What it has touched moves, and no more is occupied when it has come."""
+    with store("tmpfs", SPARSE_MIB + 64), second_host("swap", SPARSE_MIB + 64) as second:
+        start(hooked, SPARSE_MIB)
+        touched = allocated_here()
+        assert touched < SPARSE_MIB / 4
+        migrate(hooked, second)
+        assert 0 < completed(second, "Memory processed") / MIB <= touched + MARGIN_MIB
+        wait_trimmed(second)
+        assert second.memory_mib("guest")[1] <= touched + MARGIN_MIB
+        goes_on_there(second)

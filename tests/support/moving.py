@@ -1,0 +1,208 @@
+"""Live migrations by plain virsh between the tests' host and a second one, of a guest that watches itself."""
+
+import functools
+import json
+import logging
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ramshelf.core.units import MIB
+from support.cli import ramshelf
+from support.domains import console, domain_xml, wait_console
+from support.libvirtd import Libvirtd
+from support.process import run, wait_until
+from support.second_host import SecondHost
+from support.stores import MEMORY
+
+PATIENCE = 180
+"""Seconds for what takes some: the machine may be busy."""
+
+KEPT_MIB = 24
+"""What the guest compares with a checksum all the time."""
+
+WATCHED = f"ramshelf.count ramshelf.keep={KEPT_MIB}"
+_MIGRATE = ("virsh", "migrate", "--live", "guest")
+_COUNT = re.compile(r"COUNT (\d+) (\d+\.\d+)\r?\n")
+
+
+def start(libvirtd: Libvirtd, memory_mib: int = 160, options: str = "", *, dirty_mib: int = 0) -> None:
+    """Start a transient guest that counts and checks its memory, and wait until it does."""
+    libvirtd.create(domain_xml("guest", memory_mib, dirty_mib=dirty_mib, options=f"{WATCHED} {options}"))
+    wait_console("guest", "KEPT 1", timeout=PATIENCE)
+
+
+def migrate(libvirtd: Libvirtd, second: SecondHost, *options: str, ok: tuple[int, ...] = (0,)) -> str:
+    """Move the guest to the second host; what virsh says on standard error."""
+    route = (second.uri, "--migrateuri", second.migrate_uri)
+    return libvirtd.virsh("migrate", "--live", "guest", *route, *options, ok=ok, timeout=PATIENCE).stderr
+
+
+def migrate_back(second: SecondHost) -> None:
+    """Move the guest from the second host to the tests' own."""
+    argv = ("virsh", "--connect", second.uri, "migrate", "--live", "guest", Libvirtd.uri)
+    run(*argv, "--migrateuri", second.back_uri, timeout=PATIENCE)
+
+
+class Moving:
+    """A migration under way, driven by a virsh of its own; ``said`` is what that has printed in the end."""
+
+    def __init__(self, libvirtd: Libvirtd, process: "subprocess.Popen[str]") -> None:
+        self._libvirtd = libvirtd
+        self.process = process
+        self.said = ""
+
+    def figure(self, name: str) -> float:
+        """A figure of ``virsh domjobinfo``, in bytes where it has a size's unit; 0 before it is there."""
+        text = self._libvirtd.virsh("domjobinfo", "guest", ok=(0, 1)).stdout
+        return _figure(text, name)
+
+    def wait_streaming(self) -> None:
+        """Wait until some of the memory has gone over."""
+        wait_until(
+            lambda: self.process.poll() is not None or self.figure("Memory processed") > 0,
+            "memory is on its way",
+            timeout=PATIENCE,
+        )
+        assert self.process.poll() is None, self.ended()
+
+    def hurry(self) -> None:
+        """Let it go as fast as it can."""
+        self._libvirtd.virsh("migrate-setspeed", "guest", "8000")
+
+    def ended(self) -> int:
+        """Wait for its end; virsh's exit status."""
+        self.said, _ = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode
+
+
+@contextmanager
+def moving(libvirtd: Libvirtd, uri: str, migrate_uri: str, *options: str) -> Iterator[Moving]:
+    """A live migration that has begun, at 4 MiB/s unless ``options`` say otherwise, and does not end soon."""
+    process = subprocess.Popen(
+        [*_MIGRATE, uri, "--migrateuri", migrate_uri, *(options or ("--bandwidth", "4"))],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        one = Moving(libvirtd, process)
+        one.wait_streaming()
+        yield one
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def completed(second: SecondHost, name: str, guest: str = "guest") -> float:
+    """A figure of the migration that has ended there, in bytes where it has a size's unit."""
+    return _figure(second.virsh("domjobinfo", guest, "--completed"), name)
+
+
+def wait_trimmed(second: SecondHost) -> None:
+    """Wait until what was read of the guest's memory there is given back."""
+    wait_until(
+        lambda: any(entry["event"] == "trimmed" for entry in second.hook_log()),
+        "the guest is trimmed",
+        timeout=PATIENCE,
+    )
+
+
+def allocated_here() -> int:
+    """MiB that the guest's memory occupies on this host."""
+    [path] = MEMORY.glob("*-guest/pc.ram")
+    return path.stat().st_blocks * 512 // MIB
+
+
+class DamagedError(AssertionError):
+    """The guest has lost memory, or its kernel has stumbled over what it lost."""
+
+
+def whole(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test of a guest that runs while it moves: it is tried again where QEMU may have lost memory.
+
+    Before 9.0 QEMU without KVM may miss a page that the guest writes to just while the bitmap of dirty pages
+    is read, whatever the memory is in (mended by QEMU's commit 03bfc2188f06). It is seldom. What ramshelf did
+    wrong would go wrong again.
+    """
+
+    @functools.wraps(test)
+    def tried(*args: object, **named: object) -> None:
+        for _ in range(2 if _loses_pages() else 0):
+            try:
+                return test(*args, **named)
+            except DamagedError as error:
+                logging.getLogger(__name__).warning("QEMU may have lost this, tried again: %s", error)
+        return test(*args, **named)
+
+    return tried
+
+
+def _loses_pages() -> bool:
+    [major] = re.findall(r"version (\d+)", run("qemu-system-x86_64", "--version").stdout)[:1]
+    return int(major) < 9
+
+
+def check_said(*consoles: str) -> None:
+    """The guest, which spoke on these consoles one after the other, has counted on and lost no memory."""
+    said = "".join(consoles)
+    _check_whole(said)
+    counted = [(int(number), float(seconds)) for number, seconds in _COUNT.findall(said)]
+    numbers = [number for number, _ in counted]
+    assert len(numbers) > 1
+    if counted != sorted(counted) or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        raise DamagedError(counted)
+
+
+def goes_on_here() -> None:
+    """The guest, on this host, counts and has looked through its memory twice more."""
+    _goes_on(lambda: console("guest"))
+
+
+def goes_on_there(second: SecondHost) -> None:
+    """The same on the second host."""
+    _goes_on(lambda: second.console("guest"))
+
+
+def guests_here(libvirtd: Libvirtd) -> list[str]:
+    """The guests that libvirt has on this host."""
+    return libvirtd.virsh("list", "--name").stdout.split()
+
+
+def directories_here() -> list[str]:
+    """What lies on this host's store."""
+    return [path.name for path in MEMORY.iterdir() if path.name != "lost+found"]
+
+
+def promised_here() -> int:
+    """MiB."""
+    return int(json.loads(ramshelf("capacity", "--json").stdout)["promised_mib"])
+
+
+def _goes_on(said: Callable[[], str]) -> None:
+    def rounds() -> int:
+        return said().count("KEPT")
+
+    before = rounds()
+
+    def goes_on() -> bool:
+        _check_whole(said())
+        return rounds() >= before + 2
+
+    wait_until(goes_on, "the guest goes on", timeout=PATIENCE)
+
+
+def _check_whole(said: str) -> None:
+    if found := re.search(r".*(DAMAGED|panic|Oops|BUG:|segfault|not found).*", said):
+        raise DamagedError(found[0])
+
+
+_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def _figure(text: str, name: str) -> float:
+    found = re.search(rf"^{name}:\s+([\d.]+) *(\S*)", text, re.MULTILINE)
+    return float(found[1]) * _UNITS.get(found[2], 1) if found else 0.0
