@@ -125,9 +125,19 @@ def test_a_libvirtd_that_dies_there(hooked: Libvirtd) -> None:
         stayed(hooked, second)
 
 
-def test_a_network_that_is_cut(hooked: Libvirtd) -> None:
-    """TCP gives a connection up after minutes, and libvirtd after half of one; here both after seconds."""
-    Path("/proc/sys/net/ipv4/tcp_retries2").write_text("3")
+@pytest.fixture
+def impatient() -> Iterator[None]:
+    """TCP gives a connection up after minutes, and libvirtd after half of one: here both after seconds."""
+    before = _RETRIES.read_text()
+    _RETRIES.write_text("3")
+    yield
+    _RETRIES.write_text(before)
+
+
+_RETRIES = Path("/proc/sys/net/ipv4/tcp_retries2")
+
+
+def test_a_network_that_is_cut(hooked: Libvirtd, impatient: None) -> None:  # noqa: ARG001 - sets TCP
     with two_hosts(hooked) as second:
         with moving(hooked, second.tcp_uri, second.tcp_migrate_uri) as one, second.cut_off():
             assert one.ended() == 1, one.said

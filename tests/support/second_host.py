@@ -193,7 +193,8 @@ def _serve(directory: str, file_system: str, size_mib: str, hook: str, network: 
     run("ip", "link", "set", "first", "up")
     with Path("/etc/libvirt/libvirtd.conf").open("a", encoding="utf-8") as conf:
         conf.write(_LIBVIRTD_CONF.format(directory))
-    Path("/run/libvirt/libvirt-sock").symlink_to(f"{directory}/libvirt-sock")
+    for name in ("libvirt-sock", "libvirt-sock-ro"):
+        Path("/run/libvirt", name).symlink_to(f"{directory}/{name}")
     run(sys.executable, str(_CHECKOUT / "scripts/guest_image.py"), str(IMAGE))
     libvirtd = Libvirtd("--listen")
     with ExitStack() as stack:
