@@ -3,6 +3,9 @@ SHELL := /bin/bash
 PYTEST := .venv/bin/pytest
 TESTS_DIRECT := $(wildcard tests/unit tests/golden)
 TESTS_ISOLATED := $(wildcard tests/integration tests/e2e)
+# Side by side in so many machines of their own (scripts/isolated): `make test MACHINES=1` where RAM is short.
+MACHINES := 2
+PYTEST_ISOLATED := $(PYTEST) --tx '$(MACHINES)*popen//python=scripts/isolated .venv/bin/python' --dist loadgroup
 
 .PHONY: help setup demo test test-debian13 soak check format bench clean
 .DEFAULT_GOAL := help
@@ -21,14 +24,14 @@ demo: ## Show ramshelf at work with a real guest, apart from this machine's own 
 test: ## Run all tests; those that need libvirt, QEMU and devices in a machine of their own (root)
 	@scripts/setup test
 	$(PYTEST) $(TESTS_DIRECT)
-	scripts/isolated $(PYTEST) $(TESTS_ISOLATED)
+	$(PYTEST_ISOLATED) $(TESTS_ISOLATED)
 
 test-debian13: ## Run all tests on a bare Debian 13, made by debootstrap below .cache (root)
 	@scripts/bare-debian --suite trixie make test
 
 soak: ## Run the tests that go by chance for many more rounds, for most of an hour (root)
 	@scripts/setup test
-	scripts/isolated $(PYTEST) -m soak $(TESTS_ISOLATED)
+	$(PYTEST_ISOLATED) -m soak $(TESTS_ISOLATED)
 
 check: ## Check style, types and the layers
 	@scripts/setup check

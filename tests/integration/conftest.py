@@ -21,9 +21,29 @@ _RESTORED = ("/etc/fstab", "/etc/sysctl.d", "/etc/systemd/system", "/etc/modules
 _REMOVED = ("/etc/ramshelf", "/etc/nova", "/run/hugepages", "/run/ramshelf")
 
 
-def pytest_sessionstart() -> None:
-    """Refuse to touch the machine itself."""
-    if not Path("/run/isolated").exists():
+_OF_SWAP = (
+    "test_bench",
+    "test_doctor",
+    "test_environment",
+    "test_fill",
+    "test_isolated",
+    "test_pinned",
+    "test_store",
+)
+"""Modules that make swap, look at all that the kernel has, or hold guests to less RAM than they use."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Swap is the kernel's, of all machines side by side: one worker of pytest-xdist has the tests of it."""
+    for item in items:
+        if "swap" in item.name or "pressure" in item.name or item.path.stem.startswith(_OF_SWAP):
+            item.add_marker(pytest.mark.xdist_group("swap"))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse to touch the machine itself; with pytest-xdist it is the workers that run tests."""
+    distributes = session.config.getoption("tx", None) and not hasattr(session.config, "workerinput")
+    if not distributes and not Path("/run/isolated").exists():
         raise pytest.UsageError("integration tests run inside scripts/isolated: use `make test`")
 
 
