@@ -34,10 +34,13 @@ from support.process import run, wait_until
 from support.second_host import second_host
 from support.stores import MEMORY, store
 
-GUEST_MIB = 256
-ROOM_MIB = 384
-OWN_MIB = 128
+GUEST_MIB = 384
+ROOM_MIB = 512
+OWN_MIB = 160
 """What a guest has touched at most that keeps 24 MiB and compares them."""
+
+BESIDE = 1.75
+"""The kernel writes whole folios, of which a page is dirty; and the guest goes on meanwhile."""
 
 
 @pytest.fixture
@@ -66,11 +69,12 @@ def test_there_and_back(
         assert (guests_here(hooked), second.guests()) == ([], ["guest"])
         assert (directories_here(), promised_here()) == ([], 0)
         before = console("guest")
-        goes_on_there(second)
         if there == "xfs":
             second.shell(f"sync --file-system {MEMORY}")
-            assert second.written_mib() - written_mib <= OWN_MIB
-        else:
+            moved = completed(second, "Memory processed") / MIB
+            assert second.written_mib() - written_mib <= BESIDE * moved < GUEST_MIB * 3 / 4
+        goes_on_there(second)
+        if there != "xfs":
             wait_trimmed(second)
             assert second.memory_mib("guest")[1] <= OWN_MIB
         record_property("downtime_ms", completed(second, "Total downtime"))

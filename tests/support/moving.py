@@ -99,7 +99,7 @@ def moving(libvirtd: Libvirtd, uri: str, migrate_uri: str, *options: str) -> Ite
 
 def completed(second: SecondHost, name: str, guest: str = "guest") -> float:
     """A figure of the migration that has ended there, in bytes where it has a size's unit."""
-    return _figure(second.virsh("domjobinfo", guest, "--completed"), name)
+    return _figure(second.virsh("domjobinfo", guest, "--completed", "--keep-completed"), name)
 
 
 def wait_trimmed(second: SecondHost) -> None:
