@@ -22,6 +22,7 @@ from support.cli import RAMSHELF, ramshelf
 from support.devices import scratch
 from support.domains import FILE_BACKED, console, domain_xml, wait_console
 from support.libvirtd import Libvirtd
+from support.moving import PATIENCE, allocated_here
 from support.process import run, wait_until
 from support.second_host import SecondHost, second_host
 from support.stores import MEMORY, store
@@ -197,11 +198,16 @@ def test_what_cannot_be_is_refused_before_anything_moves(hooked: Libvirtd, secon
 
 
 @contextmanager
-def on_its_way(libvirtd: Libvirtd, second: SecondHost, name: str) -> "Iterator[subprocess.Popen[str]]":
+def on_its_way(
+    libvirtd: Libvirtd, second: SecondHost, name: str, *, mib_a_second: int = 1
+) -> "Iterator[subprocess.Popen[str]]":
     """A guest that migrates so slowly that it does not arrive."""
     argv = (RAMSHELF, "guest", "migrate", name, second.uri, "--migrate-uri", second.migrate_uri)
     with subprocess.Popen(
-        [*argv, "--bandwidth", "1", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*argv, "--bandwidth", str(mib_a_second), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         wait_until(lambda: sends(libvirtd, name), f"{name} is on its way", timeout=90)
         yield process
@@ -211,9 +217,13 @@ def sends(libvirtd: Libvirtd, name: str) -> bool:
     return "Data processed" in libvirtd.virsh("domjobinfo", name).stdout
 
 
-def test_ctrl_c_leaves_the_guest_here(hooked: Libvirtd, second: SecondHost) -> None:
-    start(hooked, "one")
-    with on_its_way(hooked, second, "one") as process:
+def test_ctrl_c_leaves_the_guest_here_as_it_was(hooked: Libvirtd, second: SecondHost) -> None:
+    """What was read of its memory is given back, too."""
+    start(hooked, "one", 256, options="ramshelf.count")
+    touched = allocated_here("one")
+    hooked.virsh("migrate-setmaxdowntime", "one", "1")  # so that it never ends
+    with on_its_way(hooked, second, "one", mib_a_second=16) as process:
+        wait_until(lambda: allocated_here("one") > touched + 64, "it is read", timeout=PATIENCE)
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=90)[1]
     assert process.returncode == 1
@@ -222,6 +232,7 @@ def test_ctrl_c_leaves_the_guest_here(hooked: Libvirtd, second: SecondHost) -> N
     wait_until(lambda: second.guests() == [], "it has gone there")
     assert second.directories() == []
     assert second.capacity()["promised_mib"] == 0
+    wait_until(lambda: allocated_here("one") < touched + 32, "it is trimmed", timeout=PATIENCE)
 
 
 def test_a_guest_moves_cold_and_is_converted(hooked: Libvirtd, second: SecondHost) -> None:

@@ -100,7 +100,7 @@ def test_a_store_that_is_not_mounted(hooked: Libvirtd) -> None:
 
 
 @whole
-@pytest.mark.parametrize("there", ["xfs", "tmpfs"])
+@pytest.mark.parametrize("there", [pytest.param("xfs", marks=pytest.mark.soak), "tmpfs"])
 def test_a_store_that_somebody_fills_meanwhile(hooked: Libvirtd, there: str) -> None:
     """A disk's extents are the guest's; on a tmpfs QEMU is killed, and the guest stays where it was."""
     with two_hosts(hooked, there) as second:

@@ -111,9 +111,9 @@ def wait_trimmed(second: SecondHost) -> None:
     )
 
 
-def allocated_here() -> int:
-    """MiB that the guest's memory occupies on this host."""
-    [path] = MEMORY.glob("*-guest/pc.ram")
+def allocated_here(name: str = "guest") -> int:
+    """MiB that a guest's memory occupies on this host."""
+    [path] = MEMORY.glob(f"*-{name}/pc.ram")
     return path.stat().st_blocks * 512 // MIB
 
 

@@ -3,7 +3,8 @@
 On a tmpfs a page that is read is a page that is allocated. libvirt does not tell of a dump (no job-completed
 event comes), but suspends the guest for it; nor does it tell that a migration has been given up, but it tells
 of each pass of one over the memory (migration-iteration), as it does of a snapshot's. So what is remembered
-is when that began, and libvirt is asked whether it still goes on.
+is when that began, and libvirt is asked whether it still goes on. An agent that starts has missed the
+beginning: of it libvirt is asked for each guest, once.
 """
 
 import subprocess
@@ -31,6 +32,7 @@ class Trims:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._begins = True
         self._read: dict[str, int] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -44,6 +46,11 @@ class Trims:
     def turn(self, hypervisor: Hypervisor, seen: Look | None) -> Iterator[Condition]:
         """Have those trimmed that have grown while they were read."""
         self._running = {name: trim for name, trim in self._running.items() if trim.poll() is None}
+        if self._begins and seen is not None and seen.shares is not None:
+            self._begins = False
+            for one in seen.shares.guests if seen.shares.store.kind.tmpfs else ():
+                if _busy(hypervisor, one):
+                    self._read.setdefault(one.domain.name, 0)
         for name, before in tuple(self._read.items()):
             guest = _on_tmpfs(seen, name)
             if guest is not None and (guest.domain.state != "running" or _busy(hypervisor, guest)):
@@ -51,7 +58,7 @@ class Trims:
             del self._read[name]
             if guest is not None and guest.allocated - before >= _WORTH and name not in self._running:
                 grown = to_mib(guest.allocated - before)
-                message = f"Guest {name} has {grown} MiB more than before it was read, and is trimmed."
+                message = f"Guest {name} has up to {grown} MiB more than before it was read, and is trimmed."
                 self._log.info("trimming", message, guest=name, grown_mib=grown)
                 self._running[name] = leave(name, guest.domain.domain_id or 0, "trim")
         yield from ()
