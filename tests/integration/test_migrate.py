@@ -375,7 +375,11 @@ def test_a_libvirtd_that_dies_there_and_comes_again(hooked: Libvirtd, second: Se
 
 def test_a_guest_with_a_snapshot_stays_defined(hooked: Libvirtd, second: SecondHost) -> None:
     hooked.define(domain_xml("one"))
-    snapshot = "<domainsnapshot><name>first</name><state>shutoff</state></domainsnapshot>"
+    definition = hooked.virsh("dumpxml", "one", "--inactive").stdout
+    snapshot = (
+        "<domainsnapshot><name>first</name><state>shutoff</state><creationTime>1</creationTime>"
+        f"{definition}</domainsnapshot>"
+    )
     hooked.virsh("snapshot-create", "one", "/dev/stdin", "--redefine", stdin=snapshot)
     [note] = migrate(second, "one", "--offline")["notes"]
     assert note["code"] == "migration.still-defined"
