@@ -14,11 +14,12 @@ from uuid import uuid4
 import pytest
 
 from ramshelf.core.config import Config
-from ramshelf.core.errors import RamshelfError
+from ramshelf.core.errors import RamshelfError, RefusedError
 from ramshelf.core.hookscript import SCRIPT
 from ramshelf.core.placement import Claim
 from ramshelf.node.coldmove import move_cold
 from ramshelf.node.destination import announce, look
+from ramshelf.node.movedclaim import moved_claim
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.placement import Placement
 from ramshelf.system.settings import load_config
@@ -272,7 +273,7 @@ def signalled(step):
         os.kill(os.getpid(), int(sys.argv[3]))
 with Hypervisor("qemu:///system") as here, Hypervisor(sys.argv[1], elsewhere=True) as there:
     try:
-        move = look(here, there, "one")
+        move = look(here, there, Config(), "one")
         move_cold(here, there, Config(), move, timeout=float(sys.argv[4]), after_step=signalled)
     except RamshelfError as error:
         sys.exit(error.code)
@@ -363,7 +364,7 @@ def test_a_libvirtd_that_dies_there_and_comes_again(hooked: Libvirtd, second: Se
             second.kill_libvirtd()
 
     with Hypervisor(hooked.uri) as here, Hypervisor(second.uri, elsewhere=True) as there:
-        move = look(here, there, "one")
+        move = look(here, there, Config(), "one")
         with pytest.raises(RamshelfError) as caught:
             move_cold(here, there, Config(), move, timeout=0, after_step=kill_libvirtd)
     assert caught.value.code == "migration.unknown"
@@ -425,7 +426,16 @@ def test_the_claim_moves_where_there_is_room(hooked: Libvirtd, second: SecondHos
     uuid, other = start_claimed(hooked, "one"), str(uuid4())
     with placement_of("second") as placement:
         placement.claim(Claim(uuid=other, name="other", memory_mib=200))
-        assert migrate(second, "one", ok=(1,))["code"] == "placement.full"
+        assert reasons(check(second, "one", ok=(1,))) == {"placement.full"}
+        assert migrate(second, "one", ok=(1,))["code"] == "migration.refused"
+        with Hypervisor(hooked.uri) as here, Hypervisor(second.uri, elsewhere=True) as there:
+            config = load_config((), ())
+            moving = look(here, there, config, "one").guest
+            with (  # somebody claims it just before
+                pytest.raises(RefusedError, match="no 128 MiB"),
+                moved_claim(here, there, config, uuid=uuid, guest=moving),
+            ):
+                pass
         assert running(hooked) == ["one"]
         assert claims() == ({uuid: 128}, {other: 200})
         placement.release(other)
