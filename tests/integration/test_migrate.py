@@ -329,6 +329,25 @@ def test_a_killed_cold_move_comes_to_an_end(hooked: Libvirtd, second: SecondHost
     assert second.memory_mib("one")[0] == 128
 
 
+def test_a_cold_move_that_is_killed_while_the_guest_starts_there(
+    hooked: Libvirtd, second: SecondHost
+) -> None:
+    start(hooked, "one")
+    hook = "/etc/libvirt/hooks/qemu.d/slow"
+    slow = '[ "$2" = start ] || exit 0\ntouch /run/starts\nuntil [ -e /run/go ]; do sleep 0.1; done\n'
+    second.run("sh", "-ec", f"cat >{hook}; chmod 755 {hook}", stdin=f"#!/bin/sh\n{slow}")
+    argv = (RAMSHELF, "guest", "migrate", "one", second.uri, "--offline", "--timeout", "0.5")
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: "starts" in second.shell("ls /run"), "it starts there", timeout=90)
+        finally:
+            process.kill()
+    second.shell("touch /run/go")
+    wait_guarded("move-finished")
+    assert second.guests() == ["one"]
+    assert defined(hooked) == []
+
+
 def test_ctrl_c_while_a_transient_guest_is_asked_to_stop(hooked: Libvirtd, second: SecondHost) -> None:
     """It shuts down all the same, and is there again."""
     hooked.create(domain_xml("one"))

@@ -49,12 +49,13 @@ class Guard:
             self._process.wait()  # else it has something to do first
 
     def tell(self, word: str) -> None:
-        """Have it know; raises ServiceError ``guest.no-guard`` if it has been ended."""
+        """Have it know; raises ServiceError ``guest.no-guard`` if it has died and is needed."""
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         try:
             os.write(self._process.stdin.fileno(), f"{word}\n".encode())
         except BrokenPipeError as error:
-            raise ServiceError("guest.no-guard", "The process that guards the guest has ended.") from error
+            if word != IDLE:
+                raise ServiceError("guest.no-guard", "The process that guards the guest has died.") from error
         self._word = word
 
 
