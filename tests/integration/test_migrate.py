@@ -1,6 +1,7 @@
 """``ramshelf guest migrate`` between two real hosts."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,11 +14,9 @@ from uuid import uuid4
 
 import pytest
 
-from ramshelf.core.config import Config
-from ramshelf.core.errors import RamshelfError, RefusedError
+from ramshelf.core.errors import RefusedError
 from ramshelf.core.hookscript import SCRIPT
 from ramshelf.core.placement import Claim
-from ramshelf.node.coldmove import move_cold
 from ramshelf.node.destination import announce, look
 from ramshelf.node.movedclaim import moved_claim
 from ramshelf.system.hypervisor import Hypervisor
@@ -377,16 +376,13 @@ def test_a_guest_that_starts_nowhere(hooked: Libvirtd, second: SecondHost) -> No
 
 def test_a_libvirtd_that_dies_there_and_comes_again(hooked: Libvirtd, second: SecondHost) -> None:
     start(hooked, "one")
-
-    def kill_libvirtd(step: str) -> None:
-        if step == "define":
-            second.kill_libvirtd()
-
-    with Hypervisor(hooked.uri) as here, Hypervisor(second.uri, elsewhere=True) as there:
-        move = look(here, there, Config(), "one")
-        with pytest.raises(RamshelfError) as caught:
-            move_cold(here, there, Config(), move, timeout=0, after_step=kill_libvirtd)
-    assert caught.value.code == "migration.unknown"
+    argv = (sys.executable, "-c", MOVES_COLD, second.uri, "define", str(int(signal.SIGSTOP)), "0")
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        os.waitpid(process.pid, os.WUNTRACED)
+        second.kill_libvirtd()
+        process.send_signal(signal.SIGCONT)
+        said = process.communicate(timeout=90)[1]
+    assert said.strip() == "migration.unknown"
     assert running(hooked) == []
     second.start_libvirtd()
     wait_guarded("move-undone")
