@@ -1,10 +1,12 @@
 """``ramshelf guest migrate`` between two real hosts."""
 
 import json
+import os
 import signal
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,11 @@ from uuid import uuid4
 
 import pytest
 
+from ramshelf.core.errors import RefusedError
 from ramshelf.core.hookscript import SCRIPT
 from ramshelf.core.placement import Claim
-from ramshelf.node.destination import announce
+from ramshelf.node.destination import announce, look
+from ramshelf.node.movedclaim import moved_claim
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.placement import Placement
 from ramshelf.system.settings import load_config
@@ -57,10 +61,15 @@ def check(second: SecondHost, name: str, *more: str, ok: tuple[int, ...] = (0, 1
     return {"status": ended.status, **json.loads(ended.stdout)}
 
 
-def migrate(second: SecondHost, name: str, *more: str, ok: tuple[int, ...] = (0,)) -> Any:
+def migrate(
+    second: SecondHost, name: str, *more: str, network: bool = False, ok: tuple[int, ...] = (0,)
+) -> Any:
     """The document of a migration, or of why there was none."""
-    options = () if "--offline" in more else ("--migrate-uri", second.migrate_uri)
-    ended = ramshelf("guest", "migrate", name, second.uri, *options, *more, "--json", ok=ok)
+    uri, migrate_uri = second.uri, second.migrate_uri
+    if network:
+        uri, migrate_uri = second.tcp_uri, second.tcp_migrate_uri
+    options = () if "--offline" in more else ("--migrate-uri", migrate_uri)
+    ended = ramshelf("guest", "migrate", name, uri, *options, *more, "--json", ok=ok)
     return json.loads(ended.stdout) if ended.status == 0 else json.loads(ended.stderr)["error"]
 
 
@@ -116,7 +125,7 @@ def start_writing(libvirtd: Libvirtd) -> None:
 
 def test_options_reach_libvirt(hooked: Libvirtd, second: SecondHost) -> None:
     start_writing(hooked)
-    migrate(second, "one", "--auto-converge", "--parallel", "2")
+    migrate(second, "one", "--auto-converge", "--parallel", "2", network=True)
     assert running(hooked) == []
     assert second.guests() == ["one"]
     assert second.virsh("list", "--name", "--persistent").split() == []
@@ -262,6 +271,150 @@ def test_a_guest_becomes_anonymous_where_there_is_no_store(hooked: Libvirtd, sec
     assert "memoryBacking" not in second.virsh("dumpxml", "one")
 
 
+MOVES_COLD = """
+import os, signal, sys
+from ramshelf.core.config import Config
+from ramshelf.core.errors import RamshelfError
+from ramshelf.node.coldmove import move_cold
+from ramshelf.node.destination import look
+from ramshelf.system.hypervisor import Hypervisor
+def signalled(step):
+    if step == sys.argv[2]:
+        os.kill(os.getpid(), int(sys.argv[3]))
+with Hypervisor("qemu:///system") as here, Hypervisor(sys.argv[1], elsewhere=True) as there:
+    try:
+        move = look(here, there, Config(), "one")
+        move_cold(here, there, Config(), move, timeout=float(sys.argv[4]), after_step=signalled)
+    except RamshelfError as error:
+        sys.exit(error.code)
+"""
+"""A cold move that gets a signal after a step."""
+
+
+def move_cold_until(
+    step: str,
+    number: signal.Signals,
+    second: SecondHost,
+    *,
+    status: int = -signal.SIGKILL,
+    timeout: float = 0,
+) -> str:
+    """What it says on stderr; ``timeout``: for the guest to stop."""
+    argv = (sys.executable, "-c", MOVES_COLD, second.uri, step, str(int(number)), str(timeout))
+    return run(*argv, ok=(status,), timeout=180).stderr.strip()
+
+
+def guarded() -> list[str]:
+    """The ends to which guards have brought guests."""
+    path = Path("/run/ramshelf/hook.log")
+    events = [json.loads(line)["event"] for line in path.read_text().splitlines()]
+    return [event for event in events if event.startswith("move-")]
+
+
+def wait_guarded(*events: str) -> None:
+    wait_until(lambda: len(guarded()) >= len(events), "the guard has brought it to an end", timeout=180)
+    assert guarded() == list(events)
+
+
+def assert_only_here(hooked: Libvirtd, second: SecondHost) -> None:
+    assert running(hooked) == ["one"]
+    assert second.virsh("list", "--all", "--name").split() == []
+    assert second.directories() == []
+
+
+def test_a_killed_cold_move_comes_to_an_end(hooked: Libvirtd, second: SecondHost) -> None:
+    start(hooked, "one")
+    expected: list[str] = []
+    for step, timeout in (("ask", 90), ("stop", 0), ("define", 0)):
+        move_cold_until(step, signal.SIGKILL, second, timeout=timeout)
+        expected.append("move-undone")
+        wait_guarded(*expected)
+        assert_only_here(hooked, second)
+    assert second.capacity()["promised_mib"] == 0
+    move_cold_until("start", signal.SIGKILL, second)
+    wait_guarded(*expected, "move-finished")
+    assert defined(hooked) == []
+    assert list(MEMORY.iterdir()) == []
+    assert second.virsh("list", "--name", "--persistent").split() == ["one"]
+    assert second.memory_mib("one")[0] == 128
+
+
+def test_a_cold_move_that_is_killed_while_the_guest_starts_there(
+    hooked: Libvirtd, second: SecondHost
+) -> None:
+    start(hooked, "one")
+    hook = "/etc/libvirt/hooks/qemu.d/slow"
+    slow = '[ "$2" = start ] || exit 0\ntouch /run/starts\nuntil [ -e /run/go ]; do sleep 0.1; done\n'
+    second.run("sh", "-ec", f"cat >{hook}; chmod 755 {hook}", stdin=f"#!/bin/sh\n{slow}")
+    argv = (RAMSHELF, "guest", "migrate", "one", second.uri, "--offline", "--timeout", "0.5")
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: "starts" in second.shell("ls /run"), "it starts there", timeout=90)
+        finally:
+            process.kill()
+    second.shell("touch /run/go")
+    wait_guarded("move-finished")
+    assert second.guests() == ["one"]
+    assert defined(hooked) == []
+
+
+def test_ctrl_c_while_a_transient_guest_is_asked_to_stop(hooked: Libvirtd, second: SecondHost) -> None:
+    """It shuts down all the same, and is there again."""
+    hooked.create(domain_xml("one"))
+    wait_console("one", "GUEST-UP", timeout=60)
+    assert move_cold_until("ask", signal.SIGINT, second, status=1, timeout=90) == "cli.interrupted"
+    wait_guarded("move-undone")
+    assert_only_here(hooked, second)
+
+
+def veto_starts(shell: Callable[[str], object]) -> None:
+    """Another hook refuses all guests."""
+    path = "/etc/libvirt/hooks/qemu.d/veto"
+    shell(f"printf '#!/bin/sh\\n[ \"$2\" != start ]\\n' >{path}; chmod 755 {path}")
+
+
+def test_a_guest_that_starts_nowhere(hooked: Libvirtd, second: SecondHost) -> None:
+    start(hooked, "one")
+    veto_starts(second.shell)
+    veto_starts(lambda script: run("sh", "-ec", script))
+    error = migrate(second, "one", "--offline", "--timeout", "0.5", ok=(1,))
+    assert error["code"] == "migration.stranded"
+    assert running(hooked) == []
+    assert defined(hooked) == ["one"]
+    assert second.virsh("list", "--all", "--name").split() == []
+    assert guarded() == []
+
+
+def test_a_libvirtd_that_dies_there_and_comes_again(hooked: Libvirtd, second: SecondHost) -> None:
+    start(hooked, "one")
+    argv = (sys.executable, "-c", MOVES_COLD, second.uri, "define", str(int(signal.SIGSTOP)), "0")
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        os.waitpid(process.pid, os.WUNTRACED)
+        second.kill_libvirtd()
+        process.send_signal(signal.SIGCONT)
+        said = process.communicate(timeout=90)[1]
+    assert said.strip() == "migration.unknown"
+    assert running(hooked) == []
+    second.start_libvirtd()
+    wait_guarded("move-undone")
+    assert_only_here(hooked, second)
+
+
+def test_a_guest_with_a_snapshot_stays_defined(hooked: Libvirtd, second: SecondHost) -> None:
+    hooked.define(domain_xml("one"))
+    definition = hooked.virsh("dumpxml", "one", "--inactive").stdout
+    snapshot = (
+        "<domainsnapshot><name>first</name><state>shutoff</state><creationTime>1</creationTime>"
+        f"{definition}</domainsnapshot>"
+    )
+    hooked.virsh("snapshot-create", "one", "/dev/stdin", "--redefine", stdin=snapshot)
+    [note] = migrate(second, "one", "--offline")["notes"]
+    assert note["code"] == "migration.still-defined"
+    assert second.virsh("list", "--all", "--name").split() == ["one"]
+    assert defined(hooked) == ["one"]
+    hooked.virsh("snapshot-delete", "one", "first", "--metadata")
+
+
 @contextmanager
 def placement_of(host: str) -> Iterator[Placement]:
     with Placement(load_config((), ()), host) as placement:
@@ -299,7 +452,16 @@ def test_the_claim_moves_where_there_is_room(hooked: Libvirtd, second: SecondHos
     uuid, other = start_claimed(hooked, "one"), str(uuid4())
     with placement_of("second") as placement:
         placement.claim(Claim(uuid=other, name="other", memory_mib=200))
-        assert migrate(second, "one", ok=(1,))["code"] == "placement.full"
+        assert reasons(check(second, "one", ok=(1,))) == {"placement.full"}
+        assert migrate(second, "one", ok=(1,))["code"] == "migration.refused"
+        with Hypervisor(hooked.uri) as here, Hypervisor(second.uri, elsewhere=True) as there:
+            config = load_config((), ())
+            moving = look(here, there, config, "one").guest
+            with (  # somebody claims it just before
+                pytest.raises(RefusedError, match="no 128 MiB"),
+                moved_claim(here, there, config, uuid=uuid, guest=moving),
+            ):
+                pass
         assert running(hooked) == ["one"]
         assert claims() == ({uuid: 128}, {other: 200})
         placement.release(other)

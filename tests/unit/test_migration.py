@@ -126,6 +126,8 @@ def test_what_a_host_can_take(judged: Verdict, expected: dict[str, str]) -> None
         ({"active": False}, {"migration.not-running": "LP"}),
         ({"saved": True}, {"migration.saved": "C"}),
         ({"taken": True}, {"migration.exists": "LPC"}),
+        ({"claimable_mib": 1024}, {}),
+        ({"claimable_mib": 1023}, {"placement.full": "LPC"}),
         ({"host_uuid": "2", "taken": True}, {"migration.same-host": "LPC"}),
         ({"inconvertible": RefusedError("xml.hugepages", "No.", hint="Yes.")}, {"xml.hugepages": "C"}),
         (

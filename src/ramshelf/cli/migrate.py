@@ -28,7 +28,7 @@ def run(
     """Check, or move; the exit status."""
     way = Way.COLD if offline else Way.POSTCOPY if passage.postcopy else Way.LIVE
     with Hypervisor(context.uri) as here, Hypervisor(destination, elsewhere=True) as there:
-        move = look(here, there, name)
+        move = look(here, there, context.config, name)
         if check:
             context.emit(_verdict_document(move), lambda: _tell_verdict(move, way))
             return 0 if move.verdict.possible(way) else 1

@@ -68,7 +68,8 @@ class Moving:
 
     ``active``: it runs; ``saved``: it has a saved state, which would be lost. ``inconvertible``: why its
     definition cannot be made what the other host wants, None where it can. ``taken``: that host has a guest
-    of its name or UUID already.
+    of its name or UUID already. ``claimable_mib``: what Placement lets it have there, None where it has no
+    say.
     """
 
     guest: Guest
@@ -77,6 +78,7 @@ class Moving:
     saved: bool = False
     inconvertible: RamshelfError | None = None
     taken: bool = False
+    claimable_mib: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +269,14 @@ def _to_store(moving: Moving, there: Host, answer: HostAnswer) -> Iterator[Reaso
             f"{answer.free_mib} MiB are free on the store of {there.name}.",
             hint="Stop or move a guest there, or enlarge its store; 'ramshelf capacity' there shows who "
             "holds what.",
+            bars=_ALL,
+        )
+    if moving.claimable_mib is not None and wanted > moving.claimable_mib:
+        yield Reason(
+            code="placement.full",
+            sentence=f"Placement has {moving.claimable_mib} of {wanted} MiB for guest {guest.name} on "
+            f"{there.name}.",
+            hint="Others have claimed the rest: 'openstack resource provider usage show' tells.",
             bars=_ALL,
         )
     if answer.kind is not None and not answer.kind.tmpfs:

@@ -113,6 +113,17 @@ class Observed:
         """What all consumers hold together."""
         return sum(allocation.memory_mib for allocation in self.allocations.values())
 
+    @property
+    def room_mib(self) -> int:
+        """What they may hold together."""
+        inventory = self.inventory
+        return int((inventory.total - inventory.reserved) * inventory.allocation_ratio) if inventory else 0
+
+    @property
+    def free_mib(self) -> int:
+        """What of it nobody holds."""
+        return max(0, self.room_mib - self.allocated_mib)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:

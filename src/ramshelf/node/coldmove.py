@@ -5,13 +5,14 @@ from collections.abc import Callable
 
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError, RefusedError, ServiceError
-from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.migration import Way
+from ramshelf.node.coldguard import MOVING, leave, start_again, take_back
 from ramshelf.node.destination import Move
+from ramshelf.node.guarding import IDLE, Guard
 from ramshelf.node.migrate import Moved, require
 from ramshelf.node.movedclaim import moved_claim
 from ramshelf.node.stopping import end_guest
-from ramshelf.system.hypervisor import Hypervisor
+from ramshelf.system.hypervisor import Domain, Hypervisor
 
 
 def move_cold(
@@ -27,22 +28,32 @@ def move_cold(
     """Stop a guest (see ``end_guest``), and start it there; one that does not run is only defined there.
 
     It is undefined here once it runs there. Where it does not start there it is started here again, and what
-    was the matter there is raised. ``after_step`` is told each step that has been done.
+    was the matter there is raised. A guard sees to that where this process is killed, where Ctrl-C ends the
+    wait for a guest that was asked to stop, or where it cannot be known (``migration.unknown``).
+    ``after_step`` is told each step that has been done.
     """
     require(move, Way.COLD)
     assert move.converted is not None  # noqa: S101 - else it would not be possible
     name, begin = move.domain.name, time.monotonic()
-    with moved_claim(here, there, config, uuid=move.domain.uuid, guest=move.converted.guest) as claim:
+    with (
+        moved_claim(here, there, config, uuid=move.domain.uuid, guest=move.converted.guest) as claim,
+        Guard("ramshelf.node.coldguard", here.uri, there.uri, name, str(timeout)) as guard,
+    ):
+
+        def stopping(step: str) -> None:
+            guard.tell(MOVING)  # before it is asked
+            after_step(step)
+
         if move.domain.active:
-            end_guest(here, move.domain, timeout=timeout, progress=progress)
-            after_step("stop")
+            _stop(here, move.domain, timeout=timeout, progress=progress, after_step=stopping)
         try:
             claim.again()
             _arrive(there, move, after_step)
         except BaseException as error:
-            _come_back(here, there, move, error)
+            _come_back(here, there, move, guard, error)
             raise
-        notes = _leave(here, move)
+        notes = leave(here, name)
+        guard.tell(IDLE)
     return Moved(
         name=name,
         host=move.there.name,
@@ -50,6 +61,26 @@ def move_cold(
         seconds=time.monotonic() - begin,
         notes=(*claim.notes, *move.converted.notes, *notes),
     )
+
+
+def _stop(
+    here: Hypervisor,
+    domain: Domain,
+    *,
+    timeout: float,
+    progress: Callable[[float], None],
+    after_step: Callable[[str], None],
+) -> None:
+    try:
+        end_guest(here, domain, timeout=timeout, progress=progress, after_step=after_step)
+    except KeyboardInterrupt:
+        raise RamshelfError(
+            "cli.interrupted",
+            f"Interrupted: guest {domain.name} stays here.",
+            hint=f"It was asked to shut down; if it does so within {timeout:g} s it is started here again.",
+            facts={"guest": domain.name},
+        ) from None
+    after_step("stop")
 
 
 def _arrive(there: Hypervisor, move: Move, after_step: Callable[[str], None]) -> None:
@@ -61,58 +92,31 @@ def _arrive(there: Hypervisor, move: Move, after_step: Callable[[str], None]) ->
         after_step("start")
 
 
-def _come_back(here: Hypervisor, there: Hypervisor, move: Move, error: BaseException) -> None:
-    """Start it here again, unless it runs there after all; raises where it then runs nowhere."""
-    name = move.domain.name
+def _come_back(here: Hypervisor, there: Hypervisor, move: Move, guard: Guard, error: BaseException) -> None:
+    """Have nothing of it there, and start it here again; raises where that cannot be done."""
+    name, active = move.domain.name, move.domain.active
     try:
-        _take_back(there, move)
+        take_back(there, move.domain)
     except RamshelfError as unknown:
+        by_itself = "If it answers within 15 minutes this is put right by itself. " if active else ""
         raise ServiceError(
             "migration.unknown",
             f"It is not known whether guest {name} runs on {move.there.name}, which does not answer: "
             f"{unknown.sentence}",
-            hint=f"See there. If it does not run: 'virsh undefine {name}' there, and "
+            hint=f"{by_itself}See there. If it does not run: 'virsh undefine {name}' there, and "
             f"'ramshelf guest start {name}' here.",
             facts={"guest": name, "host": move.there.name, "cause": str(error)},
         ) from error
-    if not move.domain.active:
+    if not active:
         return
     try:
-        if not move.persistent:
-            here.define(move.definition)
-        here.start(name)
+        start_again(here, name, None if move.persistent else move.definition)
     except RamshelfError as second:
+        guard.tell(IDLE)
         raise RefusedError(
             "migration.stranded",
             f"Guest {name} has started neither on {move.there.name} nor here again: {second.sentence}",
             hint=f"Once that is put right: 'ramshelf guest start {name}' here. There it was: {error}",
             facts={"guest": name, "host": move.there.name, "there": str(error)},
         ) from error
-
-
-def _take_back(there: Hypervisor, move: Move) -> None:
-    """Have nothing of it there any more."""
-    name = move.domain.name
-    if name not in there.names() or (domain := there.find(name)).uuid != move.domain.uuid:
-        return  # it has not come that far, or somebody else was quicker to define a guest of that name
-    if domain.active:
-        there.destroy(name)
-    there.undefine(name)
-
-
-def _leave(here: Hypervisor, move: Move) -> tuple[Finding, ...]:
-    """Undefine it here; a note where libvirt does not, as with a guest that has snapshots."""
-    if not move.persistent:
-        return ()
-    try:
-        here.undefine(move.domain.name)
-    except RamshelfError as error:
-        return (
-            Finding(
-                code="migration.still-defined",
-                severity=Severity.WARNING,
-                sentence=f"Guest {move.domain.name} is still defined here, too: {error.sentence}",
-                hint=f"Do not start it here: 'virsh undefine {move.domain.name}', with what that asks for.",
-            ),
-        )
-    return ()
+    guard.tell(IDLE)

@@ -1,9 +1,12 @@
 """Another host, and whether a guest of this one can move there: asked, and judged by core/migration.py."""
 
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
+from uuid import UUID
 
 from ramshelf.core.backing import Applied, Backing, apply, remove
+from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.guest import Guest
 from ramshelf.core.hookcall import COMING_PROBE, HOST_PROBE
@@ -11,6 +14,7 @@ from ramshelf.core.hostanswer import Side, read_answer
 from ramshelf.core.migration import Host, Moving, Verdict, judge
 from ramshelf.node.guests import described
 from ramshelf.node.hook import probe_xml
+from ramshelf.node.report import own_provider
 from ramshelf.system.hypervisor import Domain, Hypervisor
 
 
@@ -30,7 +34,7 @@ class Move:
     verdict: Verdict
 
 
-def look(here: Hypervisor, there: Hypervisor, name: str) -> Move:
+def look(here: Hypervisor, there: Hypervisor, config: Config, name: str) -> Move:
     """What is known before a guest moves; nothing changes. Raises RefusedError ``guest.not-found``."""
     domain = here.find(name)
     guest = described(here.live_xml(name))
@@ -44,6 +48,7 @@ def look(here: Hypervisor, there: Hypervisor, name: str) -> Move:
         saved=here.saved_xml(name) is not None,
         inconvertible=inconvertible,
         taken=there.taken(name, domain.uuid),
+        claimable_mib=_claimable(here, host.name, config, domain),
     )
     return Move(
         domain=domain,
@@ -81,3 +86,16 @@ def _converted(definition: str, there: Host) -> tuple[Applied | None, RamshelfEr
         return remove(definition.encode()), None
     except RamshelfError as error:
         return None, error
+
+
+def _claimable(here: Hypervisor, there: str, config: Config, domain: Domain) -> int | None:
+    """MiB that Placement lets the guest have there; None where it has no say, or does not serve."""
+    with suppress(RamshelfError):
+        placement = own_provider(here, config)
+        if placement is not None:
+            with placement:
+                observed = placement.of(there).observe()
+            if observed.ours:
+                held = observed.allocations.get(str(UUID(domain.uuid)))
+                return observed.free_mib + (held.memory_mib if held else 0)
+    return None

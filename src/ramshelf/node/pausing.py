@@ -2,14 +2,13 @@
 
 libvirt pauses the guest: its vCPUs stop, its devices stop, block requests are drained (QEMU's do_vm_stop).
 Then QEMU itself is stopped (SIGSTOP), so that nobody else's ``virsh resume`` takes effect before the moment
-is over. A guard, ``python -m ramshelf.node.pausing URI ID PIDFD``, reads from a pipe how things stand; when
-the pipe ends it lets the guest go on, if that is still to be done.
+is over. A guard (node/guarding.py), ``python -m ramshelf.node.pausing URI ID PIDFD``, lets the guest go on in
+the end, if that is still to be done.
 """
 
 import fcntl
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -17,14 +16,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
-from ramshelf.core.errors import RamshelfError, RefusedError, ServiceError
+from ramshelf.core.errors import RamshelfError, RefusedError
+from ramshelf.node.guarding import IDLE, Guard, listen
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.procfs import thread_states
 
 PAUSABLE = frozenset({"running", "idle", "paused"})
 """The states of a guest that can be held still."""
 
-_GOING, _STOPPED, _PAUSING, _PAUSED = "going", "stopped", "pausing", "paused"
+_GOING, _STOPPED, _PAUSING, _PAUSED = IDLE, "stopped", "pausing", "paused"
 """What the guard is told: it goes on; QEMU is stopped, or about to be; libvirt is asked to pause; it has."""
 
 _LIBVIRT_WAIT = 60
@@ -49,7 +49,6 @@ class Pauser:
         self._domain_id = domain_id
         self._pid = pid
         self._directory = directory
-        self._word = _GOING
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -64,29 +63,15 @@ class Pauser:
             except BlockingIOError as error:
                 raise RefusedError("guest.busy", "The guest's memory is being trimmed already.") from error
             arguments = (self._hypervisor.uri, str(self._domain_id), str(self._qemu))
-            self._guard = subprocess.Popen(  # noqa: S603 - this very program
-                (sys.executable, "-I", "-m", "ramshelf.node.pausing", *arguments),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(self._qemu, lock),
-                start_new_session=True,
-            )
-            assert self._guard.stdout is not None  # noqa: S101 - it is a pipe
-            with self._guard.stdout as ready:
-                if not ready.readline():
-                    raise ServiceError("guest.no-guard", "What is to let the guest go on does not start.")
-            self._descriptors = stack.pop_all()
+            guard = Guard("ramshelf.node.pausing", *arguments, pass_fds=(self._qemu, lock))
+            self._guard = stack.enter_context(guard)
+            self._held = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._descriptors.close()
-        assert self._guard.stdin is not None  # noqa: S101 - it is a pipe
-        self._guard.stdin.close()
-        if self._word == _GOING:
-            self._guard.wait()  # else it has something to do first
+        self._held.close()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -98,15 +83,15 @@ class Pauser:
             with self._stopped():
                 yield
             return
-        self._tell(_PAUSING)
+        self._guard.tell(_PAUSING)
         try:
             self._hypervisor.suspend(self._domain_id)
         except RamshelfError as error:
             if error.code != "libvirt.connection-lost":  # libvirt will not do it any more
-                self._tell(_GOING)
+                self._guard.tell(_GOING)
             raise
         try:
-            self._tell(_PAUSED)
+            self._guard.tell(_PAUSED)
             with self._stopped(paused=True):
                 yield
         finally:
@@ -115,7 +100,7 @@ class Pauser:
             except RefusedError as error:
                 if error.code != "guest.state":  # else somebody was quicker
                     raise
-            self._tell(_GOING)
+            self._guard.tell(_GOING)
 
     def still_paused(self) -> bool:
         """Whether nobody has let the guest go on since; to be asked a while after it is held."""
@@ -125,7 +110,7 @@ class Pauser:
     @contextmanager
     def _stopped(self, *, paused: bool = False) -> Iterator[None]:
         if not paused:
-            self._tell(_STOPPED)
+            self._guard.tell(_STOPPED)
         try:
             signal.pidfd_send_signal(self._qemu, signal.SIGSTOP)
             deadline = time.monotonic() + _STOP_TIMEOUT
@@ -137,7 +122,7 @@ class Pauser:
         finally:
             _go_on(self._qemu)
             if not paused:
-                self._tell(_GOING)
+                self._guard.tell(_GOING)
 
     def _all_stopped(self) -> bool:
         """Whether no thread runs any more; the signal has been sent.
@@ -147,14 +132,6 @@ class Pauser:
         """
         return all(thread_states(self._pid) <= {"T", "t"} for _ in range(2))
 
-    def _tell(self, word: str) -> None:
-        assert self._guard.stdin is not None  # noqa: S101 - it is a pipe
-        try:
-            os.write(self._guard.stdin.fileno(), f"{word}\n".encode())
-        except BrokenPipeError as error:
-            raise ServiceError("guest.no-guard", "What is to let the guest go on has ended.") from error
-        self._word = word
-
 
 def _go_on(qemu: int) -> None:
     with suppress(ProcessLookupError):
@@ -162,11 +139,8 @@ def _go_on(qemu: int) -> None:
 
 
 def main(uri: str, domain_id: int, qemu: int) -> None:
-    """Wait for the end of standard input, then let the guest go on unless it does."""
-    print(flush=True)  # noqa: T201 - the other end waits for it
-    word = _GOING
-    for line in sys.stdin:
-        word = line.strip()
+    """Let the guest go on in the end, unless it does."""
+    word = listen()
     if word == _GOING:
         return
     _go_on(qemu)

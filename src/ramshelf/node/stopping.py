@@ -95,7 +95,7 @@ def end_guest(
             _unless_ended(hypervisor.ask_to_stop, name)
             after_step("ask")
             asked = waited + _ASK_AGAIN
-        if not _runs(hypervisor, domain):
+        if not runs(hypervisor, domain):
             return cost.of(Stopped(name=name, how="shut down", seconds=time.monotonic() - begin))
         cost.look()
         progress(waited)
@@ -115,7 +115,7 @@ def _unless_ended(do: Callable[[str], None], name: str) -> None:
             raise
 
 
-def _runs(hypervisor: Hypervisor, domain: Domain) -> bool:
+def runs(hypervisor: Hypervisor, domain: Domain) -> bool:
     """Whether this very run of the guest goes on: started anew it has another id."""
     try:
         return hypervisor.find(domain.name).domain_id == domain.domain_id

@@ -223,9 +223,7 @@ class Placement:
 
     def _full(self, wanted: Claim) -> RefusedError:
         observed = self.observe()
-        inventory = observed.inventory
-        room = int((inventory.total - inventory.reserved) * inventory.allocation_ratio) if inventory else 0
-        free = max(0, room - observed.allocated_mib)
+        room, free = observed.room_mib, observed.free_mib
         return RefusedError(
             "placement.full",
             f"Placement has no {wanted.memory_mib} MiB for guest {wanted.name}: {free} of {room} MiB of "
