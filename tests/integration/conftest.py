@@ -33,6 +33,7 @@ _OF_SWAP = (
 """Modules that make swap, look at all that the kernel has, or hold guests to less RAM than they use."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Swap is the kernel's, of all machines side by side: one worker of pytest-xdist has the tests of it."""
     for item in items:
