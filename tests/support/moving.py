@@ -125,8 +125,11 @@ def whole(test: Callable[..., None]) -> Callable[..., None]:
     """Mark a test of a guest that runs while it moves: it is tried again where QEMU may have lost memory.
 
     Before 9.0 QEMU without KVM may miss a page that the guest writes to just while the bitmap of dirty pages
-    is read, whatever the memory is in (mended by QEMU's commit 03bfc2188f06). It is seldom. What ramshelf did
-    wrong would go wrong again.
+    is read, whatever the memory is in (mended by QEMU's commit 03bfc2188f06). With 7.2, without ramshelf, 6
+    of 101 live moves of a guest that writes all the time damaged it, on a busy machine; none of 60 of one
+    that was suspended, and with 10.0 none of 88, these all trimmed. So from 9.0 on nothing is tried again.
+    What ramshelf did wrong now and then, this would hide with an older QEMU, not with that one;
+    ``test_a_suspended_guest_loses_nothing_on_swap`` has no second try with any.
     """
 
     @functools.wraps(test)
