@@ -123,7 +123,7 @@ def test_agent_and_placement_killed_at_random_agree_with_the_guests_in_the_end(
 ) -> None:
     """Guests start and end in all ways meanwhile, half the rounds each."""
     chance = seeded(record_property)
-    with agent(conf=f"{OWNER}{service.configuration(timeout=2)}") as running:
+    with agent(conf=f"{OWNER}{service.configuration()}") as running:
         life = Life(hooked, service, chance)
         for _ in range(rounds):
             life.go_on()
@@ -139,7 +139,7 @@ def test_an_agent_that_lives_on_does_not_grow(
 ) -> None:
     """Neither by guests, nor by a libvirtd and a Placement that are killed again and again."""
     chance = seeded(record_property)
-    with agent(conf=f"{OWNER}{service.configuration(timeout=2)}") as running:
+    with agent(conf=f"{OWNER}{service.configuration()}") as running:
         life = Life(hooked, service, chance)
 
         def size_after(count: int) -> float:
@@ -192,10 +192,10 @@ class Life:
         size = len(alive) * 64 * MIB
         running.wait_metric("libvirt_up", lambda value: value == 1)
         running.wait_metric("ramshelf_store_promised_bytes", lambda value: value == size)
-        wait_until(lambda: usage_is(self._service, len(alive) * 64), "they agree", timeout=PATIENCE)
+        running.wait(lambda: usage_is(self._service, len(alive) * 64), f"Placement has {sorted(alive)}")
         running.wait_metric(UP, lambda value: value == 1)
         running.wait_metric(ALLOCATED, lambda value: value == size)
-        wait_until(lambda: len(list(MEMORY.iterdir())) == len(alive), "no file is left", timeout=PATIENCE)
+        running.wait(lambda: len(list(MEMORY.iterdir())) == len(alive), "no file is left")
         assert {path.name.partition("-")[2] for path in MEMORY.iterdir()} == alive
         for name in self._names:
             uuid = self._libvirtd.virsh("domuuid", name).stdout.strip()

@@ -51,7 +51,7 @@ class Agent:
             ]
             return bool(found)
 
-        self._wait(seen, f"the agent logs {event} {facts}")
+        self.wait(seen, f"the agent logs {event} {facts}")
         return found[0]
 
     def events(self) -> list[str]:
@@ -78,7 +78,7 @@ class Agent:
             figures = self.scrape()
             return name in figures and ready(figures[name])
 
-        self._wait(seen, f"the metric {name} is as expected")
+        self.wait(seen, f"the metric {name} is as expected")
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -94,7 +94,8 @@ class Agent:
         self.process.kill()
         self.process.wait(timeout=PATIENCE)
 
-    def _wait(self, ready: Callable[[], bool], what: str) -> None:
+    def wait(self, ready: Callable[[], bool], what: str) -> None:
+        """Wait until it is so; what it has logged is told where it does not become so."""
         try:
             wait_until(ready, what, timeout=PATIENCE)
         except TimeoutError as error:
