@@ -294,5 +294,17 @@ def test_what_is_swapped_out_stays_so(libvirtd: Libvirtd) -> None:  # noqa: ARG0
         path.unlink()
 
 
+def test_a_page_that_is_not_read_whole_is_kept(libvirtd: Libvirtd) -> None:  # noqa: ARG001 - resets the host
+    """As where a read ends early since a page is broken: what follows is not known to be zero."""
+    pages = 3
+    with store("tmpfs", 64):
+        path = MEMORY / "file"
+        path.write_bytes(bytes(pages * mmap.PAGESIZE + 100))
+        with path.open("rb") as file:
+            _, found = zeros(file.fileno(), Extent(0, (pages + 1) * mmap.PAGESIZE))
+        path.unlink()
+    assert found == [Extent(0, pages * mmap.PAGESIZE)]
+
+
 _MADV_PAGEOUT = 21
 """madvise(2): reclaim these pages; not in Python's mmap."""

@@ -129,7 +129,7 @@ class Pauser:
         try:
             signal.pidfd_send_signal(self._qemu, signal.SIGSTOP)
             deadline = time.monotonic() + _STOP_TIMEOUT
-            while not thread_states(self._pid) <= {"T", "t"}:
+            while not self._all_stopped():
                 if time.monotonic() > deadline:
                     raise RefusedError("guest.not-stopped", "QEMU does not stop.")
                 time.sleep(0.001)
@@ -138,6 +138,14 @@ class Pauser:
             _go_on(self._qemu)
             if not paused:
                 self._tell(_GOING)
+
+    def _all_stopped(self) -> bool:
+        """Whether no thread runs any more; the signal has been sent.
+
+        Looked at twice: a thread that began while the first look went on is not in it. Once one has stopped
+        all are about to, and none begins (copy_process gives way to signals).
+        """
+        return all(thread_states(self._pid) <= {"T", "t"} for _ in range(2))
 
     def _tell(self, word: str) -> None:
         assert self._guard.stdin is not None  # noqa: S101 - it is a pipe
