@@ -273,6 +273,7 @@ def test_refused(hooked: Libvirtd) -> None:
 
 
 def test_what_is_swapped_out_stays_so(libvirtd: Libvirtd) -> None:  # noqa: ARG001 - resets the host
+    """The kernel may swap more of it out meanwhile, where something else needs RAM; nothing comes in."""
     size = 64 * MIB
     with store("swap", 300):
         path = MEMORY / "file"
@@ -288,9 +289,10 @@ def test_what_is_swapped_out_stays_so(libvirtd: Libvirtd) -> None:  # noqa: ARG0
             if in_ram == size:
                 pytest.skip("this kernel still has them in its swap cache, and cannot tell")
             blocks = [zeros(file.fileno(), Extent(at, 2 * MIB)) for at in range(0, size, 2 * MIB)]
-            assert sum(examined for examined, _ in blocks) == in_ram
-            assert sum(extent.length for _, found in blocks for extent in found) == size // 2
-            assert resident(str(path)) == in_ram
+            after = resident(str(path))
+            assert after <= sum(examined for examined, _ in blocks) <= in_ram
+            found = sum(extent.length for _, found in blocks for extent in found)
+            assert size // 2 - (in_ram - after) <= found <= size // 2
         path.unlink()
 
 
