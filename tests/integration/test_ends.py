@@ -3,7 +3,8 @@
 Beside each guest runs its paired control: the same guest on a store of its own that is made alike, dirty for
 the same time, and not ended. What is written to the control's device, or to the guest's before it ends, is
 background writeback. A tmpfs has none; but the swap is the whole machine's, and what others put there is
-still there when the guest is gone. Where either was under way, the measurement says little, and is repeated.
+still there when the guest is gone, unless they have read it back. Where either was under way, the measurement
+says little, and is repeated; so it is where more was written than an ending may write.
 """
 
 import json
@@ -95,7 +96,7 @@ ENDINGS: tuple[Callable[[Libvirtd], None], ...] = (
 
 TOLERANCE = DIRTY_MIB * MIB // 100
 ATTEMPTS = 3
-"""Measurements in all, where background writeback disturbs them; of the last the difference counts."""
+"""Measurements in all, where background writeback disturbs them."""
 
 
 @pytest.mark.parametrize("file_system", STORES)
@@ -128,14 +129,19 @@ def gone() -> bool:
 
 
 def written_by(run_and_end: Callable[["Figures"], None], file_system: str, *, immediate: bool = False) -> int:
-    """Bytes that the ending of a guest wrote to the store's device, less those of the background."""
+    """Bytes that the ending of a guest wrote to the store's device, less those of the background.
+
+    Of the best measurement: an ending that flushes does so every time.
+    """
+    least = GUEST_MIB * MIB
     for _ in range(ATTEMPTS):
         with measured(file_system, immediate=immediate) as figures:
             run_and_end(figures)
             written, meanwhile, background = figures.taken()
-        if background <= TOLERANCE:
+        least = min(least, written - meanwhile)
+        if max(least, background) <= TOLERANCE:
             break
-    return written - meanwhile
+    return least
 
 
 class Figures:
