@@ -1,6 +1,6 @@
-"""Guests that move, by plain virsh, between two hosts with stores of all kinds: their memory is whole.
+"""Guests that move between two hosts with stores of all kinds, there by plain virsh, back by ramshelf.
 
-Each counts and compares memory with its checksum; the hook is on both hosts.
+Each counts and compares memory with its checksum, and its memory is whole; the hook is on both hosts.
 """
 
 from collections.abc import Callable, Iterator

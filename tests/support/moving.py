@@ -1,4 +1,4 @@
-"""Live migrations by plain virsh between the tests' host and a second one, of a guest that watches itself."""
+"""Live migrations between the tests' host and a second one, of a guest that watches itself."""
 
 import functools
 import json
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ramshelf.core.units import MIB
-from support.cli import ramshelf
+from support.cli import RAMSHELF, ramshelf
 from support.domains import console, domain_xml, wait_console
 from support.libvirtd import Libvirtd
 from support.process import run, wait_until
@@ -34,15 +34,15 @@ def start(libvirtd: Libvirtd, memory_mib: int = 160, options: str = "", *, dirty
 
 
 def migrate(libvirtd: Libvirtd, second: SecondHost, *options: str, ok: tuple[int, ...] = (0,)) -> str:
-    """Move the guest to the second host; what virsh says on standard error."""
+    """Move the guest to the second host by plain virsh; what that says on standard error."""
     route = (second.uri, "--migrateuri", second.migrate_uri)
     return libvirtd.virsh("migrate", "--live", "guest", *route, *options, ok=ok, timeout=PATIENCE).stderr
 
 
 def migrate_back(second: SecondHost) -> None:
-    """Move the guest from the second host to the tests' own."""
-    argv = ("virsh", "--connect", second.uri, "migrate", "--live", "guest", Libvirtd.uri)
-    run(*argv, "--migrateuri", second.back_uri, timeout=PATIENCE)
+    """Move the guest from the second host to the tests' own, by ramshelf."""
+    options = ("--migrate-uri", second.back_uri)
+    second.run(RAMSHELF, "guest", "migrate", "guest", second.first_uri, *options, timeout=PATIENCE)
 
 
 class Moving:

@@ -42,8 +42,8 @@ class SecondHost:
     """The second host as the first one sees it.
 
     ``uri`` is its libvirtd's and ``migrate_uri`` where its QEMU takes a guest in, both by unix sockets;
-    ``back_uri`` is where the first host's QEMU does. ``tcp_uri`` and ``tcp_migrate_uri`` are the same over
-    the network, which can be cut.
+    ``first_uri`` and ``back_uri`` are the first host's, to be used there. ``tcp_uri`` and
+    ``tcp_migrate_uri`` are the second's over the network, which can be cut.
     """
 
     tcp_uri = f"qemu+tcp://{_THERE}/system"
@@ -53,6 +53,7 @@ class SecondHost:
         self._process = process
         self.uri = f"qemu+unix:///system?socket={directory}/libvirt-sock"
         self.migrate_uri = f"unix:{directory}/migration"
+        self.first_uri = f"qemu+unix:///system?socket={directory}/first/libvirt-sock"
         self.back_uri = f"unix:{directory}/migration-back"
 
     def run(
@@ -144,6 +145,9 @@ def second_host(
     directory = scratch() / "second"
     directory.mkdir()
     directory.chmod(0o1777)  # QEMU listens there, as its own user
+    first = directory / "first"
+    first.mkdir()
+    run("mount", "--bind", "/run/libvirt", str(first))
     network = os.open("/proc/self/ns/net", os.O_RDONLY)
     process = subprocess.Popen(
         [
@@ -180,6 +184,7 @@ def second_host(
             process.wait(timeout=60)
             assert process.stdout is not None
             process.stdout.close()
+            run("umount", str(first))
             shutil.rmtree(directory)
     assert process.returncode == 0, "the second host ends well"
 
