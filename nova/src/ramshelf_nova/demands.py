@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import nova.context
-from nova import exception, objects
+from nova import exception
 from nova.compute import task_states
+from nova.objects.compute_node import ComputeNode
+from nova.objects.instance import Instance
+from nova.objects.request_spec import RequestSpec
 from oslo_utils import strutils
 
 from ramshelf_nova import extraspec
@@ -30,7 +33,7 @@ FILE_BACKED = frozenset({Backing.FILE, Backing.PINNABLE_FILE})
 PINNABLE = frozenset({Backing.ANONYMOUS, Backing.PINNABLE_FILE})
 
 
-def demands_of(spec: objects.RequestSpec) -> tuple[Demand, ...]:
+def demands_of(spec: RequestSpec) -> tuple[Demand, ...]:
     """All that limits the choice of hosts; none for a server that may run anywhere."""
     extra_specs = spec.flavor.extra_specs if "extra_specs" in spec.flavor else {}
     image = spec.image.properties if "image" in spec and spec.image else None
@@ -41,7 +44,7 @@ def demands_of(spec: objects.RequestSpec) -> tuple[Demand, ...]:
     )
 
 
-def left_by_live_migration(spec: objects.RequestSpec) -> str | None:
+def left_by_live_migration(spec: RequestSpec) -> str | None:
     """UUID of the compute node that the server is leaving while it runs; None for every other request.
 
     A request does not say what it is for. Each move names the server's cell; there the server's task tells a
@@ -55,12 +58,12 @@ def left_by_live_migration(spec: objects.RequestSpec) -> str | None:
     context = nova.context.get_admin_context()
     with nova.context.target_cell(context, cell) as cell_context:
         try:
-            server = objects.Instance.get_by_uuid(cell_context, spec.instance_uuid, expected_attrs=[])
+            server = Instance.get_by_uuid(cell_context, spec.instance_uuid, expected_attrs=[])
         except exception.InstanceNotFound:  # it is new, or being deleted
             return None
         if server.task_state != task_states.MIGRATING:
             return None
-        node = objects.ComputeNode.get_by_host_and_nodename(cell_context, server.host, server.node)
+        node = ComputeNode.get_by_host_and_nodename(cell_context, server.host, server.node)
     return str(node.uuid)
 
 
@@ -72,7 +75,7 @@ def same_as_source(*, file_backed: bool) -> Demand:
     )
 
 
-def _not_on_files(spec: objects.RequestSpec, extra_specs: dict[str, str], image: Any) -> Iterator[str]:
+def _not_on_files(spec: RequestSpec, extra_specs: dict[str, str], image: Any) -> Iterator[str]:
     """What Nova's driver refuses with file-backed memory (_get_guest_memory_backing_config), or libvirt."""
     if extra_specs.get("hw:mem_page_size"):
         yield "the flavor asks for memory pages of a size (hw:mem_page_size)"
@@ -87,7 +90,7 @@ def _not_on_files(spec: objects.RequestSpec, extra_specs: dict[str, str], image:
         yield "the image asks for locked memory (hw_locked_memory)"
 
 
-def _pinning(spec: objects.RequestSpec, extra_specs: dict[str, str], image: Any) -> Iterator[str]:
+def _pinning(spec: RequestSpec, extra_specs: dict[str, str], image: Any) -> Iterator[str]:
     """What makes the kernel pin all of a guest's memory: memory encryption (SEV) and devices (VFIO)."""
     if _true(extra_specs.get("hw:mem_encryption")):
         yield "the flavor asks for encrypted memory (hw:mem_encryption)"

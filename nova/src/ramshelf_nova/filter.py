@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from nova.objects import Aggregate, RequestSpec
+from nova.objects.aggregate import Aggregate
+from nova.objects.request_spec import RequestSpec
 from nova.scheduler import filters, utils
 from nova.scheduler.host_manager import HostState
 from oslo_log import log as logging

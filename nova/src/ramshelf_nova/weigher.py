@@ -1,6 +1,6 @@
 """The weigher: hosts whose store and RAM have headroom by what their guests use."""
 
-from nova.objects import RequestSpec
+from nova.objects.request_spec import RequestSpec
 from nova.scheduler import utils, weights
 from nova.scheduler.host_manager import HostState
 from nova.weights import WeighedObject
