@@ -1,6 +1,7 @@
 """Options, in Nova's own group for filters and weighers.
 
-A ``[ramshelf]`` section is not used: nova.conf would then be taken for ramshelf's own configuration file.
+``[ramshelf]`` is not used: ramshelf's own commands read nova.conf too, and refuse keys there that are not
+theirs.
 """
 
 import nova.conf
