@@ -15,11 +15,11 @@ from typing import Any
 
 from nova.scheduler.filters.aggregate_instance_extra_specs import AggregateInstanceExtraSpecsFilter
 from os_traits import COMPUTE_MEM_BACKING_FILE
-from ramshelf_nova.core.kind import Kind
 
 from bench.measure import Series
 from ramshelf_nova.backing import Backings
 from ramshelf_nova.conf import CONF
+from ramshelf_nova.core.kind import Kind
 from ramshelf_nova.filter import FileBackedMemoryFilter
 from support.nova_objects import aggregate, host, request
 from support.placement_answers import Placement

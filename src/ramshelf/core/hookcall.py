@@ -11,3 +11,17 @@ HOST_PROBE = f"{PROBE}host-"
 
 COMING_PROBE = f"{PROBE}coming-"
 """The same, with the UUID of a guest that is about to come and has its claim in Placement already."""
+
+
+def probe_xml(name: str) -> str:
+    """A guest of this name that cannot start, called or not called, and that the hook refuses before.
+
+    libvirt asks its hooks before it looks for the kernel.
+    """
+    return f"""\
+<domain type='qemu'>
+  <name>{name}</name>
+  <memory unit='MiB'>1</memory>
+  <os><type>hvm</type><kernel>/nonexistent/{name}</kernel></os>
+</domain>
+"""

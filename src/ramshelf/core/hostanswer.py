@@ -9,7 +9,8 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields
 
-from .kind import Kind  # relative: ramshelf-nova's wheel has copies of both
+from .kind import Kind  # relative: ramshelf-nova's wheel has copies
+from .requirements import punch_writes_back, version
 
 _LINE = re.compile(r"ramshelf-host (\{[^{}]*\})")
 
@@ -29,8 +30,10 @@ class HostAnswer:
 
     ``kind`` and ``fstype`` are the store's, None without one; ``problem`` then is the code that says why.
     ``configured``: file_backed_memory says that there is to be one; ``off``: that there is to be none.
-    ``free_mib`` is what a further guest may have of the store, ``pinnable_mib`` what of RAM is left for
-    guests that keep their memory there. ``kernel`` is Linux's release; ``userfault``: it lets QEMU's user
+    ``capacity_mib`` is what the store can hold, ``promised_mib`` what it has promised of that and
+    ``free_mib`` what a further guest may have. ``ram_mib`` is what guests may have of RAM, ``resident_mib``
+    what file-backed ones have there, and ``pinnable_mib`` what is left for those that keep their memory
+    there. ``kernel`` is Linux's release; ``userfault``: it lets QEMU's user
     handle page faults (userfaultfd).
     """
 
@@ -40,7 +43,11 @@ class HostAnswer:
     problem: str | None = None
     configured: bool = False
     off: bool = False
+    capacity_mib: int = 0
+    promised_mib: int = 0
     free_mib: int = 0
+    ram_mib: int = 0
+    resident_mib: int = 0
     pinnable_mib: int = 0
     userfault: bool = True
 
@@ -52,6 +59,11 @@ class HostAnswer:
         if self.kind is not None:
             return Side.FILE
         return Side.BROKEN if self.configured or self.problem == "store.not-mounted" else Side.ANONYMOUS
+
+    @property
+    def discards_freely(self) -> bool:
+        """Whether there is a store whose device is not written to when memory is discarded."""
+        return self.fstype is not None and not punch_writes_back(self.fstype, version(self.kernel))
 
     def line(self) -> str:
         """The line that says it."""

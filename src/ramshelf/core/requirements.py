@@ -1,9 +1,12 @@
-"""Version floors and what each version allows: one table (Nova's admin guide, file-backed-memory)."""
+"""Version floors and what each version allows: one table (Nova's admin guide, file-backed-memory).
+
+Its imports are relative: ramshelf-nova's wheel has copies of both.
+"""
 
 import re
 from dataclasses import dataclass
 
-from ramshelf.core.errors import HostError
+from .errors import HostError
 
 Version = tuple[int, int, int]
 

@@ -50,8 +50,7 @@ def state_files(besides: str | None = None) -> Iterator[tuple[str, bytes]]:
 
 def guests(besides: str | None = None) -> Iterator[Guest]:
     """The same, as what is known of them."""
-    page_size = os.sysconf("SC_PAGE_SIZE")
-    return (parse_guest(xml, page_size=page_size) for _, xml in state_files(besides))
+    return (parse_guest(xml, page_size=_page_size()) for _, xml in state_files(besides))
 
 
 def answer(files: Sequence[str]) -> HostAnswer:
@@ -59,8 +58,9 @@ def answer(files: Sequence[str]) -> HostAnswer:
     limit = limit_mib(files)
     observed = observe_store()
     store = observed.store if isinstance(observed.store, Store) else None
-    room = capacity(observed.usage, configured_mib=limit or None).free if observed.usage is not None else 0
+    room = capacity(observed.usage, configured_mib=limit or None) if observed.usage is not None else None
     size, reserved = ram(files)
+    running = {name: parse_guest(xml, page_size=_page_size()) for name, xml in state_files()}
     return HostAnswer(
         kernel=os.uname().release,
         kind=store.kind if store else None,
@@ -68,10 +68,29 @@ def answer(files: Sequence[str]) -> HostAnswer:
         problem=observed.store.code if isinstance(observed.store, NoStore) else None,
         configured=bool(limit),
         off=limit == 0,
-        free_mib=to_mib(room),
+        capacity_mib=to_mib(room.total) if room else 0,
+        promised_mib=to_mib(room.promised) if room else 0,
+        free_mib=to_mib(room.free) if room else 0,
+        ram_mib=to_mib(size - reserved),
+        resident_mib=to_mib(sum(_resident(name) for name, guest in running.items() if guest.file_backed)),
+        pinnable_mib=to_mib(max(0, ram_left(running.values(), ram=size - reserved))),
         userfault=_userfault(),
-        pinnable_mib=to_mib(max(0, ram_left(guests(), ram=size - reserved))),
     )
+
+
+def _resident(name: str) -> int:
+    """What a guest's QEMU maps of files that is in RAM, bytes: its memory, and some MiB of programs.
+
+    The kernel keeps the figure (proc_pid_statm(5), shared), so that nothing is counted here.
+    """
+    with suppress(OSError, ValueError, IndexError):  # it has ended already
+        pid = int(read_text(f"{STATE_DIR}/{name}.pid"))
+        return int(read_text(f"/proc/{pid}/statm").split()[2]) * _page_size()
+    return 0
+
+
+def _page_size() -> int:
+    return os.sysconf("SC_PAGE_SIZE")
 
 
 def _userfault() -> bool:

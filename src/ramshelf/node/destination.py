@@ -9,11 +9,10 @@ from ramshelf.core.backing import Applied, Backing, apply, remove
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.guest import Guest
-from ramshelf.core.hookcall import COMING_PROBE, HOST_PROBE
+from ramshelf.core.hookcall import COMING_PROBE, HOST_PROBE, probe_xml
 from ramshelf.core.hostanswer import Side, read_answer
 from ramshelf.core.migration import Host, Moving, Verdict, judge
 from ramshelf.node.guests import described
-from ramshelf.node.hook import probe_xml
 from ramshelf.node.report import own_provider
 from ramshelf.system.hypervisor import Domain, Hypervisor
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import ramshelf
 from ramshelf.core.config import DEFAULT_FILES, Config
 from ramshelf.core.errors import HostError, RamshelfError
-from ramshelf.core.hookcall import PROBE
+from ramshelf.core.hookcall import PROBE, probe_xml
 from ramshelf.core.hookscript import (
     HOOK_DIR,
     SCRIPT,
@@ -40,14 +40,6 @@ _PATIENCE = 15.0
 while it starts or still reloads (daemonReloadHandler): so it is asked again."""
 
 _QEMU_LOGS = Path("/var/log/libvirt/qemu")
-_PROBE_XML = """\
-<domain type='qemu'>
-  <name>{name}</name>
-  <memory unit='MiB'>1</memory>
-  <os><type>hvm</type><kernel>/nonexistent/{name}</kernel></os>
-</domain>
-"""
-"""A guest that cannot start, called or not called: libvirt asks its hooks before it looks for the kernel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,11 +149,6 @@ def probe(uri: str) -> bool | None:
     if called:
         _remember("".join(f"{pid} {start}\n" for pid, start in _daemons()))
     return called
-
-
-def probe_xml(name: str) -> str:
-    """A guest of this name that cannot start, and that the hook refuses before."""
-    return _PROBE_XML.format(name=name)
 
 
 def _try_out() -> None:

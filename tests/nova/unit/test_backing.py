@@ -13,9 +13,9 @@ from oslo_config import cfg
 from placement import conf as placement_conf
 from placement import db_api
 from placement.direct import PlacementDirect
-from ramshelf_nova.core.kind import Kind
 
 from ramshelf_nova.backing import Backings, BackingUnknown
+from ramshelf_nova.core.kind import Kind
 from support.placement_answers import Placement, Response
 
 

@@ -107,7 +107,7 @@ def test_installed_beside_nova_and_removed_without_a_trace(tmp_path: Path) -> No
     others.mkdir()
     for path in Path(nova.__file__).parents[1].iterdir():
         if path.name == "nova":
-            unneeded = shutil.ignore_patterns("tests")
+            unneeded = shutil.ignore_patterns("tests", "ramshelf")  # as it was before
             shutil.copytree(path, site / "nova", ignore=unneeded, copy_function=os.link)
         elif not path.name.startswith("ramshelf"):
             (others / path.name).symlink_to(path)

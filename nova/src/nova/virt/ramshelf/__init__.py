@@ -1,0 +1,5 @@
+"""Where Nova looks for compute drivers: ``compute_driver = ramshelf.FileBackedLibvirtDriver``."""
+
+from ramshelf_nova.driver import FileBackedLibvirtDriver
+
+__all__ = ["FileBackedLibvirtDriver"]

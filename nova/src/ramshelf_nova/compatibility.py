@@ -1,0 +1,34 @@
+"""Whether a Nova is one that the driver fits: its private parts change without notice."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+TESTED = ("31", "34")
+"""Versions of Nova that the driver was tested with: 2025.1, the oldest that is supported, and 2026.2."""
+
+
+def misfits(derived: type, base: type) -> Iterator[str]:
+    """The methods of ``derived`` that do not override one of ``base`` with the same parameters.
+
+    ``derived`` is to define no method of its own. Annotations do not count.
+    """
+    for name, method in vars(derived).items():
+        if not inspect.isfunction(method):
+            continue
+        theirs = getattr(base, name, None)
+        if theirs is None:
+            yield f"{name} is gone"
+        elif _parameters(theirs) != _parameters(method):
+            yield f"{name} is now {name}{inspect.signature(theirs)}"
+
+
+def missing(thing: object, *attributes: str) -> Iterator[str]:
+    """Those that ``thing`` does not have."""
+    for attribute in attributes:
+        if not hasattr(thing, attribute):
+            yield f"{type(thing).__name__}.{attribute} is gone"
+
+
+def _parameters(method: Callable[..., Any]) -> list[tuple[object, ...]]:
+    return [(each.name, each.kind, each.default) for each in inspect.signature(method).parameters.values()]

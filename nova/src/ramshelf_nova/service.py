@@ -1,0 +1,51 @@
+"""The compute service of this host: disabled while the host can start no guest, and enabled again."""
+
+import nova.context
+from nova import exception, objects
+from nova.virt.libvirt.driver import DISABLE_PREFIX
+from oslo_log import log as logging
+
+from ramshelf_nova.conf import CONF
+
+LOG = logging.getLogger(__name__)
+
+_PREFIX = f"{DISABLE_PREFIX}ramshelf: "
+"""Begins with Nova's own mark of what was disabled automatically: its driver enables that when it starts."""
+
+_REASON_MAX = 255
+"""Of the column disabled_reason."""
+
+
+def reflect(trouble: str | None) -> None:
+    """Disable this host's service for its trouble, or enable it where that is over.
+
+    For the driver's get_available_resource: right after it Nova brings the provider's trait
+    COMPUTE_STATUS_DISABLED into line (ResourceTracker._sync_compute_service_disabled_trait).
+    """
+    context = nova.context.get_admin_context()
+    try:
+        service = objects.Service.get_by_compute_host(context, CONF.host)
+    except exception.ComputeHostNotFound:  # deleted by an operator
+        return
+    now = service.disabled, service.disabled_reason
+    wanted = decide(*now, trouble)
+    if wanted == now:
+        return
+    service.disabled, service.disabled_reason = wanted
+    service.save()
+    if service.disabled:
+        LOG.warning("This host takes no servers: %s", trouble)
+    else:
+        LOG.info("This host takes servers again")
+
+
+def decide(disabled: bool, reason: str | None, trouble: str | None) -> tuple[bool, str | None]:  # noqa: FBT001
+    """Whether the service is to be disabled and why, by what it is now.
+
+    What somebody else has disabled stays as it is.
+    """
+    if disabled and not (reason or "").startswith(_PREFIX):
+        return disabled, reason
+    if trouble:
+        return True, f"{_PREFIX}{trouble}"[:_REASON_MAX]
+    return False, None if disabled else reason
