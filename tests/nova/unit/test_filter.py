@@ -55,6 +55,8 @@ REQUESTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no vGPU": ({"extra_specs": {"resources:VGPU": "0"}}, ALL),
     "other resource": ({"extra_specs": {"resources:CUSTOM_LICENCE": "1"}}, ALL),
     "accelerator": ({"extra_specs": {"accel:device_profile": "fpga"}}, PINNABLE),
+    "accelerator port": ({"requesters": ["device_profile_0port"]}, PINNABLE),
+    "port with bandwidth": ({"requesters": ["port"]}, ALL),
     "required": ({"extra_specs": {"ramshelf:file_backed_memory": "required"}}, FILES),
     "forbidden": ({"extra_specs": {"ramshelf:file_backed_memory": "forbidden"}}, ANONYMOUS),
     "neither": ({"extra_specs": {"ramshelf:file_backed_memory": "Required"}}, []),
