@@ -170,7 +170,9 @@ def test_that_placement_is_away_is_told(hosts: list[Any], caplog: pytest.LogCapt
     placement = Placement()
     placement.away = True
     passing(make(placement), hosts, request(pci=True))
-    assert "Placement does not say which hosts have file-backed memory: it is away" in caplog.text
+    (said,) = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
+    assert said.startswith("Placement does not say which hosts have file-backed memory: it is away")
+    assert said.endswith("; hosts that may not suit are rejected")
 
 
 class TestAggregates:
