@@ -76,10 +76,15 @@ def request(
     image: Mapping[str, Any] | None = None,
     cells: Iterable[int | None] = (),
     pci: bool = False,
+    requesters: Iterable[str] = (),
     hints: Mapping[str, list[str]] | None = None,
     destination: objects.Destination | None = None,
 ) -> objects.RequestSpec:
-    """A request for a server; ``cells``: page sizes of its NUMA cells, as Nova resolves them."""
+    """A request for a server.
+
+    ``cells``: page sizes of its NUMA cells, as Nova resolves them; ``requesters``: what besides the flavor
+    asks for resources.
+    """
     flavor = objects.Flavor(
         id=1,
         flavorid="1",
@@ -107,6 +112,7 @@ def request(
         image=objects.ImageMeta.from_dict({"properties": dict(image or {})}),
         numa_topology=topology if topology.cells else None,
         pci_requests=objects.InstancePCIRequests(requests=requests if pci else []),
+        requested_resources=[objects.RequestGroup(requester_id=each) for each in requesters],
         scheduler_hints=dict(hints or {}),
         requested_destination=destination,
         ignore_hosts=None,

@@ -100,6 +100,9 @@ def _pinning(spec: RequestSpec, extra_specs: dict[str, str], image: Any) -> Iter
         yield "it asks for a PCI device"
     if extra_specs.get("accel:device_profile"):
         yield "the flavor asks for an accelerator (accel:device_profile)"
+    groups = spec.requested_resources if "requested_resources" in spec else None
+    if any(str(group.requester_id).startswith("device_profile_") for group in groups or ()):
+        yield "one of its ports asks for an accelerator"
     mdev_classes = CONF.filter_scheduler.file_backed_memory_mdev_resource_classes
     for name, amount in extra_specs.items():
         match = _RESOURCE.fullmatch(name)

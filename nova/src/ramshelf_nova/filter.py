@@ -64,8 +64,7 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
             kinds_matter = refusals[Backing.FILE] != refusals[Backing.PINNABLE_FILE]
             pinnable = self._backings.pinnable() if kinds_matter else frozenset()
         except BackingUnknown as error:
-            LOG.warning("%s", error)
-            return [] if _reject_unknown() else hosts
+            return [] if _reject(error) else hosts
 
         passing = []
         for host in hosts:
@@ -88,20 +87,20 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
         overcommitting = {aggregate for aggregate in _all_aggregates(hosts) if _overcommits(aggregate)}
         if not overcommitting:
             return hosts
-        reject = CONF.filter_scheduler.file_backed_memory_require_aggregate_ratio
+        required = CONF.filter_scheduler.file_backed_memory_require_aggregate_ratio
         try:
             file_backed = self._backings.file_backed()
         except BackingUnknown as error:
-            LOG.warning("%s", error)
-            reject = reject and _reject_unknown()
-            return [host for host in hosts if not (reject and overcommitting.intersection(host.aggregates))]
+            if not required or not _reject(error):
+                return hosts
+            return [host for host in hosts if overcommitting.isdisjoint(host.aggregates)]
 
         passing = []
         for host in hosts:
             wrong = overcommitting.intersection(host.aggregates) if host.uuid in file_backed else ()
             for aggregate in wrong:
                 self._warn_once(host, aggregate)
-            if wrong and reject:
+            if wrong and required:
                 LOG.debug("%s has file-backed memory in an aggregate that overcommits it", host)
             else:
                 passing.append(host)
@@ -124,8 +123,14 @@ def _refusal(demands: tuple[Demand, ...], backing: Backing) -> str | None:
     return next((demand.reason for demand in demands if backing not in demand.backings), None)
 
 
-def _reject_unknown() -> bool:
-    return bool(CONF.filter_scheduler.file_backed_memory_when_unknown == "reject")
+def _reject(error: BackingUnknown) -> bool:
+    """Whether hosts are rejected that may not suit, with a warning of what comes of it."""
+    reject: bool = CONF.filter_scheduler.file_backed_memory_when_unknown == "reject"
+    LOG.warning(
+        "%(error)s; hosts that may not suit are %(verdict)s",
+        {"error": error, "verdict": "rejected" if reject else "accepted"},
+    )
+    return reject
 
 
 def _all_aggregates(hosts: list[HostState]) -> set[Aggregate]:

@@ -55,6 +55,8 @@ REQUESTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no vGPU": ({"extra_specs": {"resources:VGPU": "0"}}, ALL),
     "other resource": ({"extra_specs": {"resources:CUSTOM_LICENCE": "1"}}, ALL),
     "accelerator": ({"extra_specs": {"accel:device_profile": "fpga"}}, PINNABLE),
+    "accelerator port": ({"requesters": ["device_profile_0port"]}, PINNABLE),
+    "port with bandwidth": ({"requesters": ["port"]}, ALL),
     "required": ({"extra_specs": {"ramshelf:file_backed_memory": "required"}}, FILES),
     "forbidden": ({"extra_specs": {"ramshelf:file_backed_memory": "forbidden"}}, ANONYMOUS),
     "neither": ({"extra_specs": {"ramshelf:file_backed_memory": "Required"}}, []),
@@ -168,7 +170,9 @@ def test_that_placement_is_away_is_told(hosts: list[Any], caplog: pytest.LogCapt
     placement = Placement()
     placement.away = True
     passing(make(placement), hosts, request(pci=True))
-    assert "Placement does not say which hosts have file-backed memory: it is away" in caplog.text
+    (said,) = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
+    assert said.startswith("Placement does not say which hosts have file-backed memory: it is away")
+    assert said.endswith("; hosts that may not suit are rejected")
 
 
 class TestAggregates:

@@ -5,22 +5,31 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
 import nova
 import pytest
 from nova import exception
 from nova.api.validation.extra_specs import validators
 from nova.conf import scheduler
+from nova.db.api import api, models
+from nova.scheduler.client import report
 from nova.scheduler.filters import HostFilterHandler
+from nova.scheduler.host_manager import HostManager
 from nova.scheduler.weights import HostWeightHandler
+from os_traits import COMPUTE_MEM_BACKING_FILE
 from oslo_config import cfg
 
 from ramshelf_nova import conf
 from ramshelf_nova import filter as ramshelf_filter
 from ramshelf_nova.extraspec import NAME
+from ramshelf_nova.figures import RAM_MIB, RESIDENT_MIB
 from ramshelf_nova.weigher import StoreHeadroomWeigher
+from support.nova_objects import host, request
+from support.placement_answers import Placement
 
 CHECKOUT = Path(__file__).parents[3]
 PAGE = (CHECKOUT / "docs/reference/nova-filter.md").read_text()
@@ -55,6 +64,33 @@ def test_the_example_keeps_novas_own_filters_and_weighers(configured: cfg.Config
     weighers = HostWeightHandler().get_matching_classes(shown.weight_classes)
     novas = HostWeightHandler().get_matching_classes(default.filter_scheduler.weight_classes)
     assert weighers == [*novas, StoreHeadroomWeigher]
+
+
+def test_nova_schedules_with_both(
+    configured: cfg.ConfigOpts,
+    option: Callable[[str, Any], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Nova's host manager, made as nova-scheduler makes it, over an API database that has no cell yet."""
+    conf.CONF.set_override("connection", f"sqlite:///{tmp_path}/api.sqlite", group="api_database")
+    api.configure(conf.CONF)
+    models.BASE.metadata.create_all(api.get_engine())
+    for name in ("available_filters", "enabled_filters", "weight_classes"):
+        option(name, getattr(configured.filter_scheduler, name))
+    option("track_instance_changes", False)
+    monkeypatch.setattr(report, "PLACEMENTCLIENT", Placement({"file": [COMPUTE_MEM_BACKING_FILE]}))
+
+    manager = HostManager()
+    *_, ours = manager.enabled_filters
+    assert isinstance(ours, ramshelf_filter.FileBackedMemoryFilter)
+    assert any(isinstance(weigher, StoreHeadroomWeigher) for weigher in manager.weighers)
+    manager.enabled_filters = [ours]  # Nova's own ask for services that are up
+    passing = manager.get_filtered_hosts([host("anonymous"), host("file")], request({NAME: "required"}))
+    assert [each.host for each in passing] == ["file"]
+    full, empty = ({RAM_MIB: 100, RESIDENT_MIB: resident} for resident in (90, 0))
+    weighed = manager.get_weighed_hosts([host("full", stats=full), host("empty", stats=empty)], request())
+    assert [each.obj.host for each in weighed] == ["empty", "full"]
 
 
 def test_the_filter_by_its_own_name() -> None:
