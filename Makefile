@@ -7,7 +7,7 @@ TESTS_ISOLATED := $(wildcard tests/integration tests/e2e)
 MACHINES := 2
 PYTEST_ISOLATED := $(PYTEST) --tx '$(MACHINES)*popen//python=scripts/isolated .venv/bin/python' --dist loadgroup
 
-.PHONY: help setup demo test test-debian13 soak check format bench clean
+.PHONY: help setup demo test test-nova test-debian13 soak check format bench clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -25,6 +25,12 @@ test: ## Run all tests; those that need libvirt, QEMU and devices in a machine o
 	@scripts/setup test
 	$(PYTEST) $(TESTS_DIRECT)
 	$(PYTEST_ISOLATED) $(TESTS_ISOLATED)
+
+test-nova: ## Run the tests of ramshelf-nova with a real Nova, in .venv-nova (root)
+	@scripts/setup nova
+	PYTHONPATH=tests .venv-nova/bin/pytest -c tests/nova/pytest.ini tests/nova/unit
+	$(if $(wildcard tests/nova/integration/test_*.py),PYTHONPATH=tests scripts/isolated \
+	  .venv-nova/bin/pytest -c tests/nova/pytest.ini tests/nova/integration)
 
 test-debian13: ## Run all tests on a bare Debian 13, made by debootstrap below .cache (root)
 	@scripts/bare-debian --suite trixie make test
@@ -50,5 +56,5 @@ bench: ## Measure what the README claims, for most of an hour (root)
 	scripts/isolated .venv/bin/python -m bench
 
 clean: ## Remove what the others made here (installed packages stay)
-	rm -rf .venv .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-nova .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

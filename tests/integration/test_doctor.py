@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ramshelf.core.store import Kind
+from ramshelf.core.kind import Kind
 from ramshelf.system.filesystem import read_text
 from ramshelf.system.procfs import swaps
 from support.cli import RAMSHELF, ramshelf

@@ -13,8 +13,8 @@ import pytest
 
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RefusedError
+from ramshelf.core.kind import Kind
 from ramshelf.core.placement import TRAIT, Claim, Truth, provider_uuid
-from ramshelf.core.store import Kind
 from ramshelf.node.report import reconcile
 from ramshelf.system.claims import being_made, in_the_making
 from ramshelf.system.placement import Placement

@@ -15,7 +15,7 @@ import pytest
 from ramshelf.core.boot import LOOP_UNIT_PATH, escape_path
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
-from ramshelf.core.store import Kind
+from ramshelf.core.kind import Kind
 from ramshelf.core.storefacts import Spec
 from ramshelf.core.units import MIB
 from ramshelf.node import store

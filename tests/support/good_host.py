@@ -20,6 +20,7 @@ from ramshelf.core.host import (
     StoreFacts,
     SwapUse,
 )
+from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import Mount
 from ramshelf.core.placement import (
     TRAIT,
@@ -29,11 +30,10 @@ from ramshelf.core.placement import (
     Inventory,
     Observed,
     Truth,
-    kind_trait,
     provider_uuid,
 )
 from ramshelf.core.qemuconf import MemoryDirectory
-from ramshelf.core.store import Kind, NoStore, Store
+from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import GIB, MIB
 
 MEMORY_DIR = "/var/lib/libvirt/qemu/ram"
@@ -147,7 +147,7 @@ NOVA_REPORTS = Comparison(
         provider="1b2d3c4e-8d1e-4f6b-a8f6-7d0c2f9e4b5a",
         generation=7,
         inventory=Inventory(total=64 * 1024, max_unit=64 * 1024),
-        traits=frozenset({TRAIT, kind_trait(Kind.SWAP), "HW_CPU_X86_AVX2"}),
+        traits=frozenset({TRAIT, Kind.SWAP.trait, "HW_CPU_X86_AVX2"}),
         allocations={WEB.uuid: Allocation(2048, 1)},
     ),
     owner=False,

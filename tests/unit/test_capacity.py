@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ramshelf.core.capacity import PROMISE_FILE, Capacity, FileUsage, StoreUsage, admit, capacity, promised
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.store import Kind
+from ramshelf.core.kind import Kind
 from ramshelf.core.units import GIB, MIB
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from ramshelf.core.capacity import PROMISE_FILE, Capacity, FileUsage
 from ramshelf.core.guest import Guest, MemoryFile
+from ramshelf.core.kind import Kind
 from ramshelf.core.latereserve import plan_late
 from ramshelf.core.reservation import GuestDirectory
-from ramshelf.core.store import Kind
 from ramshelf.core.units import MIB
 from support.good_host import GUEST
 

@@ -8,9 +8,9 @@ import pytest
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.guest import Guest, parse_guest
 from ramshelf.core.hostanswer import HostAnswer, Side, read_answer
+from ramshelf.core.kind import Kind
 from ramshelf.core.migration import Host, Moving, Verdict, Way, judge
 from ramshelf.core.migrationtable import HOSTS, cell
-from ramshelf.core.store import Kind
 
 NO_HOOK = "no: `migration.no-hook`"
 FLOORS = "no: `migration.no-hook`, `versions.libvirt-old`, `versions.qemu-old`"

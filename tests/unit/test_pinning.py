@@ -7,9 +7,10 @@ import pytest
 from ramshelf.core.config import Config, Setting, host_reserved_mib
 from ramshelf.core.errors import ConfigError, RefusedError
 from ramshelf.core.guest import Guest, parse_guest
+from ramshelf.core.kind import Kind
 from ramshelf.core.pinning import check_device, check_ram
 from ramshelf.core.requirements import Version
-from ramshelf.core.store import Kind, Store
+from ramshelf.core.store import Store
 from ramshelf.core.units import GIB, MIB
 from support.good_host import GUEST, MEMORY_DIR, MOUNT
 

@@ -7,6 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ramshelf.core.kind import Kind
 from ramshelf.core.placement import (
     MOST_SINGLE,
     TRAIT,
@@ -23,14 +24,12 @@ from ramshelf.core.placement import (
     Truth,
     Write,
     after,
-    kind_trait,
     may_write,
     plan,
     provider_config,
     provider_uuid,
     wanted_inventory,
 )
-from ramshelf.core.store import Kind
 
 HOST = "compute1.example.org"
 OWN = provider_uuid(HOST)
@@ -61,7 +60,7 @@ truths = st.builds(
     guests=claims,
     nova=st.just(""),
 )
-traits = st.frozensets(st.sampled_from([TRAIT, "CUSTOM_GOLD", *map(kind_trait, Kind)]))
+traits = st.frozensets(st.sampled_from([TRAIT, "CUSTOM_GOLD", *(kind.trait for kind in Kind)]))
 inventories = st.builds(Inventory, total=mib, max_unit=mib, allocation_ratio=st.sampled_from([1.0, 2.0]))
 observations = st.builds(
     Observed,
@@ -116,7 +115,7 @@ def test_a_claim_that_is_being_made_is_no_leftover() -> None:
 
 
 def test_what_others_have_added_stays() -> None:
-    observed = replace(AGREED, traits=frozenset({"CUSTOM_GOLD", kind_trait(Kind.DISK)}))
+    observed = replace(AGREED, traits=frozenset({"CUSTOM_GOLD", Kind.DISK.trait}))
     assert plan(TRUTH, observed) == (SetTraits(traits=TRAITS | {"CUSTOM_GOLD"}),)
 
 

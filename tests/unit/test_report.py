@@ -7,9 +7,10 @@ import pytest
 from ramshelf.core.capacity import PROMISE_FILE, FileUsage, StoreUsage
 from ramshelf.core.config import Config
 from ramshelf.core.holdings import holdings
+from ramshelf.core.kind import Kind
 from ramshelf.core.placement import Claim, Truth
 from ramshelf.core.qemuconf import MemoryDirectory
-from ramshelf.core.store import Kind, NoStore, Store
+from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import MIB
 from ramshelf.node.report import nova_owns, truth
 from ramshelf.system.backingstore import ObservedStore

@@ -8,6 +8,7 @@ from ramshelf.core.capacity import PROMISE_FILE, FileUsage
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.fstab import Entry
 from ramshelf.core.guest import Guest, MemoryFile
+from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import Mount
 from ramshelf.core.reservation import (
     GuestDirectory,
@@ -18,7 +19,7 @@ from ramshelf.core.reservation import (
     the_directory,
     verify,
 )
-from ramshelf.core.store import Kind, NoStore, Store
+from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import MIB
 
 DIRECTORY = "/ram/3-guest"

@@ -10,9 +10,10 @@ from ramshelf.core.capacity import Capacity
 from ramshelf.core.errors import HostError, RamshelfError, RefusedError
 from ramshelf.core.holdings import Holding
 from ramshelf.core.host import HookStatus
+from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import Mount
 from ramshelf.core.start import Existing, Facts, plan_start
-from ramshelf.core.store import Kind, NoStore, Store
+from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import MIB
 
 HOST_UUID = "b3d6a3c0-52e4-4a55-8a3c-6f6ad7c4b1f2"

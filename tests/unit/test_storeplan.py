@@ -8,10 +8,10 @@ from ramshelf.core.boot import LOOP_UNIT_PATH, SYSCTL_PATH, drop_in_path
 from ramshelf.core.errors import RamshelfError, UsageError
 from ramshelf.core.fstab import parse_fstab
 from ramshelf.core.host import Device, Unknown
+from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import Mount
 from ramshelf.core.plan import Action, Allocate, MakeDirectory, Run, SetValue, WriteFile, describe
 from ramshelf.core.qemuconf import MemoryDirectory, memory_directory
-from ramshelf.core.store import Kind
 from ramshelf.core.storechecks import warnings
 from ramshelf.core.storefacts import AreaFile, BlockDevice, Directory, Seen, Signature, Spec, checked
 from ramshelf.core.storelayout import FSTAB, QEMU_CONF, find_claim, lay_out

@@ -6,8 +6,9 @@ import pytest
 
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.guest import Guest, parse_guest
+from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import Mount
-from ramshelf.core.store import Kind, Store
+from ramshelf.core.store import Store
 from ramshelf.core.trimming import check_trim
 
 GUEST = parse_guest("""<domain type='kvm' id='3'><name>web</name><memory unit='MiB'>512</memory>

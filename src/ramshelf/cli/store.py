@@ -7,8 +7,9 @@ import click
 
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.output import fields, plan, table
+from ramshelf.core.kind import Kind
 from ramshelf.core.plan import Action, Allocate, describe
-from ramshelf.core.store import DISK_FILE_SYSTEMS, Kind, Store
+from ramshelf.core.store import DISK_FILE_SYSTEMS, Store
 from ramshelf.core.storeclean import Listed
 from ramshelf.core.storefacts import Spec
 from ramshelf.core.units import MIB, align_up, parse_size, to_mib

@@ -6,7 +6,7 @@ Paths that appear here were checked by ``core/storeplan``: they need no quoting 
 import re
 from dataclasses import dataclass
 
-from ramshelf.core.store import Kind
+from ramshelf.core.kind import Kind
 
 SYSTEMD = "/etc/systemd/system"
 LOOP_UNIT = "ramshelf-store.service"

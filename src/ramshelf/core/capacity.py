@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.store import Kind
+from ramshelf.core.kind import Kind
 from ramshelf.core.units import MIB, align_up, to_mib
 
 _METADATA_SHARE = 1024

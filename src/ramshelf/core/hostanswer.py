@@ -9,7 +9,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields
 
-from ramshelf.core.store import Kind
+from .kind import Kind  # relative: ramshelf-nova's wheel has copies of both
 
 _LINE = re.compile(r"ramshelf-host (\{[^{}]*\})")
 

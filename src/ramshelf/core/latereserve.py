@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from ramshelf.core.capacity import Capacity, FileUsage, promised
 from ramshelf.core.guest import Guest
+from ramshelf.core.kind import Kind
 from ramshelf.core.reservation import GuestDirectory, verify
-from ramshelf.core.store import Kind
 
 
 @dataclass(frozen=True, kw_only=True)

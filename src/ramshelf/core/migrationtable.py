@@ -2,9 +2,9 @@
 
 from ramshelf.core.guest import Guest, parse_guest
 from ramshelf.core.hostanswer import HostAnswer
+from ramshelf.core.kind import Kind
 from ramshelf.core.migration import Host, Moving, Verdict, Way, judge
 from ramshelf.core.requirements import Version
-from ramshelf.core.store import Kind
 
 _XML = """\
 <domain type='kvm'><name>web1</name><memory unit='GiB'>4</memory>{}

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.guest import Guest
+from ramshelf.core.kind import Kind
 from ramshelf.core.requirements import LONG_TERM_PIN_REFUSED_SINCE, Version, dotted
-from ramshelf.core.store import Kind, Store
+from ramshelf.core.store import Store
 from ramshelf.core.units import MIB, align_up, to_mib
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from ramshelf.core.store import Kind
+from ramshelf.core.kind import TRAIT_PREFIX, Kind
 
 MICROVERSION = "1.28"
 """Of every request: Placement of Rocky, the release that brought file-backed memory to Nova. It guards
@@ -21,7 +21,6 @@ RESOURCE_CLASS = "MEMORY_MB"
 TRAIT = "COMPUTE_MEM_BACKING_FILE"
 """Nova's for a host whose guests' memory is file-backed; a standard trait, so nova-compute's to set."""
 
-_KIND_TRAIT = "CUSTOM_RAMSHELF_STORE_"
 _PROVIDERS = uuid.UUID("b8a1a1d0-6c0d-5f2b-9d0e-3b1f5d8a7c42")
 """ramshelf's own namespace for resource providers; it must never change."""
 
@@ -35,11 +34,6 @@ def provider_uuid(host: str) -> str:
     A provider of the host's name with any other UUID belongs to somebody else, nova-compute as a rule.
     """
     return str(uuid.uuid5(_PROVIDERS, host))
-
-
-def kind_trait(kind: Kind) -> str:
-    """The custom trait for a store of this kind."""
-    return f"{_KIND_TRAIT}{kind.value.upper()}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,8 +223,8 @@ def wanted_inventory(truth: Truth) -> Inventory:
 
 def wanted_traits(truth: Truth, present: frozenset[str]) -> frozenset[str]:
     """The traits as they are to be: ramshelf's own, and what others have added."""
-    foreign = {trait for trait in present if trait != TRAIT and not trait.startswith(_KIND_TRAIT)}
-    return frozenset(foreign | ({TRAIT, kind_trait(truth.kind)} if truth.kind else set()))
+    foreign = {trait for trait in present if trait != TRAIT and not trait.startswith(TRAIT_PREFIX)}
+    return frozenset(foreign | ({TRAIT, truth.kind.trait} if truth.kind else set()))
 
 
 def plan(truth: Truth, observed: Observed, starting: Collection[str] = frozenset()) -> tuple[Write, ...]:
@@ -302,5 +296,5 @@ providers:
       name: {json.dumps(host)}
     traits:
       additional:
-        - {kind_trait(kind)}
+        - {kind.trait}
 """

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from ramshelf.core.capacity import PROMISE_FILE, FileUsage
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.guest import Guest
-from ramshelf.core.store import Kind, NoStore, Store
+from ramshelf.core.kind import Kind
+from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import to_mib
 
 

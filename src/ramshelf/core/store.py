@@ -1,26 +1,11 @@
 """The store: the one mounted file system that holds guest memory, and how to recognise it."""
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ramshelf.core.fstab import KIND_OPTION, Entry
+from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import Mount, covering, is_below
-
-
-class Kind(enum.Enum):
-    """How a store is built."""
-
-    SWAP = "swap"
-    DISK = "disk"
-    DAX = "dax"
-    RAM = "ram"
-
-    @property
-    def tmpfs(self) -> bool:
-        """Whether the store is a tmpfs, where reservation is accounting and not extents."""
-        return self in {Kind.SWAP, Kind.RAM}
-
 
 DISK_FILE_SYSTEMS = ("ext4", "xfs")
 BEYOND_SWAP_OPTION = "x-ramshelf.beyond-swap"

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from ramshelf.core.errors import HostError, RamshelfError, RefusedError
 from ramshelf.core.host import Device, Unknown
+from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import Mount
 from ramshelf.core.qemuconf import Value, memory_directory, parse_qemu_conf, set_memory_directory
-from ramshelf.core.store import Kind
 from ramshelf.core.storefacts import AreaFile, BlockDevice, Seen, Spec
 from ramshelf.core.storelayout import QEMU_CONF, Claim, Layout, memory_directory_for, signed
 from ramshelf.core.units import GIB, MIB, format_size, to_mib

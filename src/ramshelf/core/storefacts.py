@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 
 from ramshelf.core.errors import UsageError
 from ramshelf.core.host import Device
+from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import Mount
 from ramshelf.core.qemuconf import MemoryDirectory
-from ramshelf.core.store import DISK_FILE_SYSTEMS, Kind
+from ramshelf.core.store import DISK_FILE_SYSTEMS
 from ramshelf.core.units import MIB
 
 _PATH = re.compile(r"/[A-Za-z0-9/._+@:-]*[A-Za-z0-9._+@:-]")

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 from ramshelf.core.boot import LOOP_UNIT, escape_path
 from ramshelf.core.fstab import AREA_OPTION, FILE_OPTION, KIND_OPTION, Entry, parse_fstab
+from ramshelf.core.kind import Kind
 from ramshelf.core.qemuconf import MemoryDirectory
-from ramshelf.core.store import BEYOND_SWAP_OPTION, Kind
+from ramshelf.core.store import BEYOND_SWAP_OPTION
 from ramshelf.core.storefacts import AreaFile, BlockDevice, Seen, Spec
 from ramshelf.core.units import KIB, MIB
 

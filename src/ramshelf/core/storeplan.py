@@ -23,6 +23,7 @@ from ramshelf.core.boot import (
 )
 from ramshelf.core.errors import RamshelfError, RefusedError
 from ramshelf.core.fstab import add_entries, remove_own
+from ramshelf.core.kind import Kind
 from ramshelf.core.plan import (
     Action,
     Allocate,
@@ -34,7 +35,6 @@ from ramshelf.core.plan import (
     WriteFile,
 )
 from ramshelf.core.qemuconf import restore_memory_directory, set_memory_directory
-from ramshelf.core.store import Kind
 from ramshelf.core.storechecks import refusals, store_mount
 from ramshelf.core.storefacts import AreaFile, BlockDevice, Seen, Spec
 from ramshelf.core.storelayout import FSTAB, QEMU_CONF, Claim, Layout, find_claim, lay_out, signed

@@ -23,10 +23,11 @@ from ramshelf.core.host import (
     StoreFacts,
     Unknown,
 )
+from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import Mount
 from ramshelf.core.placement import Comparison
 from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
-from ramshelf.core.store import Kind, NoStore, Store, find_store
+from ramshelf.core.store import NoStore, Store, find_store
 from ramshelf.node import hook, report
 from ramshelf.system import hypervisor
 from ramshelf.system.backingstore import (

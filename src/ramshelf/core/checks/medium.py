@@ -6,8 +6,9 @@ from ramshelf.core.checks.catalog import finding, unknown
 from ramshelf.core.config import Config
 from ramshelf.core.findings import Finding
 from ramshelf.core.host import Device, Facts, StoreFacts, Unknown
+from ramshelf.core.kind import Kind
 from ramshelf.core.requirements import punch_writes_back
-from ramshelf.core.store import Kind, Store
+from ramshelf.core.store import Store
 from ramshelf.core.units import MIB, to_mib
 
 _SWAPPINESS_FLOOR = 60

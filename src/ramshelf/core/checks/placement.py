@@ -13,7 +13,6 @@ from ramshelf.core.placement import (
     Inventory,
     Observed,
     Truth,
-    kind_trait,
     may_write,
     provider_uuid,
     wanted_inventory,
@@ -129,11 +128,11 @@ def _beside(compared: Comparison) -> Iterator[Finding]:
     if truth.kind is not None:
         if TRAIT not in observed.traits:
             yield _no_trait(observed)
-        if truth.nova and kind_trait(truth.kind) not in observed.traits:
+        if truth.nova and truth.kind.trait not in observed.traits:
             yield finding(
                 "placement.no-kind-trait",
-                f"{observed.host} does not say which kind of store it has ({kind_trait(truth.kind)}).",
-                trait=kind_trait(truth.kind),
+                f"{observed.host} does not say which kind of store it has ({truth.kind.trait}).",
+                trait=truth.kind.trait,
             )
     yield from _guests(truth, observed)
 

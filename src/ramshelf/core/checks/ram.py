@@ -8,7 +8,8 @@ from ramshelf.core.checks.catalog import finding, unknown
 from ramshelf.core.config import Config
 from ramshelf.core.findings import Finding
 from ramshelf.core.host import Facts, RunningGuest, StoreFacts, Unknown
-from ramshelf.core.store import Kind, Store
+from ramshelf.core.kind import Kind
+from ramshelf.core.store import Store
 from ramshelf.core.units import MIB, to_mib
 
 _PAGE_TABLE_SHARE = 512

@@ -8,8 +8,9 @@ from ramshelf.core.checks.catalog import finding, unknown
 from ramshelf.core.checks.config import configured_bytes
 from ramshelf.core.findings import Finding
 from ramshelf.core.host import Account, Device, Directory, Facts, Process, StoreFacts, Unknown
+from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import is_below
-from ramshelf.core.store import Kind, NoStore, Store
+from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import MIB, format_size, to_mib
 
 

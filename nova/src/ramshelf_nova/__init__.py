@@ -1,0 +1,1 @@
+"""ramshelf under OpenStack Nova: what its scheduler and its compute service take from outside."""
