@@ -13,6 +13,7 @@ from support.domains import qemu_pid
 from support.libvirtd import Libvirtd
 from support.nova.client import Server
 from support.nova.cloud import Cloud, cloud
+from support.nova.conf import Settings
 from support.onstore import assert_reserved, capacity, memory_files, wait_recorded
 from support.process import wait_until
 from support.stores import store
@@ -23,7 +24,7 @@ LARGER_MIB = 160
 
 @pytest.fixture(scope="module", params=["ext4", "swap"])
 def prepared(libvirtd: Libvirtd, request: pytest.FixtureRequest) -> Iterator[Cloud]:  # noqa: ARG001
-    more = {
+    more: Settings = {
         "DEFAULT": {"resume_guests_state_on_host_boot": True},
         "libvirt": {"file_backed_memory": 512},
     }
@@ -162,4 +163,3 @@ def power_loss(cloud: Cloud, libvirtd: Libvirtd, servers: list[Server]) -> None:
     for path in Path("/run/libvirt/qemu").glob("instance-*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "QEMU is gone")
-

@@ -136,12 +136,7 @@ class Compute(Api):
         self.ask("DELETE", f"/servers/{server.uuid}")
 
         def gone() -> bool:
-            try:
-                self.server(server.uuid)
-            except ApiError as error:
-                assert error.status == 404, error
-                return True
-            return False
+            return server.uuid not in {each.uuid for each in self.servers()}
 
         wait_until(gone, f"{server.name} is deleted", timeout=PATIENCE)
 

@@ -10,6 +10,7 @@ import os
 import pwd
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -34,9 +35,9 @@ class _Quiet(WSGIRequestHandler):
 
 def main(port: str, user: str, *roles: str) -> None:
     """Run these roles until the input ends."""
-    from nova import monkey_patch  # noqa: PLC0415 - before anything else of Nova's
+    from nova.monkey_patch import patch  # noqa: PLC0415 - before anything else of Nova's
 
-    monkey_patch.patch(backend="threading")
+    patch(backend="threading")
     sys.argv = ["nova", "--config-file", str(NOVA_CONF)]
     _become(user)
     _serialise_transactions()
@@ -65,11 +66,12 @@ def main(port: str, user: str, *roles: str) -> None:
 
 def _become(user: str) -> None:
     """Fork Nova's privileged helper while there is something to inherit, then be ``user``."""
-    from nova import config, privsep  # noqa: PLC0415
-    from oslo_privsep import priv_context  # noqa: PLC0415
+    from nova.config import parse_args  # noqa: PLC0415
+    from nova.privsep import sys_admin_pctxt  # noqa: PLC0415
+    from oslo_privsep.priv_context import Method  # noqa: PLC0415
 
-    config.parse_args(sys.argv, configure_db=False, init_rpc=False)
-    privsep.sys_admin_pctxt.start(priv_context.Method.FORK)
+    parse_args(sys.argv, configure_db=False, init_rpc=False)
+    sys_admin_pctxt.start(Method.FORK)
     account = pwd.getpwnam(user)
     os.initgroups(user, account.pw_gid)
     os.setgid(account.pw_gid)
@@ -95,39 +97,41 @@ def _serialise_transactions() -> None:
 
 
 def _configure() -> Path:
-    from nova import config, objects  # noqa: PLC0415
     from nova.conf import CONF  # noqa: PLC0415
+    from nova.config import parse_args  # noqa: PLC0415
+    from nova.objects import register_all  # noqa: PLC0415
     from oslo_log import log  # noqa: PLC0415
 
-    config.parse_args(sys.argv)
+    parse_args(sys.argv)
     log.setup(CONF, "nova")
-    objects.register_all()
+    register_all()
     return Path(CONF.state_path)
 
 
 def _make_databases() -> None:
     """The schemas and the two cells that every deployment has; nothing where they are."""
-    from nova import context, objects  # noqa: PLC0415
     from nova.conf import CONF  # noqa: PLC0415
+    from nova.context import get_admin_context, target_cell  # noqa: PLC0415
     from nova.db.api import api as api_db  # noqa: PLC0415
     from nova.db.api import models as api_models  # noqa: PLC0415
     from nova.db.main import api as main_db  # noqa: PLC0415
     from nova.db.main import models as main_models  # noqa: PLC0415
+    from nova.objects.cell_mapping import CellMapping, CellMappingList  # noqa: PLC0415
 
     api_models.BASE.metadata.create_all(api_db.get_engine())
-    admin = context.get_admin_context()
-    if objects.CellMappingList.get_all(admin):
+    admin = get_admin_context()
+    if CellMappingList.get_all(admin):
         return
     cell0 = CONF.database.connection.replace("cell1", "cell0")
     for name, identity, database, transport in (
-        ("cell0", objects.CellMapping.CELL0_UUID, cell0, "none:///"),
+        ("cell0", CellMapping.CELL0_UUID, cell0, "none:///"),
         ("cell1", _CELL1, CONF.database.connection, CONF.transport_url),
     ):
-        cell = objects.CellMapping(
+        cell = CellMapping(
             admin, uuid=identity, name=name, database_connection=database, transport_url=transport
         )
         cell.create()
-        with context.target_cell(admin, cell) as targeted:
+        with target_cell(admin, cell) as targeted:
             main_models.BASE.metadata.create_all(main_db.get_engine(context=targeted))
 
 
@@ -168,9 +172,9 @@ def _ask_the_conductor() -> None:
 
 
 def _start(role: str) -> None:
-    from importlib import import_module  # noqa: PLC0415
+    from nova.service import Service  # noqa: PLC0415
 
-    from nova import objects, service  # noqa: PLC0415
+    from nova import objects  # noqa: PLC0415
 
     objects.Service.enable_min_version_cache()
     topics = import_module(f"nova.{role}.rpcapi")
@@ -184,14 +188,14 @@ def _start(role: str) -> None:
         os_vif.initialize()
         if hasattr(topics, "RPC_TOPIC_ALT"):
             more["topic_alt"] = topics.RPC_TOPIC_ALT
-    service.Service.create(binary=f"nova-{role}", topic=topics.RPC_TOPIC, **more).start()
+    Service.create(binary=f"nova-{role}", topic=topics.RPC_TOPIC, **more).start()
 
 
 def _find_hosts() -> None:
-    from nova import context  # noqa: PLC0415
+    from nova.context import get_admin_context  # noqa: PLC0415
     from nova.objects import host_mapping  # noqa: PLC0415
 
-    host_mapping.discover_hosts(context.get_admin_context())
+    host_mapping.discover_hosts(get_admin_context())
 
 
 if __name__ == "__main__":

@@ -4,24 +4,31 @@ WSGI applications, for the process that Nova runs in: nothing here needs ramshel
 """
 
 import json
+import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 Environ = dict[str, Any]
 Response = Callable[[str, list[tuple[str, str]]], object]
 
-_FORMATS = ("raw", "qcow2", "aki", "ari", "ami")
+_TEXT, _TEXT_OR_NOT, _NUMBER = {"type": "string"}, {"type": ["null", "string"]}, {"type": ["null", "integer"]}
 _SCHEMA = {
     "name": "image",
     "properties": {
-        "id": {"type": "string"},
-        "container_format": {"type": ["null", "string"], "enum": [None, "bare", "aki", "ari", "ami"]},
-        "disk_format": {"type": ["null", "string"], "enum": [None, *_FORMATS]},
+        **dict.fromkeys(("id", "status", "visibility", "created_at", "updated_at"), _TEXT),
+        **dict.fromkeys(("name", "owner", "checksum", "container_format"), _TEXT_OR_NOT),
+        **dict.fromkeys(("size", "min_ram", "min_disk"), _NUMBER),
+        "tags": {"type": "array"},
+        "disk_format": {**_TEXT_OR_NOT, "enum": ["raw", "aki", "ari"]},
     },
-    "additionalProperties": {"type": "string"},
+    "additionalProperties": _TEXT,
 }
+"""What an image has of its own; all else are its properties (glanceclient tells them apart by this)."""
+
+
+_FIRST: Mapping[str, Any] = {"visibility": "private", "tags": [], "size": None, "min_ram": 0, "min_disk": 0}
 
 
 class Images:
@@ -38,8 +45,9 @@ class Images:
                 return _answer(respond, _SCHEMA)
             case "POST", ["images"]:
                 given = json.loads(_body(environ))
-                image = {"id": str(uuid.uuid4()), "visibility": "private", "tags": [], **given}
-                return self._saved(respond, {**image, "status": "queued"}, "201 Created")
+                now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+                new = {"id": str(uuid.uuid4()), "status": "queued", "created_at": now, "updated_at": now}
+                return self._saved(respond, {**_FIRST, **given, **new}, "201 Created")
             case _, ["images", identity, *rest] if (self._directory / f"{identity}.json").exists():
                 return self._image(method, identity, rest, environ, respond)
         return _answer(respond, {}, "404 Not Found")
@@ -66,7 +74,11 @@ class Images:
                 return []
             case "PATCH", []:
                 for change in json.loads(_body(environ)):
-                    image[change["path"].strip("/")] = change.get("value")
+                    name = change["path"].strip("/")
+                    if change["op"] == "remove":
+                        del image[name]
+                    else:
+                        image[name] = change["value"]
                 return self._saved(respond, image)
             case "DELETE", []:
                 described.unlink()
