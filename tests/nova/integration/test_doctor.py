@@ -51,7 +51,7 @@ def test_they_agree(beside: Cloud) -> None:
     assert set(found) == {"config.ok", "placement.ok"}
     assert found["placement.ok"]["facts"]["total_mib"] == 512
     assert found["placement.ok"]["facts"]["allocated_mib"] == 128
-    assert found["placement.ok"]["facts"]["provider"] == beside.placement.provider(beside.host)
+    assert found["placement.ok"]["facts"]["provider"] == beside.placement.provider(beside.node)
     beside.compute.delete(server)
 
 
@@ -71,7 +71,7 @@ def test_nova_was_told_another_size(beside: Cloud, mib: int, word: str) -> None:
 
 def test_somebody_has_changed_what_placement_has(beside: Cloud) -> None:
     """A ratio and a trait; nova-compute's next report puts them right."""
-    path = f"/resource_providers/{beside.placement.provider(beside.host)}"
+    path = f"/resource_providers/{beside.placement.provider(beside.node)}"
     traits = beside.placement.ask("GET", f"{path}/traits")
     traits["traits"].remove(TRAIT)
     beside.placement.ask("PUT", f"{path}/traits", traits)
@@ -84,8 +84,8 @@ def test_somebody_has_changed_what_placement_has(beside: Cloud) -> None:
 
 
 def test_ramshelf_leaves_nova_s_provider_alone(beside: Cloud) -> None:
-    before = beside.placement.ask("GET", f"/resource_providers/{beside.placement.provider(beside.host)}")
+    before = beside.placement.ask("GET", f"/resource_providers/{beside.placement.provider(beside.node)}")
     reported = json.loads(ramshelf("placement", "report", "--json").stdout)
     assert (reported["owned"], reported["written"]) == (False, [])
-    after = beside.placement.ask("GET", f"/resource_providers/{beside.placement.provider(beside.host)}")
+    after = beside.placement.ask("GET", f"/resource_providers/{beside.placement.provider(beside.node)}")
     assert before == after

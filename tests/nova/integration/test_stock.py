@@ -69,7 +69,7 @@ def test_a_server_is_reserved_and_ends_unwritten(stock: Stock) -> None:
         server = stock.cloud.boot(words=f"ramshelf.dirty={DIRTY_MIB}")
         assert_reserved(server.domain, 128)
         assert capacity()["promised_mib"] == 128
-        assert stock.cloud.placement.allocated_mib(stock.cloud.host) == {server.uuid: 128}
+        assert stock.cloud.placement.allocated_mib(stock.cloud.node) == {server.uuid: 128}
         xml = stock.libvirtd.virsh("dumpxml", server.domain).stdout
         assert "<allocation mode='immediate'/>" in xml
         assert "<discard/>" in xml
@@ -103,12 +103,12 @@ def test_a_full_store_refuses_the_build(stock: Stock) -> None:
     refused = stock.cloud.compute.server(asked.uuid)
     assert refused.fault is not None
     assert "Exhausted all hosts available" in refused.fault.message
-    said = wait_recorded(asked.domain, "refused")
+    said = wait_recorded(refused.domain, "refused")
     assert said["code"] == "capacity.exceeded"
     assert said["reason"] in stock.cloud.log()
-    assert qemu_pid(asked.domain) is None
+    assert qemu_pid(refused.domain) is None
     assert [file.parent.name.partition("-")[2] for file in memory_files()] == ["other"]
-    assert stock.cloud.placement.allocated_mib(stock.cloud.host) == {}
+    assert stock.cloud.placement.allocated_mib(stock.cloud.node) == {}
     # The place is free again at once, and the refused server has left nothing that were in the way.
     stock.libvirtd.virsh("destroy", "other")
     assert_reserved(stock.cloud.boot().domain, 128)
@@ -123,7 +123,7 @@ def test_huge_pages_are_refused(stock: Stock) -> None:
             f"{pages} pages are refused",
             timeout=PATIENCE,
         )
-        assert qemu_pid(asked.domain) is None
+        assert qemu_pid(stock.cloud.compute.server(asked.uuid).domain) is None
         assert memory_files() == []
 
 
@@ -138,7 +138,9 @@ def test_nothing_is_left_of_what_was_killed(stock: Stock) -> None:
     assert_reserved(server.domain, 128)
 
     building = stock.cloud.compute.create(stock.cloud.compute.flavor(128), stock.cloud.image())
-    wait_until(lambda: stock.cloud.compute.server(building.uuid).task == "spawning", "it is being built")
+    wait_until(
+        lambda: qemu_pid(stock.cloud.compute.server(building.uuid).domain) is not None, "it is being started"
+    )
     stock.cloud.restart()
     wait_until(
         lambda: stock.cloud.compute.server(building.uuid).status in {"ERROR", "ACTIVE"},

@@ -52,12 +52,12 @@ def assert_nowhere(cloud: Cloud, **extra_specs: str) -> None:
     server = placed(cloud, **extra_specs)
     assert server.fault is not None
     assert server.fault.message.startswith("No valid host was found.")
-    assert cloud.placement.allocated_mib(cloud.host) == {}
+    assert cloud.placement.allocated_mib(cloud.node) == {}
 
 
 def test_what_nova_compute_reports(plain: Cloud) -> None:
     """The option in place of the host's RAM, ratio 1.0, nothing reserved; the trait; the kind's trait."""
-    assert plain.placement.inventory(plain.host) == {
+    assert plain.placement.inventory(plain.node) == {
         "total": TOLD_MIB,
         "reserved": 0,
         "min_unit": 1,
@@ -65,7 +65,7 @@ def test_what_nova_compute_reports(plain: Cloud) -> None:
         "step_size": 1,
         "allocation_ratio": 1.0,
     }
-    assert {TRAIT, KIND} <= plain.placement.traits(plain.host)
+    assert {TRAIT, KIND} <= plain.placement.traits(plain.node)
 
 
 def test_a_flavor_that_demands_it(plain: Cloud) -> None:
@@ -112,23 +112,23 @@ def test_a_ratio_of_an_aggregate_is_ignored_by_nova(plain: Cloud) -> None:
     """Nova's metadata of that name has no effect since Placement counts memory."""
     aggregate = plain.compute.aggregate("overcommitted", plain.host, {"ram_allocation_ratio": "4.0"})
     try:
-        assert plain.placement.inventory(plain.host)["allocation_ratio"] == 1.0
+        assert plain.placement.inventory(plain.node)["allocation_ratio"] == 1.0
         plain.restart()
-        assert plain.placement.inventory(plain.host)["allocation_ratio"] == 1.0
+        assert plain.placement.inventory(plain.node)["allocation_ratio"] == 1.0
     finally:
         aggregate.delete()
 
 
 def test_a_ratio_that_somebody_gives_placement_is_set_back(plain: Cloud) -> None:
     """``openstack resource provider inventory set --amend``: nova-compute then reports its own again."""
-    provider = plain.placement.provider(plain.host)
+    provider = plain.placement.provider(plain.node)
     path = f"/resource_providers/{provider}/inventories"
     found = plain.placement.ask("GET", path)
     found["inventories"]["MEMORY_MB"]["allocation_ratio"] = 4.0
     plain.placement.ask("PUT", path, found)
-    assert plain.placement.inventory(plain.host)["allocation_ratio"] == 4.0
+    assert plain.placement.inventory(plain.node)["allocation_ratio"] == 4.0
     plain.restart()
-    assert plain.placement.inventory(plain.host)["allocation_ratio"] == 1.0
+    assert plain.placement.inventory(plain.node)["allocation_ratio"] == 1.0
 
 
 @pytest.mark.parametrize("ratio", [None, 1.5])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from support.devices import scratch
 from support.domains import IMAGE, KERNEL_WORDS
+from support.libvirtd import Libvirtd
 from support.nova.client import Compute, Placement, Server
 from support.nova.conf import NOVA_CONF, Settings, settings, write
 from support.process import run, wait_until
@@ -26,7 +27,8 @@ class Cloud:
     """One run of Nova after the other over the same databases, images and configuration.
 
     ``user`` is whom it runs as, ``wrapper`` what it is run by (a container's namespaces, say), ``roles``
-    those of its services that run on this host.
+    those of its services that run on this host. ``host`` is its name as a service's, ``node`` as libvirt has
+    it, which is that of its resource provider.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Cloud:
         self.placement = Placement(f"{self.url}/placement")
         self.state = scratch() / "nova"
         self.host = socket.gethostname()
+        self.node = run("virsh", "--connect", Libvirtd.uri, "hostname").stdout.strip()
         self._user, self._wrapper, self._roles = user, wrapper, roles
         self._process: subprocess.Popen[str] | None = None
         for directory in (self.state, self._images, self.state / "locks"):
@@ -140,7 +143,7 @@ class Cloud:
         """Delete all servers, and wait until Placement has forgotten them too."""
         for server in self.compute.servers():
             self.compute.delete(server)
-        wait_until(lambda: not self.placement.allocated_mib(self.host), "no allocation is left", timeout=60)
+        wait_until(lambda: not self.placement.allocated_mib(self.node), "no allocation is left", timeout=60)
 
     def close(self) -> None:
         """End it, and remove all that it has made."""

@@ -10,6 +10,7 @@ import os
 import pwd
 import sys
 import threading
+import traceback
 from importlib import import_module
 from pathlib import Path
 from socketserver import ThreadingMixIn
@@ -86,7 +87,6 @@ def _serialise_transactions() -> None:
     @sa.event.listens_for(sa.engine.Engine, "connect")
     def connect(connection: Any, _: object) -> None:
         connection.execute("PRAGMA busy_timeout = 60000")
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = OFF")
 
     @sa.event.listens_for(sa.engine.Engine, "begin")
@@ -199,4 +199,8 @@ def _find_hosts() -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except BaseException:  # noqa: BLE001 - threads that do not end are left behind
+        traceback.print_exc()
+    os._exit(1)
