@@ -1,25 +1,12 @@
 """Integration tests: real libvirt, QEMU, file systems; only inside ``scripts/isolated``."""
 
-import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ramshelf.core.mounts import Mount
-from ramshelf.system.procfs import mounts
-from support.devices import loops, own_swaps, release_all, scratch
-from support.domains import IMAGE
 from support.libvirtd import Libvirtd
-from support.process import run, wait_until
-
-_CHECKOUT = Path(__file__).parents[2]
-_RESTORED = ("/etc/fstab", "/etc/sysctl.d", "/etc/systemd/system", "/etc/modules-load.d", "/run/sysctl-vm")
-"""What tests and ramshelf change below /etc and /run, besides what libvirt's own reset puts right."""
-
-_REMOVED = ("/etc/ramshelf", "/etc/nova", "/run/hugepages", "/run/ramshelf")
-
+from support.machine import as_shipped, guests_can_run, without_guests
 
 _OF_SWAP = (
     "test_bench",
@@ -51,63 +38,19 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Libvirtd]:
     """The session's libvirtd; take ``libvirtd`` instead, which cleans up."""
-    run(sys.executable, str(_CHECKOUT / "scripts/guest_image.py"), str(IMAGE))
-    daemon = Libvirtd()
-    daemon.start()
-    yield daemon
-    daemon.close()
+    with guests_can_run() as daemon:
+        yield daemon
 
 
 @pytest.fixture
 def host() -> Iterator[None]:
     """A host as it was shipped; what the test changed of it is put back at the end."""
-    shipped = {path: _contents(Path(path)) for path in _RESTORED}
-    before = {mount.mount_id for mount in mounts()}
-    files = set(scratch().iterdir())
-    yield
-    for mount in reversed(mounts()):
-        if mount.mount_id not in before:
-            _unmount(mount)
-    release_all()
-    for file in set(scratch().iterdir()) - files:
-        if not file.name.startswith("pytest-"):  # pytest's own
-            shutil.rmtree(file) if file.is_dir() else file.unlink()
-    for path, contents in shipped.items():
-        _put_back(Path(path), contents)
-    for path in _REMOVED:
-        shutil.rmtree(path, ignore_errors=True)
-    assert (loops(), own_swaps()) == ({}, [])
+    with as_shipped():
+        yield
 
 
 @pytest.fixture
 def libvirtd(host: None, daemon: Libvirtd) -> Iterator[Libvirtd]:  # noqa: ARG001 - guests end before the host is reset
     """A running libvirtd without guests and hooks, on a host as it was shipped."""
-    yield daemon
-    daemon.reset()
-    leftovers = daemon.virsh("list", "--all", "--name").stdout.split()
-    assert leftovers == []
-    wait_until(lambda: run("pidof", "qemu-system-x86_64", ok=(0, 1)).status == 1, "no QEMU is left")
-
-
-def _unmount(mount: Mount) -> None:
-    wait_until(
-        lambda: run("umount", mount.mount_point, ok=(0, 1, 32)).status == 0,
-        f"{mount.mount_point} is unmounted",
-        timeout=10,
-    )
-
-
-def _contents(top: Path) -> dict[Path, bytes]:
-    """The regular files at or below ``top``."""
-    files = [top] if top.is_file() else top.rglob("*")
-    return {file: file.read_bytes() for file in files if file.is_file() and not file.is_symlink()}
-
-
-def _put_back(top: Path, contents: dict[Path, bytes]) -> None:
-    """Remove files that were not there, rewrite in place (some are bound elsewhere) those that were."""
-    for file in _contents(top):
-        if file not in contents:
-            file.unlink()
-    for file, content in contents.items():
-        if not file.is_file() or file.read_bytes() != content:
-            file.write_bytes(content)
+    with without_guests(daemon):
+        yield daemon

@@ -1,0 +1,173 @@
+"""Every way in which Nova's own driver starts a guest on one host: each ends up reserved."""
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.cli import ramshelf
+from support.domains import qemu_pid
+from support.libvirtd import Libvirtd
+from support.nova.client import Server
+from support.nova.cloud import Cloud, cloud
+from support.nova.conf import Settings
+from support.onstore import assert_reserved, capacity, memory_files, wait_recorded
+from support.process import wait_until
+from support.stores import store
+
+MEMORY_MIB = 128
+LARGER_MIB = 160
+
+
+@pytest.fixture(scope="module", params=["ext4", "swap"])
+def prepared(libvirtd: Libvirtd, request: pytest.FixtureRequest) -> Iterator[Cloud]:  # noqa: ARG001
+    more: Settings = {
+        "DEFAULT": {"resume_guests_state_on_host_boot": True},
+        "libvirt": {"file_backed_memory": 512},
+    }
+    with store(request.param, 640), cloud(more) as running:
+        ramshelf("hook", "install")
+        yield running
+
+
+@pytest.fixture
+def stock(prepared: Cloud) -> Iterator[Cloud]:
+    yield prepared
+    prepared.clear()
+    assert memory_files() == []
+    assert capacity()["promised_mib"] == 0
+
+
+def restarted(cloud: Cloud, server: Server, pid: int | None, status: str = "ACTIVE") -> Server:
+    """The server once it runs in another QEMU than ``pid``, its guest up again."""
+    wait_until(lambda: qemu_pid(server.domain) not in {None, pid}, "it is started again", timeout=120)
+    server = cloud.compute.wait(server, status)
+    wait_until(lambda: "GUEST-UP" in cloud.compute.console(server), "its guest is up", timeout=60)
+    return server
+
+
+def latest_count(cloud: Cloud, server: Server) -> int:
+    """How far the guest has counted, by what it has said since its memory was last loaded; 0: nothing."""
+    numbers = re.findall(r"COUNT (\d+) ", cloud.compute.console(server))
+    return int(numbers[-1]) if numbers else 0
+
+
+@pytest.mark.parametrize("how", ["SOFT", "HARD"])
+def test_reboot(stock: Cloud, how: str) -> None:
+    server = stock.boot(MEMORY_MIB)
+    pid = qemu_pid(server.domain)
+    stock.compute.act(server, "reboot", {"type": how})
+    assert_reserved(restarted(stock, server, pid).domain, MEMORY_MIB)
+
+
+def test_stop_and_start(stock: Cloud) -> None:
+    server = stock.boot(MEMORY_MIB)
+    stock.compute.act(server, "os-stop")
+    stock.compute.wait(server, "SHUTOFF")
+    assert memory_files() == []
+    stock.compute.act(server, "os-start")
+    assert_reserved(restarted(stock, server, None).domain, MEMORY_MIB)
+
+
+def test_suspend_and_resume(stock: Cloud) -> None:
+    """libvirt saves the memory and removes its file; on a tmpfs a restored guest is trimmed."""
+    server = stock.boot(MEMORY_MIB, "ramshelf.count")
+    stock.wait_console(server, "COUNT 2 ")
+    counted = latest_count(stock, server)
+    stock.compute.act(server, "suspend")
+    stock.compute.wait(server, "SUSPENDED")
+    assert memory_files() == []
+    stock.compute.act(server, "resume")
+    stock.compute.wait(server, "ACTIVE")
+    assert_reserved(server.domain, MEMORY_MIB)
+    wait_until(lambda: latest_count(stock, server) > counted, "it goes on")
+
+
+def test_pause_and_unpause(stock: Cloud) -> None:
+    server = stock.boot(MEMORY_MIB)
+    stock.compute.act(server, "pause")
+    stock.compute.wait(server, "PAUSED")
+    assert_reserved(server.domain, MEMORY_MIB)
+    stock.compute.act(server, "unpause")
+    stock.compute.wait(server, "ACTIVE")
+    assert_reserved(server.domain, MEMORY_MIB)
+
+
+def test_rescue_and_unrescue(stock: Cloud) -> None:
+    server = stock.boot(MEMORY_MIB)
+    pid = qemu_pid(server.domain)
+    stock.compute.act(server, "rescue", {"rescue_image_ref": stock.image()})
+    assert_reserved(restarted(stock, server, pid, "RESCUE").domain, MEMORY_MIB)
+    pid = qemu_pid(server.domain)
+    stock.compute.act(server, "unrescue")
+    assert_reserved(restarted(stock, server, pid).domain, MEMORY_MIB)
+
+
+def test_rebuild(stock: Cloud) -> None:
+    server = stock.boot(MEMORY_MIB)
+    pid = qemu_pid(server.domain)
+    stock.compute.act(server, "rebuild", {"imageRef": stock.image("ramshelf.dirty=1")})
+    server = restarted(stock, server, pid)
+    stock.wait_console(server, "DIRTIED 1")
+    assert_reserved(server.domain, MEMORY_MIB)
+
+
+def test_shelve_and_unshelve(stock: Cloud) -> None:
+    server = stock.boot(MEMORY_MIB)
+    stock.compute.act(server, "shelve")
+    stock.compute.wait(server, "SHELVED_OFFLOADED")
+    assert memory_files() == []
+    assert stock.placement.allocated_mib(stock.node) == {}
+    stock.compute.act(server, "unshelve")
+    assert_reserved(restarted(stock, server, None).domain, MEMORY_MIB)
+
+
+@pytest.mark.parametrize("end", ["confirmResize", "revertResize"])
+def test_resize(stock: Cloud, end: str) -> None:
+    server = stock.boot(MEMORY_MIB)
+    pid = qemu_pid(server.domain)
+    stock.compute.act(server, "resize", {"flavorRef": stock.compute.flavor(LARGER_MIB)})
+    assert_reserved(restarted(stock, server, pid, "VERIFY_RESIZE").domain, LARGER_MIB)
+    pid = qemu_pid(server.domain)
+    stock.compute.act(server, end)
+    server = stock.compute.wait(server, "ACTIVE")
+    assert_reserved(server.domain, LARGER_MIB if end == "confirmResize" else MEMORY_MIB)
+    assert (qemu_pid(server.domain) == pid) == (end == "confirmResize")
+
+
+def test_a_resize_that_the_store_cannot_hold(stock: Cloud) -> None:
+    """Placement counts both flavors while it is under way, and has no room for that."""
+    server = stock.boot(MEMORY_MIB)
+    stock.compute.act(server, "resize", {"flavorRef": stock.compute.flavor(448)})
+    wait_until(lambda: stock.compute.server(server.uuid).task is None, "it is over", timeout=120)
+    assert stock.compute.server(server.uuid).status in {"ACTIVE", "ERROR"}
+    assert_reserved(server.domain, MEMORY_MIB)
+
+
+def test_the_host_boots(stock: Cloud, libvirtd: Libvirtd) -> None:
+    """resume_guests_state_on_host_boot: what libvirt and nova-compute find after a power loss."""
+    server = stock.boot(MEMORY_MIB)
+    power_loss(stock, libvirtd, [server])
+    assert len(memory_files()) == 1
+    libvirtd.start()
+    ramshelf("store", "clean")
+    stock.start()
+    assert_reserved(restarted(stock, server, None).domain, MEMORY_MIB)
+    wait_recorded(server.domain, "reserved")
+    assert len(memory_files()) == 1
+
+
+def power_loss(cloud: Cloud, libvirtd: Libvirtd, servers: list[Server]) -> None:
+    """nova-compute, libvirtd and QEMU are gone at once, and what they kept in /run."""
+    pids = [qemu_pid(server.domain) or 0 for server in servers]
+    cloud.stop()
+    libvirtd.kill()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    for path in Path("/run/libvirt/qemu").glob("instance-*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "QEMU is gone")

@@ -1,0 +1,143 @@
+"""The how-to "Use with Nova" without any code beside Nova: each of its steps does what it says there."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.cli import ramshelf
+from support.libvirtd import Libvirtd
+from support.nova.client import Server
+from support.nova.cloud import Cloud, cloud
+from support.nova.conf import NOVA_CONF, Settings
+from support.onstore import memory_files
+from support.process import wait_until
+from support.stores import store
+
+TRAIT = "COMPUTE_MEM_BACKING_FILE"
+KIND = "CUSTOM_RAMSHELF_STORE_DISK"
+REQUIRED = {f"trait__{TRAIT}": "required"}
+FORBIDDEN = {f"trait__{TRAIT}": "forbidden"}
+TOLD_MIB = 512
+PROVIDER_CONFIG = NOVA_CONF.parent / "provider_config"
+ISOLATED: Settings = {"scheduler": {"enable_isolated_aggregate_filtering": True}}
+
+
+@pytest.fixture(scope="module")
+def prepared(libvirtd: Libvirtd) -> Iterator[Cloud]:  # noqa: ARG001
+    more: Settings = {"libvirt": {"file_backed_memory": TOLD_MIB}, **ISOLATED}
+    with store("ext4", 640), cloud(more) as running:
+        PROVIDER_CONFIG.mkdir()
+        (PROVIDER_CONFIG / "ramshelf.yaml").write_text(ramshelf("placement", "provider-config").stdout)
+        running.restart()
+        yield running
+
+
+@pytest.fixture
+def plain(prepared: Cloud) -> Iterator[Cloud]:
+    yield prepared
+    prepared.clear()
+    assert memory_files() == []
+
+
+def placed(cloud: Cloud, **extra_specs: str) -> Server:
+    """What becomes of a server of this flavor: ACTIVE on the only host, or ERROR."""
+    asked = cloud.compute.create(cloud.compute.flavor(128, **extra_specs), cloud.image())
+    wait_until(
+        lambda: cloud.compute.server(asked.uuid).status in {"ACTIVE", "ERROR"}, "it is placed", timeout=120
+    )
+    return cloud.compute.server(asked.uuid)
+
+
+def assert_nowhere(cloud: Cloud, **extra_specs: str) -> None:
+    server = placed(cloud, **extra_specs)
+    assert server.fault is not None
+    assert server.fault.message.startswith("No valid host was found.")
+    assert cloud.placement.allocated_mib(cloud.node) == {}
+
+
+def test_what_nova_compute_reports(plain: Cloud) -> None:
+    """The option in place of the host's RAM, ratio 1.0, nothing reserved; the trait; the kind's trait."""
+    assert plain.placement.inventory(plain.node) == {
+        "total": TOLD_MIB,
+        "reserved": 0,
+        "min_unit": 1,
+        "max_unit": TOLD_MIB,
+        "step_size": 1,
+        "allocation_ratio": 1.0,
+    }
+    assert {TRAIT, KIND} <= plain.placement.traits(plain.node)
+
+
+def test_a_flavor_that_demands_it(plain: Cloud) -> None:
+    server = placed(plain, **REQUIRED)
+    assert (server.status, server.host) == ("ACTIVE", plain.host)
+    assert len(memory_files()) == 1
+
+
+def test_a_flavor_that_demands_a_kind(plain: Cloud) -> None:
+    assert placed(plain, **{f"trait__{KIND}": "required"}).status == "ACTIVE"
+    plain.clear()
+    assert_nowhere(plain, **{f"trait__{KIND}": "forbidden"})
+
+
+def test_a_flavor_that_forbids_it(plain: Cloud) -> None:
+    assert_nowhere(plain, **FORBIDDEN)
+
+
+def test_huge_pages_beside_forbidden_never_come_here(plain: Cloud) -> None:
+    assert_nowhere(plain, **FORBIDDEN, hw__mem_page_size="small")
+
+
+def test_an_aggregate_of_file_backed_hosts_alone(plain: Cloud) -> None:
+    """Isolated by the trait: flavors that do not demand it stay away, those with huge pages among them."""
+    aggregate = plain.compute.aggregate("file-backed", plain.host, {f"trait:{TRAIT}": "required"})
+    try:
+        assert_nowhere(plain)
+        assert_nowhere(plain, hw__mem_page_size="small")
+        assert placed(plain, **REQUIRED).status == "ACTIVE"
+    finally:
+        plain.clear()
+        aggregate.delete()
+
+
+def test_as_many_servers_as_the_store_has_place_for(plain: Cloud) -> None:
+    for _ in range(TOLD_MIB // 128):
+        assert placed(plain).status == "ACTIVE"
+    server = placed(plain)
+    assert server.fault is not None
+    assert "No valid host was found." in server.fault.message
+
+
+def test_a_ratio_of_an_aggregate_is_ignored_by_nova(plain: Cloud) -> None:
+    """Nova's metadata of that name has no effect since Placement counts memory."""
+    aggregate = plain.compute.aggregate("overcommitted", plain.host, {"ram_allocation_ratio": "4.0"})
+    try:
+        assert plain.placement.inventory(plain.node)["allocation_ratio"] == 1.0
+        plain.restart()
+        assert plain.placement.inventory(plain.node)["allocation_ratio"] == 1.0
+    finally:
+        aggregate.delete()
+
+
+def test_a_ratio_that_somebody_gives_placement_is_set_back(plain: Cloud) -> None:
+    """``openstack resource provider inventory set --amend``: nova-compute then reports its own again."""
+    provider = plain.placement.provider(plain.node)
+    path = f"/resource_providers/{provider}/inventories"
+    found = plain.placement.ask("GET", path)
+    found["inventories"]["MEMORY_MB"]["allocation_ratio"] = 4.0
+    plain.placement.ask("PUT", path, found)
+    assert plain.placement.inventory(plain.node)["allocation_ratio"] == 4.0
+    plain.restart()
+    assert plain.placement.inventory(plain.node)["allocation_ratio"] == 1.0
+
+
+@pytest.mark.parametrize("ratio", [None, 1.5])
+def test_nova_compute_does_not_start_with_another_ratio(plain: Cloud, ratio: float | None) -> None:
+    here: Settings = {"libvirt": {"file_backed_memory": TOLD_MIB}, **ISOLATED}
+    plain.configure({"DEFAULT": {"ram_allocation_ratio": ratio}, **here})
+    try:
+        with pytest.raises(AssertionError, match="file_backed_memory"):
+            plain.restart()
+    finally:
+        plain.configure(here)
+        plain.restart()

@@ -1,0 +1,193 @@
+"""A cloud on this machine: where it runs, from its beginning to its end."""
+
+import json
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from support.devices import scratch
+from support.domains import IMAGE, KERNEL_WORDS
+from support.libvirtd import Libvirtd
+from support.nova.client import Compute, Placement, Server
+from support.nova.conf import NOVA_CONF, Settings, settings, write
+from support.process import run, wait_until
+
+_CHECKOUT = Path(__file__).parents[3]
+VIRTUAL_ENVIRONMENT = _CHECKOUT / ".venv-nova"
+ALL_ROLES = ("conductor", "scheduler", "compute", "api")
+
+
+class Cloud:
+    """One run of Nova after the other over the same databases, images and configuration.
+
+    ``user`` is whom it runs as, ``wrapper`` what it is run by (a container's namespaces, say), ``roles``
+    those of its services that run on this host. ``host`` is its name as a service's, ``node`` as libvirt has
+    it, which is that of its resource provider.
+    """
+
+    def __init__(
+        self,
+        more: Settings,
+        *,
+        user: str = "root",
+        wrapper: Sequence[str] = (),
+        roles: Sequence[str] = ALL_ROLES,
+    ) -> None:
+        with socket.create_server(("", 0)) as free:
+            self._port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.compute = Compute(f"{self.url}/compute/v2.1")
+        self.placement = Placement(f"{self.url}/placement")
+        self.state = scratch() / "nova"
+        self.host = socket.gethostname()
+        self.node = run("virsh", "--connect", Libvirtd.uri, "hostname").stdout.strip()
+        self._user, self._wrapper, self._roles = user, wrapper, roles
+        self._process: subprocess.Popen[str] | None = None
+        for directory in (self.state, self._images, self.state / "locks"):
+            directory.mkdir()
+            account = pwd.getpwnam(user)
+            os.chown(directory, account.pw_uid, account.pw_gid)
+        self._known: dict[tuple[tuple[str, str], ...], str] = {}
+        self._kernel = self._put(IMAGE / "vmlinuz", disk_format="aki", container_format="aki")
+        self._ramdisk = self._put(IMAGE / "initramfs", disk_format="ari", container_format="ari")
+        self.configure(more)
+
+    @property
+    def _images(self) -> Path:
+        return self.state / "images"
+
+    def configure(self, more: Settings) -> None:
+        """Write nova.conf, for the next start; ``more`` is what differs from what is good here."""
+        write(settings(self.url, self.state, more), VIRTUAL_ENVIRONMENT)
+
+    def start(self) -> None:
+        """Start the services; returns when all of them are up."""
+        output = self.state / "output"
+        with output.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [
+                    *self._wrapper,
+                    *(str(VIRTUAL_ENVIRONMENT / "bin/python"), "-W", "ignore", "-m", "support.nova.process"),
+                    *(str(self._port), self._user, *self._roles),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=_CHECKOUT / "tests",
+            )
+        assert self._process.stdout is not None
+        ready = self._process.stdout.readline()
+        assert ready == "ready\n", f"Nova does not start:\n{output.read_text()[-4000:]}\n{self.log()[-4000:]}"
+
+    def stop(self) -> None:
+        """End all services at once, as a crash does; servers run on."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def restart(self) -> None:
+        """The services anew, with nova.conf as it is now."""
+        self.stop()
+        self.start()
+
+    def log(self) -> str:
+        """All that Nova has logged."""
+        path = self.state / "nova.log"
+        return path.read_text() if path.exists() else ""
+
+    def image(self, words: str = "", **properties: str) -> str:
+        """The id of an image whose servers boot the tests' guest with these words for its kernel.
+
+        ``properties`` are the image's own.
+        """
+        key = (("words", words), *sorted(properties.items()))
+        if key not in self._known:
+            disk = self.state / "disk"
+            disk.write_bytes(bytes(1 << 20))
+            self._known[key] = self._put(
+                disk,
+                disk_format="raw",
+                container_format="bare",
+                kernel_id=self._kernel,
+                ramdisk_id=self._ramdisk,
+                os_command_line=f"{KERNEL_WORDS} {words}".rstrip(),
+                **properties,
+            )
+        return self._known[key]
+
+    def boot(self, memory_mib: int = 128, words: str = "", **extra_specs: str) -> Server:
+        """A new server that is ACTIVE, and whose guest has come up."""
+        server = self.compute.create(self.compute.flavor(memory_mib, **extra_specs), self.image(words))
+        server = self.compute.wait(server, "ACTIVE")
+        self.wait_console(server, "GUEST-UP")
+        return server
+
+    def wait_console(self, server: Server, text: str, times: int = 1) -> None:
+        """Wait until the server's guest has said ``text`` so many times since it was last started."""
+        try:
+            wait_until(
+                lambda: self.compute.console(server).count(text) >= times, f"it says {text!r}", timeout=60
+            )
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; it said:\n{self.compute.console(server)}") from None
+
+    def clear(self) -> None:
+        """Delete all servers, and wait until Placement has forgotten them too."""
+        for server in self.compute.servers():
+            self.compute.delete(server)
+        wait_until(lambda: not self.placement.allocated_mib(self.node), "no allocation is left", timeout=60)
+
+    def close(self) -> None:
+        """End it, and remove all that it has made."""
+        self.stop()
+        shutil.rmtree(self.state)
+        shutil.rmtree(NOVA_CONF.parent)
+
+    def _put(self, contents: Path, **properties: str) -> str:
+        identity = str(uuid.uuid4())
+        shutil.copyfile(contents, self._images / f"{identity}.data")
+        image = {
+            "id": identity,
+            "name": contents.name,
+            "status": "active",
+            "visibility": "public",
+            "size": contents.stat().st_size,
+            "min_ram": 0,
+            "min_disk": 0,
+            "tags": [],
+            "created_at": "2026-01-01T00:00:00Z",
+            "updated_at": "2026-01-01T00:00:00Z",
+            **properties,
+        }
+        (self._images / f"{identity}.json").write_text(json.dumps(image))
+        return identity
+
+
+@contextmanager
+def cloud(more: Settings, *, user: str = "root", wrapper: Sequence[str] = ()) -> Iterator[Cloud]:
+    """A running cloud of this one host, without servers; ``more`` is added to nova.conf.
+
+    At the end its servers are deleted, the services ended, and nothing of them is left on the host.
+    """
+    here = Cloud(more, user=user, wrapper=wrapper)
+    try:
+        here.start()
+        yield here
+        here.clear()
+    finally:
+        here.close()
+
+
+def nova_user() -> str:
+    """The user that distributions run nova-compute as: nobody special, but for its group libvirt."""
+    if run("id", "nova", ok=(0, 1)).status != 0:
+        run("useradd", "--system", "--no-create-home", "--groups", "libvirt", "nova")
+    return "nova"

@@ -1,0 +1,206 @@
+"""Nova's services in one process, run by Nova's own Python: process.py PORT USER ROLE...
+
+Roles: conductor, scheduler, compute, api; with api come Placement and the stubs, served at PORT below
+/compute, /placement, /image and /network. What each is told is in /etc/nova. USER is whom it runs as, once
+Nova's helper for what needs root (oslo.privsep) is there; services without a database of their own (compute
+alone) ask the conductor. It says "ready" when all are up, and ends, as a crash does, when its input ends.
+"""
+
+import os
+import pwd
+import sys
+import threading
+import traceback
+from importlib import import_module
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.util import shift_path_info
+
+from support.nova import stubs
+from support.nova.conf import NOVA_CONF
+
+_CELL1 = "00000000-0000-0000-0000-000000000001"
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+        """Say nothing: the services log what they are asked."""
+
+
+def main(port: str, user: str, *roles: str) -> None:
+    """Run these roles until the input ends."""
+    from nova.monkey_patch import patch  # noqa: PLC0415 - before anything else of Nova's
+
+    patch(backend="threading")
+    sys.argv = ["nova", "--config-file", str(NOVA_CONF)]
+    _become(user)
+    _serialise_transactions()
+    state = _configure()
+    applications: dict[str, Any] = {}
+    if "api" in roles:
+        _make_databases()
+        applications["image"] = stubs.Images(state / "images")
+        applications["network"] = stubs.networks
+        applications["placement"] = _placement(state)
+        applications["compute"] = _api()
+        server = make_server("", int(port), _by_first_part(applications), _Server, _Quiet)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    if set(roles) == {"compute"}:
+        _ask_the_conductor()
+    for role in ("conductor", "scheduler", "compute"):
+        if role in roles:
+            _start(role)
+    if {"api", "compute"} <= set(roles):
+        _find_hosts()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+    os._exit(0)
+
+
+def _become(user: str) -> None:
+    """Fork Nova's privileged helper while there is something to inherit, then be ``user``."""
+    from nova.config import parse_args  # noqa: PLC0415
+    from nova.privsep import sys_admin_pctxt  # noqa: PLC0415
+    from oslo_privsep.priv_context import Method  # noqa: PLC0415
+
+    parse_args(sys.argv, configure_db=False, init_rpc=False)
+    sys_admin_pctxt.start(Method.FORK)
+    account = pwd.getpwnam(user)
+    os.initgroups(user, account.pw_gid)
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+    os.environ["HOME"] = account.pw_dir
+
+
+def _serialise_transactions() -> None:
+    """Have transactions wait for each other: SQLite fails one that begins to write too late."""
+    import sqlalchemy as sa  # noqa: PLC0415
+
+    @sa.event.listens_for(sa.engine.Engine, "connect")
+    def connect(connection: Any, _: object) -> None:
+        connection.execute("PRAGMA busy_timeout = 60000")
+        connection.execute("PRAGMA synchronous = OFF")
+
+    @sa.event.listens_for(sa.engine.Engine, "begin")
+    def begin(connection: Any) -> None:
+        if "in_transaction" not in connection.info:  # oslo.db's own listener looks there too
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            connection.info["in_transaction"] = True
+
+
+def _configure() -> Path:
+    from nova.conf import CONF  # noqa: PLC0415
+    from nova.config import parse_args  # noqa: PLC0415
+    from nova.objects import register_all  # noqa: PLC0415
+    from oslo_log import log  # noqa: PLC0415
+
+    parse_args(sys.argv)
+    log.setup(CONF, "nova")
+    register_all()
+    return Path(CONF.state_path)
+
+
+def _make_databases() -> None:
+    """The schemas and the two cells that every deployment has; nothing where they are."""
+    from nova.conf import CONF  # noqa: PLC0415
+    from nova.context import get_admin_context, target_cell  # noqa: PLC0415
+    from nova.db.api import api as api_db  # noqa: PLC0415
+    from nova.db.api import models as api_models  # noqa: PLC0415
+    from nova.db.main import api as main_db  # noqa: PLC0415
+    from nova.db.main import models as main_models  # noqa: PLC0415
+    from nova.objects.cell_mapping import CellMapping, CellMappingList  # noqa: PLC0415
+
+    api_models.BASE.metadata.create_all(api_db.get_engine())
+    admin = get_admin_context()
+    if CellMappingList.get_all(admin):
+        return
+    cell0 = CONF.database.connection.replace("cell1", "cell0")
+    for name, identity, database, transport in (
+        ("cell0", CellMapping.CELL0_UUID, cell0, "none:///"),
+        ("cell1", _CELL1, CONF.database.connection, CONF.transport_url),
+    ):
+        cell = CellMapping(
+            admin, uuid=identity, name=name, database_connection=database, transport_url=transport
+        )
+        cell.create()
+        with target_cell(admin, cell) as targeted:
+            main_models.BASE.metadata.create_all(main_db.get_engine(context=targeted))
+
+
+def _placement(state: Path) -> Any:
+    from oslo_config import cfg  # noqa: PLC0415
+    from placement import conf, db_api, deploy  # noqa: PLC0415
+
+    options = cfg.ConfigOpts()
+    conf.register_opts(options)
+    options.set_override("connection", f"sqlite:///{state}/placement.sqlite", group="placement_database")
+    options.set_override("sync_on_startup", True, group="placement_database")
+    options.set_override("auth_strategy", "noauth2", group="api")
+    options([], project="placement", default_config_files=[], default_config_dirs=[])
+    db_api.configure(options)
+    return deploy.loadapp(options)
+
+
+def _api() -> Any:
+    from nova.api.openstack import wsgi_app  # noqa: PLC0415
+
+    return wsgi_app.init_application("osapi_compute", "nova-api-os-compute")
+
+
+def _by_first_part(applications: dict[str, Any]) -> Any:
+    def application(environ: dict[str, Any], respond: Any) -> Any:
+        return applications[shift_path_info(environ) or ""](environ, respond)
+
+    return application
+
+
+def _ask_the_conductor() -> None:
+    from nova.conductor import rpcapi  # noqa: PLC0415
+    from nova.db.main import api  # noqa: PLC0415
+    from nova.objects import base  # noqa: PLC0415
+
+    api.DISABLE_DB_ACCESS = True
+    base.NovaObject.indirection_api = rpcapi.ConductorAPI()
+
+
+def _start(role: str) -> None:
+    from nova.service import Service  # noqa: PLC0415
+
+    from nova import objects  # noqa: PLC0415
+
+    objects.Service.enable_min_version_cache()
+    topics = import_module(f"nova.{role}.rpcapi")
+    more = {}
+    if role == "compute":
+        import os_brick  # noqa: PLC0415
+        import os_vif  # noqa: PLC0415
+        from nova.conf import CONF  # noqa: PLC0415
+
+        os_brick.setup(CONF)
+        os_vif.initialize()
+        if hasattr(topics, "RPC_TOPIC_ALT"):
+            more["topic_alt"] = topics.RPC_TOPIC_ALT
+    Service.create(binary=f"nova-{role}", topic=topics.RPC_TOPIC, **more).start()
+
+
+def _find_hosts() -> None:
+    from nova.context import get_admin_context  # noqa: PLC0415
+    from nova.objects import host_mapping  # noqa: PLC0415
+
+    host_mapping.discover_hosts(get_admin_context())
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except BaseException:  # noqa: BLE001 - threads that do not end are left behind
+        traceback.print_exc()
+    os._exit(1)

@@ -1,0 +1,54 @@
+"""What a guest has on the store, whoever started it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ramshelf.core.units import MIB
+from ramshelf.system.hooklog import recorded
+from support.cli import ramshelf
+from support.process import wait_until
+from support.stores import MEMORY
+
+
+def memory_files() -> list[Path]:
+    """All memory files on the store."""
+    return [file for file in MEMORY.glob("*/*") if file.parent.name != "lost+found"]
+
+
+def assert_reserved(domain: str, memory_mib: int) -> None:
+    """The running guest of this name has one memory file of its full size, whose extents no one can take.
+
+    Its latest start was reserved by the hook, before QEMU ran, and found as it was to be.
+    """
+    [file] = MEMORY.glob(f"*-{domain[:20]}/*")
+    assert file.stat().st_size == memory_mib * MIB
+    if not _is_tmpfs():  # there it is the size that counts
+        assert file.stat().st_blocks * 512 >= memory_mib * MIB
+    latest = [entry for entry in recorded(domain) if entry["event"] in {"reserved", "started", "ended"}][:2]
+    assert [entry["event"] for entry in latest] == ["started", "reserved"]
+    assert latest[1]["directory"] == str(file.parent)
+    assert latest[1]["promised_mib"] == memory_mib
+
+
+def capacity() -> dict[str, Any]:
+    """What ``ramshelf capacity`` says."""
+    figures: dict[str, Any] = json.loads(ramshelf("capacity", "--json").stdout)
+    return figures
+
+
+def wait_recorded(domain: str, event: str) -> dict[str, Any]:
+    """The hook's latest word of this kind about the guest, once there is one."""
+    found: list[dict[str, Any]] = []
+
+    def seen() -> bool:
+        found[:] = [entry for entry in recorded(domain) if entry["event"] == event]
+        return bool(found)
+
+    wait_until(seen, f"{event} is on record for {domain}")
+    return found[0]
+
+
+def _is_tmpfs() -> bool:
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return any(line.split()[1:3] == [str(MEMORY), "tmpfs"] for line in lines)
