@@ -1,4 +1,4 @@
-"""Every way in which Nova's own driver starts a guest on one host: each ends up reserved."""
+"""Every way in which Nova starts a guest on one host: each ends up reserved, with our driver on demand."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from support.domains import qemu_pid
 from support.libvirtd import Libvirtd
 from support.nova.client import Server
 from support.nova.cloud import Cloud, cloud
-from support.nova.conf import Settings
+from support.nova.conf import NOVA_CONF, Settings
 from support.onstore import assert_reserved, capacity, memory_files, wait_recorded
 from support.process import wait_until
 from support.stores import store
@@ -23,15 +23,24 @@ MEMORY_MIB = 128
 LARGER_MIB = 160
 
 
-@pytest.fixture(scope="module", params=["ext4", "swap"])
+STOCK, OURS = "libvirt.LibvirtDriver", "ramshelf.FileBackedLibvirtDriver"
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(STOCK, "ext4"), (STOCK, "swap"), (OURS, "xfs"), (OURS, "swap")],
+    ids=["stock-ext4", "stock-swap", "ours-xfs", "ours-swap"],
+)
 def prepared(libvirtd: Libvirtd, request: pytest.FixtureRequest) -> Iterator[Cloud]:  # noqa: ARG001
+    driver, file_system = request.param
     more: Settings = {
-        "DEFAULT": {"resume_guests_state_on_host_boot": True},
+        "DEFAULT": {"compute_driver": driver, "resume_guests_state_on_host_boot": True},
         "libvirt": {"file_backed_memory": 512},
     }
-    with store(request.param, 640), cloud(more) as running:
+    with store(file_system, 768):
         ramshelf("hook", "install")
-        yield running
+        with cloud(more) as running:
+            yield running
 
 
 @pytest.fixture
@@ -40,6 +49,14 @@ def stock(prepared: Cloud) -> Iterator[Cloud]:
     prepared.clear()
     assert memory_files() == []
     assert capacity()["promised_mib"] == 0
+
+
+def assert_started(domain: str, memory_mib: int) -> None:
+    """The guest is reserved; QEMU has allocated its memory at the start if Nova's own driver started it."""
+    assert_reserved(domain, memory_mib)
+    stock = f"compute_driver = {STOCK}" in NOVA_CONF.read_text()
+    arguments = Path(f"/proc/{qemu_pid(domain)}/cmdline").read_text()
+    assert ('"prealloc":true' in arguments) == stock
 
 
 def restarted(cloud: Cloud, server: Server, pid: int | None, status: str = "ACTIVE") -> Server:
@@ -61,7 +78,7 @@ def test_reboot(stock: Cloud, how: str) -> None:
     server = stock.boot(MEMORY_MIB)
     pid = qemu_pid(server.domain)
     stock.compute.act(server, "reboot", {"type": how})
-    assert_reserved(restarted(stock, server, pid).domain, MEMORY_MIB)
+    assert_started(restarted(stock, server, pid).domain, MEMORY_MIB)
 
 
 def test_stop_and_start(stock: Cloud) -> None:
@@ -70,7 +87,7 @@ def test_stop_and_start(stock: Cloud) -> None:
     stock.compute.wait(server, "SHUTOFF")
     assert memory_files() == []
     stock.compute.act(server, "os-start")
-    assert_reserved(restarted(stock, server, None).domain, MEMORY_MIB)
+    assert_started(restarted(stock, server, None).domain, MEMORY_MIB)
 
 
 def test_suspend_and_resume(stock: Cloud) -> None:
@@ -83,7 +100,7 @@ def test_suspend_and_resume(stock: Cloud) -> None:
     assert memory_files() == []
     stock.compute.act(server, "resume")
     stock.compute.wait(server, "ACTIVE")
-    assert_reserved(server.domain, MEMORY_MIB)
+    assert_started(server.domain, MEMORY_MIB)
     wait_until(lambda: latest_count(stock, server) > counted, "it goes on")
 
 
@@ -91,20 +108,20 @@ def test_pause_and_unpause(stock: Cloud) -> None:
     server = stock.boot(MEMORY_MIB)
     stock.compute.act(server, "pause")
     stock.compute.wait(server, "PAUSED")
-    assert_reserved(server.domain, MEMORY_MIB)
+    assert_started(server.domain, MEMORY_MIB)
     stock.compute.act(server, "unpause")
     stock.compute.wait(server, "ACTIVE")
-    assert_reserved(server.domain, MEMORY_MIB)
+    assert_started(server.domain, MEMORY_MIB)
 
 
 def test_rescue_and_unrescue(stock: Cloud) -> None:
     server = stock.boot(MEMORY_MIB)
     pid = qemu_pid(server.domain)
     stock.compute.act(server, "rescue", {"rescue_image_ref": stock.image()})
-    assert_reserved(restarted(stock, server, pid, "RESCUE").domain, MEMORY_MIB)
+    assert_started(restarted(stock, server, pid, "RESCUE").domain, MEMORY_MIB)
     pid = qemu_pid(server.domain)
     stock.compute.act(server, "unrescue")
-    assert_reserved(restarted(stock, server, pid).domain, MEMORY_MIB)
+    assert_started(restarted(stock, server, pid).domain, MEMORY_MIB)
 
 
 def test_rebuild(stock: Cloud) -> None:
@@ -113,7 +130,7 @@ def test_rebuild(stock: Cloud) -> None:
     stock.compute.act(server, "rebuild", {"imageRef": stock.image("ramshelf.dirty=1")})
     server = restarted(stock, server, pid)
     stock.wait_console(server, "DIRTIED 1")
-    assert_reserved(server.domain, MEMORY_MIB)
+    assert_started(server.domain, MEMORY_MIB)
 
 
 def test_shelve_and_unshelve(stock: Cloud) -> None:
@@ -123,7 +140,7 @@ def test_shelve_and_unshelve(stock: Cloud) -> None:
     assert memory_files() == []
     assert stock.placement.allocated_mib(stock.node) == {}
     stock.compute.act(server, "unshelve")
-    assert_reserved(restarted(stock, server, None).domain, MEMORY_MIB)
+    assert_started(restarted(stock, server, None).domain, MEMORY_MIB)
 
 
 @pytest.mark.parametrize("end", ["confirmResize", "revertResize"])
@@ -131,11 +148,11 @@ def test_resize(stock: Cloud, end: str) -> None:
     server = stock.boot(MEMORY_MIB)
     pid = qemu_pid(server.domain)
     stock.compute.act(server, "resize", {"flavorRef": stock.compute.flavor(LARGER_MIB)})
-    assert_reserved(restarted(stock, server, pid, "VERIFY_RESIZE").domain, LARGER_MIB)
+    assert_started(restarted(stock, server, pid, "VERIFY_RESIZE").domain, LARGER_MIB)
     pid = qemu_pid(server.domain)
     stock.compute.act(server, end)
     server = stock.compute.wait(server, "ACTIVE")
-    assert_reserved(server.domain, LARGER_MIB if end == "confirmResize" else MEMORY_MIB)
+    assert_started(server.domain, LARGER_MIB if end == "confirmResize" else MEMORY_MIB)
     assert (qemu_pid(server.domain) == pid) == (end == "confirmResize")
 
 
@@ -145,7 +162,7 @@ def test_a_resize_that_the_store_cannot_hold(stock: Cloud) -> None:
     stock.compute.act(server, "resize", {"flavorRef": stock.compute.flavor(448)})
     wait_until(lambda: stock.compute.server(server.uuid).task is None, "it is over", timeout=120)
     assert stock.compute.server(server.uuid).status in {"ACTIVE", "ERROR"}
-    assert_reserved(server.domain, MEMORY_MIB)
+    assert_started(server.domain, MEMORY_MIB)
 
 
 def test_the_host_boots(stock: Cloud, libvirtd: Libvirtd) -> None:
@@ -156,7 +173,7 @@ def test_the_host_boots(stock: Cloud, libvirtd: Libvirtd) -> None:
     libvirtd.start()
     ramshelf("store", "clean")
     stock.start()
-    assert_reserved(restarted(stock, server, None).domain, MEMORY_MIB)
+    assert_started(restarted(stock, server, None).domain, MEMORY_MIB)
     wait_recorded(server.domain, "reserved")
     assert len(memory_files()) == 1
 

@@ -162,6 +162,16 @@ class Compute(Api):
         found = self.ask("GET", path)["instanceActions"]
         return [self.ask("GET", f"{path}/{action['request_id']}")["instanceAction"] for action in found]
 
+    def service(self, host: str) -> dict[str, Any]:
+        """The compute service of a host: its ``status``, enabled or disabled, and ``disabled_reason``."""
+        path = f"/os-services?binary=nova-compute&host={host}"
+        [service] = self.ask("GET", path)["services"]
+        return dict(service)
+
+    def switch_service(self, host: str, **how: str) -> None:
+        """Enable or disable a host's compute service, as an operator does."""
+        self.ask("PUT", f"/os-services/{self.service(host)['id']}", how)
+
     def aggregate(self, name: str, host: str, metadata: Mapping[str, str]) -> "Aggregate":
         """A new host aggregate with one host."""
         made = self.ask("POST", "/os-aggregates", {"aggregate": {"name": name}})["aggregate"]

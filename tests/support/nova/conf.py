@@ -18,6 +18,7 @@ def settings(url: str, state: Path, more: Settings) -> Settings:
     service = {"auth_type": "admin_token", "token": "admin"}
     here: dict[str, dict[str, object]] = {
         "DEFAULT": {
+            "compute_driver": "libvirt.LibvirtDriver",
             "debug": True,
             "log_file": state / "nova.log",
             "state_path": state,
