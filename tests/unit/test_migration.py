@@ -155,7 +155,7 @@ def test_a_newer_qemu_may_have_a_device_for_page_faults() -> None:
 
 
 def test_an_answer_comes_back_through_what_libvirt_makes_of_it() -> None:
-    sizes = {field.name: 2**31 for field in fields(HostAnswer) if field.name.endswith("_mib")}
+    sizes: dict[str, Any] = {field.name: 2**31 for field in fields(HostAnswer) if field.name.endswith("_mib")}
     longest = replace(ANSWER, kernel="6.18.0-rc1-" + "x" * 40, problem="store.root-file-system", **sizes)
     for answer in (longest, HostAnswer(kernel="6.1")):
         said = f"unexpected exit status 1: ramshelf: the hook answers x.\n{answer.line()}\n"

@@ -71,10 +71,11 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
         super().update_provider_tree(provider_tree, nodename, allocations)
         answer = self._hook.answer() if _file_backed() else None
         provider.show_kind(provider_tree, nodename, answer.kind if answer else None)
-        if answer and answer.kind:
-            provider.bound_memory(provider_tree, nodename, answer.capacity_mib)
-        elif _file_backed() and before:  # what the store holds is not known: no more than before
-            provider.bound_memory(provider_tree, nodename, before)
+        if _file_backed():
+            # Where it is not known what the store holds: no more than before.
+            most = (answer.capacity_mib if answer else 0) or before
+            if most:
+                provider.bound_memory(provider_tree, nodename, most)
 
     def check_can_live_migrate_destination(  # noqa: PLR0917 - Nova's
         self,

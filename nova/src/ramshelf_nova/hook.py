@@ -63,7 +63,7 @@ class Hook:
 def trouble(answer: HostAnswer | None) -> str | None:
     """Why a host by this answer can start no file-backed guest; None where nothing is wrong."""
     if answer is None:
-        return "ramshelf's hook does not answer: 'ramshelf hook status' there says more"
+        return "ramshelf's hook does not answer; 'ramshelf hook status' on the host says more"
     if answer.kind is None:
-        return f"there is no store for guests' memory ({answer.problem}): 'ramshelf doctor' there says more"
+        return f"there is no store ({answer.problem}); 'ramshelf doctor' on the host says more"
     return None

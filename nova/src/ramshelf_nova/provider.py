@@ -25,7 +25,7 @@ def bound_memory(tree: ProviderTree, name: str, most_mib: int) -> None:
     """See that the inventory has no more memory than this."""
     inventory = tree.data(name).inventory
     memory = inventory[orc.MEMORY_MB]
-    total = max(1, min(memory["total"], most_mib))  # Placement takes no 0
+    total = min(memory["total"], most_mib)
     reserved = min(memory["reserved"], total)
     inventory[orc.MEMORY_MB] = {**memory, "total": total, "max_unit": total, "reserved": reserved}
     tree.update_inventory(name, inventory)

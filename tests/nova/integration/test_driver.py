@@ -179,7 +179,7 @@ def stats(cloud: Cloud) -> dict[str, str]:
 def test_the_store_is_gone_and_comes_back(ours: Cloud) -> None:
     total = ours.placement.inventory(ours.node)["total"]
     run("umount", str(MEMORY))
-    wait_disabled(ours, "AUTO: ramshelf: there is no store for guests' memory (store.not-mounted)")
+    wait_disabled(ours, "AUTO: ramshelf: there is no store (store.not-mounted)")
     assert XFS not in ours.placement.traits(ours.node)
     assert ours.placement.inventory(ours.node)["total"] == total
     run("mount", str(MEMORY))

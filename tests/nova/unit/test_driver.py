@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -180,7 +181,7 @@ def test_no_method_takes_what_it_likes() -> None:
     ("answer", "reason"),
     [
         (replace(SWAP, free_mib=511), "it needs 512 MiB of file-backed memory, and 511 MiB are free"),
-        (UNMOUNTED, "there is no store for guests' memory (store.not-mounted)"),
+        (UNMOUNTED, "there is no store (store.not-mounted)"),
         (None, "ramshelf's hook does not answer"),
     ],
 )
@@ -212,6 +213,53 @@ def test_a_source_whose_guest_is_backed_in_another_way(
     wanted = objects.LibvirtLiveMigrateData(dst_wants_file_backed_memory=not here)
     with pytest.raises(exception.MigrationPreCheckError, match="libvirt cannot change that"):
         driver.check_can_live_migrate_source(None, objects.Instance(), wanted)
+
+
+# What it reports, on libvirt's own test driver
+
+
+@pytest.fixture
+def connected(tmp_path: Path, file_backed: Callable[[int], None]) -> Iterator[FileBackedLibvirtDriver]:
+    options = {
+        ("virt_type", "libvirt"): "qemu",
+        ("connection_uri", "libvirt"): "test:///default",
+        ("ram_allocation_ratio", None): 1.0,
+        ("reserved_host_memory_mb", None): 0,
+        ("instances_path", None): str(tmp_path),
+    }
+    for (name, group), value in options.items():
+        CONF.set_override(name, value, group=group)
+    file_backed(2048)
+    yield FileBackedLibvirtDriver(None)
+    for name, group in options:
+        CONF.clear_override(name, group=group)
+
+
+def test_the_provider_follows_the_hook(
+    connected: FileBackedLibvirtDriver, file_backed: Callable[[int], None]
+) -> None:
+    tree = ProviderTree()
+    tree.new_root("host", "9c2f6e0b-8c3e-4b0b-9d46-0a1e4f9b7a11")
+
+    def reported(answer: HostAnswer | None) -> tuple[int | None, set[str]]:
+        told(connected, answer).update_provider_tree(tree, "host")
+        return provider.memory_mib(tree, "host"), {
+            trait for trait in tree.data("host").traits if trait.startswith("CUSTOM_RAMSHELF")
+        }
+
+    small = replace(XFS, capacity_mib=1000)
+    assert reported(None) == (2048, set())
+    assert reported(small) == (1000, {"CUSTOM_RAMSHELF_STORE_DISK"})
+    assert reported(None) == (1000, set())
+    assert reported(UNMOUNTED) == (1000, set())
+    assert reported(SWAP) == (2048, {"CUSTOM_RAMSHELF_STORE_SWAP"})
+    file_backed(0)
+    total, traits = reported(small)
+    assert (total == connected._host.get_memory_mb_total(), traits) == (True, set())  # noqa: SLF001
+
+
+def test_a_libvirt_without_the_hook_says_nothing(connected: FileBackedLibvirtDriver) -> None:
+    assert connected._hook.ask() is None  # noqa: SLF001
 
 
 # The compute service
@@ -266,7 +314,7 @@ def test_the_trait_of_the_store_follows_the_store(tree: ProviderTree) -> None:
         assert tree.data("host").traits == others | ({kind.trait} if kind else set())
 
 
-@pytest.mark.parametrize(("most", "total"), [(8192, 4096), (4096, 4096), (3000, 3000), (0, 1)])
+@pytest.mark.parametrize(("most", "total"), [(8192, 4096), (4096, 4096), (3000, 3000)])
 def test_memory_is_no_more_than_the_store_holds(tree: ProviderTree, most: int, total: int) -> None:
     provider.bound_memory(tree, "host", most)
     inventory = tree.data("host").inventory
