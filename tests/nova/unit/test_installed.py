@@ -98,7 +98,7 @@ def test_the_filter_by_its_own_name() -> None:
     assert ramshelf_filter.FileBackedMemoryFilter in HostFilterHandler().get_matching_classes(names)
 
 
-@pytest.mark.parametrize("module", ["filter", "weigher"])
+@pytest.mark.parametrize("module", ["driver", "filter", "weigher"])
 def test_each_module_is_imported_first(module: str) -> None:
     """nova-scheduler registers its objects before it loads filters; nova-manage and others need not."""
     program = f"import ramshelf_nova.{module}"
@@ -152,7 +152,7 @@ def test_installed_beside_nova_and_removed_without_a_trace(tmp_path: Path) -> No
 
     before = _listing(environment)
     _run(*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel))
-    program = "import nova, ramshelf_nova.filter as f; print(nova.__file__, f.__file__)"
+    program = "import nova, nova.virt.ramshelf as d; print(nova.__file__, d.__file__)"
     where = _run(python, "-B", "-W", "ignore", "-c", program).split()
     assert all(path.startswith(str(site)) for path in where), where
     assert _listing(environment) != before
