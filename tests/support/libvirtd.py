@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ramshelf.system.run import Completed
@@ -14,6 +14,7 @@ from support.process import run, wait_until
 
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 _QEMU_CONF = Path("/etc/libvirt/qemu.conf")
+_LIBVIRTD_CONF = Path("/etc/libvirt/libvirtd.conf")
 _MEMORY = Path("/var/lib/libvirt/qemu/ram")
 _LOG = Path("/var/log/libvirt/libvirtd.log")
 
@@ -80,6 +81,20 @@ class Libvirtd:
         os.kill(self.pid, signal.SIGHUP)
         time.sleep(0.2)  # libvirtd reloads in a thread of its own and does not tell when it has
         wait_until(self._answers, "libvirtd answers after SIGHUP")
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """It takes anybody in over TCP, too."""
+        options, before = self._options, _LIBVIRTD_CONF.read_text()
+        _LIBVIRTD_CONF.write_text(f'{before}\nlisten_tls = 0\nlisten_tcp = 1\nauth_tcp = "none"\n')
+        self._options = (*options, "--listen")
+        self.restart()
+        try:
+            yield
+        finally:
+            self._options = options
+            _LIBVIRTD_CONF.write_text(before)
+            self.restart()
 
     def virsh(
         self, *args: str, ok: Sequence[int] = (0,), stdin: str | None = None, timeout: float = 60

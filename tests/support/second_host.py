@@ -27,7 +27,7 @@ from support.process import run, wait_until
 from support.stores import MEMORY, store
 
 _CHECKOUT = Path(__file__).parents[2]
-_HERE, _THERE = "192.0.2.1", "192.0.2.2"
+FIRST_ADDRESS, SECOND_ADDRESS = "192.0.2.1", "192.0.2.2"
 _LIBVIRTD_CONF = """
 listen_tls = 0
 listen_tcp = 1
@@ -46,8 +46,8 @@ class SecondHost:
     ``tcp_migrate_uri`` are the second's over the network, which can be cut.
     """
 
-    tcp_uri = f"qemu+tcp://{_THERE}/system"
-    tcp_migrate_uri = f"tcp://{_THERE}"
+    tcp_uri = f"qemu+tcp://{SECOND_ADDRESS}/system"
+    tcp_migrate_uri = f"tcp://{SECOND_ADDRESS}"
 
     def __init__(self, directory: Path, process: "subprocess.Popen[str]") -> None:
         self._process = process
@@ -171,7 +171,7 @@ def second_host(
     try:
         host = SecondHost(directory, process)
         assert host.run("hostname").strip() == "second"
-        run("ip", "address", "add", f"{_HERE}/24", "dev", "second")
+        run("ip", "address", "add", f"{FIRST_ADDRESS}/24", "dev", "second")
         run("ip", "link", "set", "second", "up")
         yield host
     finally:
@@ -194,7 +194,7 @@ def _serve(directory: str, file_system: str, size_mib: str, hook: str, network: 
     first = f"/proc/{os.getpid()}/fd/{network}"
     run("hostname", "second")  # libvirt refuses to migrate to a host of the same name
     run("ip", "link", "add", "first", "type", "veth", "peer", "name", "second", "netns", first)
-    run("ip", "address", "add", f"{_THERE}/24", "dev", "first")
+    run("ip", "address", "add", f"{SECOND_ADDRESS}/24", "dev", "first")
     run("ip", "link", "set", "first", "up")
     with Path("/etc/libvirt/libvirtd.conf").open("a", encoding="utf-8") as conf:
         conf.write(_LIBVIRTD_CONF.format(directory))

@@ -1,0 +1,146 @@
+"""Two hosts with ramshelf's driver, and the servers that move between them while they run."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from support.cli import RAMSHELF, ramshelf
+from support.domains import domain_xml, qemu_pid
+from support.libvirtd import Libvirtd
+from support.nova.broker import rabbitmq
+from support.nova.client import Server
+from support.nova.cloud import Cloud, cloud
+from support.nova.conf import Settings
+from support.nova.second import NAME, SecondCompute, migratable, second_compute
+from support.onstore import assert_reserved, memory_files
+from support.process import wait_until
+from support.second_host import FIRST_ADDRESS, SECOND_ADDRESS, second_host
+from support.stores import store
+
+OURS = "ramshelf.FileBackedLibvirtDriver"
+TOLD_MIB = 256
+
+
+def nova_conf(url: str, address: str, told_mib: int = TOLD_MIB) -> Settings:
+    addressed = migratable(address)
+    return {
+        "DEFAULT": {
+            **addressed["DEFAULT"],
+            "compute_driver": OURS,
+            "transport_url": url,
+            "update_resources_interval": 2,
+        },
+        "libvirt": {**addressed["libvirt"], "file_backed_memory": told_mib},
+        "scheduler": {"discover_hosts_in_cells_interval": 2},
+    }
+
+
+@pytest.fixture(scope="module")
+def hosts(libvirtd: Libvirtd) -> Iterator[tuple[Cloud, SecondCompute, str]]:
+    with (
+        store("swap", 320),
+        libvirtd.listening(),
+        second_host("tmpfs", 300) as there,
+        rabbitmq(FIRST_ADDRESS) as url,
+    ):
+        ramshelf("hook", "install")
+        with cloud(nova_conf(url, FIRST_ADDRESS)) as first, second_compute(first, there) as second:
+            yield first, second, url
+
+
+@pytest.fixture
+def pair(hosts: tuple[Cloud, SecondCompute, str]) -> Iterator[tuple[Cloud, SecondCompute]]:
+    """Both file-backed, without servers."""
+    first, second, url = hosts
+    second.start(nova_conf(url, SECOND_ADDRESS))
+    yield first, second
+    first.clear()
+    second.stop()
+    assert memory_files() == []
+    assert second.host.directories() == []
+
+
+def migrate(first: Cloud, server: Server, host: str) -> None:
+    first.compute.act(server, "os-migrateLive", {"host": host, "block_migration": "auto", "force": False})
+
+
+def events(first: Cloud, server: Server) -> str:
+    """What Nova tells of the latest action."""
+    latest: Any = first.compute.actions(server)[0]
+    return str(latest)
+
+
+def moved(first: Cloud, server: Server, host: str) -> Server:
+    migrate(first, server, host)
+    wait_until(
+        lambda: first.compute.server(server.uuid).task is None, f"the move to {host} is over", timeout=120
+    )
+    now = first.compute.wait(server, "ACTIVE")
+    assert now.host == host, events(first, server)
+    return now
+
+
+def booted_here(first: Cloud) -> Server:
+    flavor, image = first.compute.flavor(128), first.image("ramshelf.count")
+    server = first.compute.create(flavor, image, availability_zone=f"nova:{first.host}")
+    server = first.compute.wait(server, "ACTIVE")
+    first.wait_console(server, "COUNT 2 ")
+    assert server.host == first.host
+    return server
+
+
+def test_there_and_back(pair: tuple[Cloud, SecondCompute]) -> None:
+    """Nova's source asks for memory at once and discard; the host it comes to decides."""
+    first, second = pair
+    server = booted_here(first)
+    server = moved(first, server, NAME)
+    assert memory_files() == []
+    size, _ = second.host.memory_mib(server.domain)
+    assert size == 128
+    xml = second.host.virsh("dumpxml", server.domain)
+    assert "<source type='file'/>" in xml
+    assert "<allocation mode='immediate'/>" not in xml
+    assert first.placement.allocated_mib(first.node) == {}
+
+    server = moved(first, server, first.host)
+    assert_reserved(server.domain, 128)
+    assert second.host.directories() == []
+    assert first.placement.allocated_mib(first.node) == {server.uuid: 128}
+
+
+def refused(first: Cloud, server: Server, reason: str) -> None:
+    pid = qemu_pid(server.domain)
+    migrate(first, server, NAME)
+    wait_until(lambda: first.compute.server(server.uuid).task is None, "the move is refused", timeout=120)
+    now = first.compute.wait(server, "ACTIVE")
+    assert (now.host, qemu_pid(server.domain)) == (first.host, pid)
+    assert reason in events(first, server)
+
+
+def test_a_destination_whose_store_is_full(pair: tuple[Cloud, SecondCompute]) -> None:
+    """By somebody else's guest, of whom Placement knows nothing."""
+    first, second = pair
+    server = booted_here(first)
+    second.host.run("virsh", "create", "/dev/stdin", stdin=domain_xml("other", 200))
+    refused(first, server, "of file-backed memory, and")
+    second.host.virsh("destroy", "other")
+    assert moved(first, server, NAME).host == NAME
+
+
+def test_a_destination_without_the_hook(pair: tuple[Cloud, SecondCompute]) -> None:
+    first, second = pair
+    server = booted_here(first)
+    second.host.run(RAMSHELF, "hook", "remove")
+    refused(first, server, "ramshelf's hook does not answer")
+    second.host.run(RAMSHELF, "hook", "install")
+
+
+def test_a_destination_with_anonymous_memory(
+    pair: tuple[Cloud, SecondCompute], hosts: tuple[Cloud, SecondCompute, str]
+) -> None:
+    first, second = pair
+    server = booted_here(first)
+    second.stop()
+    second.start(nova_conf(hosts[2], SECOND_ADDRESS, 0))
+    refused(first, server, "libvirt cannot change that")

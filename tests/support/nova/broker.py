@@ -1,0 +1,50 @@
+"""RabbitMQ, by which the services of two hosts speak to each other."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from support.devices import scratch
+from support.process import run, wait_until
+
+_SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+_PORT = 5672
+
+
+@contextmanager
+def rabbitmq(address: str) -> Iterator[str]:
+    """A broker for whoever reaches this host; ``address`` is how. Its transport_url."""
+    directory = scratch() / "rabbitmq"
+    directory.mkdir()
+    (directory / "rabbitmq.conf").write_text(f"listeners.tcp.default = {_PORT}\nloopback_users = none\n")
+    environment = {
+        **os.environ,
+        "HOME": str(directory),  # Erlang's cookie
+        "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq.conf"),
+        "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "plugins"),
+        "RABBITMQ_LOG_BASE": str(directory),
+        "RABBITMQ_MNESIA_BASE": str(directory),
+        "RABBITMQ_NODENAME": "rabbit@localhost",
+        "RABBITMQ_PID_FILE": str(directory / "pid"),
+    }
+    log = directory / "output"
+    with log.open("wb") as output:
+        broker = subprocess.Popen(
+            [_SERVER], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+        )
+    try:
+        wait_until(
+            lambda: broker.poll() is not None or "completed with" in log.read_text(),
+            "RabbitMQ is up",
+            timeout=120,
+        )
+        assert broker.poll() is None, log.read_text()
+        yield f"rabbit://guest:guest@{address}:{_PORT}/"
+    finally:
+        broker.terminate()
+        broker.wait(timeout=60)
+        run("pkill", "--exact", "epmd", ok=(0, 1))  # Erlang leaves it, in our PID namespace
+        shutil.rmtree(directory)

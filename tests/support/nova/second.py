@@ -1,0 +1,81 @@
+"""A nova-compute on the second host (``support.second_host``), of the cloud that the first one has."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from support.devices import scratch
+from support.nova.cloud import VIRTUAL_ENVIRONMENT, Cloud
+from support.nova.conf import NOVA_CONF, Settings, settings, text
+from support.process import run, wait_until
+from support.second_host import FIRST_ADDRESS, SecondHost
+
+NAME = "second"
+
+
+def migratable(address: str) -> Settings:
+    """What nova.conf needs on a host of this address, that guests may move to it live."""
+    return {
+        "DEFAULT": {"my_ip": address},
+        "libvirt": {"live_migration_scheme": "tcp", "live_migration_inbound_addr": address},
+    }
+
+
+class SecondCompute:
+    """nova-compute there; it asks the first host's conductor, and its state is its own."""
+
+    def __init__(self, first: Cloud, host: SecondHost) -> None:
+        self._first = first
+        self.host = host
+        self._directory = scratch() / "second-nova"
+        self._directory.mkdir()
+        self._input: TextIO | None = None
+        # At the same path as on the first host, for a guest's XML names files there.
+        host.shell(f"mount -t tmpfs state {first.state}; mkdir {first.state}/locks")
+
+    def start(self, more: Settings) -> None:
+        """Start it with this in its nova.conf; returns when it is up and the scheduler knows it."""
+        url = self._first.url.replace("127.0.0.1", FIRST_ADDRESS)
+        conf = text(settings(url, self._first.state, more))
+        self.host.run("sh", "-ec", f"mkdir -p {NOVA_CONF.parent}; cat > {NOVA_CONF}", stdin=conf)
+        words, said = self._directory / "input", self._directory / "output"
+        words.unlink(missing_ok=True)
+        os.mkfifo(words)
+        said.write_text("")
+        program = f"{VIRTUAL_ENVIRONMENT}/bin/python -W ignore -m support.nova.process 0 root compute"
+        self.host.shell(f"cd {VIRTUAL_ENVIRONMENT.parent}/tests; {program} <{words} >{said} 2>&1 & sleep 0")
+        self._input = words.open("w")
+        wait_until(lambda: "ready\n" in said.read_text(), f"it is ready: {said}", timeout=120)
+        wait_until(lambda: NAME in self._known(), "the scheduler knows it", timeout=60)
+
+    def stop(self) -> None:
+        """End it, as a crash does."""
+        if self._input is not None:
+            self._input.close()
+            self._input = None
+            self.host.shell("while pgrep -f '[s]upport.nova.process' >/dev/null; do sleep 0.1; done")
+
+    def log(self) -> str:
+        """What it has logged."""
+        return self.host.shell(f"cat {self._first.state}/nova.log")
+
+    def close(self) -> None:
+        """End it, and remove what it has made."""
+        self.stop()
+        self.host.shell(f"umount --lazy {self._first.state}")
+        run("rm", "-r", str(self._directory))
+
+    def _known(self) -> set[str]:
+        found = self._first.compute.ask("GET", "/os-hypervisors")["hypervisors"]
+        return {hypervisor["hypervisor_hostname"].partition(".")[0] for hypervisor in found}
+
+
+@contextmanager
+def second_compute(first: Cloud, host: SecondHost) -> Iterator[SecondCompute]:
+    """A nova-compute there, to be started."""
+    compute = SecondCompute(first, host)
+    try:
+        yield compute
+    finally:
+        compute.close()
