@@ -88,7 +88,7 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
     ) -> LibvirtLiveMigrateData:
         """Nova's, and whether the store here can take the guest. Raises MigrationPreCheckError."""
         if _file_backed():
-            answer = self._hook.ask()
+            answer = self._hook.answer(fresh=True)
             reason = trouble(answer)
             if answer and answer.kind and instance.flavor.memory_mb > answer.free_mib:
                 reason = (

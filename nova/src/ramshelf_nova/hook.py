@@ -4,7 +4,6 @@ A guest that never starts is asked of libvirt, which asks its hook, which refuse
 (core/hostanswer.py). So nova-compute needs no privilege and sees none of the host's files.
 """
 
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,9 @@ from ramshelf_nova.core.hostanswer import HostAnswer, read_answer
 
 _KEPT_SECONDS = 5.0
 """How long an answer serves: one look at a host's resources asks twice, ten servers at once ten times."""
+
+_PROBE = probe_xml(f"{HOST_PROBE}nova-compute")
+"""Always of one name: libvirt may leave a log of each where there is no hook that removes it."""
 
 _BROKEN_CONNECTION = {libvirt.VIR_FROM_REMOTE, libvirt.VIR_FROM_RPC}
 
@@ -36,23 +38,21 @@ class Hook:
         self._answer: HostAnswer | None = None
         self._until = float("-inf")
 
-    def answer(self) -> HostAnswer | None:
-        """What the host is, or was some seconds ago; None where the hook does not say.
+    def answer(self, *, fresh: bool = False) -> HostAnswer | None:
+        """What the host is now or, unless asked afresh, was some seconds ago; None: the hook does not say.
 
         Raises HypervisorUnavailable.
         """
         with self._lock:
-            if self._clock() >= self._until:
-                self._answer = self.ask()
+            if fresh or self._clock() >= self._until:
+                self._answer = self._ask()
                 self._until = self._clock() + _KEPT_SECONDS
             return self._answer
 
-    def ask(self) -> HostAnswer | None:
-        """The same, as it is now."""
+    def _ask(self) -> HostAnswer | None:
         connection = self._host.get_connection()
-        probe = probe_xml(f"{HOST_PROBE}{secrets.token_hex(4)}")
         try:
-            connection.createXML(probe, libvirt.VIR_DOMAIN_START_PAUSED).destroy()
+            connection.createXML(_PROBE, libvirt.VIR_DOMAIN_START_PAUSED).destroy()
         except libvirt.libvirtError as error:
             if error.get_error_domain() in _BROKEN_CONNECTION:
                 raise exception.HypervisorUnavailable(host=CONF.host) from error
