@@ -7,7 +7,7 @@ TESTS_ISOLATED := $(wildcard tests/integration tests/e2e)
 MACHINES := 2
 PYTEST_ISOLATED := $(PYTEST) --tx '$(MACHINES)*popen//python=scripts/isolated .venv/bin/python' --dist loadgroup
 
-.PHONY: help setup demo test test-nova test-debian13 soak check format bench clean
+.PHONY: help setup demo test test-nova test-debian13 soak check format bench bench-nova clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -53,6 +53,10 @@ format: ## Format the code as `make check` wants it
 bench: ## Measure what the README claims, for most of an hour (root)
 	@scripts/setup bench
 	scripts/isolated .venv/bin/python -m bench
+
+bench-nova: ## Measure what the scheduler filter costs beside one of Nova's own (root)
+	@scripts/setup nova
+	PYTHONPATH=tests:src:. .venv-nova/bin/python -W ignore -m bench.nova_filter
 
 clean: ## Remove what the others made here (installed packages stay)
 	rm -rf .venv .venv-nova .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

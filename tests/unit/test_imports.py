@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,38 @@ def test_hook_needs_the_standard_library_only() -> None:
         f"import {name}\n" for name in needed if not name.endswith("__main__")
     )
     subprocess.run([sys.executable, "-IS", "-c", program], check=True, timeout=30)
+
+
+NOVA = SOURCE.parent / "nova"
+COPIED = tomllib.loads((NOVA / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
+    "force-include"
+]
+"""What ramshelf-nova's wheel has of ramshelf: the file's path from nova/ to its path in the wheel."""
+
+
+@pytest.mark.parametrize("source", COPIED)
+def test_what_ramshelf_nova_copies_stands_by_itself(source: str) -> None:
+    """Only the standard library, and one another by names that hold in the copy too."""
+    path = (NOVA / source).resolve()
+    assert COPIED[source] == f"ramshelf_nova/{path.relative_to(SOURCE / 'ramshelf')}"
+    copied = {_name((NOVA / each).resolve()) for each in COPIED}
+    names = set(_imported(path))
+    assert {name for name in names if name.partition(".")[0] not in sys.stdlib_module_names} <= copied
+    assert "ramshelf" not in {
+        (node.module or "").partition(".")[0]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and not node.level
+    }
+
+
+@pytest.mark.parametrize("path", sorted((NOVA / "src").rglob("*.py")), ids=lambda path: path.stem)
+def test_ramshelf_nova_needs_nothing_of_ramshelf_but_the_copies(path: Path) -> None:
+    imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import)]
+    froms = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    names = {alias.name for node in imports for alias in node.names} | {str(node.module) for node in froms}
+    assert "ramshelf" not in {name.partition(".")[0] for name in names}
+    there = {target.removesuffix(".py").replace("/", ".") for target in COPIED.values()}
+    assert {name for name in names if name.startswith("ramshelf_nova.core.")} <= there
 
 
 def _closure(names: list[str]) -> set[str]:
