@@ -172,9 +172,8 @@ def _ask_the_conductor() -> None:
 
 
 def _start(role: str) -> None:
-    from nova.service import Service  # noqa: PLC0415
-
     from nova import objects  # noqa: PLC0415
+    from nova.service import Service  # noqa: PLC0415
 
     objects.Service.enable_min_version_cache()
     topics = import_module(f"nova.{role}.rpcapi")
