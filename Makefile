@@ -26,11 +26,10 @@ test: ## Run all tests; those that need libvirt, QEMU and devices in a machine o
 	$(PYTEST) $(TESTS_DIRECT)
 	$(PYTEST_ISOLATED) $(TESTS_ISOLATED)
 
-test-nova: ## Run the tests of ramshelf-nova with a real Nova, in .venv-nova (root)
+test-nova: ## Run the tests of ramshelf-nova, and of ramshelf beside a real Nova in .venv-nova (root)
 	@scripts/setup nova
 	PYTHONPATH=tests .venv-nova/bin/pytest -c tests/nova/pytest.ini tests/nova/unit
-	$(if $(wildcard tests/nova/integration/test_*.py),PYTHONPATH=tests scripts/isolated \
-	  .venv-nova/bin/pytest -c tests/nova/pytest.ini tests/nova/integration)
+	scripts/isolated $(PYTEST) -c tests/nova/pytest.ini tests/nova/integration
 
 test-debian13: ## Run all tests on a bare Debian 13, made by debootstrap below .cache (root)
 	@scripts/bare-debian --suite trixie make test
