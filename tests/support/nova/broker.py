@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from support.devices import scratch
-from support.process import run, wait_until
+from support.process import wait_until
 
 _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 _PORT = 5672
@@ -15,7 +15,10 @@ _PORT = 5672
 
 @contextmanager
 def rabbitmq(address: str) -> Iterator[str]:
-    """A broker for whoever reaches this host; ``address`` is how. Its transport_url."""
+    """A broker for whoever reaches this host; ``address`` is how. Its transport_url.
+
+    Erlang's epmd, which comes with it, ends with ``scripts/isolated``.
+    """
     directory = scratch() / "rabbitmq"
     directory.mkdir()
     (directory / "rabbitmq.conf").write_text(f"listeners.tcp.default = {_PORT}\nloopback_users = none\n")
@@ -46,5 +49,4 @@ def rabbitmq(address: str) -> Iterator[str]:
     finally:
         broker.terminate()
         broker.wait(timeout=60)
-        run("pkill", "--exact", "epmd", ok=(0, 1))  # Erlang leaves it, in our PID namespace
         shutil.rmtree(directory)
