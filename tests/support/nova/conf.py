@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 NOVA_CONF = Path("/etc/nova/nova.conf")
-_API_PASTE = NOVA_CONF.with_name("api-paste.ini")
+API_PASTE = NOVA_CONF.with_name("api-paste.ini")
 
 Settings = Mapping[str, Mapping[str, object]]
 """Options by section; None: the option is not set. A list is repeated or joined as the option has it."""
@@ -56,7 +56,7 @@ def write(settings: Settings, virtual_environment: Path) -> None:
     NOVA_CONF.write_text(text(settings))
     shipped = (virtual_environment / "etc/nova/api-paste.ini").read_text()
     assert " authtoken keystonecontext " in shipped
-    _API_PASTE.write_text(shipped.replace(" authtoken keystonecontext ", " keystonecontext "))
+    API_PASTE.write_text(shipped.replace(" authtoken keystonecontext ", " keystonecontext "))
 
 
 def text(settings: Settings) -> str:

@@ -19,7 +19,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.util import shift_path_info
 
 from support.nova import stubs
-from support.nova.conf import NOVA_CONF
+from support.nova.conf import API_PASTE, NOVA_CONF
 
 _CELL1 = "00000000-0000-0000-0000-000000000001"
 
@@ -39,10 +39,8 @@ def main(port: str, user: str, *roles: str) -> None:
     from nova.monkey_patch import patch  # noqa: PLC0415 - before anything else of Nova's
 
     patch(backend="threading")
-    sys.argv = ["nova", "--config-file", str(NOVA_CONF)]
-    _become(user)
     _serialise_transactions()
-    state = _configure()
+    state = _configure(user)
     applications: dict[str, Any] = {}
     if "api" in roles:
         _make_databases()
@@ -65,21 +63,6 @@ def main(port: str, user: str, *roles: str) -> None:
     os._exit(0)
 
 
-def _become(user: str) -> None:
-    """Fork Nova's privileged helper while there is something to inherit, then be ``user``."""
-    from nova.config import parse_args  # noqa: PLC0415
-    from nova.privsep import sys_admin_pctxt  # noqa: PLC0415
-    from oslo_privsep.priv_context import Method  # noqa: PLC0415
-
-    parse_args(sys.argv, configure_db=False, init_rpc=False)
-    sys_admin_pctxt.start(Method.FORK)
-    account = pwd.getpwnam(user)
-    os.initgroups(user, account.pw_gid)
-    os.setgid(account.pw_gid)
-    os.setuid(account.pw_uid)
-    os.environ["HOME"] = account.pw_dir
-
-
 def _serialise_transactions() -> None:
     """Have transactions wait for each other: SQLite fails one that begins to write too late."""
     import sqlalchemy as sa  # noqa: PLC0415
@@ -96,16 +79,31 @@ def _serialise_transactions() -> None:
             connection.info["in_transaction"] = True
 
 
-def _configure() -> Path:
+def _configure(user: str) -> Path:
+    """Read nova.conf, and be ``user`` before anything is opened or written."""
     from nova.conf import CONF  # noqa: PLC0415
     from nova.config import parse_args  # noqa: PLC0415
     from nova.objects import register_all  # noqa: PLC0415
     from oslo_log import log  # noqa: PLC0415
 
-    parse_args(sys.argv)
+    parse_args(["nova", "--config-file", str(NOVA_CONF)])
+    _become(user)
     log.setup(CONF, "nova")
     register_all()
     return Path(CONF.state_path)
+
+
+def _become(user: str) -> None:
+    """Fork Nova's privileged helper while there is something to inherit, then be ``user``."""
+    from nova.privsep import sys_admin_pctxt  # noqa: PLC0415
+    from oslo_privsep.priv_context import Method  # noqa: PLC0415
+
+    sys_admin_pctxt.start(Method.FORK)
+    account = pwd.getpwnam(user)
+    os.initgroups(user, account.pw_gid)
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+    os.environ["HOME"] = account.pw_dir
 
 
 def _make_databases() -> None:
@@ -150,9 +148,9 @@ def _placement(state: Path) -> Any:
 
 
 def _api() -> Any:
-    from nova.api.openstack import wsgi_app  # noqa: PLC0415
+    from paste import deploy  # noqa: PLC0415
 
-    return wsgi_app.init_application("osapi_compute", "nova-api-os-compute")
+    return deploy.loadapp(f"config:{API_PASTE}", name="osapi_compute")
 
 
 def _by_first_part(applications: dict[str, Any]) -> Any:
