@@ -41,7 +41,7 @@ class PlacementService:
                 *(str(self._port), str(self.database), str(self.log), str(self.certificate)),
             ],
             stderr=subprocess.DEVNULL,  # the tracebacks of failures that tests want
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).resolve().parents[1],
         )
         wait_until(self._answers, "Placement answers", timeout=120)
 

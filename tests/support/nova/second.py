@@ -32,7 +32,7 @@ class SecondCompute:
         self._directory.mkdir()
         self._input: TextIO | None = None
         # At the same path as on the first host, for a guest's XML names files there.
-        host.shell(f"mount -t tmpfs state {first.state}; mkdir {first.state}/locks")
+        host.shell(f"mount -t tmpfs state {first.state}; mkdir {first.state}/locks {first.state}/instances")
 
     def start(self, more: Settings) -> None:
         """Start it with this in its nova.conf; returns when it is up and the scheduler knows it."""
