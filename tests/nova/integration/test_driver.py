@@ -28,7 +28,7 @@ XFS = "CUSTOM_RAMSHELF_STORE_DISK"
 
 def nova_conf(driver: str = OURS, told_mib: int = TOLD_MIB) -> Settings:
     return {
-        "DEFAULT": {"compute_driver": driver, "update_resources_interval": 2},
+        "DEFAULT": {"compute_driver": driver, "periodic_fuzzy_delay": 0, "update_resources_interval": 2},
         "libvirt": {"file_backed_memory": told_mib},
     }
 

@@ -44,7 +44,10 @@ class SecondCompute:
         os.mkfifo(words)
         said.write_text("")
         program = f"{VIRTUAL_ENVIRONMENT}/bin/python -W ignore -m support.nova.process 0 root compute"
-        self.host.shell(f"cd {VIRTUAL_ENVIRONMENT.parent}/tests; {program} <{words} >{said} 2>&1 & sleep 0")
+        # The shell's own outputs are let go before the input is opened, which waits for us.
+        self.host.shell(
+            f"cd {VIRTUAL_ENVIRONMENT.parent}/tests; (exec >{said} 2>&1; exec {program} <{words}) &"
+        )
         self._input = words.open("w")
         wait_until(lambda: "ready\n" in said.read_text(), f"it is ready: {said}", timeout=120)
         wait_until(lambda: NAME in self._known(), "the scheduler knows it", timeout=60)
