@@ -99,7 +99,10 @@ def networks(environ: Environ, respond: Response) -> Iterable[bytes]:
 
 
 def _answer(respond: Response, document: object, status: str = "200 OK") -> Iterable[bytes]:
-    body = b"" if status.startswith("204") else json.dumps(document).encode()
+    if status.startswith("204"):  # glanceclient reads whatever is said to be JSON
+        respond(status, [("Content-Length", "0")])
+        return []
+    body = json.dumps(document).encode()
     respond(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]
 
