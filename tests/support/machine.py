@@ -13,7 +13,7 @@ from support.domains import IMAGE
 from support.libvirtd import Libvirtd
 from support.process import run, wait_until
 
-_CHECKOUT = Path(__file__).parents[2]
+_CHECKOUT = Path(__file__).resolve().parents[2]
 _RESTORED = ("/etc/fstab", "/etc/sysctl.d", "/etc/systemd/system", "/etc/modules-load.d", "/run/sysctl-vm")
 """What tests and ramshelf change below /etc and /run, besides what libvirt's own reset puts right."""
 

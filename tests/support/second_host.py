@@ -26,7 +26,7 @@ from support.libvirtd import Libvirtd
 from support.process import run, wait_until
 from support.stores import MEMORY, store
 
-_CHECKOUT = Path(__file__).parents[2]
+_CHECKOUT = Path(__file__).resolve().parents[2]
 _HERE, _THERE = "192.0.2.1", "192.0.2.2"
 _LIBVIRTD_CONF = """
 listen_tls = 0

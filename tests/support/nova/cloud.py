@@ -18,7 +18,7 @@ from support.nova.client import Compute, Placement, Server
 from support.nova.conf import NOVA_CONF, Settings, settings, write
 from support.process import run, wait_until
 
-_CHECKOUT = Path(__file__).parents[3]
+_CHECKOUT = Path(__file__).resolve().parents[3]
 VIRTUAL_ENVIRONMENT = _CHECKOUT / ".venv-nova"
 ALL_ROLES = ("conductor", "scheduler", "compute", "api")
 
@@ -49,7 +49,7 @@ class Cloud:
         self.node = run("virsh", "--connect", Libvirtd.uri, "hostname").stdout.strip()
         self._user, self._wrapper, self._roles = user, wrapper, roles
         self._process: subprocess.Popen[str] | None = None
-        for directory in (self.state, self._images, self.state / "locks"):
+        for directory in (self.state, self._images, self.state / "instances", self.state / "locks"):
             directory.mkdir()
             account = pwd.getpwnam(user)
             os.chown(directory, account.pw_uid, account.pw_gid)

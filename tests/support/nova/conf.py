@@ -26,6 +26,7 @@ def settings(url: str, state: Path, more: Settings) -> Settings:
             "cpu_allocation_ratio": 16.0,
             "disk_allocation_ratio": 16.0,
             "reserved_host_memory_mb": 0,
+            "compute_driver": "libvirt.LibvirtDriver",
             "allow_resize_to_same_host": True,
         },
         "api_database": {"connection": f"sqlite:///{state}/api.sqlite"},
