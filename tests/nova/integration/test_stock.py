@@ -20,7 +20,8 @@ from support.stores import store
 
 SIZE_MIB = {"ext4": 640, "xfs": 768, "swap": 576}
 TOLD_MIB = 512
-DIRTY_MIB = 64
+MEMORY_MIB = 192
+DIRTY_MIB = 96
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,10 @@ def test_a_server_is_reserved_and_ends_unwritten(stock: Stock) -> None:
     """Nova's own XML, discard and immediate, as it is; on XFS the flag is taken back while the guest runs."""
     costs = []
     for _ in range(3):  # the kernel may write back by itself meanwhile
-        server = stock.cloud.boot(words=f"ramshelf.dirty={DIRTY_MIB}")
-        assert_reserved(server.domain, 128)
-        assert capacity()["promised_mib"] == 128
-        assert stock.cloud.placement.allocated_mib(stock.cloud.node) == {server.uuid: 128}
+        server = stock.cloud.boot(MEMORY_MIB, f"ramshelf.dirty={DIRTY_MIB}")
+        assert_reserved(server.domain, MEMORY_MIB)
+        assert capacity()["promised_mib"] == MEMORY_MIB
+        assert stock.cloud.placement.allocated_mib(stock.cloud.node) == {server.uuid: MEMORY_MIB}
         xml = stock.libvirtd.virsh("dumpxml", server.domain).stdout
         assert "<allocation mode='immediate'/>" in xml
         assert "<discard/>" in xml
@@ -87,7 +88,7 @@ def test_without_the_hook_an_end_on_xfs_is_written(stock: Stock) -> None:
     if stock.file_system != "xfs":
         pytest.skip("elsewhere discard costs nothing on this kernel")
     ramshelf("hook", "remove")
-    server = stock.cloud.boot(words=f"ramshelf.dirty={DIRTY_MIB}")
+    server = stock.cloud.boot(MEMORY_MIB, f"ramshelf.dirty={DIRTY_MIB}")
     stock.cloud.wait_console(server, "DIRTIED")
     cost = end_cost(stock, server)
     ramshelf("hook", "install")

@@ -49,7 +49,7 @@ class Cloud:
         self.node = run("virsh", "--connect", Libvirtd.uri, "hostname").stdout.strip()
         self._user, self._wrapper, self._roles = user, wrapper, roles
         self._process: subprocess.Popen[str] | None = None
-        for directory in (self.state, self._images, self.state / "locks", self.state / "instances"):
+        for directory in (self.state, self._images, self.state / "instances", self.state / "locks"):
             directory.mkdir()
             account = pwd.getpwnam(user)
             os.chown(directory, account.pw_uid, account.pw_gid)

@@ -18,7 +18,6 @@ def settings(url: str, state: Path, more: Settings) -> Settings:
     service = {"auth_type": "admin_token", "token": "admin"}
     here: dict[str, dict[str, object]] = {
         "DEFAULT": {
-            "compute_driver": "libvirt.LibvirtDriver",
             "debug": True,
             "log_file": state / "nova.log",
             "state_path": state,
@@ -27,6 +26,7 @@ def settings(url: str, state: Path, more: Settings) -> Settings:
             "cpu_allocation_ratio": 16.0,
             "disk_allocation_ratio": 16.0,
             "reserved_host_memory_mb": 0,
+            "compute_driver": "libvirt.LibvirtDriver",
             "allow_resize_to_same_host": True,
         },
         "api_database": {"connection": f"sqlite:///{state}/api.sqlite"},
