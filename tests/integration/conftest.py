@@ -49,6 +49,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
+def embedded_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An embedded Placement's database for all tests: a process can serve one, which may be removed."""
+    return tmp_path_factory.mktemp("embedded") / "placement.sqlite"
+
+
+@pytest.fixture(scope="session")
 def daemon() -> Iterator[Libvirtd]:
     """The session's libvirtd; take ``libvirtd`` instead, which cleans up."""
     run(sys.executable, str(_CHECKOUT / "scripts/guest_image.py"), str(IMAGE))

@@ -383,7 +383,7 @@ def test_discard_is_taken_back_from_every_memory_file(libvirtd: Libvirtd) -> Non
         assert gone()
 
 
-RAM_MIB = 160
+RAM_MIB = 128
 """For QEMU and the guest's memory, which together are larger."""
 
 
@@ -393,10 +393,13 @@ def test_an_ending_under_memory_pressure(libvirtd: Libvirtd, file_system: str) -
     ramshelf("hook", "install")
     for _ in range(ATTEMPTS):
         with measured(file_system) as figures, ExitStack() as limits:
-            libvirtd.create(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB))
-            limits.enter_context(memory_limit(qemu_pid("guest") or 0, RAM_MIB))
             if figures.control:
                 limits.enter_context(memory_limit(figures.control.pid, RAM_MIB))
+            libvirtd.virsh(
+                "create", "--paused", "/dev/stdin", stdin=domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB)
+            )
+            limits.enter_context(memory_limit(qemu_pid("guest") or 0, RAM_MIB))
+            libvirtd.virsh("resume", "guest")
             wait_console("guest", "DIRTIED", timeout=240)
             figures.settle()
             figures.ends_from_now()
