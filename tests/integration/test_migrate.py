@@ -25,7 +25,7 @@ from ramshelf.system.settings import load_config
 from support.cli import RAMSHELF, ramshelf
 from support.domains import FILE_BACKED, console, domain_xml, wait_console
 from support.libvirtd import Libvirtd
-from support.moving import PATIENCE, allocated_here
+from support.moving import PATIENCE, allocated_here, goes_on_there, whole
 from support.process import run, wait_until
 from support.second_host import SecondHost, second_host
 from support.stores import MEMORY, store
@@ -116,35 +116,45 @@ def test_a_guest_moves_live(hooked: Libvirtd, second: SecondHost) -> None:
     assert "Kernel panic" not in console("one")
 
 
-def start_writing(libvirtd: Libvirtd) -> None:
-    """A transient guest that rewrites its memory all the time."""
+@contextmanager
+def writing(libvirtd: Libvirtd, second: SecondHost) -> Iterator[None]:
+    """A transient guest that rewrites its memory all the time, here or there."""
     libvirtd.create(domain_xml("one", 160, dirty_mib=32, options="ramshelf.rewrite"))
-    wait_console("one", "ROUND 1", timeout=90)
+    try:
+        wait_console("one", "ROUND 1", timeout=90)
+        yield
+    finally:
+        for host in (libvirtd, second):
+            host.virsh("destroy", "one", ok=(0, 1))
 
 
+@whole
 def test_options_reach_libvirt(hooked: Libvirtd, second: SecondHost) -> None:
-    start_writing(hooked)
-    migrate(second, "one", "--auto-converge", "--parallel", "2", network=True)
-    assert running(hooked) == []
-    assert second.guests() == ["one"]
-    assert second.virsh("list", "--name", "--persistent").split() == []
-    second.wait_console("one", "ROUND", timeout=90)
+    with writing(hooked, second):
+        migrate(second, "one", "--auto-converge", "--parallel", "2", network=True)
+        assert running(hooked) == []
+        assert second.guests() == ["one"]
+        assert second.virsh("list", "--name", "--persistent").split() == []
+        goes_on_there(second, "one", "ROUND")
 
 
+@whole
 def test_postcopy(hooked: Libvirtd, second: SecondHost) -> None:
-    start_writing(hooked)
-    verdict = check(second, "one", "--postcopy")
-    assert verdict["live"]
-    if not verdict["postcopy"]:  # as the kernel has it
-        assert [reason["code"] for reason in verdict["reasons"]] == ["migration.userfaultfd"]
-        assert verdict["status"] == 1
-    second.shell("echo 'user = \"root\"' >>/etc/libvirt/qemu.conf")
-    second.kill_libvirtd()
-    second.start_libvirtd()
-    assert check(second, "one", "--postcopy", ok=(0,))["postcopy"]
-    migrate(second, "one", "--postcopy", "--bandwidth", "16")  # it writes faster: else it would never come
-    assert second.guests() == ["one"]
-    second.wait_console("one", "ROUND", timeout=90)
+    with writing(hooked, second):
+        verdict = check(second, "one", "--postcopy")
+        assert verdict["live"]
+        if not verdict["postcopy"]:  # as the kernel has it
+            assert [reason["code"] for reason in verdict["reasons"]] == ["migration.userfaultfd"]
+            assert verdict["status"] == 1
+        second.shell("echo 'user = \"root\"' >>/etc/libvirt/qemu.conf")
+        second.kill_libvirtd()
+        second.start_libvirtd()
+        assert check(second, "one", "--postcopy", ok=(0,))["postcopy"]
+        migrate(
+            second, "one", "--postcopy", "--bandwidth", "16"
+        )  # it writes faster: else it would never come
+        assert second.guests() == ["one"]
+        goes_on_there(second, "one", "ROUND")
 
 
 @pytest.mark.parametrize(
