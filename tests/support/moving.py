@@ -132,7 +132,7 @@ def whole(test: Callable[..., None]) -> Callable[..., None]:
     most with memory on a disk, whose first write to a page that has been written back waits for its file
     system. Live moves that damaged a guest, with 7.2 on a busy machine: 1 of 157 with anonymous memory, 6 of
     101 on tmpfs and 1 of 23 on disk without ramshelf, 6 of 40 and 15 of 90 with it; of 110 that were
-    suspended none, and with 10.0 none of 88 and of 82. So from 9.0 on nothing is tried again. What ramshelf
+    suspended none, and with 10.0 none of 88 and 76. So from 9.0 on nothing is tried again. What ramshelf
     did wrong now and then, this would hide with an older QEMU, not with that one;
     ``test_a_suspended_guest_loses_nothing_on_swap`` has no second try with any.
     """
