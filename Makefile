@@ -5,7 +5,7 @@ TESTS_DIRECT := $(wildcard tests/unit tests/golden)
 TESTS_ISOLATED := $(wildcard tests/integration tests/e2e)
 # Side by side in so many machines of their own (scripts/isolated): `make test MACHINES=1` where RAM is short.
 MACHINES := 2
-PYTEST_ISOLATED := $(PYTEST) --tx '$(MACHINES)*popen//python=scripts/isolated .venv/bin/python' --dist loadgroup
+PYTEST_ISOLATED := $(PYTEST) --tx '$(MACHINES)*popen//python=scripts/isolated .venv/bin/python3' --dist loadscope
 
 .PHONY: help setup demo test test-nova test-debian13 soak check format bench bench-nova clean
 .DEFAULT_GOAL := help

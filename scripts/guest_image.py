@@ -7,13 +7,13 @@ The guest is busybox. It reports over the serial port, and its kernel command li
     ramshelf.dirty=MIB    writes random bytes (the same MiB over and over) to MIB of its memory, its CPUs each
                           a share: DIRTIED <MIB>
     ramshelf.dirty=all    the same with all that is free, but a margin of 16 MiB
+    ramshelf.late=MIB     the same once the host has inflated a balloon (BALLOONED) and deflated it again
     ramshelf.rewrite      then writes the same pages anew, round after round: ROUND <N>
     ramshelf.rewrite=MIB  so many of them only, its hot set; the others stay cold
     ramshelf.check=MIB    clears so much, writes, compares, round after round: CHECKED <N>, or DAMAGED
     ramshelf.keep=MIB     writes so much once, no page like another, and compares it with its checksum, round
                           after round: KEPT <N>, or DAMAGED
     ramshelf.count        counts, ten times a second: COUNT <N> <seconds since it began>
-    ramshelf.late=MIB     the same once the host has inflated a balloon and deflated it again
     ramshelf.secret=WORD  writes it all over the memory it dirties instead
     ramshelf.search=WORD  reads all its RAM, free pages too: FOUND <lines with the word> of <MiB read>
     ramshelf.reboot       then reboots itself
@@ -139,6 +139,7 @@ fi
 # What is in the balloon does not count as total.
 if [ "$late" ]; then
   while [ $(mib MemTotal) -ge $((total - 16)) ]; do sleep 0.2; done
+  echo BALLOONED
   while [ $(mib MemTotal) -lt $((total - 4)) ]; do sleep 0.2; done
 fi
 

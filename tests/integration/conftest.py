@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from support.libvirtd import Libvirtd
 from support.machine import as_shipped, guests_can_run, without_guests
@@ -20,12 +21,18 @@ _OF_SWAP = (
 """Modules that make swap, look at all that the kernel has, or hold guests to less RAM than they use."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class _OneForSwap(LoadScopeScheduling):  # type: ignore[misc] # it has no types
     """Swap is the kernel's, of all machines side by side: one worker of pytest-xdist has the tests of it."""
-    for item in items:
-        if "swap" in item.name or "pressure" in item.name or item.path.stem.startswith(_OF_SWAP):
-            item.add_marker(pytest.mark.xdist_group("swap"))
+
+    def _split_scope(self, nodeid: str) -> str:
+        path, _, name = nodeid.partition("::")
+        of_swap = "swap" in name or "pressure" in name or Path(path).stem.startswith(_OF_SWAP)
+        return "swap" if of_swap else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """How tests are spread over machines side by side."""
+    return _OneForSwap(config, log)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -33,6 +40,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     distributes = session.config.getoption("tx", None) and not hasattr(session.config, "workerinput")
     if not distributes and not Path("/run/isolated").exists():
         raise pytest.UsageError("integration tests run inside scripts/isolated: use `make test`")
+
+
+@pytest.fixture(scope="session")
+def embedded_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An embedded Placement's database for all tests: a process can serve one, which may be removed."""
+    return tmp_path_factory.mktemp("embedded") / "placement.sqlite"
 
 
 @pytest.fixture(scope="session")

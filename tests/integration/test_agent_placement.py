@@ -133,7 +133,7 @@ def test_agent_and_placement_killed_at_random_agree_with_the_guests_in_the_end(
         life.require_agreement(running)
 
 
-@pytest.mark.parametrize("rounds", [16, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.soak)])
 def test_an_agent_that_lives_on_does_not_grow(
     hooked: Libvirtd, service: PlacementService, rounds: int, record_property: Callable[[str, object], None]
 ) -> None:

@@ -23,10 +23,9 @@ from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.placement import Placement
 from ramshelf.system.settings import load_config
 from support.cli import RAMSHELF, ramshelf
-from support.devices import scratch
 from support.domains import FILE_BACKED, console, domain_xml, wait_console
 from support.libvirtd import Libvirtd
-from support.moving import PATIENCE, allocated_here
+from support.moving import PATIENCE, allocated_here, goes_on_there, whole
 from support.process import run, wait_until
 from support.second_host import SecondHost, second_host
 from support.stores import MEMORY, store
@@ -117,35 +116,45 @@ def test_a_guest_moves_live(hooked: Libvirtd, second: SecondHost) -> None:
     assert "Kernel panic" not in console("one")
 
 
-def start_writing(libvirtd: Libvirtd) -> None:
-    """A transient guest that rewrites its memory all the time."""
+@contextmanager
+def writing(libvirtd: Libvirtd, second: SecondHost) -> Iterator[None]:
+    """A transient guest that rewrites its memory all the time, here or there."""
     libvirtd.create(domain_xml("one", 160, dirty_mib=32, options="ramshelf.rewrite"))
-    wait_console("one", "ROUND 1", timeout=90)
+    try:
+        wait_console("one", "ROUND 1", timeout=90)
+        yield
+    finally:
+        for host in (libvirtd, second):
+            host.virsh("destroy", "one", ok=(0, 1))
 
 
+@whole
 def test_options_reach_libvirt(hooked: Libvirtd, second: SecondHost) -> None:
-    start_writing(hooked)
-    migrate(second, "one", "--auto-converge", "--parallel", "2", network=True)
-    assert running(hooked) == []
-    assert second.guests() == ["one"]
-    assert second.virsh("list", "--name", "--persistent").split() == []
-    second.wait_console("one", "ROUND", timeout=90)
+    with writing(hooked, second):
+        migrate(second, "one", "--auto-converge", "--parallel", "2", network=True)
+        assert running(hooked) == []
+        assert second.guests() == ["one"]
+        assert second.virsh("list", "--name", "--persistent").split() == []
+        goes_on_there(second, "one", "ROUND")
 
 
+@whole
 def test_postcopy(hooked: Libvirtd, second: SecondHost) -> None:
-    start_writing(hooked)
-    verdict = check(second, "one", "--postcopy")
-    assert verdict["live"]
-    if not verdict["postcopy"]:  # as the kernel has it
-        assert [reason["code"] for reason in verdict["reasons"]] == ["migration.userfaultfd"]
-        assert verdict["status"] == 1
-    second.shell("echo 'user = \"root\"' >>/etc/libvirt/qemu.conf")
-    second.kill_libvirtd()
-    second.start_libvirtd()
-    assert check(second, "one", "--postcopy", ok=(0,))["postcopy"]
-    migrate(second, "one", "--postcopy", "--bandwidth", "16")  # it writes faster: else it would never come
-    assert second.guests() == ["one"]
-    second.wait_console("one", "ROUND", timeout=90)
+    with writing(hooked, second):
+        verdict = check(second, "one", "--postcopy")
+        assert verdict["live"]
+        if not verdict["postcopy"]:  # as the kernel has it
+            assert [reason["code"] for reason in verdict["reasons"]] == ["migration.userfaultfd"]
+            assert verdict["status"] == 1
+        second.shell("echo 'user = \"root\"' >>/etc/libvirt/qemu.conf")
+        second.kill_libvirtd()
+        second.start_libvirtd()
+        assert check(second, "one", "--postcopy", ok=(0,))["postcopy"]
+        migrate(
+            second, "one", "--postcopy", "--bandwidth", "16"
+        )  # it writes faster: else it would never come
+        assert second.guests() == ["one"]
+        goes_on_there(second, "one", "ROUND")
 
 
 @pytest.mark.parametrize(
@@ -431,14 +440,16 @@ def held(placement: Placement) -> dict[str, int]:
     return {uuid: share.memory_mib for uuid, share in placement.observe().allocations.items()}
 
 
-def share_a_placement(second: SecondHost) -> None:
-    """Both hosts own their providers in one Placement."""
-    database = scratch() / "second/placement.sqlite"
-    conf = f"[ramshelf]\nplacement = embedded\nplacement_owner = true\nplacement_database = {database}\n"
+@pytest.fixture
+def shared(second: SecondHost, embedded_file: Path) -> SecondHost:
+    """The second host; both own their providers in one Placement."""
+    embedded_file.unlink(missing_ok=True)
+    conf = f"[ramshelf]\nplacement = embedded\nplacement_owner = true\nplacement_database = {embedded_file}\n"
     CONF.parent.mkdir(exist_ok=True)
     CONF.write_text(conf)
     second.run("sh", "-c", f"mkdir -p {CONF.parent}; cat > {CONF}", stdin=conf)
     report(second)
+    return second
 
 
 def report(second: SecondHost) -> None:
@@ -447,14 +458,13 @@ def report(second: SecondHost) -> None:
     second.run(RAMSHELF, "--connect", second.uri, "placement", "report")
 
 
-def test_the_claim_moves_where_there_is_room(hooked: Libvirtd, second: SecondHost) -> None:
-    share_a_placement(second)
+def test_the_claim_moves_where_there_is_room(hooked: Libvirtd, shared: SecondHost) -> None:
     uuid, other = start_claimed(hooked, "one"), str(uuid4())
     with placement_of("second") as placement:
         placement.claim(Claim(uuid=other, name="other", memory_mib=200))
-        assert reasons(check(second, "one", ok=(1,))) == {"placement.full"}
-        assert migrate(second, "one", ok=(1,))["code"] == "migration.refused"
-        with Hypervisor(hooked.uri) as here, Hypervisor(second.uri, elsewhere=True) as there:
+        assert reasons(check(shared, "one", ok=(1,))) == {"placement.full"}
+        assert migrate(shared, "one", ok=(1,))["code"] == "migration.refused"
+        with Hypervisor(hooked.uri) as here, Hypervisor(shared.uri, elsewhere=True) as there:
             config = load_config((), ())
             moving = look(here, there, config, "one").guest
             with (  # somebody claims it just before
@@ -465,7 +475,7 @@ def test_the_claim_moves_where_there_is_room(hooked: Libvirtd, second: SecondHos
         assert running(hooked) == ["one"]
         assert claims() == ({uuid: 128}, {other: 200})
         placement.release(other)
-    migrate(second, "one")
+    migrate(shared, "one")
     assert claims() == ({}, {uuid: 128})
 
 
@@ -478,32 +488,30 @@ def start_claimed(libvirtd: Libvirtd, name: str) -> str:
     return uuid
 
 
-def test_the_claim_of_a_killed_migration_is_put_right(hooked: Libvirtd, second: SecondHost) -> None:
-    share_a_placement(second)
+def test_the_claim_of_a_killed_migration_is_put_right(hooked: Libvirtd, shared: SecondHost) -> None:
     uuid = start_claimed(hooked, "one")
-    with on_its_way(hooked, second, "one") as process:
+    with on_its_way(hooked, shared, "one") as process:
         process.kill()
         process.wait()
-        report(second)
+        report(shared)
         assert claims() == ({uuid: 128}, {uuid: 128})  # it is still on its way
     hooked.virsh("migrate-setspeed", "one", "10000")
     wait_until(lambda: running(hooked) == [], "it has moved", timeout=120)
-    report(second)
+    report(shared)
     assert claims() == ({}, {uuid: 128})
-    assert second.virsh("domstate", "one").strip() == "running"
+    assert shared.virsh("domstate", "one").strip() == "running"
 
 
-def test_a_claim_is_left_alone_until_its_guest_has_come(hooked: Libvirtd, second: SecondHost) -> None:
+def test_a_claim_is_left_alone_until_its_guest_has_come(hooked: Libvirtd, shared: SecondHost) -> None:
     del hooked
-    share_a_placement(second)
     uuid = str(uuid4())
-    with Hypervisor(second.uri, elsewhere=True) as there:
+    with Hypervisor(shared.uri, elsewhere=True) as there:
         announce(there, uuid)
     with placement_of("second") as placement:
         placement.claim(Claim(uuid=uuid, name="coming", memory_mib=100))
-    report(second)
+    report(shared)
     assert claims() == ({}, {uuid: 100})
-    second.shell(f"cd /run/ramshelf/coming; test $(cat {uuid}) -gt 60; echo 1 >{uuid}")
-    report(second)
+    shared.shell(f"cd /run/ramshelf/coming; test $(cat {uuid}) -gt 60; echo 1 >{uuid}")
+    report(shared)
     assert claims() == ({}, {})
-    assert second.shell("ls /run/ramshelf/coming") == ""
+    assert shared.shell("ls /run/ramshelf/coming") == ""

@@ -32,12 +32,6 @@ OTHER = str(UUID(int=7))
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("host")]
 
 
-@pytest.fixture(scope="module")
-def embedded_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for all tests: a process can serve one database, which may be removed, though."""
-    return tmp_path_factory.mktemp("embedded") / "placement.sqlite"
-
-
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[PlacementService]:
     with placement_service(tmp_path) as service:

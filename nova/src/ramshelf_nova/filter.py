@@ -30,7 +30,7 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
     source. Most requests ask for nothing of the kind, and pass without a look at the hosts.
     """
 
-    RUN_ON_REBUILD = True  # another image may ask for what the host cannot give
+    RUN_ON_REBUILD = True  # as filter_all does: another image may ask for what the host cannot give
     run_filter_once_per_request = True  # what is asked for and the hosts' backing do not change within one
 
     def __init__(self, backings: Backings | None = None) -> None:

@@ -1,6 +1,7 @@
 """Which hosts pass for which request: real requests and host states, through Nova's own handler."""
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -179,6 +180,7 @@ class TestAggregates:
     """File-backed hosts in aggregates that overcommit."""
 
     OVER = aggregate("over", ram_allocation_ratio="1.5")
+    UNDER = aggregate("under", ram_allocation_ratio="0.9")
     WORDS = aggregate("words", ram_allocation_ratio="much")
     EVEN = aggregate("even", ram_allocation_ratio="1", ssd="true")
 
@@ -188,21 +190,25 @@ class TestAggregates:
             host("anonymous", aggregates=[self.OVER]),
             host("file", aggregates=[self.EVEN, self.OVER]),
             host("disk", aggregates=[self.EVEN]),
+            host("dax", aggregates=[self.UNDER]),
             host("swap", aggregates=[self.WORDS]),
             host("ram"),
         ]
 
-    NAMES = ("anonymous", "file", "disk", "swap", "ram")
+    NAMES = ("anonymous", "file", "disk", "dax", "swap", "ram")
 
     def test_they_are_warned_of_once(self, hosts: list[Any], caplog: pytest.LogCaptureFixture) -> None:
         filter_ = make()
         for _ in range(3):
             assert passing(filter_, hosts, request()) == list(self.NAMES)
         warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-        assert len(warnings) == 2
-        assert "Host file " in warnings[0]
-        assert "aggregate over with ram_allocation_ratio 1.5" in warnings[0]
-        assert "Host swap " in warnings[1]
+        assert [
+            re.findall(r"Host (\w+) .* aggregate (\w+) .*ratio ([\w.]+):", said) for said in warnings
+        ] == [
+            [("file", "over", "1.5")],
+            [("dax", "under", "0.9")],
+            [("swap", "words", "much")],
+        ]
         self.OVER.metadata["ram_allocation_ratio"] = "2.0"
         try:
             passing(filter_, hosts, request())
