@@ -47,7 +47,7 @@ class Images:
                 given = json.loads(_body(environ))
                 now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
                 new = {"id": str(uuid.uuid4()), "status": "queued", "created_at": now, "updated_at": now}
-                return self._saved(respond, {**_FIRST, **given, **new}, "201 Created")
+                return _answer(respond, self._save({**_FIRST, **given, **new}), "201 Created")
             case _, ["images", identity, *rest] if (self._directory / f"{identity}.json").exists():
                 return self._image(method, identity, rest, environ, respond)
         return _answer(respond, {}, "404 Not Found")
@@ -68,9 +68,8 @@ class Images:
                 return _pieces(data)
             case "PUT", ["file"]:
                 data.write_bytes(_body(environ))
-                self._saved(
-                    respond, {**image, "status": "active", "size": data.stat().st_size}, "204 No Content"
-                )
+                self._save({**image, "status": "active", "size": data.stat().st_size})
+                respond("204 No Content", [])
                 return []
             case "PATCH", []:
                 for change in json.loads(_body(environ)):
@@ -79,7 +78,7 @@ class Images:
                         del image[name]
                     else:
                         image[name] = change["value"]
-                return self._saved(respond, image)
+                return _answer(respond, self._save(image))
             case "DELETE", []:
                 described.unlink()
                 data.unlink(missing_ok=True)
@@ -87,9 +86,9 @@ class Images:
                 return []
         return _answer(respond, {}, "404 Not Found")
 
-    def _saved(self, respond: Response, image: dict[str, Any], status: str = "200 OK") -> Iterable[bytes]:
+    def _save(self, image: dict[str, Any]) -> dict[str, Any]:
         (self._directory / f"{image['id']}.json").write_text(json.dumps(image))
-        return _answer(respond, image, status)
+        return image
 
 
 def networks(environ: Environ, respond: Response) -> Iterable[bytes]:
@@ -99,7 +98,7 @@ def networks(environ: Environ, respond: Response) -> Iterable[bytes]:
 
 
 def _answer(respond: Response, document: object, status: str = "200 OK") -> Iterable[bytes]:
-    body = b"" if status.startswith("204") else json.dumps(document).encode()
+    body = json.dumps(document).encode()
     respond(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]
 
