@@ -100,7 +100,7 @@ def test_pause_and_unpause(stock: Cloud) -> None:
 
 
 def test_rescue_and_unrescue(stock: Cloud) -> None:
-    """The words for a rescued guest's kernel are Nova's own: of its console this port has the kernel's only."""
+    """The words for a rescued guest's kernel are Nova's own: here one hears the kernel only."""
     server = stock.boot(MEMORY_MIB)
     pid = qemu_pid(server.domain)
     stock.compute.act(server, "rescue", {"rescue_image_ref": stock.image()})
