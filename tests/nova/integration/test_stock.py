@@ -88,10 +88,12 @@ def test_without_the_hook_an_end_on_xfs_is_written(stock: Stock) -> None:
     if stock.file_system != "xfs":
         pytest.skip("elsewhere discard costs nothing on this kernel")
     ramshelf("hook", "remove")
-    server = stock.cloud.boot(MEMORY_MIB, f"ramshelf.dirty={DIRTY_MIB}")
-    stock.cloud.wait_console(server, "DIRTIED")
-    cost = end_cost(stock, server)
-    ramshelf("hook", "install")
+    try:
+        server = stock.cloud.boot(MEMORY_MIB, f"ramshelf.dirty={DIRTY_MIB}")
+        stock.cloud.wait_console(server, "DIRTIED")
+        cost = end_cost(stock, server)
+    finally:
+        ramshelf("hook", "install")
     assert cost > DIRTY_MIB * MIB / 2
 
 
