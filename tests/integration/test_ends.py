@@ -114,7 +114,7 @@ def matrix() -> Iterator[object]:
             yield pytest.param(end, file_system, id=name, marks=marks)
 
 
-@pytest.mark.parametrize(("end", "file_system"), matrix())
+@pytest.mark.parametrize(("end", "file_system"), list(matrix()))
 def test_an_ending_leaves_and_writes_nothing(
     libvirtd: Libvirtd, file_system: str, end: Callable[[Libvirtd], None]
 ) -> None:
