@@ -24,7 +24,7 @@ from ramshelf.system.procfs import swaps
 from support.cgroup import memory_limit
 from support.cli import ramshelf
 from support.counters import device_of, written
-from support.devices import loop_device, own_swaps, scratch
+from support.devices import loop_device, own_swaps, scratch, unmount
 from support.domains import IMAGE, KERNEL_WORDS, domain_xml, qemu_pid, wait_console
 from support.libvirtd import Libvirtd
 from support.process import run, wait_until
@@ -114,7 +114,7 @@ def matrix() -> Iterator[object]:
             yield pytest.param(end, file_system, id=name, marks=marks)
 
 
-@pytest.mark.parametrize(("end", "file_system"), matrix())
+@pytest.mark.parametrize(("end", "file_system"), list(matrix()))
 def test_an_ending_leaves_and_writes_nothing(
     libvirtd: Libvirtd, file_system: str, end: Callable[[Libvirtd], None]
 ) -> None:
@@ -276,7 +276,7 @@ def control(file_system: str, *, immediate: bool) -> Iterator[Control]:
         run(f"mkfs.{file_system}", "-q", *MKFS.get(file_system, "").split(), device)
         run("mount", device, str(at))
         with ExitStack() as stack:
-            stack.callback(run, "umount", str(at))
+            stack.callback(unmount, str(at))
             guest = Control(at, immediate=immediate)
             stack.callback(guest.end)
             yield guest

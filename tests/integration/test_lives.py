@@ -137,7 +137,7 @@ WORD = "Zq7CanaryXw9"
 
 
 @pytest.mark.parametrize("guarded", [False, True], ids=["without-hook", "with-hook"])
-@pytest.mark.parametrize("file_system", ["ext4", "tmpfs"])
+@pytest.mark.parametrize("file_system", ["ext4", pytest.param("tmpfs", marks=pytest.mark.soak)])
 def test_no_guest_finds_its_predecessor_s_secret(
     libvirtd: Libvirtd, file_system: str, *, guarded: bool
 ) -> None:

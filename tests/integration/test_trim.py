@@ -28,7 +28,8 @@ from support.process import run, wait_until
 from support.second_host import second_host
 from support.stores import MEMORY, store
 
-KINDS = ("tmpfs", "swap")
+KINDS = (pytest.param("tmpfs", marks=pytest.mark.soak), "swap")
+"""One is like the other but for the swap."""
 SIZE_MIB = 512
 MARGIN_MIB = 24
 """What a guest may take besides while it is looked at: its page cache, its kernel."""
@@ -108,7 +109,7 @@ def test_what_a_dump_has_populated_is_given_back(hooked: Libvirtd, kind: str) ->
         assert entry["given_back_mib"] == figures["given_back_mib"]
 
 
-@pytest.mark.parametrize("meddled", ["alone", "meddled"])
+@pytest.mark.parametrize("meddled", [pytest.param("alone", marks=pytest.mark.soak), "meddled"])
 def test_a_guest_that_clears_and_writes_meanwhile_loses_nothing(hooked: Libvirtd, meddled: str) -> None:
     """Not even while somebody else pauses it and lets it go on again and again."""
     with store("tmpfs", 600), Hypervisor(hooked.uri) as hypervisor:

@@ -1,4 +1,4 @@
-"""Loop devices and swap: the kernel's, so each test undoes its own."""
+"""Loop devices, swap and mounts: the kernel's, so each test undoes its own."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +12,11 @@ from support.process import run, wait_until
 def scratch() -> Path:
     """The directory on disk that ``scripts/isolated`` clears at the end."""
     return Path(tempfile.gettempdir())
+
+
+def unmount(at: str) -> None:
+    """Unmount, and wait while a process that has ended, or one that looks at it, still holds a file there."""
+    wait_until(lambda: run("umount", at, ok=(0, 1, 32)).status == 0, f"{at} is unmounted", timeout=10)
 
 
 @contextmanager

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ramshelf.core.mounts import Mount
 from ramshelf.system.procfs import mounts
-from support.devices import loops, own_swaps, release_all, scratch
+from support.devices import loops, own_swaps, release_all, scratch, unmount
 from support.domains import IMAGE
 from support.libvirtd import Libvirtd
 from support.process import run, wait_until
@@ -39,7 +38,7 @@ def as_shipped() -> Iterator[None]:
     yield
     for mount in reversed(mounts()):
         if mount.mount_id not in before:
-            _unmount(mount)
+            unmount(mount.mount_point)
     release_all()
     for file in set(scratch().iterdir()) - files:
         if not file.name.startswith("pytest-"):  # pytest's own
@@ -59,14 +58,6 @@ def without_guests(daemon: Libvirtd) -> Iterator[None]:
     leftovers = daemon.virsh("list", "--all", "--name").stdout.split()
     assert leftovers == []
     wait_until(lambda: run("pidof", "qemu-system-x86_64", ok=(0, 1)).status == 1, "no QEMU is left")
-
-
-def _unmount(mount: Mount) -> None:
-    wait_until(
-        lambda: run("umount", mount.mount_point, ok=(0, 1, 32)).status == 0,
-        f"{mount.mount_point} is unmounted",
-        timeout=10,
-    )
 
 
 def _contents(top: Path) -> dict[Path, bytes]:

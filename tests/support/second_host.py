@@ -20,7 +20,7 @@ from ramshelf.core.units import MIB
 from ramshelf.system.run import Completed
 from support.cli import RAMSHELF
 from support.counters import written
-from support.devices import scratch
+from support.devices import scratch, unmount
 from support.domains import IMAGE, console_path
 from support.libvirtd import Libvirtd
 from support.process import run, wait_until
@@ -184,7 +184,7 @@ def second_host(
             process.wait(timeout=60)
             assert process.stdout is not None
             process.stdout.close()
-            run("umount", str(first))
+            unmount(str(first))
             shutil.rmtree(directory)
     assert process.returncode == 0, "the second host ends well"
 
