@@ -185,7 +185,8 @@ def test_the_policy_of_a_store(
         assert [child.tag for child in children] == expected
         assert "mode='ondemand'" in said.stdout
         other = domain_xml("two", memory_backing="<discard/>", devices=devices)
-        assert run(SCRIPT, "two", "migrate", "begin", "-", stdin=other).stdout == ""
+        refused = run(SCRIPT, "two", "migrate", "begin", "-", stdin=other, ok=(1,))
+        assert (refused.stdout, "[migration.becomes-file-backed]" in refused.stderr) == ("", True)
         assert run(SCRIPT, "two", "migrate", "begin", "-", stdin="<domain>").stdout == ""
         ramshelf("hook", "remove")
 
@@ -205,6 +206,7 @@ def test_what_cannot_be_is_refused_before_anything_moves(hooked: Libvirtd, secon
     assert reasons(verdict) == {"migration.becomes-file-backed"}
     assert check(second, "plain", "--offline")["status"] == 0
     assert migrate(second, "plain", ok=(1,))["code"] == "migration.refused"
+    assert "[migration.becomes-file-backed]" in by_virsh(hooked, second, "plain")
 
     second.shell("mv /etc/libvirt/hooks/qemu.d/ramshelf /run/ramshelf/hook")
     assert reasons(check(second, "plain", ok=(1,))) == {"migration.no-hook"}
@@ -213,6 +215,22 @@ def test_what_cannot_be_is_refused_before_anything_moves(hooked: Libvirtd, secon
     )
     assert sorted(running(hooked)) == ["large", "plain"]
     assert second.virsh("list", "--all", "--name").split() == []
+
+
+def by_virsh(libvirtd: Libvirtd, second: SecondHost, name: str) -> str:
+    """What virsh says when it cannot move a guest."""
+    route = (second.uri, "--migrateuri", second.migrate_uri)
+    return libvirtd.virsh("migrate", "--live", name, *route, ok=(1,), timeout=PATIENCE).stderr
+
+
+def test_where_file_backed_memory_is_off(hooked: Libvirtd, second: SecondHost) -> None:
+    second.run(
+        "sh", "-c", f"mkdir -p {CONF.parent}; cat >{CONF}", stdin="[libvirt]\nfile_backed_memory = 0\n"
+    )
+    start(hooked, "one")
+    assert reasons(check(second, "one", ok=(1,))) == {"migration.becomes-anonymous"}
+    assert "[migration.becomes-anonymous]" in by_virsh(hooked, second, "one")
+    assert (running(hooked), second.guests()) == (["one"], [])
 
 
 @contextmanager

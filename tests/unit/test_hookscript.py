@@ -152,10 +152,11 @@ def test_verdict(tmp_path: Path, status: str, operation: str, verdict: int, *, s
 
 
 @pytest.mark.parametrize(
-    ("then", "printed"), [("exit 0", True), ("exit 70", False), ("kill -KILL $$", False), ("exit 10", False)]
+    ("then", "status", "printed"),
+    [("exit 0", 0, True), ("exit 70", 0, False), ("kill -KILL $$", 0, False), ("exit 10", 1, False)],
 )
 def test_a_guest_that_comes_is_changed_only_by_a_hook_that_ends_well(
-    tmp_path: Path, then: str, *, printed: bool
+    tmp_path: Path, then: str, status: int, *, printed: bool
 ) -> None:
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\ncat\necho noise >&2\n{then}\n")
@@ -169,4 +170,4 @@ def test_a_guest_that_comes_is_changed_only_by_a_hook_that_ends_well(
         text=True,
         check=False,
     )
-    assert (ended.returncode, ended.stdout) == (0, xml if printed else "")
+    assert (ended.returncode, ended.stdout) == (status, xml if printed else "")

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramshelf.core.memorypolicy import on_arrival
+from ramshelf.core.errors import RefusedError
+from ramshelf.core.guest import parse_guest
+from ramshelf.core.memorypolicy import check_backing, on_arrival
 
 TEMPLATE = """\
 <?xml version='1.0'?>
@@ -102,3 +104,28 @@ def test_it_is_wellformed_and_as_wished(children: list[str], discard: bool | Non
         assert (backing.find("discard") is not None) is (discard and len(backing) > 0)
     kept = [child for child in children if "discard" not in child and "allocation" not in child]
     assert all(child.encode() in changed for child in kept)
+
+
+@pytest.mark.parametrize(
+    ("children", "file_backed", "off", "code"),
+    [
+        (FILE, True, False, None),
+        (FILE, False, False, None),  # refused when it is to be reserved
+        (FILE, False, True, "migration.becomes-anonymous"),
+        ("", True, False, "migration.becomes-file-backed"),
+        ("", False, False, None),
+        ("", False, True, None),
+    ],
+)
+def test_a_guest_whose_backing_would_change_is_refused(
+    children: str, code: str | None, *, file_backed: bool, off: bool
+) -> None:
+    guest = parse_guest(
+        f"<domain><name>one</name><memory>1</memory><memoryBacking>{children}</memoryBacking></domain>"
+    )
+    if code is None:
+        check_backing(guest, file_backed=file_backed, off=off)
+    else:
+        with pytest.raises(RefusedError) as refused:
+            check_backing(guest, file_backed=file_backed, off=off)
+        assert refused.value.code == code

@@ -31,7 +31,13 @@ start-begin | started-begin) ;;
 # There is nothing to be decided any more, and nobody waits for the figures.
 release-end) {command} -- "$@" </dev/null >/dev/null 2>&1 & exit 0 ;;
 # What the hook prints is what the guest will be: nothing, unless it has ended well.
-migrate-begin) if xml=$({command} -- "$@" 2>/dev/null); then printf %s "$xml"; fi; exit 0 ;;
+migrate-begin)
+  xml=$({command} -- "$@")
+  case $? in
+  0) printf %s "$xml" ;;
+  10) exit 1 ;; # refused; the reason is on stderr
+  esac
+  exit 0 ;;
 prepare-begin) case $1 in ramshelf-probe-*) ;; *) exit 0 ;; esac ;;
 *) exit 0 ;;
 esac

@@ -10,8 +10,31 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
+from ramshelf.core.errors import RefusedError
+from ramshelf.core.guest import Guest
+
 _IMMEDIATE = re.compile(rb"(mode\s*=\s*[\"'])immediate(?=[\"'])")
 _MEMORY_BACKING = ["domain", "memoryBacking"]
+
+
+def check_backing(guest: Guest, *, file_backed: bool, off: bool) -> None:
+    """Refuse a guest whose memory is not backed as this host wants it: on its store, or (``off``) in no file.
+
+    Raises RefusedError ``migration.becomes-file-backed`` or ``migration.becomes-anonymous``. A guest that
+    needs a store where none is mounted is refused when its memory is to be reserved.
+    """
+    if file_backed and not guest.file_backed:
+        code, why = "migration.becomes-file-backed", "is not in files, as this host wants it"
+    elif off and guest.file_backed:
+        code, why = "migration.becomes-anonymous", "is in files, and file-backed memory is off on this host"
+    else:
+        return
+    raise RefusedError(
+        code,
+        f"The memory of guest {guest.name} {why}: libvirt cannot change that while it runs.",
+        hint="Move it with 'ramshelf guest migrate --offline'.",
+        facts={"guest": guest.name},
+    )
 
 
 def on_arrival(xml: bytes, *, discard: bool | None) -> bytes | None:

@@ -26,9 +26,7 @@ def main(
         case "prepare", "begin" if guest.startswith(PROBE):
             return _probe(files, guest)
         case "migrate", "begin":
-            from ramshelf.hook.incoming import apply_policy  # noqa: PLC0415 - most calls do not come here
-
-            apply_policy(files, read())
+            return _arrive(files, read())
         case "release", "end":
             _ended(guest)
     return PASSED
@@ -68,12 +66,24 @@ def _ended(guest: str) -> None:
 
 
 def _start(files: Sequence[str], xml: bytes, *, started: bool, step: Callable[[str], None]) -> int:
+    from ramshelf.hook.starting import reserve, verify_started  # noqa: PLC0415 - most calls end before this
+
+    return _decide(lambda: (verify_started if started else reserve)(files, xml, step), started=started)
+
+
+def _arrive(files: Sequence[str], xml: bytes) -> int:
+    from ramshelf.hook.incoming import apply_policy  # noqa: PLC0415 - most calls do not come here
+
+    return _decide(lambda: apply_policy(files, xml), started=False)
+
+
+def _decide(decide: Callable[[], None], *, started: bool) -> int:
+    """Refuse what is refused, with the reason for libvirt's user and on record."""
     from ramshelf.core.errors import InputError, RamshelfError  # noqa: PLC0415 - most calls end before this
-    from ramshelf.hook.starting import reserve, verify_started  # noqa: PLC0415
     from ramshelf.system.hooklog import record  # noqa: PLC0415
 
     try:
-        (verify_started if started else reserve)(files, xml, step)
+        decide()
     except InputError:
         raise  # libvirt's own XML: it is ramshelf that does not understand
     except RamshelfError as error:

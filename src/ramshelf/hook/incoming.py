@@ -1,4 +1,4 @@
-"""A guest that comes from another host: its memory gets this host's policy before QEMU starts.
+"""A guest from another host: its memory gets this host's policy before QEMU starts, or it is refused.
 
 Where anything is in doubt nothing is printed, and libvirt takes the guest's XML as it was.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ramshelf.core.errors import ToolError
 from ramshelf.core.guest import parse_guest
-from ramshelf.core.memorypolicy import on_arrival
+from ramshelf.core.memorypolicy import check_backing, on_arrival
 from ramshelf.core.requirements import DISCARD, Version, punch_writes_back, version
 from ramshelf.core.store import Store
 from ramshelf.hook.thishost import limit_mib
@@ -21,10 +21,14 @@ from ramshelf.system.run import run
 
 
 def apply_policy(files: Sequence[str], xml: bytes) -> None:
-    """``migrate begin``: print the guest's XML if it is to be another one here."""
+    """``migrate begin``: print the guest's XML if it is to be another one here.
+
+    Raises RefusedError ``migration.becomes-*`` for a guest whose memory would have to be backed otherwise.
+    """
     guest = parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE"))
-    store = observe_store().store
-    if not guest.file_backed or not isinstance(store, Store) or limit_mib(files) == 0:
+    store, limit = observe_store().store, limit_mib(files)
+    check_backing(guest, file_backed=isinstance(store, Store) and limit != 0, off=limit == 0)
+    if not guest.file_backed or not isinstance(store, Store):
         return
     changed = on_arrival(xml, discard=_discard(xml, store))
     if changed is not None:
