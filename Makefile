@@ -29,14 +29,15 @@ test: ## Run all tests; those that need libvirt, QEMU and devices in a machine o
 test-nova: ## Run the tests of ramshelf-nova, and of ramshelf beside a real Nova in .venv-nova (root)
 	@scripts/setup nova
 	PYTHONPATH=tests .venv-nova/bin/pytest -c tests/nova/pytest.ini tests/nova/unit
-	scripts/isolated $(PYTEST) -c tests/nova/pytest.ini tests/nova/integration
+	$(PYTEST_ISOLATED) -c tests/nova/pytest.ini tests/nova/integration
 
 test-debian13: ## Run all tests on a bare Debian 13, made by debootstrap below .cache (root)
 	@scripts/bare-debian --suite trixie make test
 
-soak: ## Run the tests that go by chance for many more rounds, for most of an hour (root)
-	@scripts/setup test
+soak: ## Run what make test and test-nova leave out: many more rounds, more stores; more than an hour (root)
+	@scripts/setup nova
 	$(PYTEST_ISOLATED) -m soak $(TESTS_ISOLATED)
+	$(PYTEST_ISOLATED) -m soak -c tests/nova/pytest.ini tests/nova/integration
 
 check: ## Check style, types and the layers
 	@scripts/setup check

@@ -2,6 +2,8 @@
 
 import pytest
 
+from support.side_by_side import own_temporary_directory
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -12,6 +14,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have a worker of pytest-xdist, which may be in a machine of its own, use the $TMPDIR that is there."""
-    if hasattr(config, "workerinput"):
-        config.option.basetemp = None
+    """Workers of pytest-xdist use the $TMPDIR that is there."""
+    own_temporary_directory(config)

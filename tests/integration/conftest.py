@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 from support.libvirtd import Libvirtd
 from support.machine import as_shipped, guests_can_run, without_guests
+from support.side_by_side import ByScope, only_isolated
 
 _OF_SWAP = (
     "test_bench",
@@ -21,25 +21,20 @@ _OF_SWAP = (
 """Modules that make swap, look at all that the kernel has, or hold guests to less RAM than they use."""
 
 
-class _OneForSwap(LoadScopeScheduling):  # type: ignore[misc] # it has no types
-    """Swap is the kernel's, of all machines side by side: one worker of pytest-xdist has the tests of it."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        path, _, name = nodeid.partition("::")
-        of_swap = "swap" in name or "pressure" in name or Path(path).stem.startswith(_OF_SWAP)
-        return "swap" if of_swap else nodeid
+class _Scopes(ByScope):
+    def scope(self, module: str, name: str) -> str | None:
+        of_swap = "pressure" in name or module.startswith(_OF_SWAP)
+        return "swap" if of_swap else super().scope(module, name)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """How tests are spread over machines side by side."""
-    return _OneForSwap(config, log)
+    return _Scopes(config, log)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Refuse to touch the machine itself; with pytest-xdist it is the workers that run tests."""
-    distributes = session.config.getoption("tx", None) and not hasattr(session.config, "workerinput")
-    if not distributes and not Path("/run/isolated").exists():
-        raise pytest.UsageError("integration tests run inside scripts/isolated: use `make test`")
+    """Refuse to touch the machine itself."""
+    only_isolated(session, "make test")
 
 
 @pytest.fixture(scope="session")

@@ -3,19 +3,41 @@
 A Nova is started for each module (and each kind of store in it): it takes seconds.
 """
 
+import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from support.libvirtd import Libvirtd
 from support.machine import as_shipped, guests_can_run, without_guests
+from support.side_by_side import ByScope, only_isolated, own_temporary_directory
+
+_OF_SWAP = ("test_live_migration",)
+"""Modules with a store of swap, besides the tests that have it in their names."""
 
 
-def pytest_sessionstart() -> None:
+class _Scopes(ByScope):
+    """A Nova is started for each module and kind of store in it: those tests stay together."""
+
+    def scope(self, module: str, name: str) -> str:
+        if module in _OF_SWAP:
+            return "swap"
+        return super().scope(module, name) or " ".join([module, *re.findall("ext4|xfs", name)])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """How tests are spread over machines side by side."""
+    return _Scopes(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers of pytest-xdist use the $TMPDIR that is there."""
+    own_temporary_directory(config)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse to touch the machine itself."""
-    if not Path("/run/isolated").exists():
-        raise pytest.UsageError("integration tests run inside scripts/isolated: use `make test-nova`")
+    only_isolated(session, "make test-nova")
 
 
 @pytest.fixture(scope="session")

@@ -172,6 +172,10 @@ class Compute(Api):
         """Enable or disable a host's compute service, as an operator does."""
         self.ask("PUT", f"/os-services/{self.service(host)['id']}", how)
 
+    def force_down(self, host: str, *, down: bool) -> None:
+        """Tell Nova that a host is dead, as whoever has fenced it does, or that it no longer is."""
+        self.ask("PUT", f"/os-services/{self.service(host)['id']}", {"forced_down": down})
+
     def aggregate(self, name: str, host: str, metadata: Mapping[str, str]) -> "Aggregate":
         """A new host aggregate with one host."""
         made = self.ask("POST", "/os-aggregates", {"aggregate": {"name": name}})["aggregate"]

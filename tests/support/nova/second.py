@@ -15,15 +15,21 @@ NAME = "second"
 
 
 def migratable(address: str) -> Settings:
-    """What nova.conf needs on a host of this address, that guests may move to it live."""
+    """What nova.conf needs on a host of this address, that guests may move to it live.
+
+    By my_ip Nova tells whether two hosts have one file system for servers' disks, before it tries ssh.
+    """
     return {
-        "DEFAULT": {"my_ip": address},
+        "DEFAULT": {"my_ip": FIRST_ADDRESS},
         "libvirt": {"live_migration_scheme": "tcp", "live_migration_inbound_addr": address},
     }
 
 
 class SecondCompute:
-    """nova-compute there; it asks the first host's conductor, and its state is its own."""
+    """nova-compute there; it asks the first host's conductor.
+
+    Servers' disks are on a file system that both hosts have; the rest of its state is its own.
+    """
 
     def __init__(self, first: Cloud, host: SecondHost) -> None:
         self._first = first
@@ -32,13 +38,20 @@ class SecondCompute:
         self._directory.mkdir()
         self._input: TextIO | None = None
         # At the same path as on the first host, for a guest's XML names files there.
-        host.shell(f"mount -t tmpfs state {first.state}; mkdir {first.state}/locks {first.state}/instances")
+        host.shell(f"""
+            mkdir /run/instances
+            mount --bind {first.state}/instances /run/instances
+            mount -t tmpfs state {first.state}
+            mkdir {first.state}/locks {first.state}/instances
+            mount --move /run/instances {first.state}/instances
+        """)
 
-    def start(self, more: Settings) -> None:
-        """Start it with this in its nova.conf; returns when it is up and the scheduler knows it."""
-        url = self._first.url.replace("127.0.0.1", FIRST_ADDRESS)
-        conf = text(settings(url, self._first.state, more))
-        self.host.run("sh", "-ec", f"mkdir -p {NOVA_CONF.parent}; cat > {NOVA_CONF}", stdin=conf)
+    def start(self, more: Settings | None = None) -> None:
+        """Start it, with this in its nova.conf or as before; returns when the scheduler knows it."""
+        if more is not None:
+            url = self._first.url.replace("127.0.0.1", FIRST_ADDRESS)
+            conf = text(settings(url, self._first.state, more))
+            self.host.run("sh", "-ec", f"mkdir -p {NOVA_CONF.parent}; cat > {NOVA_CONF}", stdin=conf)
         words, said = self._directory / "input", self._directory / "output"
         words.unlink(missing_ok=True)
         os.mkfifo(words)
@@ -66,7 +79,7 @@ class SecondCompute:
     def close(self) -> None:
         """End it, and remove what it has made."""
         self.stop()
-        self.host.shell(f"umount --lazy {self._first.state}")
+        self.host.shell(f"umount --lazy --recursive {self._first.state}")
         run("rm", "-r", str(self._directory))
 
     def _known(self) -> set[str]:

@@ -1,0 +1,201 @@
+"""Two hosts, one with Nova's own driver and one with ramshelf's, both with ramshelf's store and hook."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.cli import ramshelf
+from support.domains import domain_xml, qemu_pid
+from support.libvirtd import Libvirtd
+from support.nova.broker import rabbitmq
+from support.nova.client import PATIENCE, Server
+from support.nova.cloud import Cloud, cloud
+from support.nova.conf import Settings
+from support.nova.second import NAME, SecondCompute, migratable, second_compute
+from support.onstore import assert_reserved, capacity, memory_files, wait_recorded
+from support.process import wait_until
+from support.second_host import FIRST_ADDRESS, SECOND_ADDRESS, second_host
+from support.stores import store
+
+STOCK, OURS = "libvirt.LibvirtDriver", "ramshelf.FileBackedLibvirtDriver"
+FIRST_MIB, SECOND_MIB = 512, 256
+"""Nova's scheduler takes the first host where it has a choice: it has more memory left."""
+
+MEMORY_MIB = 128
+Pair = tuple[Cloud, SecondCompute]
+
+
+def nova_conf(url: str, address: str, driver: str, told_mib: int) -> Settings:
+    addressed = migratable(address)
+    return {
+        "DEFAULT": {**addressed["DEFAULT"], "compute_driver": driver, "transport_url": url},
+        "libvirt": {**addressed["libvirt"], "file_backed_memory": told_mib},
+        "scheduler": {"discover_hosts_in_cells_interval": 2, "max_attempts": 2},
+    }
+
+
+@pytest.fixture(scope="module")
+def hosts(libvirtd: Libvirtd) -> Iterator[Pair]:
+    with (
+        store("ext4", FIRST_MIB + 64),
+        libvirtd.listening(),
+        second_host("tmpfs", SECOND_MIB + 64) as there,
+        rabbitmq(FIRST_ADDRESS) as url,
+    ):
+        ramshelf("hook", "install")
+        with (
+            cloud(nova_conf(url, FIRST_ADDRESS, STOCK, FIRST_MIB)) as first,
+            second_compute(first, there) as second,
+        ):
+            second.start(nova_conf(url, SECOND_ADDRESS, OURS, SECOND_MIB))
+            yield first, second
+
+
+@pytest.fixture
+def pair(hosts: Pair) -> Iterator[Pair]:
+    """Without servers, and nothing is left of those that the test had."""
+    first, second = hosts
+    yield first, second
+    first.clear()
+    assert memory_files() == []
+    assert capacity()["promised_mib"] == 0
+    assert second.host.directories() == []
+    assert second.host.capacity()["promised_mib"] == 0
+
+
+def booted(first: Cloud, host: str) -> Server:
+    flavor = first.compute.flavor(MEMORY_MIB)
+    image = first.image("ramshelf.count")
+    server = first.compute.wait(
+        first.compute.create(flavor, image, availability_zone=f"nova:{host}"), "ACTIVE"
+    )
+    first.wait_console(server, "COUNT 2 ")
+    return server
+
+
+def settled(first: Cloud, server: Server, host: str, status: str = "ACTIVE") -> Server:
+    """The server once nothing is under way, and it is where it is to be."""
+
+    def there() -> bool:
+        now = first.compute.server(server.uuid)
+        return now.task is None and (now.host, now.status) == (host, status)
+
+    try:
+        wait_until(there, f"it is {status} on {host}", timeout=PATIENCE)
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}: {first.compute.actions(server)[0]}") from None
+    return first.compute.server(server.uuid)
+
+
+def assert_on_second(second: SecondCompute, server: Server) -> None:
+    """Its memory is on the second host's store, reserved, not allocated by QEMU; none is on the first's."""
+    assert second.host.memory_mib(server.domain)[0] == MEMORY_MIB
+    assert second.host.capacity()["promised_mib"] == MEMORY_MIB
+    assert "<allocation mode='immediate'/>" not in second.host.virsh("dumpxml", server.domain)
+    assert memory_files() == []
+
+
+def assert_claimed(first: Cloud, first_mib: int, second_mib: int) -> None:
+    """What servers have of each host's MEMORY_MB in Placement."""
+    [there] = [
+        node["hypervisor_hostname"]
+        for node in first.compute.ask("GET", "/os-hypervisors")["hypervisors"]
+        if node["hypervisor_hostname"] != first.node
+    ]
+    held = [sum(first.placement.allocated_mib(host).values()) for host in (first.node, there)]
+    assert held == [first_mib, second_mib]
+
+
+def test_live_migration_there_and_back(pair: Pair) -> None:
+    """Whichever driver begins it: the hook of the host that it comes to decides."""
+    first, second = pair
+    server = booted(first, first.host)
+    for host in (NAME, first.host):
+        first.compute.act(server, "os-migrateLive", {"host": host, "block_migration": "auto"})
+        settled(first, server, host)
+        if host == NAME:
+            assert_on_second(second, server)
+    assert_reserved(server.domain, MEMORY_MIB)
+    assert second.host.directories() == []
+    assert_claimed(first, MEMORY_MIB, 0)
+    first.wait_console(server, "COUNT ")
+
+
+@pytest.mark.parametrize("end", ["confirmResize", "revertResize"])
+def test_cold_migration_there(pair: Pair, end: str) -> None:
+    first, second = pair
+    server = booted(first, first.host)
+    first.compute.act(server, "migrate", {"host": NAME})
+    settled(first, server, NAME, "VERIFY_RESIZE")
+    assert_on_second(second, server)
+    assert_claimed(first, MEMORY_MIB, MEMORY_MIB)  # Nova keeps the place that it may go back to
+    first.compute.act(server, end)
+    if end == "confirmResize":
+        settled(first, server, NAME)
+        assert_on_second(second, server)
+        assert_claimed(first, 0, MEMORY_MIB)
+    else:
+        settled(first, server, first.host)
+        assert_reserved(server.domain, MEMORY_MIB)
+        assert second.host.directories() == []
+        assert_claimed(first, MEMORY_MIB, 0)
+
+
+def test_cold_migration_back(pair: Pair) -> None:
+    first, second = pair
+    server = booted(first, NAME)
+    first.compute.act(server, "migrate", {"host": first.host})
+    settled(first, server, first.host, "VERIFY_RESIZE")
+    first.compute.act(server, "confirmResize")
+    settled(first, server, first.host)
+    assert_reserved(server.domain, MEMORY_MIB)
+    assert second.host.directories() == []
+    assert_claimed(first, MEMORY_MIB, 0)
+
+
+def test_evacuation(pair: Pair) -> None:
+    """The host is dead; when it comes back its nova-compute removes what is no longer its own."""
+    first, second = pair
+    server = booted(first, NAME)
+    second.stop()
+    second.host.kill_qemu(server.domain)
+    first.compute.force_down(NAME, down=True)
+    first.compute.act(server, "evacuate", {"host": first.host})
+    settled(first, server, first.host)
+    assert_reserved(server.domain, MEMORY_MIB)
+    first.wait_console(server, "COUNT 2 ")
+
+    first.compute.force_down(NAME, down=False)
+    second.start()
+    wait_until(lambda: second.host.virsh("list", "--all", "--name").split() == [], "it is removed there")
+    assert qemu_pid(server.domain) is not None
+    wait_until(lambda: second.host.directories() == [], "and so is its memory")
+    assert_claimed(first, MEMORY_MIB, 0)
+
+
+def test_a_build_that_a_full_store_refuses_goes_to_the_other_host(pair: Pair, libvirtd: Libvirtd) -> None:
+    """Somebody else's guest has the place that Placement believes in."""
+    first, second = pair
+    libvirtd.create(domain_xml("other", capacity()["free_mib"] - 100))
+    server = first.compute.create(first.compute.flavor(MEMORY_MIB), first.image())
+    server = settled(first, server, NAME)
+    assert wait_recorded(server.domain, "refused")["code"] == "capacity.exceeded"
+    libvirtd.virsh("destroy", "other")
+    assert_on_second(second, server)
+    assert_claimed(first, 0, MEMORY_MIB)
+
+
+def test_a_build_that_all_stores_refuse_names_what_is_missing(pair: Pair, libvirtd: Libvirtd) -> None:
+    first, second = pair
+    libvirtd.create(domain_xml("other", capacity()["free_mib"] - 100))
+    second.host.run(
+        "virsh", "create", "/dev/stdin", stdin=domain_xml("other", second.host.capacity()["free_mib"] - 60)
+    )
+    server = first.compute.create(first.compute.flavor(MEMORY_MIB), first.image())
+    wait_until(lambda: first.compute.server(server.uuid).status == "ERROR", "it is refused", timeout=PATIENCE)
+    fault = first.compute.server(server.uuid).fault
+    assert fault is not None
+    assert "MiB" in fault.message
+    libvirtd.virsh("destroy", "other")
+    second.host.virsh("destroy", "other")
+    assert_claimed(first, 0, 0)
