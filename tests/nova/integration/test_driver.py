@@ -98,7 +98,8 @@ def test_a_server_costs_what_it_uses_and_ends_unwritten(ours: Cloud) -> None:
     device = device_of("xfs")
     for _ in range(3):  # the kernel may write back by itself meanwhile
         before = written(device)
-        server = ours.boot()
+        server = ours.boot(words=f"ramshelf.dirty={DIRTY_MIB}")
+        ours.wait_console(server, "DIRTIED")
         assert_reserved(server.domain, 128)
         xml = run("virsh", "dumpxml", server.domain).stdout
         assert memory_backing(xml) == (
