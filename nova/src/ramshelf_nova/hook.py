@@ -4,6 +4,7 @@ A guest that never starts is asked of libvirt, which asks its hook, which refuse
 (core/hostanswer.py). So nova-compute needs no privilege and sees none of the host's files.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,10 @@ _PROBE = probe_xml(f"{HOST_PROBE}nova-compute")
 """Always of one name: libvirt may leave a log of each where there is no hook that removes it."""
 
 _BROKEN_CONNECTION = {libvirt.VIR_FROM_REMOTE, libvirt.VIR_FROM_RPC}
+
+
+_REFUSAL = re.compile(r"ramshelf: (.+?) \[[a-z.-]+\]", re.DOTALL)
+"""What the hook says to whoever starts a guest: a sentence and a code."""
 
 
 class Hook:
@@ -58,6 +63,12 @@ class Hook:
                 raise exception.HypervisorUnavailable(host=CONF.host) from error
             return read_answer(error.get_error_message() or "")
         return None
+
+
+def refusal(error: libvirt.libvirtError) -> str | None:
+    """The hook's own sentence where it is the one that refused a guest; None for any other error."""
+    match = _REFUSAL.search(error.get_error_message() or "")
+    return match and match[1]
 
 
 def trouble(answer: HostAnswer | None) -> str | None:

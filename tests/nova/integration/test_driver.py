@@ -13,10 +13,10 @@ from support.cli import ramshelf
 from support.counters import device_of, written
 from support.domains import domain_xml, qemu_pid
 from support.libvirtd import Libvirtd
-from support.nova.client import Server
+from support.nova.client import PATIENCE, Server
 from support.nova.cloud import Cloud, cloud
 from support.nova.conf import Settings
-from support.onstore import assert_reserved, memory_files
+from support.onstore import assert_reserved, capacity, memory_files
 from support.process import run, wait_until
 from support.stores import MEMORY, store
 
@@ -30,6 +30,7 @@ def nova_conf(driver: str = OURS, told_mib: int = TOLD_MIB) -> Settings:
     return {
         "DEFAULT": {"compute_driver": driver, "periodic_fuzzy_delay": 0, "update_resources_interval": 2},
         "libvirt": {"file_backed_memory": told_mib},
+        "scheduler": {"max_attempts": 1},
     }
 
 
@@ -175,6 +176,17 @@ def stats(cloud: Cloud) -> dict[str, str]:
     with closing(sqlite3.connect(cloud.state / "cell1.sqlite")) as cell:
         [(text,)] = cell.execute("SELECT stats FROM compute_nodes")
     return {name: str(value) for name, value in json.loads(text).items()}
+
+
+def test_a_full_store_refuses_the_build_and_the_fault_says_why(ours: Cloud, libvirtd: Libvirtd) -> None:
+    libvirtd.create(domain_xml("other", capacity()["free_mib"] - 100))
+    asked = ours.compute.create(ours.compute.flavor(128), ours.image())
+    wait_until(lambda: ours.compute.server(asked.uuid).status == "ERROR", "it is refused", timeout=PATIENCE)
+    fault = ours.compute.server(asked.uuid).fault
+    assert fault is not None
+    assert "needs 128 MiB of file-backed memory, 28 MiB more than are free" in fault.message
+    assert ours.placement.allocated_mib(ours.node) == {}
+    libvirtd.virsh("destroy", "other")
 
 
 def test_the_store_is_gone_and_comes_back(ours: Cloud) -> None:

@@ -10,9 +10,19 @@ from nova import exception
 
 from ramshelf_nova.core.hostanswer import HostAnswer
 from ramshelf_nova.core.kind import Kind
-from ramshelf_nova.hook import Hook
+from ramshelf_nova.hook import Hook, refusal
 
+_PREFIX = (
+    "Hook script execution failed: internal error: Child process (LC_ALL=C /etc/libvirt/hooks/qemu.d/ramshelf"
+    " guest start begin -) unexpected exit status 1: "
+)
 SAID = HostAnswer(kernel="6.1.0", kind=Kind.SWAP, fstype="tmpfs", capacity_mib=512)
+
+
+def _error(domain: int, message: str) -> libvirt.libvirtError:
+    error = libvirt.libvirtError("refused")
+    error.err = (libvirt.VIR_ERR_HOOK_SCRIPT_FAILED, domain, message, 2, None, None, None, -1, -1)
+    return error
 
 
 class Libvirt:
@@ -21,7 +31,7 @@ class Libvirt:
     def __init__(self, domain: int, message: str) -> None:
         self.now = 0.0
         self.names: list[str | None] = []
-        self._error = (libvirt.VIR_ERR_HOOK_SCRIPT_FAILED, domain, message, 2, None, None, None, -1, -1)
+        self._error = _error(domain, message)
 
     def hook(self) -> Hook:
         connection = SimpleNamespace(createXML=self._create)
@@ -29,9 +39,7 @@ class Libvirt:
 
     def _create(self, xml: str, _flags: int) -> Any:
         self.names.append(etree.fromstring(xml).findtext("name"))
-        error = libvirt.libvirtError("refused")
-        error.err = self._error
-        raise error
+        raise self._error
 
 
 def test_an_answer_serves_for_some_seconds() -> None:
@@ -53,3 +61,18 @@ def test_a_libvirt_that_is_gone_is_no_answer(domain: int) -> None:
     hook = Libvirt(domain, "End of file while reading data").hook()
     with pytest.raises(exception.HypervisorUnavailable):
         hook.answer()
+
+
+@pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        (
+            f"{_PREFIX}ramshelf: It needs\n28 MiB more. [capacity.exceeded]\nhint: Wait.\n",
+            "It needs\n28 MiB more.",
+        ),
+        (f"{_PREFIX}another hook [x] says no", None),
+        ("monitor socket did not show up", None),
+    ],
+)
+def test_what_the_hook_says_to_a_start(message: str, sentence: str | None) -> None:
+    assert refusal(_error(libvirt.VIR_FROM_HOOK, message)) == sentence

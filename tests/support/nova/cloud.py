@@ -103,6 +103,10 @@ class Cloud:
         path = self.state / "nova.log"
         return path.read_text() if path.exists() else ""
 
+    def errors(self) -> str:
+        """The latest of what it has logged as errors."""
+        return "\n".join([line for line in self.log().splitlines() if " ERROR " in line][-40:])
+
     def image(self, words: str = "", **properties: str) -> str:
         """The id of an image whose servers boot the tests' guest with these words for its kernel.
 

@@ -17,11 +17,16 @@ NAME = "second"
 def migratable(address: str) -> Settings:
     """What nova.conf needs on a host of this address, that guests may move to it live.
 
-    By my_ip Nova tells whether two hosts have one file system for servers' disks, before it tries ssh.
+    By my_ip Nova tells whether two hosts have one file system for servers' disks, before it tries ssh;
+    libvirt lets a disk move that QEMU does not cache.
     """
     return {
         "DEFAULT": {"my_ip": FIRST_ADDRESS},
-        "libvirt": {"live_migration_scheme": "tcp", "live_migration_inbound_addr": address},
+        "libvirt": {
+            "live_migration_scheme": "tcp",
+            "live_migration_inbound_addr": address,
+            "disk_cachemodes": "file=none",
+        },
     }
 
 
