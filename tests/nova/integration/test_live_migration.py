@@ -18,16 +18,16 @@ from support.process import wait_until
 from support.second_host import FIRST_ADDRESS, SECOND_ADDRESS, second_host
 from support.stores import store
 
-OURS = "ramshelf.FileBackedLibvirtDriver"
+STOCK, OURS = "libvirt.LibvirtDriver", "ramshelf.FileBackedLibvirtDriver"
 TOLD_MIB = 256
 
 
-def nova_conf(url: str, address: str, told_mib: int = TOLD_MIB) -> Settings:
+def nova_conf(url: str, address: str, told_mib: int = TOLD_MIB, driver: str = OURS) -> Settings:
     addressed = migratable(address)
     return {
         "DEFAULT": {
             **addressed["DEFAULT"],
-            "compute_driver": OURS,
+            "compute_driver": driver,
             "transport_url": url,
             "periodic_fuzzy_delay": 0,
             "update_resources_interval": 2,
@@ -93,7 +93,24 @@ def booted_here(first: Cloud) -> Server:
 
 def test_there_and_back(pair: tuple[Cloud, SecondCompute]) -> None:
     """Nova's source asks for memory at once and discard; the host it comes to decides."""
+    there_and_back(*pair)
+
+
+def test_from_and_to_a_host_with_novas_own_driver(
+    pair: tuple[Cloud, SecondCompute], hosts: tuple[Cloud, SecondCompute, str]
+) -> None:
     first, second = pair
+    url = hosts[2]
+    first.configure(nova_conf(url, FIRST_ADDRESS, driver=STOCK))
+    first.restart()
+    try:
+        there_and_back(first, second)
+    finally:
+        first.configure(nova_conf(url, FIRST_ADDRESS))
+        first.restart()
+
+
+def there_and_back(first: Cloud, second: SecondCompute) -> None:
     server = booted_here(first)
     server = moved(first, server, NAME)
     assert memory_files() == []

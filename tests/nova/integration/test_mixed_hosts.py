@@ -13,10 +13,10 @@ from support.nova.broker import rabbitmq
 from support.nova.client import PATIENCE, ApiError, Server
 from support.nova.cloud import Cloud, cloud
 from support.nova.conf import Settings
-from support.nova.second import NAME, SecondCompute, migratable, second_compute
+from support.nova.second import NAME, SHARED, SecondCompute, second_compute
 from support.onstore import assert_reserved, capacity, memory_files, wait_recorded
 from support.process import wait_until
-from support.second_host import FIRST_ADDRESS, SECOND_ADDRESS, second_host
+from support.second_host import FIRST_ADDRESS, second_host
 from support.stores import store
 
 STOCK, OURS = "libvirt.LibvirtDriver", "ramshelf.FileBackedLibvirtDriver"
@@ -27,29 +27,27 @@ MEMORY_MIB = 128
 Pair = tuple[Cloud, SecondCompute]
 
 
-def nova_conf(url: str, address: str, driver: str, told_mib: int) -> Settings:
-    addressed = migratable(address)
+def nova_conf(url: str, driver: str, told_mib: int) -> Settings:
     return {
-        "DEFAULT": {**addressed["DEFAULT"], "compute_driver": driver, "transport_url": url},
-        "libvirt": {**addressed["libvirt"], "file_backed_memory": told_mib},
+        "DEFAULT": {**SHARED["DEFAULT"], "compute_driver": driver, "transport_url": url},
+        "libvirt": {"file_backed_memory": told_mib},
         "scheduler": {"discover_hosts_in_cells_interval": 2, "max_attempts": 2},
     }
 
 
 @pytest.fixture(scope="module")
-def hosts(libvirtd: Libvirtd) -> Iterator[Pair]:
+def hosts(libvirtd: Libvirtd) -> Iterator[Pair]:  # noqa: ARG001
     with (
         store("ext4", FIRST_MIB + 64),
-        libvirtd.listening(),
         second_host("tmpfs", SECOND_MIB + 64) as there,
         rabbitmq(FIRST_ADDRESS) as url,
     ):
         ramshelf("hook", "install")
         with (
-            cloud(nova_conf(url, FIRST_ADDRESS, STOCK, FIRST_MIB)) as first,
-            second_compute(first, there) as second,
+            cloud(nova_conf(url, STOCK, FIRST_MIB)) as first,
+            second_compute(first, there, shared=True) as second,
         ):
-            second.start(nova_conf(url, SECOND_ADDRESS, OURS, SECOND_MIB))
+            second.start(nova_conf(url, OURS, SECOND_MIB))
             yield first, second
 
 
@@ -107,21 +105,6 @@ def assert_claimed(first: Cloud, first_mib: int, second_mib: int) -> None:
     ]
     held = [sum(first.placement.allocated_mib(host).values()) for host in (first.node, there)]
     assert held == [first_mib, second_mib]
-
-
-def test_live_migration_there_and_back(pair: Pair) -> None:
-    """Whichever driver begins it: the hook of the host that it comes to decides."""
-    first, second = pair
-    server = booted(first, first.host)
-    for host in (NAME, first.host):
-        first.compute.act(server, "os-migrateLive", {"host": host, "block_migration": "auto"})
-        settled(first, server, host)
-        if host == NAME:
-            assert_on_second(second, server)
-    assert_reserved(server.domain, MEMORY_MIB)
-    assert second.host.directories() == []
-    assert_claimed(first, MEMORY_MIB, 0)
-    first.wait_console(server, "COUNT ")
 
 
 @pytest.mark.parametrize("end", ["confirmResize", "revertResize"])

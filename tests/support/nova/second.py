@@ -15,28 +15,25 @@ NAME = "second"
 
 
 def migratable(address: str) -> Settings:
-    """What nova.conf needs on a host of this address, that guests may move to it live.
-
-    By my_ip Nova tells whether two hosts have one file system for servers' disks, before it tries ssh;
-    libvirt lets a disk move that QEMU does not cache.
-    """
+    """What nova.conf needs on a host of this address, that guests may move to it live."""
     return {
-        "DEFAULT": {"my_ip": FIRST_ADDRESS},
-        "libvirt": {
-            "live_migration_scheme": "tcp",
-            "live_migration_inbound_addr": address,
-            "disk_cachemodes": "file=none",
-        },
+        "DEFAULT": {"my_ip": address},
+        "libvirt": {"live_migration_scheme": "tcp", "live_migration_inbound_addr": address},
     }
+
+
+SHARED: Settings = {"DEFAULT": {"my_ip": FIRST_ADDRESS}}
+"""What nova.conf needs on hosts that have one file system for servers' disks: Nova then tries no ssh."""
 
 
 class SecondCompute:
     """nova-compute there; it asks the first host's conductor.
 
-    Servers' disks are on a file system that both hosts have; the rest of its state is its own.
+    Its state is its own, but for the servers' disks where those are ``shared``. Those cannot move live:
+    libvirt looks at the file system.
     """
 
-    def __init__(self, first: Cloud, host: SecondHost) -> None:
+    def __init__(self, first: Cloud, host: SecondHost, *, shared: bool) -> None:
         self._first = first
         self.host = host
         self._directory = scratch() / "second-nova"
@@ -45,7 +42,7 @@ class SecondCompute:
         # At the same path as on the first host, for a guest's XML names files there.
         host.shell(f"""
             mkdir /run/instances
-            mount --bind {first.state}/instances /run/instances
+            mount --bind {first.state / "instances" if shared else "/run/instances"} /run/instances
             mount -t tmpfs state {first.state}
             mkdir {first.state}/locks {first.state}/instances
             mount --move /run/instances {first.state}/instances
@@ -93,9 +90,9 @@ class SecondCompute:
 
 
 @contextmanager
-def second_compute(first: Cloud, host: SecondHost) -> Iterator[SecondCompute]:
-    """A nova-compute there, to be started."""
-    compute = SecondCompute(first, host)
+def second_compute(first: Cloud, host: SecondHost, *, shared: bool = False) -> Iterator[SecondCompute]:
+    """A nova-compute there, to be started; ``shared``: servers' disks are on a file system of both."""
+    compute = SecondCompute(first, host, shared=shared)
     try:
         yield compute
     finally:
