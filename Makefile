@@ -26,9 +26,9 @@ test: ## Run all tests; those that need libvirt, QEMU and devices in a machine o
 	$(PYTEST) $(TESTS_DIRECT)
 	$(PYTEST_ISOLATED) $(TESTS_ISOLATED)
 
-test-nova: ## Run the tests of ramshelf-nova, and of ramshelf beside a real Nova in .venv-nova (root)
+test-nova: ## Run the tests of ramshelf-nova, and of ramshelf beside a real Nova: the newest and the oldest (root)
 	@scripts/setup nova
-	PYTHONPATH=tests .venv-nova/bin/pytest -c tests/nova/pytest.ini tests/nova/unit
+	for nova in .venv-nova*; do PYTHONPATH=tests $$nova/bin/pytest -c tests/nova/pytest.ini tests/nova/unit || exit; done
 	$(PYTEST_ISOLATED) -c tests/nova/pytest.ini tests/nova/integration
 
 test-debian13: ## Run all tests on a bare Debian 13, made by debootstrap below .cache (root)
@@ -60,5 +60,5 @@ bench-nova: ## Measure what the scheduler filter costs beside one of Nova's own 
 	PYTHONPATH=tests:src:. .venv-nova/bin/python -W ignore -m bench.nova_filter
 
 clean: ## Remove what the others made here (installed packages stay)
-	rm -rf .venv .venv-nova .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-nova .venv-nova-oldest .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,8 +4,8 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-TESTED = ("34",)
-"""Versions of Nova that the driver was tested with: 2026.2."""
+TESTED = ("31", "34")
+"""Versions of Nova that the driver was tested with: 2025.1 and 2026.2."""
 
 
 def misfits(derived: type, base: type) -> Iterator[str]:

@@ -8,14 +8,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from nova import exception, objects
+from nova import exception, objects, version
 from nova.compute.provider_tree import ProviderTree
 from nova.virt.driver import load_compute_driver
 from nova.virt.libvirt import driver as libvirt_driver
 from nova.virt.libvirt.driver import LibvirtDriver
+from nova.virt.libvirt.host import Host
 
 from ramshelf_nova import provider, service
-from ramshelf_nova.compatibility import misfits, missing
+from ramshelf_nova.compatibility import TESTED, misfits, missing
 from ramshelf_nova.conf import CONF
 from ramshelf_nova.core.hostanswer import HostAnswer
 from ramshelf_nova.core.kind import Kind
@@ -40,6 +41,12 @@ class Told:
 
     def answer(self, *, fresh: bool = False) -> HostAnswer | None:  # noqa: ARG002
         return self._answer
+
+
+@pytest.fixture(autouse=True)
+def no_memory_encryption(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nova 31 asks libvirt whether it has that, even for a server that does not want it."""
+    monkeypatch.setattr(Host, "supports_amd_sev", False)
 
 
 @pytest.fixture
@@ -122,6 +129,10 @@ def test_it_overrides_what_this_nova_has() -> None:
     assert list(misfits(FileBackedLibvirtDriver, LibvirtDriver)) == []
     private = [name for name in vars(FileBackedLibvirtDriver) if name.startswith("_") and name[1] != "_"]
     assert private == ["_get_guest_memory_backing_config"]
+
+
+def test_it_names_the_nova_that_it_is_tested_with() -> None:
+    assert version.version_string().partition(".")[0] in TESTED
 
 
 def test_parameters_that_nova_has_changed() -> None:

@@ -20,6 +20,9 @@ from support.process import run, wait_until
 
 _CHECKOUT = Path(__file__).resolve().parents[3]
 VIRTUAL_ENVIRONMENT = _CHECKOUT / ".venv-nova"
+OLDEST = _CHECKOUT / ".venv-nova-oldest"
+"""The oldest Nova, where ``scripts/setup`` can install it."""
+
 ALL_ROLES = ("conductor", "scheduler", "compute", "api")
 
 
@@ -27,8 +30,8 @@ class Cloud:
     """One run of Nova after the other over the same databases, images and configuration.
 
     ``user`` is whom it runs as, ``wrapper`` what it is run by (a container's namespaces, say), ``roles``
-    those of its services that run on this host. ``host`` is its name as a service's, ``node`` as libvirt has
-    it, which is that of its resource provider.
+    those of its services that run on this host, ``virtual_environment`` where its Nova is. ``host`` is its
+    name as a service's, ``node`` as libvirt has it, which is that of its resource provider.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Cloud:
         user: str = "root",
         wrapper: Sequence[str] = (),
         roles: Sequence[str] = ALL_ROLES,
+        virtual_environment: Path = VIRTUAL_ENVIRONMENT,
     ) -> None:
         with socket.create_server(("", 0)) as free:
             self._port = free.getsockname()[1]
@@ -48,6 +52,7 @@ class Cloud:
         self.host = socket.gethostname()
         self.node = run("virsh", "--connect", Libvirtd.uri, "hostname").stdout.strip()
         self._user, self._wrapper, self._roles = user, wrapper, roles
+        self._virtual_environment = virtual_environment
         self._process: subprocess.Popen[str] | None = None
         for directory in (self.state, self._images, self.state / "instances", self.state / "locks"):
             directory.mkdir()
@@ -64,16 +69,16 @@ class Cloud:
 
     def configure(self, more: Settings) -> None:
         """Write nova.conf, for the next start; ``more`` is what differs from what is good here."""
-        write(settings(self.url, self.state, more), VIRTUAL_ENVIRONMENT)
+        write(settings(self.url, self.state, more), self._virtual_environment)
 
     def start(self) -> None:
         """Start the services; returns when all of them are up."""
-        output = self.state / "output"
+        python, output = self._virtual_environment / "bin/python", self.state / "output"
         with output.open("ab") as errors:
             self._process = subprocess.Popen(
                 [
                     *self._wrapper,
-                    *(str(VIRTUAL_ENVIRONMENT / "bin/python"), "-W", "ignore", "-m", "support.nova.process"),
+                    *(str(python), "-W", "ignore", "-m", "support.nova.process"),
                     *(str(self._port), self._user, *self._roles),
                 ],
                 stdin=subprocess.PIPE,
@@ -176,12 +181,18 @@ class Cloud:
 
 
 @contextmanager
-def cloud(more: Settings, *, user: str = "root", wrapper: Sequence[str] = ()) -> Iterator[Cloud]:
+def cloud(
+    more: Settings,
+    *,
+    user: str = "root",
+    wrapper: Sequence[str] = (),
+    virtual_environment: Path = VIRTUAL_ENVIRONMENT,
+) -> Iterator[Cloud]:
     """A running cloud of this one host, without servers; ``more`` is added to nova.conf.
 
     At the end its servers are deleted, the services ended, and nothing of them is left on the host.
     """
-    here = Cloud(more, user=user, wrapper=wrapper)
+    here = Cloud(more, user=user, wrapper=wrapper, virtual_environment=virtual_environment)
     try:
         here.start()
         yield here

@@ -8,15 +8,12 @@ alone) ask the conductor. It says "ready" when all are up, and ends, as a crash 
 
 import os
 import pwd
+import select
 import sys
-import threading
 import traceback
 from importlib import import_module
 from pathlib import Path
-from socketserver import ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
-from wsgiref.util import shift_path_info
 
 from support.nova import stubs
 from support.nova.conf import API_PASTE, NOVA_CONF
@@ -24,21 +21,14 @@ from support.nova.conf import API_PASTE, NOVA_CONF
 _CELL1 = "00000000-0000-0000-0000-000000000001"
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-        """Say nothing: the services log what they are asked."""
-
-
 def main(port: str, user: str, *roles: str) -> None:
     """Run these roles until the input ends."""
-    from nova.monkey_patch import patch  # noqa: PLC0415 - before anything else of Nova's
+    from nova import monkey_patch  # noqa: PLC0415 - before anything else of Nova's
 
-    patch(backend="threading")
+    if hasattr(monkey_patch, "patch"):  # else, up to Nova 31, the import has made all threads eventlet's
+        monkey_patch.patch(backend="threading")
+    from support.nova.server import serve  # noqa: PLC0415 - of this kind of threads
+
     _serialise_transactions()
     state = _configure(user)
     applications: dict[str, Any] = {}
@@ -48,8 +38,7 @@ def main(port: str, user: str, *roles: str) -> None:
         applications["network"] = stubs.networks
         applications["placement"] = _placement(state)
         applications["compute"] = _api()
-        server = make_server("", int(port), _by_first_part(applications), _Server, _Quiet)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        serve(int(port), applications)
     if set(roles) == {"compute"}:
         _ask_the_conductor()
     for role in ("conductor", "scheduler", "compute"):
@@ -59,7 +48,7 @@ def main(port: str, user: str, *roles: str) -> None:
         _find_hosts()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    sys.stdin.read()
+    select.select([sys.stdin], [], [])  # which lets eventlet's threads run meanwhile
     os._exit(0)
 
 
@@ -151,13 +140,6 @@ def _api() -> Any:
     from paste import deploy  # noqa: PLC0415
 
     return deploy.loadapp(f"config:{API_PASTE}", name="osapi_compute")
-
-
-def _by_first_part(applications: dict[str, Any]) -> Any:
-    def application(environ: dict[str, Any], respond: Any) -> Any:
-        return applications[shift_path_info(environ) or ""](environ, respond)
-
-    return application
 
 
 def _ask_the_conductor() -> None:
