@@ -160,6 +160,7 @@ def _between_two(daemon: Libvirtd, plan: _Plan) -> Iterator[Sample]:
         cloud(_addressed(DRIVERS[0], size, url, FIRST_ADDRESS)) as nova,
         second_compute(nova, host) as second,
     ):
+        there = host.virsh("hostname").strip()
         for number in range(plan.rounds):
             for driver in in_turns(number):
                 second.stop()
@@ -171,6 +172,7 @@ def _between_two(daemon: Libvirtd, plan: _Plan) -> Iterator[Sample]:
                 second.start(_addressed(driver, size, url, SECOND_ADDRESS))
                 yield _move(nova, second, driver, name, size)
                 nova.clear()
+                wait_until(lambda: not nova.placement.allocated_mib(there), "its place there is free")
 
 
 def _addressed(driver: Driver, told: int, url: str, address: str) -> Settings:
