@@ -18,7 +18,7 @@ from support.nova.conf import Settings
 from support.nova.second import NAME, SecondCompute, migratable, second_compute
 from support.onstore import memory_files
 from support.process import run, wait_until
-from support.second_host import FIRST_ADDRESS, SECOND_ADDRESS, second_host
+from support.second_host import FIRST_ADDRESS, SECOND_ADDRESS, SecondHost, second_host
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +149,10 @@ def _smaps(server: Server) -> str:
     return Path(f"/proc/{qemu_pid(server.domain)}/smaps").read_text()
 
 
+def _smaps_there(host: SecondHost, server: Server) -> str:
+    return host.shell(f"cat /proc/$(cat /run/libvirt/qemu/{server.domain}.pid)/smaps")
+
+
 def _between_two(daemon: Libvirtd, plan: _Plan) -> Iterator[Sample]:
     name, size = plan.moving_store, plan.moved_mib
     with (
@@ -198,5 +202,5 @@ def _move(nova: Cloud, second: SecondCompute, driver: Driver, name: str, size: i
         driver=driver.name,
         **asdict(cost),
         allocated_mib=float(host.memory_mib(server.domain)[1]),
-        resident_mib=resident_mib(host.shell(f"cat /proc/$(pgrep -f 'guest={server.domain},')/smaps"), size),
+        resident_mib=resident_mib(_smaps_there(host, server), size),
     )
