@@ -1,6 +1,5 @@
 """End: how long it takes until nothing of a guest is left, and what of its dirty memory that writes."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 
 from bench.guests import ASLEEP, BACKINGS, ENDINGS, IN_FILES, OWN_MIB, POWEROFF, end, hook_for, started
 from bench.stores import Store, btrfs, store
+from support.counters import sync
 from support.domains import wait_console
 from support.libvirtd import Libvirtd
 
@@ -94,7 +94,7 @@ def _end(daemon: Libvirtd, place: Store, case: _Case) -> Sample:
                 options=options,
             )
         )
-        os.sync()  # what its start has dirtied, so that only what is dirtied now is left
+        sync()  # what its start has dirtied, so that only what is dirtied now is left
         if not asleep:
             wait_console(guest.name, "GUEST-UP", timeout=120)
         if not by_itself:
@@ -104,7 +104,7 @@ def _end(daemon: Libvirtd, place: Store, case: _Case) -> Sample:
             time.sleep(_CONTROL_SECONDS)
         before = place.written_mib()
         seconds = end(daemon, guest, case.ending)
-        os.sync()
+        sync()
         return Sample(
             store=place.name,
             backing=case.backing,

@@ -1,5 +1,7 @@
 """Settings of the running kernel, changed for a while: they are the whole machine's."""
 
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ _PROC = Path("/run/bench-proc")
 
 @contextmanager
 def setting(path: str, value: str) -> Iterator[None]:
-    """Set a file of /proc/sys or /sys, and put it back.
+    """Set a file of /proc/sys or /sys, and put it back; while there is a store, see below.
 
     Whoever kills this process has scripts/isolated put it back, which finds it in ``.kernel``.
     """
@@ -31,8 +33,14 @@ def setting(path: str, value: str) -> Iterator[None]:
 
 @contextmanager
 def sysctls_of_the_store() -> Iterator[None]:
-    """Let the kernel have the vm.* that ``ramshelf store create`` has set, in the copies."""
+    """Let the kernel have the vm.* that ``ramshelf store create`` has set, in the copies.
+
+    Others on this machine wait: who takes our value for the machine's own would put that back.
+    """
     with ExitStack() as stack:
+        directory = os.open(scratch().parent, os.O_RDONLY)
+        stack.callback(os.close, directory)
+        fcntl.flock(directory, fcntl.LOCK_EX)
         for copy in _COPIES.iterdir():
             value, is_now = (path.read_text().strip() for path in (copy, _proc() / "sys/vm" / copy.name))
             if value != is_now:

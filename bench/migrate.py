@@ -1,6 +1,5 @@
 """Migration: how long a guest takes to another host, what it stops for, and what that writes on both."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ from bench.guests import OWN_MIB, hook_for, started
 from bench.measure import timed
 from bench.stores import SPARE_MIB, Store, store
 from ramshelf.core.units import MIB
+from support.counters import sync
 from support.domains import wait_console
 from support.libvirtd import Libvirtd
 from support.moving import completed
@@ -65,12 +65,12 @@ def _move(
     options = f"mem={OWN_MIB + hot}M" + (" ramshelf.rewrite" if busy else "")
     with started(daemon, backing, size, dirty_mib=hot, options=options) as guest:
         wait_console(guest.name, "ROUND 1" if busy else "GUEST-UP", timeout=300)
-        os.sync()  # so that only what is dirtied now is left
+        sync()  # so that only what is dirtied now is left
         guest.dirty(size // 2 - hot)
         before = place.written_mib(), _written_mib(second, place)
         route = (second.uri, "--migrateuri", second.migrate_uri)
         seconds = timed("virsh", "--connect", daemon.uri, "migrate", "--live", guest.name, *route)
-        os.sync()
+        sync()
         sample = Sample(
             store=place.name,
             backing=backing,

@@ -1,11 +1,11 @@
 """The other side: read-only passes over a set twice as large as the RAM that it may use."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.mapping import PLACES, mapping
 from bench.stores import store
+from support.counters import sync
 from support.libvirtd import Libvirtd
 
 PASSES = 3
@@ -31,10 +31,10 @@ def measure(_: Libvirtd, *, quick: bool) -> Iterator[Sample]:
                 for memory in memories:
                     with mapping(memory, size, size // 2) as one:
                         one.fill()
-                        os.sync()
+                        sync()
                         before = place.written_mib()
                         seconds = sum(one.read() for _ in range(PASSES))
-                        os.sync()
+                        sync()
                         written = place.written_mib() - before
                     yield Sample(
                         store=name, memory=memory, set_mib=size, seconds=seconds, written_mib=written

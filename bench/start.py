@@ -1,11 +1,11 @@
 """Start: how long ``virsh start --paused`` takes and writes; the guest has touched none of its memory."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.guests import BACKINGS, IN_FILES, hook_for, started
 from bench.stores import KINDS, Store, store
+from support.counters import sync
 from support.libvirtd import Libvirtd
 
 
@@ -38,10 +38,10 @@ def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
 
 
 def _start(daemon: Libvirtd, place: Store, backing: str, size: int) -> Sample:
-    os.sync()  # what the guest before has left to be written, such as that its file is gone
+    sync()  # what the guest before has left to be written, such as that its file is gone
     before = place.written_mib()
     with started(daemon, backing, size, paused=True) as guest:
-        os.sync()
+        sync()
         return Sample(
             store=place.name,
             backing=backing,

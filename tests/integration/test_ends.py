@@ -23,7 +23,7 @@ from ramshelf.core.units import MIB
 from ramshelf.system.procfs import swaps
 from support.cgroup import memory_limit
 from support.cli import ramshelf
-from support.counters import device_of, written
+from support.counters import device_of, sync, written
 from support.devices import loop_device, own_swaps, scratch, unmount
 from support.domains import IMAGE, KERNEL_WORDS, domain_xml, qemu_pid, wait_console
 from support.libvirtd import Libvirtd
@@ -95,7 +95,7 @@ ENDINGS: tuple[Callable[[Libvirtd], None], ...] = (
 
 
 TOLERANCE = DIRTY_MIB * MIB // 100
-ATTEMPTS = 3
+ATTEMPTS = 5
 """Measurements in all, where background writeback disturbs them."""
 
 
@@ -213,12 +213,6 @@ def swapped() -> int:
     return sum(area.used for area in swaps() if area.path in own_swaps())
 
 
-def sync() -> None:
-    """What the store still has to write is written; others' file systems are left alone."""
-    run("sync", "--file-system", str(MEMORY))
-    run("sync", *own_swaps(), str(MEMORY))  # mkswap's
-
-
 @contextmanager
 def measured(file_system: str, *, immediate: bool = False) -> Iterator[Figures]:
     """A store, and where it has a file system of its own a control that starts now."""
@@ -322,7 +316,7 @@ def test_the_figures(libvirtd: Libvirtd, tmp_path: Path, file_system: str) -> No
     xml = tmp_path / "guest.xml"
     xml.write_text(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB))
     with store(file_system, SIZE_MIB, options=MKFS.get(file_system, "")):
-        run("sync", *own_swaps(), str(MEMORY))
+        sync()
         first = counter_mib(file_system)
         started = json.loads(ramshelf("guest", "start", str(xml), "--json").stdout)
         assert 0 <= started["written_mib"] <= counter_mib(file_system) - first + ROUNDING

@@ -22,9 +22,10 @@ from ramshelf.system.pagecache import resident
 from ramshelf.system.procfs import thread_states
 from ramshelf.system.zeropages import Extent, zeros
 from support.cli import ramshelf
+from support.counters import sync
 from support.domains import console, domain_xml, qemu_pid, wait_console
 from support.libvirtd import Libvirtd
-from support.process import run, wait_until
+from support.process import wait_until
 from support.second_host import second_host
 from support.stores import MEMORY, store
 
@@ -283,7 +284,7 @@ def test_what_is_swapped_out_stays_so(libvirtd: Libvirtd) -> None:  # noqa: ARG0
                 memory[size // 4 : size // 2 : mmap.PAGESIZE] = bytes(size // 4 // mmap.PAGESIZE)
                 memory[size // 2 :] = bytes(size // 2)
                 memory.madvise(_MADV_PAGEOUT, 0, size // 4)
-            run("sync")
+            sync()
             in_ram = resident(str(path))
             if in_ram == size:
                 pytest.skip("this kernel still has them in its swap cache, and cannot tell")

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from support.devices import own_swaps
+from support.process import run
 from support.stores import MEMORY
 
 _SECTOR = 512
@@ -23,3 +24,9 @@ def written(device: int | None) -> int:
         return 0
     text = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat").read_text()
     return int(text.split()[6]) * _SECTOR
+
+
+def sync() -> None:
+    """What the store still has to write is written; others' file systems are left alone."""
+    run("sync", "--file-system", str(MEMORY))
+    run("sync", *own_swaps(), str(MEMORY))  # mkswap's
