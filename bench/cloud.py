@@ -1,21 +1,16 @@
 """What is measured of a cloud: its compute drivers, and what that costs which Nova is asked for."""
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.guests import OWN_MIB
 from bench.measure import Unavailable
 from support.cli import RAMSHELF
 from support.nova.client import Server
 from support.nova.cloud import VIRTUAL_ENVIRONMENT, Cloud
 from support.nova.conf import Settings
 from support.process import wait_until
-
-WORDS = f"init_on_alloc=0 mem={OWN_MIB}M"
-"""For a guest's kernel: it leaves the memory alone that the host dirties."""
 
 _PATIENCE = 600
 """Seconds that the slowest may take: all of a large guest's memory, written to a slow device."""
@@ -65,12 +60,14 @@ class Cost:
     synced_mib: float
 
     @classmethod
-    def of(cls, act: Callable[[], object], written_mib: Callable[[], float]) -> "Cost":
-        """Do it; ``written_mib`` reads a device's counter. What else there is to be written is, before."""
+    def of(
+        cls, act: Callable[[], object], written_mib: Callable[[], float], sync: Callable[[], None]
+    ) -> "Cost":
+        """Do it; ``written_mib`` reads a device's counter, what ``sync`` writes counts there."""
         before, begun = written_mib(), time.perf_counter()
         act()
         seconds, meanwhile = time.perf_counter() - begun, written_mib() - before
-        os.sync()
+        sync()
         return cls(seconds=seconds, written_mib=meanwhile, synced_mib=written_mib() - before)
 
 
@@ -82,10 +79,9 @@ def require_nova() -> None:
         raise Unavailable("no RabbitMQ is installed: scripts/setup bench")
 
 
-def boot(cloud: Cloud, flavor: str, count: int = 1, host: str | None = None) -> list[Server]:
+def boot(cloud: Cloud, flavor: str, image: str, count: int = 1, **more: str) -> list[Server]:
     """So many servers, asked for at once, where none are; returns when all are ACTIVE."""
-    where = {"availability_zone": f"nova:{host}"} if host else {}
-    cloud.compute.create(flavor, cloud.image(WORDS), min_count=count, **where)
+    cloud.compute.create(flavor, image, min_count=count, **more)
     servers: list[Server] = []
 
     def active() -> bool:

@@ -1,6 +1,7 @@
 """Guests, by where their memory lies: what ramshelf does beside what one would do without it."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -68,11 +69,8 @@ class Guest:
 
 def resident_mib(smaps: str, memory_mib: int) -> float:
     """What of QEMU's mapping as large as the guest is in RAM (/proc/PID/smaps)."""
-    _, _, mapping = smaps.partition(f"\nSize: {memory_mib * 1024:14} kB\n")
-    for line in mapping.splitlines():
-        if line.startswith("Rss:"):
-            return int(line.split()[1]) * 1024 / MIB
-    return 0.0
+    found = re.search(rf"^Size: +{memory_mib * 1024} kB\n(?:.*\n)*?Rss: +(\d+) kB$", smaps, re.MULTILINE)
+    return int(found[1]) * 1024 / MIB if found else 0.0
 
 
 @contextmanager
