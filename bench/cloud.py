@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.measure import Unavailable
@@ -43,12 +43,6 @@ DRIVERS = (
     Driver(name="stock + hook", path=_STOCK, hook=True),
     Driver(name="ramshelf", path="ramshelf.FileBackedLibvirtDriver", hook=True),
 )
-
-
-def in_turns(round_number: int) -> Sequence[Driver]:
-    """All drivers, each round another one first."""
-    first = round_number % len(DRIVERS)
-    return DRIVERS[first:] + DRIVERS[:first]
 
 
 @dataclass(frozen=True, kw_only=True)
