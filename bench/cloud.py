@@ -94,3 +94,11 @@ def move(cloud: Cloud, server: Server, host: str) -> None:
     wait_until(lambda: cloud.compute.server(server.uuid).task is None, "its move is over", timeout=_PATIENCE)
     if cloud.compute.server(server.uuid).host != host:
         raise RuntimeError(cloud.compute.actions(server)[0])
+
+
+def clear(cloud: Cloud) -> None:
+    """Delete all servers at once; returns when nothing is left of them."""
+    for server in cloud.compute.servers():
+        cloud.compute.ask("DELETE", f"/servers/{server.uuid}")
+    wait_until(lambda: not cloud.compute.servers(), "all servers are deleted", timeout=_PATIENCE)
+    cloud.clear()

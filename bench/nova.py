@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.cloud import DRIVERS, Cost, Driver, boot, move, require_nova
+from bench.cloud import DRIVERS, Cost, Driver, boot, clear, move, require_nova
 from bench.dirtying import dirty
 from bench.guests import OWN_MIB, hook_for, resident_mib
 from bench.stores import SPARE_MIB, Store, store
@@ -106,9 +106,8 @@ def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
 def _on_one_host(name: str, plan: _Plan) -> Iterator[Sample]:
     told = plan.store_mib
     with store(name, told) as place, hook_for("ramshelf"), cloud(DRIVERS[0].nova_conf(told)) as nova:
-        _start(nova, place, DRIVERS[0], max(plan.sizes))  # writes to all of the device once
         for driver in plan.turns:
-            nova.clear()
+            clear(nova)
             nova.stop()
             run(*driver.hook_command)
             nova.configure(driver.nova_conf(told))
@@ -122,7 +121,7 @@ def _on_one_host(name: str, plan: _Plan) -> Iterator[Sample]:
 
 def _start(nova: Cloud, place: Store, driver: Driver, size: int, count: int = 1) -> Sample:
     """Of servers that find nothing to boot: what is written is the start's, not the guest's."""
-    nova.clear()
+    clear(nova)
     flavor, nothing = nova.compute.flavor(size), nova.image(None)
     sync()
     cost = Cost.of(lambda: boot(nova, flavor, nothing, count), place.written_mib, sync)
@@ -137,7 +136,7 @@ def _start(nova: Cloud, place: Store, driver: Driver, size: int, count: int = 1)
 
 
 def _delete(nova: Cloud, place: Store, driver: Driver, size: int, dirty_mib: int) -> Sample:
-    nova.clear()
+    clear(nova)
     [server] = boot(nova, nova.compute.flavor(size), nova.image(_WORDS))
     nova.wait_console(server, "GUEST-UP")
     sync()
@@ -187,7 +186,7 @@ def _between_two(daemon: Libvirtd, plan: _Plan) -> Iterator[Sample]:
             nova.start()
             second.start(_addressed(driver, size, url, SECOND_ADDRESS))
             yield _move(nova, second, driver, name, size)
-            nova.clear()
+            clear(nova)
             wait_until(lambda: not nova.placement.allocated_mib(there), "its place there is free")
 
 
