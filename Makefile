@@ -51,7 +51,7 @@ format: ## Format the code as `make check` wants it
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-bench: ## Measure what the README claims, for most of an hour (root)
+bench: ## Measure what the README claims, for an hour and a half (root)
 	@scripts/setup bench
 	scripts/isolated .venv/bin/python -m bench
 

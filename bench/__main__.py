@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bench import CHECKOUT, agent, end, hook_cost, migrate, pressure, reread, start, steady, zswap
+from bench import CHECKOUT, agent, end, hook_cost, migrate, nova, pressure, reread, start, steady, zswap
 from bench.guests import started
 from bench.measure import Unavailable, machine
 from bench.results import Result, digest, text
@@ -32,6 +32,7 @@ TABLES: dict[str, ModuleType] = {
     "zswap": zswap,
     "agent": agent,
     "migrate": migrate,
+    "nova": nova,
 }
 """Each has ``measure(daemon, quick=)``, which raises Unavailable or yields samples: dataclasses whose floats
 are figures, and whose other fields say of what."""

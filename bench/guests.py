@@ -1,6 +1,7 @@
 """Guests, by where their memory lies: what ramshelf does beside what one would do without it."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -55,13 +56,8 @@ class Guest:
         dirty(self.pid, self.memory_mib, mib)
 
     def resident_mib(self) -> float:
-        """What of its memory is in RAM, of QEMU's mapping as large as the guest (/proc/PID/smaps)."""
-        text = Path(f"/proc/{self.pid}/smaps").read_text()
-        _, _, mapping = text.partition(f"\nSize: {self.memory_mib * 1024:14} kB\n")
-        for line in mapping.splitlines():
-            if line.startswith("Rss:"):
-                return int(line.split()[1]) * 1024 / MIB
-        return 0.0
+        """What of its memory is in RAM."""
+        return resident_mib(Path(f"/proc/{self.pid}/smaps").read_text(), self.memory_mib)
 
     @property
     def gone(self) -> bool:
@@ -69,6 +65,12 @@ class Guest:
         return not (
             Path(f"/run/libvirt/qemu/{self.name}.xml").exists() or list(MEMORY.glob(f"*-{self.name}"))
         )
+
+
+def resident_mib(smaps: str, memory_mib: int) -> float:
+    """What of QEMU's mapping as large as the guest is in RAM (/proc/PID/smaps)."""
+    found = re.search(rf"^Size: +{memory_mib * 1024} kB\n(?:.*\n)*?Rss: +(\d+) kB$", smaps, re.MULTILINE)
+    return int(found[1]) * 1024 / MIB if found else 0.0
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from support.domains import wait_console
 from support.libvirtd import Libvirtd
 from support.moving import completed
 from support.second_host import SecondHost, second_host
-from support.stores import MEMORY
 
 _BACKINGS = {"ext4": ("ramshelf",), "tmpfs": ("ramshelf", "anonymous")}
 """Memory that is in no file is the same beside every store."""
@@ -90,5 +89,5 @@ def _written_mib(second: SecondHost, place: Store) -> float:
     """What the second host's device has written so far."""
     if not place.device:
         return 0.0
-    second.run("sync", "--file-system", str(MEMORY))
+    second.sync()
     return second.written_mib()

@@ -30,6 +30,8 @@ COLOURS = {
     "default": "#e69f00",
     "anonymous": "#999999",
     "memfd": "#009e73",
+    "stock": "#d55e00",
+    "stock + hook": "#e69f00",
 }
 """One for each backing in all pictures; Okabe and Ito's, which the colour-blind can tell apart."""
 
@@ -137,6 +139,27 @@ def _migrate(rows: Sequence[Row]) -> Figure:
     return _panels(rows, titles, "store", "backing", "guest_mib", "guest")
 
 
+def _nova(rows: Sequence[Row]) -> Figure:
+    """Logarithmic: from the smallest start to the largest it is a factor of a hundred, also of MiB."""
+    titles = {"seconds": "seconds", "synced_mib": "MiB written"}
+    stores = _values(rows, "store")
+    figure = Figure(figsize=(10, 9), layout="constrained")
+    grid = figure.subplots(len(stores), len(titles), sharex="col", squeeze=False)
+    for line, store in zip(grid, stores, strict=True):
+        for axes, (name, title) in zip(line, titles.items(), strict=True):
+            _groups(axes, _where(rows, store=store), name, "what", "driver")
+            axes.set_title(f"{title}, {store}")
+    grid[0][0].set_xscale("log")
+    grid[0][1].set_xscale("symlog", linthresh=1)
+    for axes in grid[0]:
+        axes.margins(x=0.15)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    handles = grid[0][0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
 def _panels(rows: Sequence[Row], titles: dict[str, str], *keys: str) -> Figure:
     figure = Figure(figsize=(10, 0.8 + 0.22 * len(rows)), layout="constrained")
     axes = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
@@ -208,4 +231,5 @@ PLOTS: dict[str, Callable[[Sequence[Row]], Figure]] = {
     "hook-cost": _hook,
     "agent": _agent,
     "migrate": _migrate,
+    "nova": _nova,
 }

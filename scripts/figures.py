@@ -45,7 +45,7 @@ def part(name: str) -> str:
 
 
 _NOT_YET = "Not measured yet: `sudo make bench`.\n"
-_ACROSS = {"start": "guest_mib", "end": "dirty_mib"}
+_ACROSS = {"start": "guest_mib", "end": "dirty_mib", "nova": "driver"}
 """Tables of many rows, told by one for each figure with a column for each value of a key."""
 
 
@@ -87,7 +87,8 @@ def _wide(result: Result, figure: str) -> list[Row]:
     for row in result.rows:
         keys = {name: value for name, value in row.keys.items() if name != across}
         one = wide.setdefault(tuple(keys.values()), Row(keys=keys, figures={}))
-        column = {f"{row.keys[across]} MiB": row.figures[figure]}
+        unit = " MiB" if across.endswith("_mib") else ""
+        column = {f"{row.keys[across]}{unit}": row.figures[figure]}
         wide[tuple(keys.values())] = Row(keys=keys, figures={**one.figures, **column})
     return list(wide.values())
 

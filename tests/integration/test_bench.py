@@ -24,7 +24,7 @@ THINGS = {
     "agent": 8,
     "migrate": 2,
 }
-"""How many rows each table has in miniature."""
+"""How many rows each table has in miniature; Nova's is tested where a Nova is (tests/nova)."""
 
 
 def test_a_device_s_counter(host: None) -> None:  # noqa: ARG001 - cleans up

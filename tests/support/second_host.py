@@ -97,6 +97,10 @@ class SecondHost:
         """What its store's device has written so far, where the store is a file system on one."""
         return written(int(self.shell(f"stat -c %d {MEMORY}"))) / MIB
 
+    def sync(self) -> None:
+        """What its store still has to write to a file system is written."""
+        self.run("sync", "--file-system", str(MEMORY))
+
     def hook_log(self) -> list[dict[str, Any]]:
         """The entries of the hook's log there."""
         return [json.loads(line) for line in self.shell("cat /run/ramshelf/hook.log || :").splitlines()]

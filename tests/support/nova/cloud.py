@@ -112,24 +112,22 @@ class Cloud:
         """The latest of what it has logged as errors."""
         return "\n".join([line for line in self.log().splitlines() if " ERROR " in line][-40:])
 
-    def image(self, words: str = "", **properties: str) -> str:
+    def image(self, words: str | None = "", **properties: str) -> str:
         """The id of an image whose servers boot the tests' guest with these words for its kernel.
 
-        ``properties`` are the image's own.
+        With None they find nothing to boot. ``properties`` are the image's own.
         """
-        key = (("words", words), *sorted(properties.items()))
+        if words is not None:
+            properties |= {
+                "kernel_id": self._kernel,
+                "ramdisk_id": self._ramdisk,
+                "os_command_line": f"{KERNEL_WORDS} {words}".rstrip(),
+            }
+        key = tuple(sorted(properties.items()))
         if key not in self._known:
             disk = self.state / "disk"
             disk.write_bytes(bytes(1 << 20))
-            self._known[key] = self._put(
-                disk,
-                disk_format="raw",
-                container_format="bare",
-                kernel_id=self._kernel,
-                ramdisk_id=self._ramdisk,
-                os_command_line=f"{KERNEL_WORDS} {words}".rstrip(),
-                **properties,
-            )
+            self._known[key] = self._put(disk, disk_format="raw", container_format="bare", **properties)
         return self._known[key]
 
     def boot(self, memory_mib: int = 128, words: str = "", **extra_specs: str) -> Server:
