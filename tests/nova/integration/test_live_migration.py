@@ -110,6 +110,39 @@ def test_from_and_to_a_host_with_novas_own_driver(
         first.restart()
 
 
+@pytest.mark.parametrize(("here_mib", "there_mib"), [(TOLD_MIB, 0), (0, TOLD_MIB)])
+def test_a_pair_that_nova_s_own_driver_does_not_refuse(
+    pair: tuple[Cloud, SecondCompute], hosts: tuple[Cloud, SecondCompute, str], here_mib: int, there_mib: int
+) -> None:
+    """It begins the migration; libvirt or the destination's hook ends it, before memory moves."""
+    first, second = pair
+    url = hosts[2]
+    first.configure(nova_conf(url, FIRST_ADDRESS, here_mib, STOCK))
+    first.restart()
+    try:
+        second.stop()
+        second.start(nova_conf(url, SECOND_ADDRESS, there_mib, STOCK))
+        server = booted_here(first)
+        pid = qemu_pid(server.domain)
+        migrate(first, server, NAME)
+        wait_until(lambda: is_over(first, server), "the move is given up", timeout=120)
+        assert qemu_pid(server.domain) == pid
+        assert first.compute.server(server.uuid).host == first.host
+        assert second.host.guests() == []
+        assert second.host.directories() == []
+        assert [entry["event"] for entry in second.host.hook_log()] == [], first.errors()
+        first.clear()
+    finally:
+        first.configure(nova_conf(url, FIRST_ADDRESS))
+        first.restart()
+
+
+def is_over(first: Cloud, server: Server) -> bool:
+    """Whether the server's latest migration has failed, and nothing is under way any more."""
+    [latest] = first.compute.ask("GET", f"/os-migrations?instance_uuid={server.uuid}")["migrations"]
+    return latest["status"] in {"error", "failed"} and first.compute.server(server.uuid).task is None
+
+
 def there_and_back(first: Cloud, second: SecondCompute) -> None:
     server = booted_here(first)
     server = moved(first, server, NAME)
