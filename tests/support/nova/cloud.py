@@ -19,7 +19,9 @@ from support.nova.conf import NOVA_CONF, Settings, settings, write
 from support.process import run, wait_until
 
 _CHECKOUT = Path(__file__).resolve().parents[3]
-VIRTUAL_ENVIRONMENT = _CHECKOUT / ".venv-nova"
+VIRTUAL_ENVIRONMENT = _CHECKOUT / os.environ.get("NOVA", ".venv-nova")
+"""The Nova that tests run; ``NOVA=.venv-nova-oldest make test-nova`` runs all of them with the oldest."""
+
 OLDEST = _CHECKOUT / ".venv-nova-oldest"
 """The oldest Nova, where ``scripts/setup`` can install it."""
 
