@@ -1,6 +1,7 @@
 """What a guest has on the store, whoever started it."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from ramshelf.system.hooklog import recorded
 from support.cli import ramshelf
 from support.process import wait_until
 from support.stores import MEMORY
+
+_ATTEMPTS = 5
 
 
 def memory_files() -> list[Path]:
@@ -52,3 +55,14 @@ def wait_recorded(domain: str, event: str) -> dict[str, Any]:
 def _is_tmpfs() -> bool:
     lines = Path("/proc/self/mounts").read_text().splitlines()
     return any(line.split()[1:3] == [str(MEMORY), "tmpfs"] for line in lines)
+
+
+def assert_unwritten(cost: Callable[[], int]) -> None:
+    """Less than 1 MiB is written: ``cost`` measures bytes, up to five times.
+
+    Others and the kernel may have the store written back meanwhile; what flushes does so every time.
+    """
+    costs: list[int] = []
+    while len(costs) < _ATTEMPTS and min(costs, default=MIB) >= MIB:
+        costs.append(cost())
+    assert min(costs) < MIB, costs
