@@ -21,7 +21,7 @@ from support.stores import MEMORY, store
 
 STOCK, OURS = "libvirt.LibvirtDriver", "ramshelf.FileBackedLibvirtDriver"
 TOLD_MIB = 512
-DIRTY_MIB = 64
+DIRTY_MIB = 32
 XFS = "CUSTOM_RAMSHELF_STORE_DISK"
 
 
