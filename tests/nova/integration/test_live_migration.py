@@ -114,7 +114,7 @@ def test_from_and_to_a_host_with_novas_own_driver(
 def test_a_pair_that_nova_s_own_driver_does_not_refuse(
     pair: tuple[Cloud, SecondCompute], hosts: tuple[Cloud, SecondCompute, str], here_mib: int, there_mib: int
 ) -> None:
-    """It begins the migration; libvirt or the destination's hook ends it, before memory moves."""
+    """It begins the migration with the destination's backing in the XML: libvirt refuses that at once."""
     first, second = pair
     url = hosts[2]
     first.configure(nova_conf(url, FIRST_ADDRESS, here_mib, STOCK))
@@ -130,7 +130,7 @@ def test_a_pair_that_nova_s_own_driver_does_not_refuse(
         assert first.compute.server(server.uuid).host == first.host
         assert second.host.guests() == []
         assert second.host.directories() == []
-        assert [entry["event"] for entry in second.host.hook_log()] == [], first.errors()
+        assert "Target memoryBacking source" in first.errors()
         first.clear()
     finally:
         first.configure(nova_conf(url, FIRST_ADDRESS))
@@ -139,8 +139,9 @@ def test_a_pair_that_nova_s_own_driver_does_not_refuse(
 
 def is_over(first: Cloud, server: Server) -> bool:
     """Whether the server's latest migration has failed, and nothing is under way any more."""
-    [latest] = first.compute.ask("GET", f"/os-migrations?instance_uuid={server.uuid}")["migrations"]
-    return latest["status"] in {"error", "failed"} and first.compute.server(server.uuid).task is None
+    found = first.compute.ask("GET", f"/os-migrations?instance_uuid={server.uuid}")["migrations"]
+    ended = {migration["status"] for migration in found} & {"error", "failed"}
+    return bool(ended) and first.compute.server(server.uuid).task is None
 
 
 def there_and_back(first: Cloud, second: SecondCompute) -> None:
