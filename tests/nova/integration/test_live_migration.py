@@ -1,6 +1,7 @@
 """Two hosts with ramshelf's driver, and the servers that move between them while they run."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ STOCK, OURS = "libvirt.LibvirtDriver", "ramshelf.FileBackedLibvirtDriver"
 TOLD_MIB = 256
 
 
-def nova_conf(url: str, address: str, told_mib: int = TOLD_MIB, driver: str = OURS) -> Settings:
+def nova_conf(url: str, address: str, driver: str = OURS, told_mib: int = TOLD_MIB) -> Settings:
     addressed = migratable(address)
     return {
         "DEFAULT": {
@@ -96,45 +97,66 @@ def test_there_and_back(pair: tuple[Cloud, SecondCompute]) -> None:
     there_and_back(*pair)
 
 
-def test_from_and_to_a_host_with_novas_own_driver(
-    pair: tuple[Cloud, SecondCompute], hosts: tuple[Cloud, SecondCompute, str]
-) -> None:
-    first, second = pair
-    url = hosts[2]
-    first.configure(nova_conf(url, FIRST_ADDRESS, driver=STOCK))
+@contextmanager
+def changed(
+    hosts: tuple[Cloud, SecondCompute, str], here: tuple[str, int], there: tuple[str, int]
+) -> Iterator[tuple[Cloud, SecondCompute]]:
+    """The hosts with these drivers and so much file-backed memory meanwhile."""
+    first, second, url = hosts
+    first.configure(nova_conf(url, FIRST_ADDRESS, *here))
     first.restart()
+    second.stop()
+    second.start(nova_conf(url, SECOND_ADDRESS, *there))
     try:
-        there_and_back(first, second)
-    finally:
-        first.configure(nova_conf(url, FIRST_ADDRESS))
-        first.restart()
-
-
-@pytest.mark.parametrize(("here_mib", "there_mib"), [(TOLD_MIB, 0), (0, TOLD_MIB)])
-def test_a_pair_that_nova_s_own_driver_does_not_refuse(
-    pair: tuple[Cloud, SecondCompute], hosts: tuple[Cloud, SecondCompute, str], here_mib: int, there_mib: int
-) -> None:
-    """It begins the migration with the destination's backing in the XML: libvirt refuses that at once."""
-    first, second = pair
-    url = hosts[2]
-    first.configure(nova_conf(url, FIRST_ADDRESS, here_mib, STOCK))
-    first.restart()
-    try:
-        second.stop()
-        second.start(nova_conf(url, SECOND_ADDRESS, there_mib, STOCK))
-        server = booted_here(first)
-        pid = qemu_pid(server.domain)
-        migrate(first, server, NAME)
-        wait_until(lambda: is_over(first, server), "the move is given up", timeout=120)
-        assert qemu_pid(server.domain) == pid
-        assert first.compute.server(server.uuid).host == first.host
-        assert second.host.guests() == []
-        assert second.host.directories() == []
-        assert "Target memoryBacking source" in first.errors()
+        yield first, second
         first.clear()
     finally:
         first.configure(nova_conf(url, FIRST_ADDRESS))
         first.restart()
+
+
+@pytest.mark.usefixtures("pair")
+def test_from_and_to_a_host_with_novas_own_driver(hosts: tuple[Cloud, SecondCompute, str]) -> None:
+    with changed(hosts, (STOCK, TOLD_MIB), (OURS, TOLD_MIB)) as (first, second):
+        there_and_back(first, second)
+
+
+@pytest.mark.usefixtures("pair")
+@pytest.mark.parametrize(("here_mib", "there_mib"), [(TOLD_MIB, 0), (0, TOLD_MIB)])
+def test_a_pair_that_novas_own_driver_does_not_refuse(
+    hosts: tuple[Cloud, SecondCompute, str], here_mib: int, there_mib: int
+) -> None:
+    """It begins the migration with the destination's backing in the XML: libvirt refuses that at once."""
+    with changed(hosts, (STOCK, here_mib), (STOCK, there_mib)) as (first, second):
+        assert_given_up(first)
+        assert second.host.guests() == []
+        assert second.host.directories() == []
+        assert "Target memoryBacking source" in first.errors()
+
+
+@pytest.mark.usefixtures("pair")
+def test_a_full_store_that_novas_own_driver_knows_nothing_of(
+    hosts: tuple[Cloud, SecondCompute, str],
+) -> None:
+    """The hook refuses the guest, before memory moves."""
+    with changed(hosts, (STOCK, TOLD_MIB), (STOCK, TOLD_MIB)) as (first, second):
+        second.host.run("virsh", "create", "/dev/stdin", stdin=domain_xml("other", 200))
+        server = assert_given_up(first)
+        assert second.host.guests() == ["other"]
+        told = [entry for entry in second.host.hook_log() if entry.get("guest") == server.domain]
+        assert [(entry["event"], entry["code"]) for entry in told] == [("refused", "capacity.exceeded")]
+        second.host.virsh("destroy", "other")
+
+
+def assert_given_up(first: Cloud) -> Server:
+    """A server's migration to the second host fails; it runs on."""
+    server = booted_here(first)
+    pid = qemu_pid(server.domain)
+    migrate(first, server, NAME)
+    wait_until(lambda: is_over(first, server), "the move is given up", timeout=120)
+    assert qemu_pid(server.domain) == pid
+    assert first.compute.server(server.uuid).host == first.host
+    return server
 
 
 def is_over(first: Cloud, server: Server) -> bool:
@@ -195,5 +217,5 @@ def test_a_destination_with_anonymous_memory(
     first, second = pair
     server = booted_here(first)
     second.stop()
-    second.start(nova_conf(hosts[2], SECOND_ADDRESS, 0))
+    second.start(nova_conf(hosts[2], SECOND_ADDRESS, told_mib=0))
     refused(first, server, "libvirt cannot change that")
