@@ -33,6 +33,10 @@ def nova_conf(url: str, address: str, driver: str = OURS, told_mib: int = TOLD_M
             "periodic_fuzzy_delay": 0,
             "update_resources_interval": 2,
         },
+        "filter_scheduler": {
+            "weight_classes": "ramshelf_nova.weigher.StoreHeadroomWeigher",
+            "store_headroom_weight_multiplier": 10,
+        },
         "libvirt": {**addressed["libvirt"], "file_backed_memory": told_mib},
         "scheduler": {"discover_hosts_in_cells_interval": 2},
     }
@@ -219,3 +223,29 @@ def test_a_destination_with_anonymous_memory(
     second.stop()
     second.start(nova_conf(hosts[2], SECOND_ADDRESS, told_mib=0))
     refused(first, server, "libvirt cannot change that")
+
+
+@pytest.mark.parametrize("full", ["first", "second"])
+def test_a_server_goes_where_there_is_headroom(
+    pair: tuple[Cloud, SecondCompute], libvirtd: Libvirtd, full: str
+) -> None:
+    """By the weigher: both hosts have as much memory left for all that Placement knows."""
+    first, second = pair
+    here, definition = full == "first", domain_xml("other", 100)
+    virsh = libvirtd.virsh if here else second.host.virsh
+    if here:
+        libvirtd.create(definition)
+    else:
+        second.host.run("virsh", "create", "/dev/stdin", stdin=definition)
+    wait_until(
+        lambda: [promised(first, host) for host in (first.host, NAME)] == [100 * here, 100 * (not here)],
+        "the scheduler knows it",
+        timeout=60,
+    )
+    server = first.compute.wait(first.compute.create(first.compute.flavor(128), first.image()), "ACTIVE")
+    assert server.host == (NAME if here else first.host)
+    virsh("destroy", "other")
+
+
+def promised(first: Cloud, host: str) -> int:
+    return int(first.stats(host).get("ramshelf_store_promised_mib", -1))

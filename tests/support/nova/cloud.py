@@ -5,10 +5,11 @@ import os
 import pwd
 import shutil
 import socket
+import sqlite3
 import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from support.devices import scratch
@@ -113,6 +114,12 @@ class Cloud:
     def errors(self) -> str:
         """The latest of what it has logged as errors."""
         return "\n".join([line for line in self.log().splitlines() if " ERROR " in line][-40:])
+
+    def stats(self, host: str) -> dict[str, str]:
+        """What the scheduler reads of a host's compute node, which no API shows."""
+        with closing(sqlite3.connect(self.state / "cell1.sqlite")) as cell:
+            [(text,)] = cell.execute("SELECT stats FROM compute_nodes WHERE host = ?", (host,))
+        return {name: str(value) for name, value in json.loads(text).items()}
 
     def image(self, words: str | None = "", **properties: str) -> str:
         """The id of an image whose servers boot the tests' guest with these words for its kernel.
