@@ -8,6 +8,7 @@ from typing import Any
 from ramshelf.core.units import MIB
 from ramshelf.system.hooklog import recorded
 from support.cli import ramshelf
+from support.domains import qemu_pid
 from support.process import wait_until
 from support.stores import MEMORY
 
@@ -32,6 +33,11 @@ def assert_reserved(domain: str, memory_mib: int) -> None:
     assert [entry["event"] for entry in latest] == ["started", "reserved"]
     assert latest[1]["directory"] == str(file.parent)
     assert latest[1]["promised_mib"] == memory_mib
+
+
+def allocates_at_start(domain: str) -> bool:
+    """Whether the running guest's QEMU was told to allocate all of its memory at once."""
+    return '"prealloc":true' in Path(f"/proc/{qemu_pid(domain)}/cmdline").read_text()
 
 
 def capacity() -> dict[str, Any]:

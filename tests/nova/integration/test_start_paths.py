@@ -15,7 +15,7 @@ from support.libvirtd import Libvirtd
 from support.nova.client import Server
 from support.nova.cloud import Cloud, cloud
 from support.nova.conf import NOVA_CONF, Settings
-from support.onstore import assert_reserved, capacity, memory_files, wait_recorded
+from support.onstore import allocates_at_start, assert_reserved, capacity, memory_files, wait_recorded
 from support.process import wait_until
 from support.stores import store
 
@@ -59,8 +59,7 @@ def assert_started(domain: str, memory_mib: int) -> None:
     """The guest is reserved; QEMU has allocated its memory at the start if Nova's own driver started it."""
     assert_reserved(domain, memory_mib)
     stock = f"compute_driver = {STOCK}" in NOVA_CONF.read_text()
-    arguments = Path(f"/proc/{qemu_pid(domain)}/cmdline").read_text()
-    assert ('"prealloc":true' in arguments) == stock
+    assert allocates_at_start(domain) == stock
 
 
 def restarted(
