@@ -1,6 +1,5 @@
 """ramshelf-nova as it is installed: found by Nova through its own ways, and gone without a trace."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -144,7 +143,7 @@ def test_installed_beside_nova_and_removed_without_a_trace(tmp_path: Path) -> No
     for path in Path(nova.__file__).parents[1].iterdir():
         if path.name == "nova":
             unneeded = shutil.ignore_patterns("tests", "ramshelf")  # as it was before
-            shutil.copytree(path, site / "nova", ignore=unneeded, copy_function=os.link)
+            shutil.copytree(path, site / "nova", ignore=unneeded)
         elif not path.name.startswith("ramshelf"):
             (others / path.name).symlink_to(path)
     pip = (sys.executable, "-m", "pip", "--python", python)
