@@ -9,7 +9,8 @@ from support.cli import ramshelf
 from support.domains import qemu_pid
 from support.libvirtd import Libvirtd
 from support.nova.cloud import Cloud, cloud, nova_user
-from support.onstore import assert_reserved, capacity, memory_files
+from support.nova.conf import NOVA_CONF, Settings
+from support.onstore import allocates_at_start, assert_reserved, capacity, memory_files
 from support.process import wait_until
 from support.stores import store
 
@@ -26,16 +27,24 @@ exec "$@"
 """
 
 
-@pytest.fixture(scope="module", params=["user", "container"])
+STOCK, OURS = "libvirt.LibvirtDriver", "ramshelf.FileBackedLibvirtDriver"
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("user", STOCK), ("container", STOCK), ("container", OURS)],
+    ids=["user-stock", "container-stock", "container-ours"],
+)
 def prepared(libvirtd: Libvirtd, request: pytest.FixtureRequest) -> Iterator[Cloud]:
     before = LIBVIRTD_CONF.read_text()
     LIBVIRTD_CONF.write_text(before + AS_SHIPPED)
     libvirtd.restart()
+    where, driver = request.param
     wrapper = ("unshare", "--mount", "bash", "-ec", CONTAINER, "container")
-    more = {"libvirt": {"file_backed_memory": 512}}
+    more: Settings = {"DEFAULT": {"compute_driver": driver}, "libvirt": {"file_backed_memory": 512}}
     with (
         store("xfs", 768),
-        cloud(more, user=nova_user(), wrapper=wrapper if request.param == "container" else ()) as running,
+        cloud(more, user=nova_user(), wrapper=wrapper if where == "container" else ()) as running,
     ):
         ramshelf("hook", "install")
         yield running
@@ -47,6 +56,8 @@ def test_it_needs_nothing_of_the_store_s(prepared: Cloud) -> None:
     """Boot, reboot, suspend and resume, resize, delete: libvirt and its hook do what touches the store."""
     server = prepared.boot()
     assert_reserved(server.domain, 128)
+    # Without an answer from the hook, ramshelf's driver would do as Nova's own does.
+    assert allocates_at_start(server.domain) == (f"compute_driver = {STOCK}" in NOVA_CONF.read_text())
     pid = qemu_pid(server.domain)
     prepared.compute.act(server, "reboot", {"type": "HARD"})
     wait_until(lambda: qemu_pid(server.domain) not in {None, pid}, "it is rebooted", timeout=120)
