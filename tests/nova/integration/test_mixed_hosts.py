@@ -21,7 +21,7 @@ from support.stores import store
 
 STOCK, OURS = "libvirt.LibvirtDriver", "ramshelf.FileBackedLibvirtDriver"
 FIRST_MIB, SECOND_MIB = 512, 256
-"""Nova's scheduler takes the first host where it has a choice: it has more memory left."""
+"""Nova's scheduler, which is to look at memory alone, takes the first host where it has a choice."""
 
 MEMORY_MIB = 128
 Pair = tuple[Cloud, SecondCompute]
@@ -30,6 +30,7 @@ Pair = tuple[Cloud, SecondCompute]
 def nova_conf(url: str, driver: str, told_mib: int) -> Settings:
     return {
         "DEFAULT": {**SHARED["DEFAULT"], "compute_driver": driver, "transport_url": url},
+        "filter_scheduler": {"weight_classes": "nova.scheduler.weights.ram.RAMWeigher"},
         "libvirt": {"file_backed_memory": told_mib},
         "scheduler": {"discover_hosts_in_cells_interval": 2, "max_attempts": 2},
     }
