@@ -1,10 +1,14 @@
 """scripts/isolated: what runs in it cannot reach the machine, and nothing of it stays."""
 
+import fcntl
 import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from ramshelf.system.procfs import swaps
+from support.devices import scratch
 from support.process import run, wait_until
 
 ISOLATED = str(Path(__file__).parents[2] / "scripts/isolated")
@@ -17,6 +21,12 @@ mkfs.ext4 -q "$device"; mkdir mounted; mount "$device" mounted; cd mounted
 sleep 1000 &
 echo "$TMPDIR"
 """
+
+
+@pytest.fixture(autouse=True)
+def among_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is this test's, not one of those that other tests start meanwhile."""
+    monkeypatch.setenv("ISOLATED_BELOW", str(scratch()))
 
 
 def test_exit_status_is_the_commands() -> None:
@@ -48,8 +58,7 @@ def test_the_next_one_clears_up_after_a_killed_one() -> None:
         assert running.stdout is not None
         directory = running.stdout.readline().strip()
         running.send_signal(signal.SIGKILL)
-    wait_until(lambda: run("pgrep", "-f", "sleep 1000", ok=(0, 1)).status == 1, "all in it is killed")
-    assert Path(directory).is_dir()
+    _wait_until_nobodys(directory)
     run(ISOLATED, "true")
     _assert_nothing_left(directory)
 
@@ -62,21 +71,35 @@ def test_a_setting_of_the_kernel_is_put_back_however_it_ends() -> None:
     run(ISOLATED, "bash", "-ec", f"{script}; echo 8 >{setting}; kill -KILL $$", ok=(137,))
     assert setting.read_text() == before
     with subprocess.Popen(
-        [ISOLATED, "bash", "-ec", f"{script}; echo changed; exec sleep 1000"],
+        [ISOLATED, "bash", "-ec", f'{script}; echo "$TMPDIR"; exec sleep 1000'],
         stdout=subprocess.PIPE,
         text=True,
     ) as running:
         assert running.stdout is not None
-        assert running.stdout.readline() == "changed\n"
+        directory = running.stdout.readline().strip()
         running.send_signal(signal.SIGKILL)
-    wait_until(lambda: run("pgrep", "-f", "sleep 1000", ok=(0, 1)).status == 1, "all in it is killed")
+    _wait_until_nobodys(directory)
     assert setting.read_text() == "7\n"
     run(ISOLATED, "true")
     assert setting.read_text() == before
 
 
+def _wait_until_nobodys(directory: str) -> None:
+    """A killed one's lock is free once the last process in it has closed its files."""
+
+    def nobodys() -> bool:
+        with Path(directory, ".lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
+    wait_until(nobodys, "all in it is killed")
+
+
 def _assert_nothing_left(directory: str) -> None:
-    assert directory.startswith("/var/tmp/ramshelf.")
+    assert directory.startswith(f"{scratch()}/ramshelf.")
     assert not Path(directory).exists()
     assert not [area for area in swaps() if directory in area.path]
     assert directory not in run("losetup", "--list").stdout
