@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import nova.cmd.compute  # noqa: F401  # before all else: it decides between eventlet and threads, as in nova-compute
 import pytest
 from oslo_log import log as oslo_log
 
