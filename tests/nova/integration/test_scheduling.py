@@ -1,6 +1,8 @@
 """The filter in a real nova-scheduler: a host with file-backed memory, and one with anonymous memory."""
 
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -17,10 +19,15 @@ from support.second_host import FIRST_ADDRESS, second_host
 from support.stores import store
 
 MEMORY_MIB = 128
+TOLD_MIB = 512
 DEMAND = "ramshelf__file_backed_memory"
+CARD = '{"vendor_id": "8086", "product_id": "10fb", "device_type": "type-PCI", "name": "card"}'
+
+Hosts = tuple[Cloud, SecondCompute, str]
+"""A host with file-backed memory, one with anonymous memory, and the URL of their broker."""
 
 
-def nova_conf(url: str, told_mib: int) -> Settings:
+def nova_conf(url: str, told_mib: int, **scheduling: object) -> Settings:
     return {
         "DEFAULT": {
             **SHARED["DEFAULT"],
@@ -30,28 +37,30 @@ def nova_conf(url: str, told_mib: int) -> Settings:
         "filter_scheduler": {
             "available_filters": "ramshelf_nova.filter.all_filters",
             "enabled_filters": "ComputeFilter,NUMATopologyFilter,FileBackedMemoryFilter",
+            **scheduling,
         },
         "libvirt": {"file_backed_memory": told_mib},
+        "pci": {"alias": CARD},
         "scheduler": {"discover_hosts_in_cells_interval": 2},
     }
 
 
 @pytest.fixture(scope="module")
-def hosts(libvirtd: Libvirtd) -> Iterator[tuple[Cloud, SecondCompute]]:  # noqa: ARG001
+def hosts(libvirtd: Libvirtd) -> Iterator[Hosts]:  # noqa: ARG001
     with store("ext4", 640), second_host("tmpfs", 300) as there, rabbitmq(FIRST_ADDRESS) as url:
         ramshelf("hook", "install")
         with (
-            cloud(nova_conf(url, 512)) as first,
+            cloud(nova_conf(url, TOLD_MIB)) as first,
             second_compute(first, there, shared=True) as second,
         ):
             second.start(nova_conf(url, 0))
-            yield first, second
+            yield first, second, url
 
 
 @pytest.fixture
-def file_backed(hosts: tuple[Cloud, SecondCompute]) -> Iterator[Cloud]:
+def file_backed(hosts: Hosts) -> Iterator[Cloud]:
     """The cloud, by its file-backed host; the other one is NAME."""
-    first, second = hosts
+    first, second, _ = hosts
     yield first
     first.clear()
     assert memory_files() == []
@@ -62,6 +71,12 @@ def placed(cloud: Cloud, **extra_specs: str) -> Server:
     """A server of this flavor, for which the scheduler has found a host."""
     asked = cloud.compute.create(cloud.compute.flavor(MEMORY_MIB, **extra_specs), cloud.image())
     return cloud.compute.wait(asked, "ACTIVE")
+
+
+def refused(cloud: Cloud, **extra_specs: str) -> Server:
+    """A server of this flavor that no host could take."""
+    asked = cloud.compute.create(cloud.compute.flavor(MEMORY_MIB, **extra_specs), cloud.image())
+    return settled(cloud, asked, "ERROR")
 
 
 def booted(cloud: Cloud, host: str) -> Server:
@@ -129,3 +144,52 @@ def test_an_aggregate_that_overcommits_is_warned_of_once(file_backed: Cloud) -> 
         file_backed.clear()
         aggregate.delete()
     assert file_backed.log().count("is in aggregate much with ram_allocation_ratio 1.5") == 1
+
+
+def test_a_pci_device_is_not_for_a_store_that_cannot_be_pinned(file_backed: Cloud) -> None:
+    """It is the other host that is asked for the device, and has none."""
+    server = refused(file_backed, pci_passthrough__alias="card:1")
+    assert re.search(
+        rf"\({file_backed.host}, .*\) .* has file memory: it asks for a PCI device", file_backed.log()
+    )
+    assert f"instance: {server.uuid}] Selected host: ({NAME}, " in file_backed.log()
+    assert f"instance: {server.uuid}] Selected host: ({file_backed.host}, " not in file_backed.log()
+
+
+@contextmanager
+def scheduling(hosts: Hosts, **options: object) -> Iterator[None]:
+    """The scheduler with these options of the filter meanwhile."""
+    first, _, url = hosts
+    first.configure(nova_conf(url, TOLD_MIB, **options))
+    first.restart()
+    try:
+        yield
+        first.clear()
+    finally:
+        first.configure(nova_conf(url, TOLD_MIB))
+        first.restart()
+
+
+def test_an_aggregate_that_overcommits_is_skipped_where_configured(hosts: Hosts, file_backed: Cloud) -> None:
+    with scheduling(hosts, file_backed_memory_require_aggregate_ratio=True):
+        aggregate = file_backed.compute.aggregate("much", file_backed.host, {"ram_allocation_ratio": "1.5"})
+        try:
+            refused(file_backed, **{DEMAND: "required"})
+            assert placed(file_backed).host == NAME
+        finally:
+            file_backed.clear()
+            aggregate.delete()
+
+
+@pytest.mark.parametrize("verdict", ["reject", "accept"])
+def test_placement_does_not_say_which_hosts_are_file_backed(
+    hosts: Hosts, file_backed: Cloud, verdict: str
+) -> None:
+    options = {"file_backed_memory_when_unknown": verdict, "file_backed_memory_cache_seconds": 0}
+    with scheduling(hosts, **options):
+        with file_backed.placement_refusing("placement:resource_providers:list"):
+            placed(file_backed)  # asks for nothing that the hosts differ in
+            ends = {"reject": refused, "accept": placed}
+            ends[verdict](file_backed, **{DEMAND: "required"})
+        assert f"hosts that may not suit are {verdict}ed" in file_backed.log()
+        assert placed(file_backed, **{DEMAND: "required"}).host == file_backed.host

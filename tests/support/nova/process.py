@@ -132,6 +132,7 @@ def _placement(state: Path) -> Any:
     options.set_override("sync_on_startup", True, group="placement_database")
     options.set_override("auth_strategy", "noauth2", group="api")
     options([], project="placement", default_config_files=[], default_config_dirs=[])
+    options.set_override("policy_file", str(state / "placement-policy.json"), group="oslo_policy")
     db_api.configure(options)
     return deploy.loadapp(options)
 
