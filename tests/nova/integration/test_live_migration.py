@@ -207,12 +207,20 @@ def test_a_destination_whose_store_is_full(pair: tuple[Cloud, SecondCompute]) ->
     assert moved(first, server, NAME).host == NAME
 
 
-def test_a_destination_without_the_hook(pair: tuple[Cloud, SecondCompute]) -> None:
+def test_a_destination_without_the_hook(
+    pair: tuple[Cloud, SecondCompute], hosts: tuple[Cloud, SecondCompute, str]
+) -> None:
+    """Before its nova-compute looks at the host again, and disables itself."""
     first, second = pair
     server = booted_here(first)
+    conf = nova_conf(hosts[2], SECOND_ADDRESS)
+    second.stop()
+    second.start({**conf, "DEFAULT": {**conf["DEFAULT"], "update_resources_interval": 600}})
     second.host.run(RAMSHELF, "hook", "remove")
-    refused(first, server, "ramshelf's hook does not answer")
-    second.host.run(RAMSHELF, "hook", "install")
+    try:
+        refused(first, server, "ramshelf's hook does not answer")
+    finally:
+        second.host.run(RAMSHELF, "hook", "install")
 
 
 def test_a_destination_with_anonymous_memory(
