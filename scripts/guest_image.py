@@ -88,12 +88,15 @@ for word in $(cat /proc/cmdline); do
     ramshelf.poweroff) poweroff=1 ;;
   esac
 done
+# Opened before the guest says that it is up: what is pressed from then on waits there to be read.
+for button in /dev/input/event*; do
+  [ -c "$button" ] || continue
+  exec 3<"$button"
+  { head -c 1 <&3 >/dev/null && poweroff -f; } &
+  exec 3<&-
+done
 total=$(mib MemTotal)
 echo "GUEST-UP $total"
-
-for button in /dev/input/event*; do
-  [ -c "$button" ] && { head -c 1 "$button" >/dev/null && poweroff -f; } &
-done
 
 # The kernel's own view of RAM (/dev/mem is closed): the program headers of /proc/kcore, of which those with
 # a physical address are RAM.
