@@ -9,6 +9,7 @@ from ramshelf.agent.residency import Residency
 from ramshelf.agent.trims import Trims
 from ramshelf.core.capacity import capacity
 from ramshelf.core.checks.catalog import finding
+from ramshelf.core.checks.store import beyond_promise
 from ramshelf.core.conditions import Condition, of_finding
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
@@ -24,7 +25,7 @@ from ramshelf.system.hooklogfollower import Follower
 from ramshelf.system.hypervisor import Hypervisor
 
 KNOWN_BETTER = frozenset(
-    {"store.overpromised", "store.not-mounted", "store.root-file-system", "store.unsupported", "store.stale"}
+    {"store.overpromised", "store.beyond-promise", "store.not-mounted", "store.root-file-system", "store.unsupported", "store.stale"}
 )
 """The doctor's codes that each look knows better than the last check."""
 
@@ -143,7 +144,7 @@ class Watcher:
                 "cleaned",
                 f"{removed.path} belonged to no guest and was removed.",
                 directory=removed.path,
-                promised_mib=to_mib(removed.promised),
+                promised_mib=to_mib(removed.size),
             )
         yield from ()
 
@@ -193,6 +194,8 @@ def _wrong(seen: Look, config: Config) -> Iterator[Condition]:
             hint=seen.problem.hint,
         )
     if seen.usage is not None:
+        for each in beyond_promise(seen.usage):
+            yield of_finding(each)
         room = capacity(seen.usage, configured_mib=None)
         if room.promised > room.total:
             yield of_finding(

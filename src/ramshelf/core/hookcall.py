@@ -25,3 +25,21 @@ def probe_xml(name: str) -> str:
   <os><type>hvm</type><kernel>/nonexistent/{name}</kernel></os>
 </domain>
 """
+
+
+MARKS = (
+    "<memoryBacking",
+    "memAccess=",
+    "<memory model=",
+    "<hostdev",
+    "type='hostdev'",
+    "type='vdpa'",
+    "vhostvdpa",
+    "type='nvme'",
+    "<launchSecurity",
+)
+
+
+def concerned(xml: bytes) -> bool:
+    """Whether a guest by the text of its XML may have memory in files, or pinned."""
+    return any(mark.encode() in xml for mark in MARKS)

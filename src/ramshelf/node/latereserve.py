@@ -1,17 +1,15 @@
 """Give a guest that runs what of its reservation is missing; see ``core/latereserve``."""
 
-import os
 from dataclasses import dataclass
 
-from ramshelf.core.capacity import PROMISE_FILE, capacity
+from ramshelf.core.capacity import capacity
 from ramshelf.core.config import Config
 from ramshelf.core.guest import Guest
 from ramshelf.core.latereserve import Late, plan_late
-from ramshelf.core.reservation import Reservation
-from ramshelf.core.store import NoStore
+from ramshelf.core.record import replace
+from ramshelf.core.store import Store
 from ramshelf.core.units import MIB, align_up, to_mib
-from ramshelf.system import memoryfiles
-from ramshelf.system.backingstore import guest_directories, memory_directories, observe_at
+from ramshelf.system import backingstore, ledger, memoryfiles, storetree
 from ramshelf.system.filesystem import store_lock
 from ramshelf.system.hooklog import record
 
@@ -36,23 +34,29 @@ def reserve_late(guest: Guest, config: Config) -> Outcome:
     if not guest.file_backed or guest.domain_id is None:
         return nothing
     with store_lock(timeout=_LOCK_TIMEOUT):
-        paths = guest_directories(guest.domain_id, guest.name)
-        if len(paths) != 1:
+        places = backingstore.places()
+        notes = backingstore.holding(places, keep=True)
+        note = next((note for note in notes if note.name == guest.name), None)
+        path, _, name = note.directory.rpartition("/") if note is not None else ("", "", "")
+        place = next((place for place in places if place.path == path), None)
+        if note is None or place is None or place.mount is None or not isinstance(place.store, Store):
             return nothing  # it has just ended, or the doctor tells where its memory is
         try:
-            directory = memoryfiles.observe_directory(paths[0])
-        except FileNotFoundError:
+            with (
+                storetree.open_directory(place.mount, path) as parent,
+                storetree.open_guest(parent, name) as opened,
+            ):
+                directory = storetree.observe(opened, note.directory)
+                usage = backingstore.figures(place.store, notes)
+                usage = backingstore.with_files(usage, places, everything=False)
+                current = capacity(usage, configured_mib=config.file_backed_memory_mib or None)
+                late = plan_late(guest, note, directory, place.store.kind, current)
+                if late.promise:
+                    ledger.write_note(replace(note, promised=late.promise))
+                for usage_of_file in late.allocate:
+                    memoryfiles.allocate(opened, usage_of_file)
+        except (FileNotFoundError, NotADirectoryError):
             return nothing
-        store, usage = observe_at(os.path.dirname(paths[0]), memory_directories())
-        if isinstance(store, NoStore) or usage is None or directory.device != store.mount.device:
-            return nothing
-        current = capacity(usage, configured_mib=config.file_backed_memory_mib or None)
-        late = plan_late(guest, directory, store.kind, current)
-        if late.promise:
-            memoryfiles.remove(directory, (PROMISE_FILE,))
-            memoryfiles.create(directory, Reservation(name=PROMISE_FILE, size=late.promise, allocate=False))
-        for usage_of_file in late.allocate:
-            memoryfiles.allocate(usage_of_file)
     if late.needed:
         record(
             "reserved-late",

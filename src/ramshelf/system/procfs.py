@@ -76,17 +76,17 @@ def parse_maps(text: str) -> frozenset[tuple[int, int, int]]:
     return frozenset(mapped)
 
 
-def holders(paths: Iterable[str]) -> tuple[int, ...]:
-    """The processes that have one of these files open or mapped; files that are gone are nobody's.
+def holders_of(files: set[tuple[int, int, int]]) -> tuple[int, ...]:
+    """The processes that have one of these files (device's numbers, inode) open or mapped.
 
     Sees what root sees of this PID namespace. Costs some ms for every hundred processes.
     """
-    return _those(paths, lambda pid, wanted: _opens(pid, wanted) or _maps(pid, wanted))
+    return _those(files, lambda pid, wanted: _opens(pid, wanted) or _maps(pid, wanted))
 
 
-def mappers(paths: Iterable[str]) -> tuple[int, ...]:
-    """The processes that have one of these files mapped; as ``holders``."""
-    return _those(paths, _maps)
+def mappers_of(files: set[tuple[int, int, int]]) -> tuple[int, ...]:
+    """The processes that have one of these files mapped; as ``holders_of``."""
+    return _those(files, _maps)
 
 
 def opened_paths(pid: int) -> tuple[str, ...]:
@@ -112,14 +112,10 @@ def thread_states(pid: int) -> frozenset[str]:
 _Identities = set[tuple[int, int, int]]
 
 
-def _those(paths: Iterable[str], holds: Callable[[int, _Identities], bool]) -> tuple[int, ...]:
-    wanted = set()
-    for path in paths:
-        with suppress(FileNotFoundError):
-            wanted.add(_identity(os.stat(path, follow_symlinks=False)))
-    if not wanted:
+def _those(files: _Identities, holds: Callable[[int, _Identities], bool]) -> tuple[int, ...]:
+    if not files:
         return ()
-    return tuple(pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if holds(pid, wanted))
+    return tuple(pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if holds(pid, files))
 
 
 def _opens(pid: int, wanted: _Identities) -> bool:

@@ -1,0 +1,27 @@
+"""Leaving a process that does for a guest what libvirt cannot be asked for from its own hook."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ramshelf.system.hooklog import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def leave_aftercare(guest: str, uuid: str, domain_id: int, tasks: Sequence[str]) -> None:
+    """Leave a process that does these tasks (node/aftercare.py) once libvirt has done with the start.
+
+    libvirt waits for its hook's outputs to be closed, so the process has none.
+    """
+    python = sys.executable
+    devnull = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+    argv = (python, "-I", "-m", "ramshelf.node.aftercare", guest, str(domain_id), *tasks)
+    try:
+        os.posix_spawn(python, argv, os.environ, file_actions=devnull, setsid=True)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        record("no-aftercare", guest=guest, uuid=uuid, tasks=list(tasks), reason=reason)
