@@ -6,12 +6,17 @@ from contextlib import suppress
 from typing import TypeVar
 
 from ramshelf.core.capacity import capacity
-from ramshelf.core.config import Config, Setting, file_backed_memory_mib, host_reserved_mib
 from ramshelf.core.errors import ConfigError
 from ramshelf.core.guest import Guest, parse_guest
 from ramshelf.core.hostanswer import HostAnswer
 from ramshelf.core.pinning import ram_left
 from ramshelf.core.qemuconf import parse_qemu_conf
+from ramshelf.core.setting import (
+    DEFAULT_HOST_RESERVED_MIB,
+    Setting,
+    file_backed_memory_mib,
+    host_reserved_mib,
+)
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import MIB, to_mib
 from ramshelf.system.backingstore import QEMU_CONF, observe_store
@@ -32,7 +37,7 @@ def limit_mib(files: Sequence[str]) -> int | None:
 
 def ram(files: Sequence[str]) -> tuple[int, int]:
     """RAM besides huge pages, and what of it the host needs for itself; bytes."""
-    reserved = _configured(files, lambda _, settings: host_reserved_mib(settings), Config.host_reserved_mib)
+    reserved = _configured(files, lambda _, settings: host_reserved_mib(settings), DEFAULT_HOST_RESERVED_MIB)
     host = meminfo()
     return host["MemTotal"] - host.get("Hugetlb", 0), reserved * MIB
 
