@@ -15,8 +15,8 @@ from oslo_config import cfg
 from ramshelf.cli.main import cli
 from ramshelf.core import migrationtable
 from ramshelf.core.checks.catalog import GROUPS, RULES, Rule
-from ramshelf.core.config import DEFAULT_FILES
 from ramshelf.core.metrics import METRICS, SECTIONS, Metric
+from ramshelf.core.setting import DEFAULT_FILES
 from ramshelf.system.options import OPTIONS
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs/reference"

@@ -1,10 +1,9 @@
 """A host on which the doctor finds nothing to complain of; tests change one fact at a time."""
 
-from dataclasses import replace
 from typing import Any
 
 from ramshelf.core.capacity import FileUsage, StoreUsage
-from ramshelf.core.config import Config, Setting
+from ramshelf.core.config import Config
 from ramshelf.core.guest import Guest, MemoryFile
 from ramshelf.core.host import (
     Account,
@@ -33,6 +32,8 @@ from ramshelf.core.placement import (
     provider_uuid,
 )
 from ramshelf.core.qemuconf import MemoryDirectory
+from ramshelf.core.record import replace
+from ramshelf.core.setting import Setting
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import GIB, MIB
 

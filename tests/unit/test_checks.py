@@ -1,4 +1,4 @@
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -7,13 +7,14 @@ from ramshelf.cli.doctor import document
 from ramshelf.core.capacity import PROMISE_FILE
 from ramshelf.core.checks import check
 from ramshelf.core.checks.catalog import GROUPS, RULES
-from ramshelf.core.config import Setting
 from ramshelf.core.errors import HostError, ServiceError
 from ramshelf.core.findings import Finding, Severity, exit_status
 from ramshelf.core.host import Directory, Facts, Hypervisor, Slice, StaleDirectory, StoreFacts, Unknown
 from ramshelf.core.placement import TRAIT, Allocation, Inventory
 from ramshelf.core.qemuconf import MemoryDirectory
+from ramshelf.core.record import replace
 from ramshelf.core.requirements import require
+from ramshelf.core.setting import Setting
 from ramshelf.core.store import Store
 from ramshelf.core.units import GIB, MIB
 from support.good_host import (

@@ -1,13 +1,12 @@
 """What is logged: what begins and what ends, and nothing twice."""
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ramshelf.core.conditions import Condition, changes, of_error, of_finding
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.findings import Finding, Severity
+from ramshelf.core.record import replace
 
 FULL = Condition(code="store.full", severity=Severity.FAILURE, sentence="It is full.")
 

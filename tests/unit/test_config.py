@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramshelf.core.config import Config, Setting, contradictions, file_backed_memory_mib, nova_files, winning
+from ramshelf.core.config import Config, contradictions
 from ramshelf.core.errors import ConfigError
+from ramshelf.core.setting import Setting, file_backed_memory_mib, nova_files, winning
 
 NOVA = "/etc/nova/nova.conf"
 OWN = "/etc/ramshelf/ramshelf.conf"

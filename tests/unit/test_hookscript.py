@@ -1,7 +1,6 @@
 """The script in libvirt's hook directory, and the plans to put it there and take it away."""
 
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from ramshelf.core.hookscript import (
     render,
 )
 from ramshelf.core.plan import Action
+from ramshelf.core.record import replace
 from support.process import wait_until
 
 WANTED = HookScript(

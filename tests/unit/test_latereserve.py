@@ -1,13 +1,12 @@
 """What a guest that runs without its whole reservation is given late."""
 
-from dataclasses import replace
-
 import pytest
 
 from ramshelf.core.capacity import PROMISE_FILE, Capacity, FileUsage
 from ramshelf.core.guest import Guest, MemoryFile
 from ramshelf.core.kind import Kind
 from ramshelf.core.latereserve import plan_late
+from ramshelf.core.record import replace
 from ramshelf.core.reservation import GuestDirectory
 from ramshelf.core.units import MIB
 from support.good_host import GUEST

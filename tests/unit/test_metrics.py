@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,6 +13,7 @@ from ramshelf.core.conditions import Condition
 from ramshelf.core.config import Config
 from ramshelf.core.findings import Severity
 from ramshelf.core.metrics import METRICS, SECTIONS
+from ramshelf.core.record import replace
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.tally import Tally
 from ramshelf.core.units import MIB

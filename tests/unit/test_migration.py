@@ -1,6 +1,6 @@
 """Which guests can move to which hosts."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from ramshelf.core.hostanswer import HostAnswer, Side, read_answer
 from ramshelf.core.kind import Kind
 from ramshelf.core.migration import Host, Moving, Verdict, Way, judge
 from ramshelf.core.migrationtable import HOSTS, cell
+from ramshelf.core.record import replace
 
 NO_HOOK = "no: `migration.no-hook`"
 FLOORS = "no: `migration.no-hook`, `versions.libvirt-old`, `versions.qemu-old`"

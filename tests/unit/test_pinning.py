@@ -1,15 +1,15 @@
 """Guests whose memory cannot leave RAM: what of them is admitted."""
 
-from dataclasses import replace
-
 import pytest
 
-from ramshelf.core.config import Config, Setting, host_reserved_mib
+from ramshelf.core.config import Config
 from ramshelf.core.errors import ConfigError, RefusedError
 from ramshelf.core.guest import Guest, parse_guest
 from ramshelf.core.kind import Kind
 from ramshelf.core.pinning import check_device, check_ram
+from ramshelf.core.record import replace
 from ramshelf.core.requirements import Version
+from ramshelf.core.setting import Setting, host_reserved_mib
 from ramshelf.core.store import Store
 from ramshelf.core.units import GIB, MIB
 from support.good_host import GUEST, MEMORY_DIR, MOUNT
@@ -45,7 +45,7 @@ def test_ram_for_guests_that_pin_it(guest: Guest, others: tuple[Guest, ...], mis
     assert (caught.value.code, caught.value.facts["missing_mib"]) == ("ram.exceeded", missing_mib)
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("kernel", [(6, 4, 9), (6, 5, 0)])
 def test_where_a_device_s_memory_cannot_be_pinned(kind: Kind, kernel: Version) -> None:
     store = Store(kind=kind, mount=MOUNT, memory_dir=MEMORY_DIR, marked=True)

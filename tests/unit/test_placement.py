@@ -1,7 +1,5 @@
 """core/placement: what is written, and that writing it makes both sides agree."""
 
-from dataclasses import replace
-
 import pytest
 import yaml
 from hypothesis import given
@@ -30,6 +28,7 @@ from ramshelf.core.placement import (
     provider_uuid,
     wanted_inventory,
 )
+from ramshelf.core.record import replace
 
 HOST = "compute1.example.org"
 OWN = provider_uuid(HOST)
@@ -54,7 +53,7 @@ claims = st.dictionaries(uuids, mib).map(
 )
 truths = st.builds(
     Truth,
-    kind=st.sampled_from(Kind),
+    kind=st.sampled_from(list(Kind)),
     capacity_mib=st.integers(0, 10_000),
     unowned_mib=st.integers(0, 12_000),
     guests=claims,
@@ -213,7 +212,7 @@ def test_nobody_who_is_starting_loses_anything(
     )
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", list(Kind))
 def test_what_nova_lets_others_add(kind: Kind) -> None:
     assert yaml.safe_load(provider_config("host: 'odd'", kind)) == {
         "meta": {"schema_version": "1.0"},

@@ -1,7 +1,5 @@
 """node/report: the host as Placement is to see it."""
 
-from dataclasses import replace
-
 import pytest
 
 from ramshelf.core.capacity import PROMISE_FILE, FileUsage, StoreUsage
@@ -10,6 +8,7 @@ from ramshelf.core.holdings import holdings
 from ramshelf.core.kind import Kind
 from ramshelf.core.placement import Claim, Truth
 from ramshelf.core.qemuconf import MemoryDirectory
+from ramshelf.core.record import replace
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import MIB
 from ramshelf.node.report import nova_owns, truth

@@ -1,7 +1,5 @@
 """What the hook decides about a guest that starts, and one that has started."""
 
-from dataclasses import replace
-
 import pytest
 
 from ramshelf.core.capacity import PROMISE_FILE, FileUsage
@@ -10,6 +8,7 @@ from ramshelf.core.fstab import Entry
 from ramshelf.core.guest import Guest, MemoryFile
 from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import Mount
+from ramshelf.core.record import replace
 from ramshelf.core.reservation import (
     GuestDirectory,
     check_leftovers,

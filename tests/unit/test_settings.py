@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramshelf.core.config import Config, file_backed_memory_mib
+from ramshelf.core.config import Config
 from ramshelf.core.errors import ConfigError
+from ramshelf.core.setting import file_backed_memory_mib
 from ramshelf.system import settings
 from ramshelf.system.configfiles import existing_files, read_settings
 from ramshelf.system.settings import load_config

@@ -1,6 +1,5 @@
 """core/start: what starting a guest takes, and why it may not."""
 
-from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -12,6 +11,7 @@ from ramshelf.core.holdings import Holding
 from ramshelf.core.host import HookStatus
 from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import Mount
+from ramshelf.core.record import replace
 from ramshelf.core.start import Existing, Facts, plan_start
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import MIB

@@ -1,7 +1,5 @@
 """The store's plans, for hosts that cannot be had here, and what must hold for all."""
 
-from dataclasses import replace
-
 import pytest
 
 from ramshelf.core.boot import LOOP_UNIT_PATH, SYSCTL_PATH, drop_in_path
@@ -12,6 +10,7 @@ from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import Mount
 from ramshelf.core.plan import Action, Allocate, MakeDirectory, Run, SetValue, WriteFile, describe
 from ramshelf.core.qemuconf import MemoryDirectory, memory_directory
+from ramshelf.core.record import replace
 from ramshelf.core.storechecks import warnings
 from ramshelf.core.storefacts import AreaFile, BlockDevice, Directory, Seen, Signature, Spec, checked
 from ramshelf.core.storelayout import FSTAB, QEMU_CONF, find_claim, lay_out

@@ -1,13 +1,12 @@
 """Which guests may be trimmed."""
 
-from dataclasses import replace
-
 import pytest
 
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.guest import Guest, parse_guest
 from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import Mount
+from ramshelf.core.record import replace
 from ramshelf.core.store import Store
 from ramshelf.core.trimming import check_trim
 

@@ -1,10 +1,9 @@
 """What two looks tell together: whose reservation to verify, and whether Placement is to hear."""
 
-from dataclasses import replace
-
 import pytest
 
 from ramshelf.core.capacity import Capacity, StoreUsage
+from ramshelf.core.record import replace
 from ramshelf.core.store import Store
 from ramshelf.core.units import MIB
 from ramshelf.node.guests import MemoryFile, RunningGuest, StoreShares

@@ -4,8 +4,11 @@ An error carries one sentence, a stable code that scripts may rely on, a hint th
 and facts for ``--json``. Raise anywhere; only the command line prints and chooses the exit status.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class RamshelfError(Exception):
@@ -19,13 +22,13 @@ class RamshelfError(Exception):
         sentence: str,
         *,
         hint: str = "",
-        facts: Mapping[str, object] = MappingProxyType({}),
+        facts: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(sentence)
         self.code = code
         self.sentence = sentence
         self.hint = hint
-        self.facts = facts
+        self.facts: Mapping[str, object] = {} if facts is None else facts
 
 
 class ConfigError(RamshelfError):

@@ -5,9 +5,10 @@ expectation of what must lie at the memory backing directory lives where the ope
 with an option that starts with ``x-ramshelf.`` are ramshelf's own; all other lines stay byte for byte.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
 from ramshelf.core.mounts import unescape
+from ramshelf.core.record import dataclass
 
 OWN_PREFIX = "x-ramshelf."
 KIND_OPTION = f"{OWN_PREFIX}kind"

@@ -3,11 +3,13 @@
 Read only, with the standard library, so that the hook can use it. ``core/backing.py`` edits.
 """
 
-import posixpath
-import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from __future__ import annotations
 
+import posixpath
+
+from ramshelf.core.domainxml import Element, parse
 from ramshelf.core.errors import InputError
+from ramshelf.core.record import dataclass
 from ramshelf.core.units import KIB, MIB, align_up, libvirt_bytes
 
 # libvirt aligns guest memory before it starts QEMU (qemuDomainGetMemorySizeAlignment).
@@ -44,14 +46,14 @@ _FILE_DEVICES = frozenset({"dimm", "virtio-mem"})
 """Memory devices whose file libvirt makes; NVDIMM and virtio-pmem bring their own, SGX has none."""
 
 _PINNING = (
-    "hostdev[@type='pci']",
-    "hostdev[@type='mdev']",
-    "interface[@type='hostdev']",
-    "interface[@type='vdpa']",
-    "interface/actual[@type='hostdev']",
-    "disk[@type='nvme']",
+    ("devices/hostdev", "pci"),
+    ("devices/hostdev", "mdev"),
+    ("devices/interface", "hostdev"),
+    ("devices/interface", "vdpa"),
+    ("devices/interface/actual", "hostdev"),
+    ("devices/disk", "nvme"),
 )
-"""Devices for which QEMU pins the guest's memory (qemuDomainGetMemLockLimitBytes)."""
+"""Devices, by type, for which QEMU pins the guest's memory (qemuDomainGetMemLockLimitBytes)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +136,7 @@ def parse_guest(text: str | bytes, *, page_size: int = 4 * KIB) -> Guest:
     ``page_size``: the system's, in bytes; huge pages of that size are ordinary pages to libvirt.
     Raises InputError ``xml.malformed``, ``xml.not-a-domain`` or ``xml.memory``.
     """
-    try:
-        root = ET.fromstring(text)  # noqa: S314 - libvirt's own output; expat limits entity expansion
-    except ET.ParseError as error:
-        raise InputError("xml.malformed", f"The domain XML cannot be parsed: {error}.") from error
+    root = parse(text)
     domain = root.find("domain") if root.tag == "domstatus" else root
     if domain is None or domain.tag != "domain":
         raise InputError("xml.not-a-domain", f"The XML is a <{root.tag}>, not a <domain>.")
@@ -147,7 +146,7 @@ def parse_guest(text: str | bytes, *, page_size: int = 4 * KIB) -> Guest:
         raise InputError("xml.memory", f"The domain's memory cannot be read: {error}.") from error
 
 
-def _guest(domain: ET.Element, page_size: int) -> Guest:
+def _guest(domain: Element, page_size: int) -> Guest:
     backing = domain.find("memoryBacking")
     memory = _memory(domain)
     max_memory = domain.find("maxMemory")
@@ -156,10 +155,10 @@ def _guest(domain: ET.Element, page_size: int) -> Guest:
     backends = _Backends(domain, page_size)
     files, hugepages = backends.files(memory)
     return Guest(
-        name=domain.findtext("name", "").strip(),
-        uuid=domain.findtext("uuid", "").strip(),
+        name=domain.findtext("name"),
+        uuid=domain.findtext("uuid").strip(),
         domain_id=int(domain_id) if domain_id and int(domain_id) >= 0 else None,
-        virt_type=domain.get("type", ""),
+        virt_type=domain.get("type") or "",
         memory=memory,
         max_memory=maximum,
         slots=int(max_memory.get("slots", "0")) if max_memory is not None else 0,
@@ -169,20 +168,22 @@ def _guest(domain: ET.Element, page_size: int) -> Guest:
         discard=_discards(domain),
         hugepages=hugepages,
         locked=backing is not None and backing.find("locked") is not None,
-        passthrough=any(domain.find(f"devices/{device}") is not None for device in _PINNING),
+        passthrough=any(
+            device.get("type") == kind for path, kind in _PINNING for device in domain.each(path)
+        ),
         files=files,
         hotplug=maximum - memory if files else 0,
     )
 
 
-def _discards(domain: ET.Element) -> bool:
-    parts = (*domain.iterfind("cpu/numa/cell"), *domain.iterfind("devices/memory"))
+def _discards(domain: Element) -> bool:
+    parts = (*domain.each("cpu/numa/cell"), *domain.each("devices/memory"))
     return domain.find("memoryBacking/discard") is not None or any(
         part.get("discard") == "yes" for part in parts
     )
 
 
-def _memory(domain: ET.Element) -> int:
+def _memory(domain: Element) -> int:
     """All of the guest's memory; where <memory> does not say, its NUMA cells and memory devices do.
 
     As virDomainDefPostParseMemory, which refuses a domain without any.
@@ -190,8 +191,8 @@ def _memory(domain: ET.Element) -> int:
     element = domain.find("memory")
     memory = _bytes(element) if element is not None else 0
     if not memory:
-        memory = sum(_bytes(device.find("target/size")) for device in domain.iterfind("devices/memory"))
-        for cell in domain.iterfind("cpu/numa/cell"):
+        memory = sum(_bytes(device.find("target/size")) for device in domain.each("devices/memory"))
+        for cell in domain.each("cpu/numa/cell"):
             memory += libvirt_bytes(cell.get("memory", "0"), cell.get("unit"))
     if not memory:
         raise ValueError("it is zero, or not given")
@@ -206,7 +207,7 @@ class _Backends:
     anonymous memory else.
     """
 
-    def __init__(self, domain: ET.Element, page_size: int) -> None:
+    def __init__(self, domain: Element, page_size: int) -> None:
         backing = domain.find("memoryBacking")
         self.source = _attribute(backing, "source", "type")
         self.access = _attribute(backing, "access", "mode")
@@ -214,13 +215,13 @@ class _Backends:
         self._arch = os_type.get("arch", "x86_64") if os_type is not None else "x86_64"
         self._machine = os_type.get("machine", "") if os_type is not None else ""
         self._alignment = _ALIGNMENT.get(self._arch, MIB)
-        self._devices = domain.findall("devices/memory")
+        self._devices = list(domain.each("devices/memory"))
         self._cells = {
-            int(cell.get("id", index)): cell for index, cell in enumerate(domain.iterfind("cpu/numa/cell"))
+            int(cell.get("id", str(index))): cell for index, cell in enumerate(domain.each("cpu/numa/cell"))
         }
         self._page_size = page_size
         hugepages = backing.find("hugepages") if backing is not None else None
-        self._pages = [] if hugepages is None else hugepages.findall("page") or [ET.Element("page")]
+        self._pages = [] if hugepages is None else list(hugepages.each("page")) or [Element("page", {})]
 
     def files(self, memory: int) -> tuple[tuple[MemoryFile, ...], bool]:
         """The memory files, and whether some of the memory uses huge pages."""
@@ -280,7 +281,7 @@ class _Backends:
 
     def _huge(self, node: int | None) -> bool:
         """Whether a NUMA node (None: a guest without) uses huge pages: qemuBuildMemoryGetPagesize."""
-        general: ET.Element | None = None
+        general: Element | None = None
         for page in self._pages:
             nodes = page.get("nodeset")
             # Without NUMA cells libvirt drops nodeset='0' (virDomainDefPostParseMemtune).
@@ -290,7 +291,7 @@ class _Backends:
                 return self._larger(page)
         return general is not None and self._larger(general)
 
-    def _larger(self, page: ET.Element) -> bool:
+    def _larger(self, page: Element) -> bool:
         size = page.get("size")
         return size is None or libvirt_bytes(size, page.get("unit")) != self._page_size
 
@@ -314,12 +315,12 @@ def _memory_id(arch: str, machine: str) -> str | None:
     return None
 
 
-def _attribute(parent: ET.Element | None, child: str, name: str) -> str | None:
+def _attribute(parent: Element | None, child: str, name: str) -> str | None:
     element = parent.find(child) if parent is not None else None
     return element.get(name) if element is not None else None
 
 
-def _bytes(element: ET.Element | None) -> int:
+def _bytes(element: Element | None) -> int:
     if element is None or not (element.text or "").strip():
         raise ValueError("a size is missing")
     return libvirt_bytes(element.text or "", element.get("unit"))

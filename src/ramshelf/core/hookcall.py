@@ -1,4 +1,6 @@
-"""What a call of the hook and whoever reads its answer agree on. No imports: most calls end right after."""
+"""What a call of the hook and whoever reads its answer agree on. ramshelf-nova's wheel has a copy of it."""
+
+from __future__ import annotations
 
 PASSED, VETOED = 0, 10
 """Exit statuses for the script; 1 and 2 are Python's own, for programs that do not even begin."""
@@ -28,18 +30,23 @@ def probe_xml(name: str) -> str:
 
 
 MARKS = (
-    "<memoryBacking",
-    "memAccess=",
-    "<memory model=",
+    "<memoryBacking",  # a source, an access mode, huge pages, locked
+    "memAccess=",  # of a NUMA cell
+    "<memory model=",  # a memory device, which has an access mode of its own
     "<hostdev",
-    "type='hostdev'",
+    "type='hostdev'",  # an interface, or what a network gave it
     "type='vdpa'",
-    "vhostvdpa",
-    "type='nvme'",
+    "type='vhostvdpa'",
+    "type='nvme'",  # a disk, or what lies below one
     "<launchSecurity",
+    "<qemu:arg",  # anything, a memory backend or a file with one included
 )
+"""What the XML of a guest holds whose memory may be in files or pinned, as libvirt writes it."""
 
 
 def concerned(xml: bytes) -> bool:
-    """Whether a guest by the text of its XML may have memory in files, or pinned."""
+    """Whether a guest's memory may be in files or pinned, by a look at the text of its XML.
+
+    For where the XML itself is not understood: it errs towards yes.
+    """
     return any(mark.encode() in xml for mark in MARKS)

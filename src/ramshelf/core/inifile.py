@@ -4,8 +4,10 @@ oslo.config itself reads and checks the values; it does not say which file a win
 which keys nobody registered, and it is too much for the hook.
 """
 
-from ramshelf.core.config import Setting
+from __future__ import annotations
+
 from ramshelf.core.errors import ConfigError
+from ramshelf.core.setting import Setting
 
 
 def parse_ini(text: str, path: str) -> tuple[Setting, ...]:

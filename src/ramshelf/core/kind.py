@@ -1,9 +1,53 @@
 """How a store may be built. No imports of ramshelf's: ramshelf-nova's wheel has a copy of this module."""
 
-import enum
+from __future__ import annotations
+
+TYPE_CHECKING = False  # type checkers know the name, and are shown the standard Enum
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from enum import Enum
+else:
+
+    class _Members(type):
+        """Makes the capitals of a class its members: of ``enum.EnumMeta`` what is used.
+
+        Importing enum costs milliseconds, and the hook has none to spare.
+        """
+
+        def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, object]) -> _Members:
+            made = super().__new__(cls, name, bases, body)
+            made.members = {}
+            for key, value in body.items():
+                if key.isupper():
+                    member = object.__new__(made)
+                    member.name, member.value = key, value
+                    made.members[value] = member
+                    setattr(made, key, member)
+            return made
+
+        def __call__(cls, value: object) -> object:
+            try:
+                return cls.members[value]
+            except (KeyError, TypeError):
+                raise ValueError(f"{value!r} is not a valid {cls.__name__}") from None
+
+        def __iter__(cls) -> Iterator[object]:
+            return iter(cls.members.values())
+
+    class Enum(metaclass=_Members):
+        """The face of ``enum.Enum``."""
+
+        def __reduce__(self) -> tuple[type, tuple[object]]:
+            return type(self), (self.value,)
+
+        def __repr__(self) -> str:
+            return f"<{self}: {self.value!r}>"
+
+        def __str__(self) -> str:
+            return f"{type(self).__name__}.{self.name}"
 
 
-class Kind(enum.Enum):
+class Kind(Enum):
     """How a store is built."""
 
     SWAP = "swap"

@@ -1,15 +1,23 @@
 """The mount table: the truth about where the store is (proc_pid_mountinfo(5))."""
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from __future__ import annotations
 
-_ESCAPE = re.compile(r"\\([0-7]{3})")
+from ramshelf.core.record import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_OCTAL = frozenset("01234567")
 
 
 def unescape(field: str) -> str:
     r"""Undo the kernel's and fstab's octal escapes (``\040`` for a space)."""
-    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), field)
+    first, *parts = field.split("\\")
+    return first + "".join(
+        chr(int(part[:3], 8)) + part[3:] if len(part) > 2 and _OCTAL.issuperset(part[:3]) else f"\\{part}"
+        for part in parts
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 It is locked, or pinned for a device that may use all of it (VFIO, vDPA).
 """
 
-from collections.abc import Iterable
+from __future__ import annotations
 
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.guest import Guest
@@ -11,6 +11,10 @@ from ramshelf.core.kind import Kind
 from ramshelf.core.requirements import LONG_TERM_PIN_REFUSED_SINCE, Version, dotted
 from ramshelf.core.store import Store
 from ramshelf.core.units import MIB, align_up, to_mib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def check_device(guest: Guest, store: Store, kernel: Version) -> None:

@@ -4,26 +4,24 @@ The grammar is libvirt's own (virConfParse): ``key = value`` with value an integ
 double or triple double quotes without escapes, or a list of strings in brackets; ``#`` starts a comment.
 """
 
+from __future__ import annotations
+
 import posixpath
-import re
-from dataclasses import dataclass
 
 from ramshelf.core.errors import ConfigError
+from ramshelf.core.record import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Value = int | str | tuple[str, ...]
+    _Token = tuple[str, str, int]
+else:
+    Value = object  # for whoever imports it; such a union is Python 3.10's
 
 DEFAULT_MEMORY_BACKING_DIR = "/var/lib/libvirt/qemu/ram"
 
-Value = int | str | tuple[str, ...]
-
-_TOKEN = re.compile(
-    r"""(?P<space>[ \t\r\n]+|\#[^\n]*)
-    |"{3}(?P<long>.*?)"{3}
-    |"(?P<double>[^"\n]*)"
-    |'(?P<single>[^'\n]*)'
-    |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
-    |(?P<number>[-+]?\d+)
-    |(?P<mark>[=\[\],;])""",
-    re.VERBOSE | re.DOTALL,
-)
+_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
+_DIGITS = frozenset("0123456789")
 
 
 def parse_qemu_conf(text: str, path: str = "/etc/libvirt/qemu.conf") -> dict[str, Value]:
@@ -44,18 +42,54 @@ def parse_qemu_conf(text: str, path: str = "/etc/libvirt/qemu.conf") -> dict[str
 
 
 def _tokens(text: str, path: str) -> list[tuple[int, str, str]]:
+    """All tokens as (line, kind, text); white space and comments are none."""
     tokens = []
     position, line = 0, 1
     while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
+        kind, value, end = _token(text, position)
+        if not kind:
             raise _malformed(path, line)
-        kind = match.lastgroup or "space"
         if kind != "space":
-            tokens.append((line, kind, match[kind]))
-        line += match[0].count("\n")
-        position = match.end()
+            tokens.append((line, kind, value))
+        line += text.count("\n", position, end)
+        position = end
     return tokens
+
+
+def _token(text: str, position: int) -> _Token:
+    """The kind of the token there, its text, and where it ends; the kind is '' where there is none."""
+    first = text[position]
+    if first in " \t\r\n":
+        return "space", "", position + 1
+    if first == "#":
+        return "space", "", _past(text, "\n", position)
+    if first in "\"'":
+        return _string(text, position)
+    if first in "=[],;":
+        return "mark", first, position + 1
+    letters, kind = (_LETTERS | _DIGITS, "word") if first in _LETTERS else (_DIGITS, "number")
+    end = position + 1
+    while end < len(text) and text[end] in letters:
+        end += 1
+    value = text[position:end]
+    if kind == "number" and not _DIGITS.issuperset(value.lstrip("-+") or "-"):
+        kind = ""
+    return kind, value, end
+
+
+def _string(text: str, position: int) -> _Token:
+    """A string in three double quotes, which may have line ends, or in one quote of either kind."""
+    if text.startswith('"""', position) and (end := text.find('"""', position + 3)) > 0:
+        return "string", text[position + 3 : end], end + 3
+    end = text.find(text[position], position + 1)
+    value = text[position + 1 : end]
+    return ("", "", position) if end < 0 or "\n" in value else ("string", value, end + 1)
+
+
+def _past(text: str, mark: str, position: int) -> int:
+    """Where the next ``mark`` is, or the text ends."""
+    end = text.find(mark, position)
+    return len(text) if end < 0 else end
 
 
 def _value(tokens: list[tuple[int, str, str]], path: str, line: int) -> Value:
@@ -64,7 +98,7 @@ def _value(tokens: list[tuple[int, str, str]], path: str, line: int) -> Value:
     line, kind, text = tokens.pop(0)
     if kind == "number":
         return int(text)
-    if kind in {"long", "double", "single"}:
+    if kind == "string":
         return text
     if (kind, text) != ("mark", "["):
         raise _malformed(path, line)
@@ -73,7 +107,7 @@ def _value(tokens: list[tuple[int, str, str]], path: str, line: int) -> Value:
         line, kind, text = tokens.pop(0)
         if (kind, text) == ("mark", "]"):
             return tuple(items)
-        if kind in {"long", "double", "single"}:
+        if kind == "string":
             items.append(text)
         elif (kind, text) != ("mark", ","):
             break
@@ -118,14 +152,13 @@ def memory_directory(conf: dict[str, Value]) -> MemoryDirectory:
     )
 
 
-_SET = re.compile(r"[ \t]*memory_backing_dir[ \t]*=")
 _FORMER = "#ramshelf-former: "
 _OWN = "  # ramshelf"
 
 
 def set_memory_directory(text: str, directory: str) -> str:
     """The qemu.conf with this memory_backing_dir; a former setting is kept as a comment."""
-    kept = [_FORMER + line if _SET.match(line) else line for line in text.splitlines(keepends=True)]
+    kept = [_FORMER + line if _sets_directory(line) else line for line in text.splitlines(keepends=True)]
     if kept and not kept[-1].endswith("\n"):
         kept[-1] += "\n"
     return "".join(kept) + f'memory_backing_dir = "{directory}"{_OWN}\n'
@@ -136,5 +169,10 @@ def restore_memory_directory(text: str) -> str:
     return "".join(
         line.removeprefix(_FORMER)
         for line in text.splitlines(keepends=True)
-        if not (_SET.match(line) and line.rstrip("\n").endswith(_OWN))
+        if not (_sets_directory(line) and line.rstrip("\n").endswith(_OWN))
     )
+
+
+def _sets_directory(line: str) -> bool:
+    key, assigned, _ = line.partition("=")
+    return bool(assigned) and key.strip(" \t") == "memory_backing_dir"

@@ -1,12 +1,12 @@
 """Version floors and what each version allows: one table (Nova's admin guide, file-backed-memory).
 
-Its imports are relative: ramshelf-nova's wheel has copies of both.
+Its imports are relative: ramshelf-nova's wheel has copies of them.
 """
 
-import re
-from dataclasses import dataclass
+from __future__ import annotations
 
 from .errors import HostError
+from .record import dataclass
 
 Version = tuple[int, int, int]
 
@@ -36,10 +36,10 @@ pages can."""
 
 def version(text: str) -> Version:
     """The first three numbers of a version text such as ``6.1.0-56-cloud-amd64``; ValueError without any."""
-    numbers = re.findall(r"\d+", text)
+    numbers = "".join(letter if letter.isdecimal() else " " for letter in text).split()[:3]
     if not numbers:
         raise ValueError(f"{text!r} is not a version")
-    major, minor, micro = (*map(int, numbers[:3]), 0, 0)[:3]
+    major, minor, micro = (*map(int, numbers), 0, 0)[:3]
     return (major, minor, micro)
 
 

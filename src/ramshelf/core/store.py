@@ -1,11 +1,15 @@
 """The store: the one mounted file system that holds guest memory, and how to recognise it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from __future__ import annotations
 
 from ramshelf.core.fstab import KIND_OPTION, Entry
 from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import Mount, covering, is_below
+from ramshelf.core.record import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DISK_FILE_SYSTEMS = ("ext4", "xfs")
 BEYOND_SWAP_OPTION = "x-ramshelf.beyond-swap"

@@ -1,14 +1,13 @@
 """Sizes: bytes inside, MiB in reports, a unit demanded on the command line."""
 
-import re
+from __future__ import annotations
 
 KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
 TIB = 1 << 40
 
-_FACTORS = {"K": KIB, "M": MIB, "G": GIB, "T": TIB}
-_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT])(?:i?B)?", re.IGNORECASE)
+_FACTORS = {"k": KIB, "m": MIB, "g": GIB, "t": TIB}
 
 # libvirt's <memory unit=...>: bytes, decimal and binary units (virScaleInteger).
 _LIBVIRT_UNITS = {
@@ -34,13 +33,17 @@ def parse_size(text: str) -> int:
 
     Raises ValueError for anything without a unit, negative, or zero.
     """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
+    size = text.strip().lower()
+    if size.endswith("b"):
+        size = size[:-1].removesuffix("i")
+    number, factor = size[:-1].rstrip(), _FACTORS.get(size[-1:])
+    whole, point, fraction = number.partition(".")
+    if factor is None or not whole.isdecimal() or not (fraction.isdecimal() or not point):
         raise ValueError(f"{text!r} is not a size with a unit, such as 64G or 512MiB")
-    size = int(float(match["number"]) * _FACTORS[match["unit"].upper()])
-    if size <= 0:
+    bytes_ = int(float(number) * factor)
+    if bytes_ <= 0:
         raise ValueError(f"{text!r} is not more than zero")
-    return size
+    return bytes_
 
 
 def libvirt_bytes(value: str, unit: str | None) -> int:

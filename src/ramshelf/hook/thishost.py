@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-
-
-from ramshelf.core.config import Config, file_backed_memory_mib, host_reserved_mib
 from ramshelf.core.errors import ConfigError
+from ramshelf.core.setting import DEFAULT_HOST_RESERVED_MIB, file_backed_memory_mib, host_reserved_mib
 from ramshelf.core.units import MIB
 from ramshelf.system.configfiles import existing_files, read_settings
 from ramshelf.system.hooklog import record
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TypeVar
 
-    from ramshelf.core.config import Setting
+    from ramshelf.core.setting import Setting
 
     Value = TypeVar("Value")
 
@@ -28,7 +26,7 @@ def limit_mib(files: Sequence[str]) -> int | None:
 
 def ram(files: Sequence[str]) -> tuple[int, int]:
     """RAM besides huge pages, and what of it the host needs for itself; bytes."""
-    reserved = _configured(files, lambda _, settings: host_reserved_mib(settings), Config.host_reserved_mib)
+    reserved = _configured(files, lambda _, settings: host_reserved_mib(settings), DEFAULT_HOST_RESERVED_MIB)
     host = meminfo()
     return host["MemTotal"] - host.get("Hugetlb", 0), reserved * MIB
 

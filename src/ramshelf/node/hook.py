@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ramshelf
-from ramshelf.core.config import DEFAULT_FILES, Config
+from ramshelf.core.config import Config
 from ramshelf.core.errors import HostError, RamshelfError
 from ramshelf.core.hookcall import PROBE, probe_xml
 from ramshelf.core.hookscript import (
@@ -26,6 +26,7 @@ from ramshelf.core.hookscript import (
 )
 from ramshelf.core.host import HookStatus
 from ramshelf.core.plan import Action, MakeDirectory, RemoveDirectory, RemoveFile, Run, WriteFile
+from ramshelf.core.setting import DEFAULT_FILES
 from ramshelf.system.filesystem import RUN_DIR, read_text, write_atomically
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.run import run

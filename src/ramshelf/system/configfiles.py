@@ -3,13 +3,19 @@
 Standard library only: the hook reads the same files.
 """
 
+from __future__ import annotations
+
 import os
 import stat
-from collections.abc import Iterable
 
-from ramshelf.core.config import Setting
 from ramshelf.core.errors import ConfigError
 from ramshelf.core.inifile import parse_ini
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ramshelf.core.setting import Setting
 
 
 def existing_files(paths: Iterable[str]) -> tuple[str, ...]:

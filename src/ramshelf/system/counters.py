@@ -1,9 +1,14 @@
 """What was read from and written to the store's device, by the kernel's own count. Standard library only."""
 
-import mmap
+from __future__ import annotations
 
-from ramshelf.core.store import Store
+import os
+
 from ramshelf.system.filesystem import read_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ramshelf.core.store import Store
 
 _SECTOR = 512
 """What a block device's stat counts in, whatever its own sectors are (Documentation/block/stat.rst)."""
@@ -39,14 +44,14 @@ def bytes_written(store: Store) -> int:
     For a tmpfs what was written to swap; where that is a file, other files on its device do not count.
     """
     if store.kind.tmpfs:
-        return pages_swapped_out(read_text("/proc/vmstat")) * mmap.PAGESIZE
+        return pages_swapped_out(read_text("/proc/vmstat")) * os.sysconf("SC_PAGE_SIZE")
     return sectors_written(_stat(store)) * _SECTOR
 
 
 def bytes_read(store: Store) -> int:
     """Bytes read from the store's device, as ``bytes_written``."""
     if store.kind.tmpfs:
-        return pages_swapped_in(read_text("/proc/vmstat")) * mmap.PAGESIZE
+        return pages_swapped_in(read_text("/proc/vmstat")) * os.sysconf("SC_PAGE_SIZE")
     return sectors_read(_stat(store)) * _SECTOR
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from oslo_config import cfg
 
-from ramshelf.core.config import Setting
 from ramshelf.core.errors import ConfigError
+from ramshelf.core.setting import Setting
 
 OPTIONS: Mapping[str, tuple[cfg.Opt, ...]] = {
     "libvirt": (

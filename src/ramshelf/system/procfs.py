@@ -1,13 +1,21 @@
 """/proc and /sys: a pure function from text to figures, and one line that reads."""
 
-import os
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from __future__ import annotations
 
-from ramshelf.core.mounts import Mount, parse_mountinfo, unescape
+import os
+
+from ramshelf.core.mounts import parse_mountinfo, unescape
+from ramshelf.core.record import dataclass
 from ramshelf.core.units import KIB
 from ramshelf.system.filesystem import read_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from ramshelf.core.mounts import Mount
+
+    _Identity = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,48 +100,59 @@ def mappers_of(files: set[tuple[int, int, int]]) -> tuple[int, ...]:
 def opened_paths(pid: int) -> tuple[str, ...]:
     """What a process has open, by the names that the kernel shows; none of one that has ended."""
     paths = []
-    with suppress(OSError):
-        for descriptor in os.listdir(f"/proc/{pid}/fd"):
-            with suppress(OSError):
-                paths.append(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+    for entry in _entries(f"/proc/{pid}/fd"):
+        try:
+            paths.append(os.readlink(entry))
+        except OSError:  # closed meanwhile
+            continue
     return tuple(paths)
 
 
 def thread_states(pid: int) -> frozenset[str]:
     """The letters of proc_pid_stat(5) that the threads of a process have, such as R, S, T."""
     states = set()
-    with suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with suppress(OSError):
-                states.add(read_text(f"/proc/{pid}/task/{thread}/stat").rpartition(")")[2].split()[0])
+    for thread in _entries(f"/proc/{pid}/task"):
+        try:
+            states.add(read_text(f"{thread}/stat").rpartition(")")[2].split()[0])
+        except OSError:  # it has ended meanwhile
+            continue
     return frozenset(states)
 
 
-_Identities = set[tuple[int, int, int]]
-
-
-def _those(files: _Identities, holds: Callable[[int, _Identities], bool]) -> tuple[int, ...]:
+def _those(files: set[_Identity], holds: Callable[[int, set[_Identity]], bool]) -> tuple[int, ...]:
     if not files:
         return ()
     return tuple(pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if holds(pid, files))
 
 
-def _opens(pid: int, wanted: _Identities) -> bool:
-    with suppress(OSError):  # it has ended meanwhile
-        for descriptor in os.listdir(f"/proc/{pid}/fd"):
-            with suppress(OSError):
-                if _identity(os.stat(f"/proc/{pid}/fd/{descriptor}")) in wanted:
-                    return True
+def _opens(pid: int, wanted: set[_Identity]) -> bool:
+    for entry in _entries(f"/proc/{pid}/fd"):
+        try:
+            if _identity(os.stat(entry)) in wanted:
+                return True
+        except OSError:  # closed meanwhile
+            continue
     return False
 
 
-def _maps(pid: int, wanted: _Identities) -> bool:
-    with suppress(OSError):
+def _maps(pid: int, wanted: set[_Identity]) -> bool:
+    try:
         return not wanted.isdisjoint(parse_maps(read_text(f"/proc/{pid}/maps", "")))
-    return False
+    except OSError:  # it has ended meanwhile
+        return False
 
 
-def _identity(status: os.stat_result) -> tuple[int, int, int]:
+def _entries(directory: str) -> Iterator[str]:
+    """What is in a directory of a process, by full paths; nothing once it has ended."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return
+    for name in names:
+        yield f"{directory}/{name}"
+
+
+def _identity(status: os.stat_result) -> _Identity:
     return os.major(status.st_dev), os.minor(status.st_dev), status.st_ino
 
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from ramshelf.core.config import (
+from ramshelf.core.config import Config, contradictions
+from ramshelf.core.setting import (
     DEFAULT_FILES,
-    Config,
-    contradictions,
     nova_files,
     unset_file_backed_memory,
     unset_placement_mode,
