@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.capacity import PROMISE_FILE
+from ramshelf.core.directory import PROMISE_FILE
 from ramshelf.core.guest import parse_guest
 from ramshelf.core.units import MIB
 from support.cli import ramshelf

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.capacity import PROMISE_FILE
+from ramshelf.core.directory import PROMISE_FILE
 from ramshelf.core.hookscript import SCRIPT, HookScript, render
 from ramshelf.core.units import MIB
 from support.cli import ramshelf

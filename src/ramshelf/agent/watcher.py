@@ -25,7 +25,14 @@ from ramshelf.system.hooklogfollower import Follower
 from ramshelf.system.hypervisor import Hypervisor
 
 KNOWN_BETTER = frozenset(
-    {"store.overpromised", "store.beyond-promise", "store.not-mounted", "store.root-file-system", "store.unsupported", "store.stale"}
+    {
+        "store.overpromised",
+        "store.beyond-promise",
+        "store.not-mounted",
+        "store.root-file-system",
+        "store.unsupported",
+        "store.stale",
+    }
 )
 """The doctor's codes that each look knows better than the last check."""
 
@@ -85,7 +92,7 @@ class Watcher:
         self._problems.attempt("clean", self._clean)
         self._problems.attempt("trim", lambda: self._trims.turn(hypervisor, self.look))
         late: list[Outcome] = []
-        self._problems.attempt("late", lambda: self._reserve(hypervisor, config, late))
+        self._problems.attempt("late", lambda: self._reserve(hypervisor, late))
         return Wish(
             again=any(self._unsettled.values()),
             check=bool(late) or _runs(before) != _runs(self.look),
@@ -148,12 +155,12 @@ class Watcher:
             )
         yield from ()
 
-    def _reserve(self, hypervisor: Hypervisor, config: Config, done: list[Outcome]) -> Iterator[Condition]:
+    def _reserve(self, hypervisor: Hypervisor, done: list[Outcome]) -> Iterator[Condition]:
         """Have each guest that is new, or has changed, have its whole reservation."""
         for name in tuple(self._unsettled):
             left = self._unsettled.pop(name)
             try:
-                outcome = reserve_late(described(hypervisor.live_xml(name)), config)
+                outcome = reserve_late(described(hypervisor.live_xml(name)))
             except (RamshelfError, OSError) as error:
                 code = error.code if isinstance(error, RamshelfError) else ""
                 if code == "guest.not-found":

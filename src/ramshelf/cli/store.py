@@ -7,10 +7,10 @@ import click
 
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.output import fields, plan, table
+from ramshelf.core.directory import GuestDirectory
 from ramshelf.core.kind import Kind
 from ramshelf.core.plan import Action, Allocate, describe
 from ramshelf.core.store import DISK_FILE_SYSTEMS, Store
-from ramshelf.core.directory import GuestDirectory
 from ramshelf.core.storefacts import Spec
 from ramshelf.core.units import MIB, align_up, parse_size, to_mib
 from ramshelf.node import store as node

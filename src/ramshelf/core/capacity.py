@@ -1,8 +1,8 @@
 """What a store can hold, what it has promised, and whether one more guest fits.
 
-What is promised is the sum of the guests' notes (core/ledger.py). What of the store others than guests' memory
-takes is what the file system says is used, less what guests hold within their promises. A file beyond a
-promise, a directory of nobody, a file that was unlinked and is still open: each counts with the blocks that
+What is promised is the sum of the guests' notes (core/ledger.py). What of the store others than guests'
+memory takes is what the file system says is used, less what guests hold within their promises. A file beyond
+a promise, a directory of nobody, a file that was unlinked and is still open: each counts with the blocks that
 it takes, never with the size that it claims.
 """
 
@@ -16,8 +16,6 @@ from ramshelf.core.units import MIB, align_up, to_mib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ramshelf.core.directory import FileUsage, GuestDirectory
     from ramshelf.core.ledger import Note
 
@@ -89,7 +87,7 @@ def capacity(usage: StoreUsage, *, configured_mib: int | None) -> Capacity:
 
 
 def within(usage: StoreUsage) -> int:
-    """What guests hold of what they are promised, bytes: their memory, and nothing that they wrote besides."""
+    """What guests hold of what they are promised, bytes: their memory, and nothing else that they wrote."""
     directories = {directory.path: directory for directory in usage.directories}
     lost = {file.inode: file for file in usage.lost}
     return sum(_held(note, directories.get(note.directory), lost) for note in usage.notes)

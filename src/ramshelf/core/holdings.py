@@ -1,4 +1,4 @@
-"""Who holds what on the store: what guests were promised and their files, and directories that are nobody's."""
+"""Who holds what on the store: what guests were promised, their files, directories that are nobody's."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

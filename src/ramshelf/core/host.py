@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ramshelf.core.capacity import StoreUsage
-from ramshelf.core.directory import FileUsage
 from ramshelf.core.config import Config
+from ramshelf.core.directory import FileUsage
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.guest import Guest
 from ramshelf.core.placement import Comparison

@@ -1,13 +1,12 @@
 """What a guest that runs lacks of its reservation, and may be given late.
 
-What guests that run may come to need is noted in any case: those that were started without the hook get a note
-when somebody first looks. What can be missing is the promise of memory that was plugged in beyond it, and on
-disks the extents. Nobody is ended for it: what cannot be given any more is a finding.
+What guests that run may come to need is noted in any case: those that were started without the hook get a
+note when somebody first looks. What can be missing is the promise of memory that was plugged in beyond it,
+and on disks the extents. Nobody is ended for it: what cannot be given any more is a finding.
 """
 
 from dataclasses import dataclass
 
-from ramshelf.core.capacity import Capacity
 from ramshelf.core.directory import FileUsage, GuestDirectory
 from ramshelf.core.guest import Guest
 from ramshelf.core.kind import Kind
@@ -19,13 +18,12 @@ from ramshelf.core.reservation import verify
 class Late:
     """What to do for a guest: bytes to note as its promise (0: nothing), files to give extents.
 
-    ``missing``: bytes of the promise that the store does not hold. ``settled`` is False where its files are
-    not those that it is to have: it is starting, or ending, or its devices are just changing.
+    ``settled`` is False where its files are not those that it is to have: it is starting, or ending, or its
+    devices are just changing.
     """
 
     promise: int
     allocate: tuple[FileUsage, ...]
-    missing: int
     settled: bool
 
     @property
@@ -34,20 +32,17 @@ class Late:
         return bool(self.promise or self.allocate)
 
 
-def plan_late(guest: Guest, note: Note, directory: GuestDirectory, kind: Kind, current: Capacity) -> Late:
+def plan_late(guest: Guest, note: Note, directory: GuestDirectory, kind: Kind) -> Late:
     """Hold a running guest's note and files against what the hook would have made sure of.
 
-    ``current`` is the store's capacity with this guest on it. The note is made to tell what the guest may come
-    to need even where the store does not hold that: it runs, and none must be admitted on the same space.
+    The note is made to tell what the guest may come to need even where the store does not hold that: it runs,
+    and none must be admitted on the same space.
     """
     found = verify(guest, directory, kind)
     if found.wrong or not directory.memory:
-        return Late(promise=0, allocate=(), missing=0, settled=False)
-    wanted = max(note.promised, guest.promise)
-    more = wanted - note.promised
+        return Late(promise=0, allocate=(), settled=False)
     return Late(
-        promise=wanted if more else 0,
+        promise=guest.promise if guest.promise > note.promised else 0,
         allocate=found.unallocated,
-        missing=max(0, current.promised + more - current.total) if more else 0,
         settled=True,
     )

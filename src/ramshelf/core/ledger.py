@@ -39,10 +39,10 @@ class NotedFile:
 class Note:
     """What one run of a guest was promised.
 
-    ``directory`` is the path of the guest's directory on the store, '' where it has none. ``promised`` is what
-    the store must be able to hold for it, ``pinned`` what it keeps in RAM, in bytes. ``files`` are those that
-    were made for it. ``starter`` is the process that called the hook, as "PID START", '' for a note that was
-    made again. ``since``, in seconds since boot, and ``written``, in bytes, are where clock and device's
+    ``directory`` is the path of the guest's directory on the store, '' where it has none. ``promised`` is
+    what the store must be able to hold for it, ``pinned`` what it keeps in RAM, in bytes. ``files`` are those
+    that were made for it. ``starter`` is the process that called the hook, as "PID START", '' for a note that
+    was made again. ``since``, in seconds since boot, and ``written``, in bytes, are where clock and device's
     counter stood when it was written. ``flushes``: discard is set, and would write the guest's memory.
     """
 

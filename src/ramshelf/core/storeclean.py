@@ -30,9 +30,11 @@ def stale(
 ) -> tuple[GuestDirectory, ...]:
     """Those that belong to none of the ``active`` guests (id, name).
 
-    ``active`` was asked for after ``found`` was made. A guest whose id is not known owns whatever has its name.
+    ``active`` was asked for after ``found`` was made. A guest whose id is not known owns whatever has its
+    name.
     """
-    names, endings = set(), set()
+    names: set[str] = set()
+    endings: set[str] = set()
     for domain_id, guest in active:
         if domain_id is None:
             endings.update(name.partition("-")[2] for name in directory_names(0, guest))

@@ -3,7 +3,8 @@
 Which calls matter (libvirt's hooks.html; virHookCall, qemuProcessStartHook):
 
 - ``start begin``: the guest's directory is there, QEMU is not. The guest is reserved or refused.
-- ``started begin``: QEMU runs. What it opened is verified, and reserved where it is not yet. libvirt waits for
+- ``started begin``: QEMU runs. What it opened is verified, and reserved where it is not yet. libvirt waits
+for
   this, and ends the guest if it is refused, only where QEMU has named files that were not known before.
 - ``migrate begin``: a guest comes from another host, and gets this host's policy (core/memorypolicy.py).
 - ``prepare begin`` is answered for probes only (core/hookcall.py), which are never to start.

@@ -111,7 +111,7 @@ def _within_time(decide: Callable[[], None]) -> None:
 
 
 def _undecided(guest: str, operation: str, xml: bytes, reason: str, code: str) -> int:
-    """What cannot be decided is refused where the text of the XML may concern it; a guest that runs, never."""
+    """Refuse what cannot be decided where the text of the XML may concern it; never a guest that runs."""
     from ramshelf.system.hooklog import record  # noqa: PLC0415
 
     vetoed = operation != "started" and concerned(xml)

@@ -1,4 +1,4 @@
-"""A guest that is starting: noted and its memory files reserved before QEMU opens them, verified afterwards."""
+"""A guest that is starting: noted and reserved before QEMU opens its memory files, verified afterwards."""
 
 from __future__ import annotations
 
@@ -130,7 +130,9 @@ def _empty(guest: Guest, parent: int, directory: GuestDirectory, others: tuple[N
         except OSError as error:
             if error.errno != errno.ENOTEMPTY or left == 0:
                 raise _not_emptied(directory) from error
-    removed = [file.path for file in directory.files] + [f"{directory.path}/{name}" for name in directory.others]
+    removed = [file.path for file in directory.files] + [
+        f"{directory.path}/{name}" for name in directory.others
+    ]
     record("emptied", guest=guest.name, directory=directory.path, removed=removed[:100])
 
 
@@ -208,8 +210,9 @@ def _note(note: Note, *, waits: bool) -> None:
 def verify_started(files: Sequence[str], name: str, step: Step) -> None:
     """``started begin``: see that what QEMU opened is what was reserved, make it so, and do what follows.
 
-    The guest is read of libvirt's record, which is there by now. Raises RamshelfError where something cannot be
-    made right: libvirt ends the guest if it waits for the hook. What the guest runs with is noted in any case.
+    The guest is read of libvirt's record, which is there by now. Raises RamshelfError where something cannot
+    be made right: libvirt ends the guest if it waits for the hook. What the guest runs with is noted in any
+    case.
     """
     live = livestate.read_live(name)
     if live is None or live.guest is None:
@@ -237,7 +240,12 @@ def verify_started(files: Sequence[str], name: str, step: Step) -> None:
             backingstore.figures(found.store, (*others, note)), places, everything=False
         )
         if before is None or before.promised < note.promised:
-            admit(capacity(usage, configured_mib=limit or None), guest.name, note.promised, present=note.promised)
+            admit(
+                capacity(usage, configured_mib=limit or None),
+                guest.name,
+                note.promised,
+                present=note.promised,
+            )
     _record("started", note, **_cost(before, found.store))
     tasks = (["discard"] if note.flushes else []) + (
         ["trim"] if found.store.kind.tmpfs and _from_stream(name) else []
@@ -247,7 +255,7 @@ def verify_started(files: Sequence[str], name: str, step: Step) -> None:
 
 
 def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) -> Note:
-    """The guest's note by what QEMU has opened; its files have their extents now, and nothing is left over."""
+    """The guest's note by what QEMU has opened; its files have their extents now, nothing is left over."""
     directory = storetree.observe(parent, found.path)
     seen = verify(guest, directory, found.store.kind)
     if seen.superfluous:

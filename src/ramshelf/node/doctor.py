@@ -2,16 +2,14 @@
 
 import errno
 import os
-import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 
 from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
+from ramshelf.core.directory import GuestDirectory
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.fstab import Entry, parse_fstab
-from ramshelf.core.directory import GuestDirectory
 from ramshelf.core.guest import Guest, directory_names, guest_directory, parse_guest
 from ramshelf.core.host import (
     Device,
@@ -221,7 +219,11 @@ def _guests(
             RunningGuest(
                 guest=guest,
                 directory=place.path if place is not None else path,
-                memory_files=there if isinstance(there, Unknown) else place.memory if place is not None else (),
+                memory_files=there
+                if isinstance(there, Unknown)
+                else place.memory
+                if place is not None
+                else (),
                 promised=notes if isinstance(notes, Unknown) else note.promised if note is not None else 0,
                 process=by_uuid.get(guest.uuid),
                 discard_retracted=guest.discard and _retracted(guest),
@@ -292,7 +294,7 @@ def _stale(
     domains: Mapping[str, str] | Unknown,
     guests: tuple[RunningGuest, ...] | Unknown,
 ) -> tuple[StaleDirectory, ...] | Unknown:
-    """Of the directories that were there before guests were listed those that nobody owns and that still are."""
+    """Of the directories that were there before guests were listed those of nobody that still are."""
     if isinstance(present, Unknown):
         return present
     if isinstance(guests, Unknown) or isinstance(domains, Unknown):

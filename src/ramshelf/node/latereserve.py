@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from ramshelf.core.capacity import capacity
-from ramshelf.core.config import Config
 from ramshelf.core.guest import Guest
 from ramshelf.core.latereserve import Late, plan_late
 from ramshelf.core.record import replace
@@ -24,8 +22,8 @@ class Outcome:
     late: Late | None
 
 
-def reserve_late(guest: Guest, config: Config) -> Outcome:
-    """Promise and allocate what is missing, under the store's lock, and put it on the hook's record.
+def reserve_late(guest: Guest) -> Outcome:
+    """Note and allocate what is missing, under the store's lock, and put it on the hook's record.
 
     libvirt must not be asked meanwhile: it may be waiting for its hook, and that for the lock. Raises
     RefusedError ``store.locked``, ``store.full``, ``store.no-fallocate``; OSError.
@@ -35,26 +33,26 @@ def reserve_late(guest: Guest, config: Config) -> Outcome:
         return nothing
     with store_lock(timeout=_LOCK_TIMEOUT):
         places = backingstore.places()
-        notes = backingstore.holding(places, keep=True)
-        note = next((note for note in notes if note.name == guest.name), None)
-        path, _, name = note.directory.rpartition("/") if note is not None else ("", "", "")
+        note = next(
+            (note for note in backingstore.holding(places, keep=True) if note.name == guest.name), None
+        )
+        if note is None:
+            return nothing  # it has just ended
+        directory = note.directory or backingstore.directory_of(guest, places)
+        path, _, name = directory.rpartition("/")
         place = next((place for place in places if place.path == path), None)
-        if note is None or place is None or place.mount is None or not isinstance(place.store, Store):
-            return nothing  # it has just ended, or the doctor tells where its memory is
+        if place is None or place.mount is None or not isinstance(place.store, Store):
+            return nothing  # the doctor tells where its memory is
         try:
             with (
                 storetree.open_directory(place.mount, path) as parent,
                 storetree.open_guest(parent, name) as opened,
             ):
-                directory = storetree.observe(opened, note.directory)
-                usage = backingstore.figures(place.store, notes)
-                usage = backingstore.with_files(usage, places, everything=False)
-                current = capacity(usage, configured_mib=config.file_backed_memory_mib or None)
-                late = plan_late(guest, note, directory, place.store.kind, current)
+                late = plan_late(guest, note, storetree.observe(opened, directory), place.store.kind)
                 if late.promise:
-                    ledger.write_note(replace(note, promised=late.promise))
-                for usage_of_file in late.allocate:
-                    memoryfiles.allocate(opened, usage_of_file)
+                    ledger.write_note(replace(note, promised=late.promise, directory=directory))
+                for usage in late.allocate:
+                    memoryfiles.allocate(opened, usage)
         except (FileNotFoundError, NotADirectoryError):
             return nothing
     if late.needed:
@@ -62,7 +60,7 @@ def reserve_late(guest: Guest, config: Config) -> Outcome:
             "reserved-late",
             guest=guest.name,
             uuid=guest.uuid,
-            directory=directory.path,
+            directory=directory,
             promised_mib=to_mib(align_up(max(late.promise, guest.promise), MIB)),
             files=[file.path for file in late.allocate],
             by="agent",

@@ -105,6 +105,8 @@ def _opened(directory: GuestDirectory) -> Iterator[tuple[int, int]]:
     place = next((place for place in backingstore.places() if place.path == above), None)
     if place is None or place.mount is None:
         raise FileNotFoundError(above)
-    with storetree.open_directory(place.mount, above) as parent:
-        with storetree.open_guest(parent, directory.name) as descriptor:
-            yield parent, descriptor
+    with (
+        storetree.open_directory(place.mount, above) as parent,
+        storetree.open_guest(parent, directory.name) as descriptor,
+    ):
+        yield parent, descriptor

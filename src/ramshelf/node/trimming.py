@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ramshelf.core.errors import HostError, RefusedError
 from ramshelf.core.directory import FileUsage
+from ramshelf.core.errors import HostError, RefusedError
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.trimming import check_trim
 from ramshelf.core.units import MIB

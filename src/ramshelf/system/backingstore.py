@@ -1,4 +1,4 @@
-"""The store on this host, observed: qemu.conf, fstab, the mount table, swap, the notes and the files on it."""
+"""The store on this host, observed: qemu.conf, fstab, mount table, swap, the notes and the files on it."""
 
 from __future__ import annotations
 
@@ -70,17 +70,16 @@ def observe_store(path: str | None = None) -> ObservedStore:
 def places(first: str | None = None) -> tuple[Place, ...]:
     """Where libvirt may have put guests' directories, the likeliest first.
 
-    That is where qemu.conf says. But what counts for libvirt is the qemu.conf that it read when it started, so
-    also its default, and below the stores of fstab what it appends there. That is passed over where QEMU's
+    That is where qemu.conf says. But what counts for libvirt is the qemu.conf that it read when it started,
+    so also its default, and below the stores of fstab what it appends there. That is passed over where QEMU's
     user owns the store's root: such a directory may have been planted.
     """
     table, areas = mounts(), swaps()
     entries = parse_fstab(read_text(FSTAB, ""))
     devices = named_devices(entries)
     paths = [first or configured_directory(), DEFAULT_MEMORY_BACKING_DIR]
-    for entry in entries:
-        if entry.option(KIND_OPTION) is not None and _is_roots(entry.mount_point):
-            paths.append(memory_directory({"memory_backing_dir": entry.mount_point}).path)
+    stores = [entry.mount_point for entry in entries if entry.option(KIND_OPTION) is not None]
+    paths += [memory_directory({"memory_backing_dir": path}).path for path in stores if _is_roots(path)]
     return tuple(
         Place(
             path=path,
@@ -110,17 +109,19 @@ def _is_roots(path: str) -> bool:
 def holding(found: tuple[Place, ...], *, but: str = "", keep: bool = False) -> tuple[Note, ...]:
     """What guests were promised (ledger.holding), by the places where their directories may be."""
 
-    def directory_of(guest: Guest) -> str:
-        names = set(directory_names(guest.domain_id or 0, guest.name))
-        there = (each.path for place in found for each in _look(place, names))
-        return next(there, f"{found[0].path}/{directory_names(guest.domain_id or 0, guest.name)[0]}")
-
     def files_in(path: str) -> tuple[FileUsage, ...]:
         parent, _, name = path.rpartition("/")
         looked = (each for place in found if place.path == parent for each in _look(place, {name}))
         return next((each.memory for each in looked), ())
 
-    return ledger.holding(directory_of, files_in, but=but, keep=keep)
+    return ledger.holding(lambda guest: directory_of(guest, found), files_in, but=but, keep=keep)
+
+
+def directory_of(guest: Guest, found: tuple[Place, ...]) -> str:
+    """The path of a running guest's directory: where there is one of its name, else where one is to be."""
+    names = directory_names(guest.domain_id or 0, guest.name)
+    there = (each.path for place in found for each in _look(place, set(names)))
+    return next(there, f"{found[0].path}/{names[0]}")
 
 
 def figures(store: Store, notes: Iterable[Note]) -> StoreUsage:
@@ -137,7 +138,7 @@ def figures(store: Store, notes: Iterable[Note]) -> StoreUsage:
 
 
 def with_files(usage: StoreUsage, found: tuple[Place, ...], *, everything: bool) -> StoreUsage:
-    """The same with the files: of the guests that have notes, or of ``everything`` that looks like a guest's."""
+    """The same with the files: of guests that have notes, or of ``everything`` that looks like a guest's."""
     wanted = None if everything else {note.directory.rpartition("/")[2] for note in usage.notes}
     directories = tuple(
         each for place in found if isinstance(place.store, Store) for each in _look(place, wanted)

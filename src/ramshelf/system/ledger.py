@@ -1,7 +1,7 @@
 """The notes of what guests were promised, in /run/ramshelf/guests: read, made right, written, removed.
 
-Root alone can go there. All who write hold the store's lock, but for the hook's script, which removes the note
-of a guest that has ended.
+Root alone can go there. All who write hold the store's lock, but for the hook's script, which removes the
+note of a guest that has ended.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _MOST = 100_000
 
 
 def create(parent: int, directory: GuestDirectory, reservation: Reservation) -> NotedFile:
-    """Make one memory file in the opened directory, owned and labelled like it. Raises RefusedError, OSError."""
+    """Make a memory file in the opened directory, owned and labelled alike. Raises RefusedError, OSError."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     file = os.open(reservation.name, flags, 0o600, dir_fd=parent)
     try:
@@ -79,8 +79,8 @@ _FS_IOC_RESVSP64 = 0x4030582A
 def _reserve(file: int, size: int) -> None:
     """Allocate the file's extents up to ``size`` by the kernel's own fallocate.
 
-    posix_fallocate writes to each block where the file system knows no other way, which is slow, and unsafe on
-    the memory of a running guest. The ioctl is the same system call with FALLOC_FL_KEEP_SIZE
+    posix_fallocate writes to each block where the file system knows no other way, which is slow, and unsafe
+    on the memory of a running guest. The ioctl is the same system call with FALLOC_FL_KEEP_SIZE
     (ioctl_preallocate), and spares the hook the milliseconds that ctypes takes to import.
     """
     start, rest = bytes(8), bytes(24)  # l_type, l_whence and padding; l_sysid, l_pid, l_pad

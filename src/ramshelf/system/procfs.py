@@ -11,7 +11,7 @@ from ramshelf.system.filesystem import read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ramshelf.core.mounts import Mount
 

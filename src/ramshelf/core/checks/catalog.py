@@ -293,9 +293,9 @@ _TABLE = (
     Rule(
         "store.beyond-promise",
         _WARNING,
-        "A guest's directory on the store holds more than the guest is promised: its QEMU, or another process "
-        "of QEMU's user, writes there. What it holds is taken off what the store can promise; a tmpfs has no "
-        "quota for a directory, so it is noticed and not prevented.",
+        "A guest's directory on the store holds more than the guest is promised: its QEMU, or another "
+        "process of QEMU's user, writes there. What it holds is taken off what can be promised; a tmpfs "
+        "has no quota for a directory, so it is noticed and not prevented.",
         "See what lies in the directory, and which process writes it; confine guests (AppArmor, SELinux).",
     ),
     Rule(
@@ -569,8 +569,8 @@ _TABLE = (
     Rule(
         "guest.not-reserved",
         _FAILURE,
-        "A running guest needs more than it was promised, so others may be given its room. A warning where the "
-        "promise is right and files only lack allocated blocks.",
+        "A running guest needs more than it was promised, so others may be given its room. A warning where "
+        "the promise is right and files only lack allocated blocks.",
         "ramshelf hook install, then stop it and start it again.",
         _WARNING,
     ),
@@ -583,7 +583,8 @@ _TABLE = (
     Rule(
         "guest.not-understood",
         _WARNING,
-        "The XML of a running guest is not understood. It hides no other guest, but what it needs is not known.",
+        "The XML of a running guest is not understood. It hides no other guest, but what it needs is "
+        "not known.",
         "Look at 'virsh dumpxml NAME', and report it: libvirt understands it.",
     ),
     Rule(
