@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from ramshelf.core.hookcall import COMING_PROBE, HOST_PROBE, PASSED, PROBE, VETOED
+from ramshelf.core.hookcall import COMING_PROBE, HOST_PROBE, PASSED, PROBE, VETOED, first_line
 
 
 def main(
@@ -22,14 +22,20 @@ def main(
         return PASSED
     match operation, suboperation:
         case (("start" | "started"), "begin"):
-            return _start(files, read(), started=operation == "started", step=step)
+            return _start(files, _told(read()), started=operation == "started", step=step)
         case "prepare", "begin" if guest.startswith(PROBE):
             return _probe(files, guest)
         case "migrate", "begin":
-            return _arrive(files, read())
+            return _arrive(files, _told(read()))
         case "release", "end":
             _ended(guest)
     return PASSED
+
+
+def _told(xml: bytes) -> bytes:
+    """Tell the script what it needs to know if this process does not end well, before anything else."""
+    os.write(1, first_line(xml))
+    return xml
 
 
 def _probe(files: Sequence[str], guest: str) -> int:
