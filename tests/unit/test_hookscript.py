@@ -23,7 +23,7 @@ from ramshelf.core.record import replace
 from support.process import wait_until
 
 WANTED = HookScript(
-    python="/usr/bin/python3", main="/lib/main.py", config_files=("/etc/a b.conf",), strict=False
+    python="/usr/bin/python3", main="/lib/main.py", config_files=("/etc/a b.conf",)
 )
 NOTHING = Installation(
     text=None, executable=False, missing=(SCRIPT_DIR,), libvirt=(9, 0, 0), daemons=(17,), seen=None
@@ -58,7 +58,7 @@ def test_installed_and_current() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"python": "/opt/python"}, {"main": "/x"}, {"config_files": ()}, {"strict": True}]
+    "change", [{"python": "/opt/python"}, {"main": "/x"}, {"config_files": ()}]
 )
 def test_another_script_is_outdated_but_remembers_what_was_made(change: dict[str, object]) -> None:
     wanted = replace(WANTED, **change)  # type: ignore[arg-type]
@@ -92,82 +92,3 @@ def test_a_script_of_somebody_else_is_let_alone() -> None:
         plan_install(foreign, WANTED)
     with pytest.raises(RefusedError, match="not made by ramshelf"):
         plan_remove(foreign)
-
-
-@pytest.mark.parametrize(
-    ("call", "expected"),
-    [
-        ("guest start begin -", True),
-        ("guest started begin -", True),
-        ("guest prepare begin -", False),
-        ("ramshelf-probe-1 prepare begin -", True),
-        ("guest stopped end -", False),
-        ("guest release end -", True),
-        ("guest migrate begin -", True),
-        ("guest restore begin -", False),
-        ("guest reconnect begin -", False),
-        ("guest attach begin -", False),
-    ],
-)
-@pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_python_is_called_for_what_matters_only(
-    tmp_path: Path, call: str, shell: str, *, expected: bool
-) -> None:
-    program = tmp_path / "python"
-    program.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/new; mv {tmp_path}/new {tmp_path}/called\n')
-    program.chmod(0o755)
-    script = tmp_path / "script"
-    script.write_text(render(replace(WANTED, python=str(program))))
-    ended = subprocess.run([shell, str(script), *call.split()], check=False, capture_output=True)
-    assert ended.returncode == 0
-    if expected:
-        wait_until((tmp_path / "called").exists, "it is called, if in the background")
-        assert (tmp_path / "called").read_text() == f"-IS /lib/main.py /etc/a b.conf -- {call}\n"
-    else:
-        assert not (tmp_path / "called").exists()
-
-
-@pytest.mark.parametrize(
-    ("status", "operation", "strict", "verdict"),
-    [
-        ("exit 0", "start", False, 0),
-        ("exit 0", "start", True, 0),
-        ("exit 10", "start", False, 1),
-        ("exit 10", "started", False, 1),
-        ("kill -KILL $$", "start", False, 1),
-        ("kill -TERM $$", "start", False, 1),
-        ("kill -KILL $$", "started", True, 0),
-    ],
-)
-def test_verdict(tmp_path: Path, status: str, operation: str, verdict: int, *, strict: bool) -> None:
-    """A broken hook logs below /run, so tests/integration has those cases."""
-    program = tmp_path / "python"
-    program.write_text(f"#!/bin/sh\n{status}\n")
-    program.chmod(0o755)
-    text = render(replace(WANTED, python=str(program), strict=strict)).replace("/run/ramshelf", str(tmp_path))
-    ended = subprocess.run(
-        ["sh", "-c", text, "ramshelf", "guest", operation, "begin", "-"], check=False, capture_output=True
-    )
-    assert ended.returncode == verdict
-
-
-@pytest.mark.parametrize(
-    ("then", "status", "printed"),
-    [("exit 0", 0, True), ("exit 70", 0, False), ("kill -KILL $$", 0, False), ("exit 10", 1, False)],
-)
-def test_a_guest_that_comes_is_changed_only_by_a_hook_that_ends_well(
-    tmp_path: Path, then: str, status: int, *, printed: bool
-) -> None:
-    program = tmp_path / "python"
-    program.write_text(f"#!/bin/sh\ncat\necho noise >&2\n{then}\n")
-    program.chmod(0o755)
-    text = render(replace(WANTED, python=str(program)))
-    xml = "<domain>\n" + "  <description>ä \\n %s $(x)</description>\n" * 10_000 + "</domain>"
-    ended = subprocess.run(
-        ["sh", "-c", text, "ramshelf", "guest", "migrate", "begin", "-"],
-        input=xml,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (ended.returncode, ended.stdout) == (status, xml if printed else "")

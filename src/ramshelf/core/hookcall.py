@@ -50,3 +50,15 @@ def concerned(xml: bytes) -> bool:
     For where the XML itself is not understood: it errs towards yes.
     """
     return any(mark.encode() in xml for mark in MARKS)
+
+
+CONCERNED, UNCONCERNED = "concerned", "unconcerned"
+"""What the hook prints in a line of its own as soon as it has read a guest's XML.
+
+So the script knows it, however the hook ends afterwards. What else the hook prints comes after this line.
+"""
+
+
+def first_line(xml: bytes) -> bytes:
+    """The line that says whether the guest is concerned."""
+    return f"{CONCERNED if concerned(xml) else UNCONCERNED}\n".encode()

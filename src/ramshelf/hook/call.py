@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ramshelf.core.hookcall import COMING_PROBE, HOST_PROBE, PASSED, PROBE, VETOED, concerned
+from ramshelf.core.hookcall import COMING_PROBE, HOST_PROBE, PASSED, PROBE, VETOED, concerned, first_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,14 +31,20 @@ def main(
         return PASSED
     call = f"{operation} {suboperation}"
     if call == "start begin":
-        return _start(files, guest, read(), step)
+        return _start(files, guest, _told(read()), step)
     if call == "started begin":
         return _started(files, guest, step)
     if call == "migrate begin":
-        return _arrive(files, guest, read())
+        return _arrive(files, guest, _told(read()))
     if call == "prepare begin" and guest.startswith(PROBE):
         return _probe(files, guest)
     return PASSED
+
+
+def _told(xml: bytes) -> bytes:
+    """Tell the script what it needs to know if this process does not end well, before anything else."""
+    os.write(1, first_line(xml))
+    return xml
 
 
 def _start(files: Sequence[str], guest: str, xml: bytes, step: Callable[[str], None]) -> int:

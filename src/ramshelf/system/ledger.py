@@ -73,8 +73,8 @@ def noted_names() -> frozenset[str]:
 
 
 def this_starter() -> str:
-    """The process that called this one, as a note has it: "PID START"."""
-    pid = os.getppid()
+    """The process that called the hook's script, which called this one, as a note has it: "PID START"."""
+    pid = int(_stat(os.getppid())[1])
     return f"{pid} {_start(pid)}"
 
 
@@ -149,10 +149,15 @@ def _starts(note: Note) -> bool:
 def _start(pid: int) -> str:
     """When a process began, in ticks since boot (proc_pid_stat(5), field 22); '' of one that is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[19].decode()
+        return _stat(pid)[19].decode()
     except (OSError, IndexError):
         return ""
+
+
+def _stat(pid: int) -> list[bytes]:
+    """What stands after the process's name, from the state on."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()
 
 
 def forget() -> None:

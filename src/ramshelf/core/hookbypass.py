@@ -1,0 +1,47 @@
+"""The break-glass: for a stated time guests pass whatever the hook says, or cannot say.
+
+/run/ramshelf/bypass holds one number: the second after the boot (CLOCK_BOOTTIME, /proc/uptime) at which it
+ends. The hook's script reads it by the same rules, so it ends by itself, and a boot ends it too.
+"""
+
+import re
+from dataclasses import dataclass
+
+from ramshelf.core.errors import UsageError
+
+LONGEST = 24 * 3600
+"""Seconds; a number further ahead is no bypass."""
+
+_DURATION = re.compile(r"(?P<number>\d+)\s*(?P<unit>s|min|h)")
+_SECONDS = {"s": 1, "min": 60, "h": 3600}
+_UNTIL = re.compile(r"(?P<until>[1-9]\d{0,10})\n.*", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bypass:
+    """The bypass as it is: ``left`` in seconds, 0 where there is none; ``guests`` have passed by it since."""
+
+    left: int = 0
+    guests: int = 0
+
+
+def parse_time(text: str) -> int:
+    """Seconds of a time such as ``90s``, ``30min`` or ``2h``. Raises UsageError ``hook.bypass-time``."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise _unusable(f"{text!r} is not a time with a unit.")
+    seconds = int(match["number"]) * _SECONDS[match["unit"]]
+    if not 0 < seconds <= LONGEST:
+        raise _unusable(f"The hook cannot be bypassed for {text.strip()}.")
+    return seconds
+
+
+def _unusable(sentence: str) -> UsageError:
+    return UsageError("hook.bypass-time", sentence, hint="Say a time up to 24h, such as 90s, 30min or 2h.")
+
+
+def left(text: str, now: float) -> int:
+    """Seconds that the bypass still lasts, by the file's text and the seconds since the boot; 0: none."""
+    match = _UNTIL.fullmatch(text)
+    remaining = int(match["until"]) - int(now) if match else 0
+    return remaining if 0 < remaining <= LONGEST else 0
