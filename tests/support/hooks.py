@@ -18,7 +18,7 @@ from ramshelf.hook.call import main
 if fault["memory_ids"] is not None:
     guest.MEMORY_IDS = tuple(map(tuple, fault["memory_ids"]))
 operation = sys.argv[sys.argv.index("--") + 2]
-in_background = operation == "release"  # its steps would come between those of the next start
+in_background = operation == "started"  # its steps would come between those of the next start
 def step(name):
     name = operation + " " + name
     if in_background and name != fault["kill_at"]:
@@ -43,7 +43,7 @@ sys.exit(status)
 class FaultyHook:
     """An installed script that runs the hook with a fault; ``steps`` are those that were reached."""
 
-    def __init__(self, directory: Path, *, strict: bool = False) -> None:
+    def __init__(self, directory: Path) -> None:
         self._fault = directory / "fault.json"
         self._steps = directory / "steps"
         driver = directory / "driver.py"
@@ -55,7 +55,7 @@ class FaultyHook:
         )
         self.set()
         script = HookScript(
-            python=str(Path(RAMSHELF).with_name("python")), main=str(driver), config_files=(), strict=strict
+            python=str(Path(RAMSHELF).with_name("python")), main=str(driver), config_files=()
         )
         path = Path(SCRIPT)
         path.parent.mkdir(exist_ok=True)

@@ -57,10 +57,9 @@ def wanted_script(
     """The script for this installation of ramshelf and the configuration files that were named, if any."""
     sources = (*files, *directories) or DEFAULT_FILES
     return HookScript(
-        python=sys.executable,
+        python="/usr/bin/python3",
         main=os.path.join(os.path.dirname(os.path.abspath(ramshelf.__file__)), "hook", "__main__.py"),
         config_files=tuple(os.path.abspath(path) for path in sources),
-        strict=config.strict,
     )
 
 
@@ -128,7 +127,7 @@ def status(script: HookScript, installed: Installation | None = None) -> HookSta
         current=is_current(installed, script),
         executable=installed.executable,
         seen=installed.seen,
-        strict=script.strict,
+        strict=False,
     )
 
 
