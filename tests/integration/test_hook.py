@@ -14,8 +14,8 @@ from ramshelf.core.units import MIB
 from support.cli import ramshelf
 from support.domains import FILE_BACKED, domain_xml, wait_console
 from support.libvirtd import Libvirtd
-from support.process import run
 from support.onstore import wait_recorded
+from support.process import run
 from support.stores import MEMORY, store
 
 LOG = Path("/run/ramshelf/hook.log")
@@ -367,7 +367,10 @@ MIB_128 = "<memory unit='KiB'>131072</memory>"
         ("", False),
         ("<domain/>", False),
         ("<domain id='1'><memory unit='furlong'>1</memory></domain>", False),
-        (f"<domain id='1'>{MIB_128}<memoryBacking><source type='file'/></memoryBacking><oops></domain>", True),
+        (
+            f"<domain id='1'>{MIB_128}<memoryBacking><source type='file'/></memoryBacking><oops></domain>",
+            True,
+        ),
         (f"<domain id='1'>{MIB_128}<devices><hostdev></devices></domain>", True),
     ],
 )

@@ -1,8 +1,5 @@
 """The script in libvirt's hook directory, and the plans to put it there and take it away."""
 
-import subprocess
-from pathlib import Path
-
 import pytest
 
 from ramshelf.core.errors import HostError, RefusedError
@@ -20,11 +17,8 @@ from ramshelf.core.hookscript import (
 )
 from ramshelf.core.plan import Action
 from ramshelf.core.record import replace
-from support.process import wait_until
 
-WANTED = HookScript(
-    python="/usr/bin/python3", main="/lib/main.py", config_files=("/etc/a b.conf",)
-)
+WANTED = HookScript(python="/usr/bin/python3", main="/lib/main.py", config_files=("/etc/a b.conf",))
 NOTHING = Installation(
     text=None, executable=False, missing=(SCRIPT_DIR,), libvirt=(9, 0, 0), daemons=(17,), seen=None
 )
@@ -57,9 +51,7 @@ def test_installed_and_current() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "change", [{"python": "/opt/python"}, {"main": "/x"}, {"config_files": ()}]
-)
+@pytest.mark.parametrize("change", [{"python": "/opt/python"}, {"main": "/x"}, {"config_files": ()}])
 def test_another_script_is_outdated_but_remembers_what_was_made(change: dict[str, object]) -> None:
     wanted = replace(WANTED, **change)  # type: ignore[arg-type]
     assert not is_current(INSTALLED, wanted)

@@ -236,22 +236,28 @@ def verify_started(files: Sequence[str], name: str, step: Step) -> None:
             return
         with found.opened as parent:
             note = _verified(guest, note, found, parent, step)
-        usage = backingstore.with_files(
-            backingstore.figures(found.store, (*others, note)), places, everything=False
-        )
         if before is None or before.promised < note.promised:
-            admit(
-                capacity(usage, configured_mib=limit or None),
-                guest.name,
-                note.promised,
-                present=note.promised,
-            )
+            usage = backingstore.figures(found.store, (*others, note))
+            _admit_late(guest, note, backingstore.with_files(usage, places, everything=False), limit)
     _record("started", note, **_cost(before, found.store))
     tasks = (["discard"] if note.flushes else []) + (
         ["trim"] if found.store.kind.tmpfs and _from_stream(name) else []
     )
     if tasks:
         leave_aftercare(guest.name, note.uuid, note.domain_id, tasks)
+
+
+def _admit_late(guest: Guest, note: Note, usage: StoreUsage, limit: int | None) -> None:
+    """Have libvirt end a guest that was promised nothing before and does not fit, if it still waits for that.
+
+    Else it runs, and what it may come to need counts.
+    """
+    try:
+        admit(capacity(usage, configured_mib=limit or None), guest.name, note.promised, present=note.promised)
+    except RefusedError as error:
+        if ledger.is_waited_for(guest.name):
+            raise
+        _record("overpromised", note, reason=error.sentence)
 
 
 def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) -> Note:

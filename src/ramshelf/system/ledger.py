@@ -63,6 +63,11 @@ def have_started_waited_for(name: str) -> None:
     os.close(os.open(f"{DIRECTORY}/{name}{_WAIT}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
+def is_waited_for(name: str) -> bool:
+    """Whether libvirt waits for what the hook says of the guest that has started."""
+    return os.path.exists(f"{DIRECTORY}/{name}{_WAIT}")
+
+
 def noted_names() -> frozenset[str]:
     """The names of the guests that have a note."""
     try:
