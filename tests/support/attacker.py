@@ -1,11 +1,14 @@
 """What a process with nothing but QEMU's uid can do on the store, over and over, at random.
 
-``python attacker.py STORE FOREIGN SEED`` runs as that user until it is killed, and prints a line for each kind
-of attack once it has succeeded. It spares what would harm that user's own guests alone, which no host can
-prevent where guests share a uid: it kills none of their processes, and does not write into their memory.
+``python attacker.py STORE FOREIGN GAME SEED`` runs as that user until it is killed, and prints a line for
+each kind of attack once it has succeeded. It spares what would harm that user's own guests alone, which no host
+can prevent where guests share a uid: it kills none of their processes, does not write into their memory, and
+takes from no guest the file that its QEMU is about to open. So GAME is a file with the names of the guests'
+directories that it may attack, and it locks that while it does.
 """
 
 import contextlib
+import fcntl
 import os
 import random
 import sys
@@ -20,12 +23,14 @@ SPACE = 2 << 20
 class Attacker:
     """``store`` is the memory backing directory, ``foreign`` a directory outside, which links lead to."""
 
-    def __init__(self, store: Path, foreign: Path, seed: int) -> None:
+    def __init__(self, store: Path, foreign: Path, game: Path, seed: int) -> None:
         self._store = store
         self._foreign = foreign
+        self._game = game
         self._random = random.Random(seed)  # noqa: S311 - no secret
         self._number = 0
         self._told: set[str] = set()
+        self._fair: list[str] = []
 
     def run(self) -> None:
         """One attack after the other."""
@@ -46,11 +51,13 @@ class Attacker:
         )
         while True:
             attack = self._random.choice(attacks)
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), self._game.open() as game:
+                fcntl.flock(game, fcntl.LOCK_SH)
+                self._fair = game.read().split()
                 attack()
                 if attack.__name__ not in self._told:
                     self._told.add(attack.__name__)
-                    print(attack.__name__, flush=True)
+                    print(attack.__name__, flush=True)  # noqa: T201 - what it is asked for
             time.sleep(self._random.random() / 100)
 
     def plant_directory(self) -> None:
@@ -158,12 +165,11 @@ class Attacker:
         return self._store / f"9{self._number}-planted"
 
     def _victim(self) -> Path:
-        """The directory of a guest that runs: its name says so."""
-        found = [entry.name for entry in os.scandir(self._store) if "-victim" in entry.name]
-        if not found:
+        """The directory of a guest that runs."""
+        if not self._fair:
             raise FileNotFoundError
-        return self._store / self._random.choice(found)
+        return self._store / self._random.choice(self._fair)
 
 
 if __name__ == "__main__":
-    Attacker(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])).run()
+    Attacker(*map(Path, sys.argv[1:4]), int(sys.argv[4])).run()

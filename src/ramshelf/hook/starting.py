@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ramshelf.core.capacity import StoreUsage
-    from ramshelf.core.directory import GuestDirectory
+    from ramshelf.core.directory import FileUsage, GuestDirectory
     from ramshelf.core.guest import Guest
     from ramshelf.core.ledger import Note
     from ramshelf.system.backingstore import Place
@@ -274,14 +274,7 @@ def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) 
         for file in directory.memory
         if made.get(file.name, file.inode) != file.inode
     ]
-    gone = {file.name for file in seen.superfluous}
-    sizes = {file.name: file.size for file in guest.files}
-    kept = [
-        NotedFile(name=file.name, size=file.apparent, inode=file.inode)
-        for file in directory.memory
-        if file.name not in gone and sizes.get(file.name, file.apparent) == file.apparent
-    ]
-    note = replace(note, directory=found.path, files=tuple(kept))
+    note = replace(note, directory=found.path, files=_files(guest, note, directory, seen.superfluous))
     ledger.write_note(note)
     step("noted")
     for usage in seen.unallocated:
@@ -292,6 +285,22 @@ def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) 
     if seen.unallocated:
         _record("reserved-late", note, files=[file.path for file in seen.unallocated])
     return note
+
+
+def _files(
+    guest: Guest, note: Note, directory: GuestDirectory, superfluous: Sequence[FileUsage]
+) -> tuple[NotedFile, ...]:
+    """The files that were made for the guest, wherever they are now, and those that QEMU has made itself."""
+    gone = {file.name for file in superfluous}
+    kept = [file for file in note.files if file.name not in gone]
+    names = {file.name for file in kept}
+    sizes = {file.name: file.size for file in guest.files}
+    made = [
+        NotedFile(name=file.name, size=file.apparent, inode=file.inode)
+        for file in directory.memory
+        if file.name not in names | gone and sizes.get(file.name, file.apparent) == file.apparent
+    ]
+    return (*kept, *made)
 
 
 def _cost(reserved: Note | None, store: Store) -> dict[str, float]:
