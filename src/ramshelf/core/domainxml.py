@@ -63,11 +63,18 @@ def parse(text: str | bytes) -> Element:
     document = text.encode(errors="surrogateescape") if isinstance(text, str) else text
     try:
         return _tree(document, encoding)
-    except ExpatError as error:
+    except _MALFORMED as error:
         try:
             return _tree(without_metadata(document), encoding)
-        except ExpatError:
+        except _MALFORMED:
             raise InputError("xml.malformed", f"The domain XML cannot be parsed: {error}.") from error
+
+
+_MALFORMED = (ExpatError, LookupError, ValueError)
+"""What a parser raises; the latter two for an encoding that the document names, and Python has not."""
+
+_DEPTH = 256
+"""Elements within one another, as in libxml2 (xmlParserMaxDepth)."""
 
 
 class _Builder:
@@ -83,6 +90,8 @@ class _Builder:
         if self._skipped or (tag == "metadata" and parent.tag == "domain"):
             self._skipped += 1
             return
+        if len(self._open) > _DEPTH:
+            raise ExpatError("excessive depth")
         element = Element(tag, attributes)
         parent.children.append(element)
         self._open.append(element)
