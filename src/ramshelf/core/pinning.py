@@ -27,8 +27,8 @@ def check_device(guest: Guest, store: Store, kernel: Version) -> None:
     if guest.passthrough and long_term_pin_refused(store.kind, kernel):
         raise RefusedError(
             "guest.passthrough",
-            f"Guest {guest.name} has a host device, whose memory Linux {dotted(kernel)} cannot pin on "
-            f"{store.mount.fstype}.",
+            f"Guest {guest.name} has a host device or is encrypted, and Linux {dotted(kernel)} cannot pin "
+            f"its memory on {store.mount.fstype}.",
             hint="Use a store of kind swap, or start this guest without file-backed memory.",
             facts={"guest": guest.name, "store": store.mount_point},
         )
