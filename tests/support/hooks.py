@@ -43,7 +43,7 @@ sys.exit(status)
 class FaultyHook:
     """An installed script that runs the hook with a fault; ``steps`` are those that were reached."""
 
-    def __init__(self, directory: Path, *, strict: bool = False) -> None:
+    def __init__(self, directory: Path) -> None:
         self._fault = directory / "fault.json"
         self._steps = directory / "steps"
         driver = directory / "driver.py"
@@ -54,9 +54,7 @@ class FaultyHook:
             )
         )
         self.set()
-        script = HookScript(
-            python=str(Path(RAMSHELF).with_name("python")), main=str(driver), config_files=(), strict=strict
-        )
+        script = HookScript(python=str(Path(RAMSHELF).with_name("python")), main=str(driver), config_files=())
         path = Path(SCRIPT)
         path.parent.mkdir(exist_ok=True)
         path.write_text(render(script))

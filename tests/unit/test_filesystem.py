@@ -10,7 +10,7 @@ import pytest
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.reservation import Reservation
 from ramshelf.core.units import MIB
-from ramshelf.system.filesystem import file_usages, store_lock, write_atomically
+from ramshelf.system.filesystem import file_usages, store_lock
 from ramshelf.system.memoryfiles import allocate, create, empty, observe_directory, opened, remove
 from ramshelf.system.procfs import holders, parse_maps
 
@@ -107,13 +107,3 @@ def test_a_directory_is_emptied_and_no_link_followed(tmp_path: Path) -> None:
     guest.symlink_to(outside)
     with pytest.raises(OSError, match="Not a directory"), opened(str(guest)):
         pass
-
-
-def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, "one\n", mode=0o755)
-    assert (path.read_text(), path.stat().st_mode & 0o777) == ("one\n", 0o755)
-    with pytest.raises(TypeError):
-        write_atomically(path, 7)  # type: ignore[arg-type]
-    assert path.read_text() == "one\n"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

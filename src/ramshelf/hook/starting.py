@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +23,7 @@ from ramshelf.core.reservation import (
 )
 from ramshelf.core.store import Store
 from ramshelf.core.units import to_mib
+from ramshelf.hook.aftercare import interpreter
 from ramshelf.hook.figures import now, since
 from ramshelf.hook.thishost import STATE_DIR, guests, limit_mib, ram, state_files
 from ramshelf.system import memoryfiles
@@ -177,9 +177,10 @@ def _leave_aftercare(guest: Guest, tasks: tuple[str, ...]) -> None:
     be closed.
     """
     devnull = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
-    argv = (sys.executable, "-I", "-m", "ramshelf.node.aftercare", guest.name, str(guest.domain_id), *tasks)
+    python = interpreter()
+    argv = (python, "-I", "-m", "ramshelf.node.aftercare", guest.name, str(guest.domain_id), *tasks)
     try:
-        os.posix_spawn(sys.executable, argv, os.environ, file_actions=devnull, setsid=True)
+        os.posix_spawn(python, argv, os.environ, file_actions=devnull, setsid=True)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         record("no-aftercare", guest=guest.name, uuid=guest.uuid, tasks=tasks, reason=reason)

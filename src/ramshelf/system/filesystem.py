@@ -1,11 +1,11 @@
-"""Files: read, written whole, measured, locked, and memory files reserved."""
+"""Files: read, measured, locked, and memory files reserved."""
 
 import fcntl
 import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from ramshelf.core.capacity import FileUsage
 from ramshelf.core.errors import RefusedError
@@ -24,47 +24,6 @@ def read_text(path: Path, default: str | None = None) -> str:
         if default is None:
             raise
         return default
-
-
-def write_atomically(path: Path, text: str, *, mode: int | None = None) -> None:
-    """Temporary file beside it, fsync, rename, fsync of the directory: old or new, never half.
-
-    A file that is there keeps its owner, its SELinux label and, unless ``mode`` is given, its mode; a new one
-    gets 0644. A symbolic link stays one.
-    """
-    target = os.path.realpath(path)
-    parent, name = os.path.split(target)
-    temporary = f"{parent}/.{name}.ramshelf"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        _take_after(descriptor, target, mode)
-        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    directory = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _take_after(descriptor: int, target: str, mode: int | None) -> None:
-    """Give a new file the owner, label and mode of the one that it replaces."""
-    try:
-        status = os.stat(target)
-    except FileNotFoundError:
-        os.fchmod(descriptor, 0o644 if mode is None else mode)
-        return
-    os.fchown(descriptor, status.st_uid, status.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(status.st_mode) if mode is None else mode)
-    with suppress(OSError):  # no SELinux, no label
-        os.setxattr(descriptor, "security.selinux", os.getxattr(target, "security.selinux"))
 
 
 def file_usages(directory: Path) -> tuple[FileUsage, ...]:
