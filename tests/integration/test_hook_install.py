@@ -52,8 +52,11 @@ def test_installed_where_there_was_none(libvirtd: Libvirtd) -> None:
         "installed": True,
         "current": True,
         "executable": True,
+        "foreign": False,
+        "problem": "",
         "seen": True,
-        "strict": False,
+        "bypass_seconds": 0,
+        "bypassed_guests": 0,
     }
     with store():
         assert "[capacity.exceeded]" in libvirtd.create(domain_xml("guest", 600), ok=(1,)).stderr
@@ -133,15 +136,14 @@ def test_what_makes_it_outdated_or_unseen(libvirtd: Libvirtd) -> None:
 
 
 @pytest.mark.usefixtures("libvirtd")
-def test_strict_and_configuration_files_are_embedded(tmp_path: Path) -> None:
+def test_configuration_files_are_embedded(tmp_path: Path) -> None:
     conf = tmp_path / "own.conf"
-    conf.write_text("[ramshelf]\nstrict = true\n[libvirt]\nfile_backed_memory = 64\n")
+    conf.write_text("[ramshelf]\nstrict = true\n[libvirt]\nfile_backed_memory = 64\n")  # strict: of old
     ramshelf("--config-file", str(conf), "hook", "install")
-    assert "verdict=1" in SCRIPT.read_text()
     assert str(conf) in SCRIPT.read_text()
     assert status(1)["current"] is False  # for the default files it would be another
     found = json.loads(ramshelf("--config-file", str(conf), "hook", "status", "--json").stdout)
-    assert (found["current"], found["strict"]) == (True, True)
+    assert found["current"] is True
 
 
 def test_without_a_running_daemon(libvirtd: Libvirtd) -> None:

@@ -208,7 +208,7 @@ GOOD = Facts(
     machine_slice=Slice(name="machine.slice", memory_max=None, swap_max=None),
     meminfo={"MemTotal": 16 * GIB, "Hugetlb": 0},
     oom_kills=0,
-    hook=HookStatus(installed=True, current=True, executable=True, seen=True, strict=False),
+    hook=HookStatus(installed=True, current=True, executable=True, seen=True),
     guests=(RUNNING,),
     placement=NOVA_REPORTS,
 )

@@ -8,6 +8,7 @@ from ramshelf.core.checks import check
 from ramshelf.core.checks.catalog import GROUPS, RULES
 from ramshelf.core.errors import HostError, ServiceError
 from ramshelf.core.findings import Finding, Severity, exit_status
+from ramshelf.core.hookbypass import Bypass
 from ramshelf.core.host import (
     Directory,
     Facts,
@@ -157,6 +158,9 @@ BAD = {
     "store.stale": with_store(stale=(StaleDirectory(path=f"{MEMORY_DIR}/1-old", size=GIB),)),
     "store.stale-unknown": with_store(stale=WHY),
     "hook.missing": with_hook(installed=False),
+    "hook.foreign": with_hook(installed=False, foreign=True),
+    "hook.broken": with_hook(problem="status 127"),
+    "hook.bypassed": with_hook(bypass=Bypass(left=600, guests=1)),
     "hook.not-executable": with_hook(executable=False),
     "hook.unseen": with_hook(seen=False),
     "hook.outdated": with_hook(current=False),

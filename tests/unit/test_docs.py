@@ -23,6 +23,7 @@ GROUPS = {
     "cli",
     "config",
     "discard",
+    "file",
     "guest",
     "hook",
     "host",

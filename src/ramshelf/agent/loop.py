@@ -23,6 +23,7 @@ from ramshelf.core.events import What
 from ramshelf.core.findings import Severity
 from ramshelf.core.hookcall import PROBE
 from ramshelf.core.pace import Pace
+from ramshelf.node.hookbypass import bypass
 from ramshelf.node.report import Report
 from ramshelf.system.agentlock import agent_lock
 from ramshelf.system.hypervisor import Hypervisor, run_events
@@ -245,6 +246,7 @@ class Agent:
                 conditions=self._problems.now,
                 tally=self._watcher.tally.copy(),
                 reported=self._reported,
+                bypass_left=bypass().left,
             )
         )
         if changed:

@@ -49,7 +49,10 @@ class Reported:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """All that is given out, at one moment. ``reported`` is None where Placement is not used."""
+    """All that is given out, at one moment. ``reported`` is None where Placement is not used.
+
+    ``bypass_left``: seconds for which the hook is bypassed.
+    """
 
     config: Config = field(default_factory=Config)
     connected: bool = False
@@ -59,6 +62,7 @@ class Known:
     conditions: tuple[Condition, ...] = ()
     tally: Tally = field(default_factory=Tally)
     reported: Reported | None = None
+    bypass_left: int = 0
 
 
 Sample = tuple[tuple[str, ...], float]
@@ -98,6 +102,8 @@ def _life(known: Known) -> Iterator[tuple[str, Sample]]:
             yield name, ((reason,), float(counter[reason]))
     for code, number in tally.refusals.items():
         yield "ramshelf_guest_refusals_total", ((code,), float(number))
+    yield "ramshelf_hook_bypass_seconds", ((), float(known.bypass_left))
+    yield "ramshelf_hook_bypassed_guests_total", ((), float(tally.bypassed))
     yield "ramshelf_guest_start_written_bytes_total", ((), tally.start_written)
     yield "ramshelf_guest_stop_written_bytes_total", ((), tally.stop_written)
     yield "ramshelf_late_reservations_total", ((), float(tally.late))

@@ -119,7 +119,7 @@ def plan_remove(found: Service) -> tuple[Action, ...]:
     _refuse(found)
     return (
         Run(why="Stop it, and start it no more", argv=("systemctl", "disable", "--now", SERVICE)),
-        RemoveFile(why="Remove the service", path=UNIT),
+        RemoveFile(why="Remove the service", path=UNIT, before=found.text),
         Run(why="Have systemd forget it", argv=("systemctl", "daemon-reload")),
     )
 

@@ -5,13 +5,14 @@ seconds since the epoch.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
 from ramshelf.core.directory import FileUsage
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.guest import Guest
+from ramshelf.core.hookbypass import Bypass
 from ramshelf.core.placement import Comparison
 from ramshelf.core.qemuconf import MemoryDirectory
 from ramshelf.core.requirements import Version
@@ -187,13 +188,19 @@ class Slice:
 
 @dataclass(frozen=True, kw_only=True)
 class HookStatus:
-    """libvirt's hook as installed; ``seen``: whether the running libvirtd calls it, None where unknown."""
+    """libvirt's hook as installed; ``foreign``: something has its place that is not ramshelf's.
+
+    ``seen``: whether the running libvirtd calls it, None where unknown. ``problem`` is half a sentence that
+    says why it does not work, '' where it does or nobody has tried.
+    """
 
     installed: bool
     current: bool
     executable: bool
     seen: bool | None
-    strict: bool
+    foreign: bool = False
+    problem: str = ""
+    bypass: Bypass = field(default_factory=Bypass)
 
 
 @dataclass(frozen=True, kw_only=True)

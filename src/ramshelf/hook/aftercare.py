@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from ramshelf.system.filesystem import read_text
 from ramshelf.system.hooklog import record
 
 TYPE_CHECKING = False
@@ -12,12 +13,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_PLACE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def interpreter() -> str:
+    """The installation's own Python, which has libvirt-python: as the copy of these modules names it.
+
+    Where they are no copy, it is the one that runs.
+    """
+    return read_text(f"{_PLACE}/aftercare", "").strip() or sys.executable
+
+
 def leave_aftercare(guest: str, uuid: str, domain_id: int, tasks: Sequence[str]) -> None:
     """Leave a process that does these tasks (node/aftercare.py) once libvirt has done with the start.
 
     libvirt waits for its hook's outputs to be closed, so the process has none.
     """
-    python = sys.executable
+    python = interpreter()
     devnull = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
     argv = (python, "-I", "-m", "ramshelf.node.aftercare", guest, str(domain_id), *tasks)
     try:

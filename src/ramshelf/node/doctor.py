@@ -124,7 +124,7 @@ def gather(
         machine_slice=known(machine_slice, table),
         meminfo=known(meminfo),
         oom_kills=known(oom_kills),
-        hook=_hook(config, uri, files, directories),
+        hook=_hook(uri, files, directories),
         guests=guests,
         odd_guests=odd,
         placement=_placement(config, uri),
@@ -149,15 +149,10 @@ def _placement(config: Config | Unknown, uri: str) -> Comparison | RamshelfError
             return error
 
 
-def _hook(
-    config: Config | Unknown, uri: str, files: tuple[str, ...], directories: tuple[str, ...]
-) -> HookStatus | Unknown:
+def _hook(uri: str, files: tuple[str, ...], directories: tuple[str, ...]) -> HookStatus | Unknown:
     """The hook; whether it is called is asked of libvirt only where nothing else tells, and by root only."""
-    known_config = Config() if isinstance(config, Unknown) else config
-    status = known(hook.status, hook.wanted_script(known_config, files, directories))
-    if isinstance(status, HookStatus) and status.installed and status.executable and not status.seen:
-        return replace(status, seen=hook.probe(uri) if hook.may_probe() else None)
-    return status
+    status = known(hook.status, hook.wanted_hook(files, directories))
+    return hook.tried(status, uri) if isinstance(status, HookStatus) else status
 
 
 def _qemu_conf() -> tuple[dict[str, Value], str]:

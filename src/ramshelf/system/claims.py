@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import UUID
 
-from ramshelf.system.filesystem import RUN_DIR, write_atomically
+from ramshelf.system.filesystem import RUN_DIR
+from ramshelf.system.textfiles import write_atomically
 
 _DIRECTORY = Path(RUN_DIR, "claims")
 _EXPECTED = Path(RUN_DIR, "coming")

@@ -500,6 +500,28 @@ _TABLE = (
         "ramshelf hook install",
     ),
     Rule(
+        "hook.foreign",
+        _FAILURE,
+        "Something that is not ramshelf's has the place of libvirt's hook: nothing keeps guests within the "
+        "store.",
+        "Rename it (libvirt calls every executable in that directory, whatever its name); then ramshelf hook "
+        "install.",
+    ),
+    Rule(
+        "hook.broken",
+        _FAILURE,
+        "libvirt's hook does not work. It refuses guests whose memory is in files or pinned, and lets all "
+        "others pass.",
+        "ramshelf hook install; until it works, ramshelf hook bypass --for 30min lets guests pass.",
+    ),
+    Rule(
+        "hook.bypassed",
+        _WARNING,
+        "libvirt's hook is bypassed for a time: guests pass that it refuses, or whose memory it cannot "
+        "reserve.",
+        "ramshelf hook bypass --end, as soon as the reason for it is gone.",
+    ),
+    Rule(
         "hook.not-executable",
         _FAILURE,
         "libvirt's hook is not executable, so libvirt passes it over.",
