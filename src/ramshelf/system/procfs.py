@@ -99,16 +99,6 @@ def opened_paths(pid: int) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def thread_states(pid: int) -> frozenset[str]:
-    """The letters of proc_pid_stat(5) that the threads of a process have, such as R, S, T."""
-    states = set()
-    with suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with suppress(OSError):
-                states.add(read_text(f"/proc/{pid}/task/{thread}/stat").rpartition(")")[2].split()[0])
-    return frozenset(states)
-
-
 _Identities = set[tuple[int, int, int]]
 
 
