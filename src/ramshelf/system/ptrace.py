@@ -18,10 +18,11 @@ or I/O that is under way.
 import ctypes
 import errno
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from ramshelf.core.errors import HostError, RefusedError
 from ramshelf.system.filesystem import read_text
@@ -29,11 +30,14 @@ from ramshelf.system.filesystem import read_text
 _SEIZE, _INTERRUPT = 0x4206, 0x4207
 """PTRACE_SEIZE and PTRACE_INTERRUPT of linux/ptrace.h, the same on every architecture (Linux 3.4)."""
 
-_STOPPED = frozenset({"t", "T", "Z", "X"})
+_ENDED = frozenset({"Z", "X"})
+_STOPPED = frozenset({"t", "T"}) | _ENDED
 """The letters of proc_pid_stat(5) of a thread that is seized and runs no code: stopped by it, stopped by a
 signal before, or ended."""
 
 _POLL = 0.0005
+_ENDS_POLL = 0.002
+"""Seconds between two looks whether all threads have stopped, or whether the process has ended."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.restype = ctypes.c_long
@@ -42,7 +46,7 @@ _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 
 @contextmanager
 def stopped(pid: int, *, timeout: float) -> Iterator[None]:
-    """No thread of the process runs meanwhile.
+    """No thread of the process runs meanwhile, unless it is to end.
 
     Raises RefusedError ``guest.not-stopped`` where one has not stopped after ``timeout`` seconds (it is in
     uninterruptible sleep), ``guest.traced`` where another tracer has it; HostError ``host.no-ptrace``;
@@ -59,9 +63,9 @@ def stopped(pid: int, *, timeout: float) -> Iterator[None]:
         holder.let_go()
 
 
-def require_untraced(pid: int) -> None:
-    """Raise RefusedError ``guest.traced`` where somebody else traces the process."""
-    if tracer := _tracer(pid, pid):
+def require_untraced(pid: int, thread: int | None = None) -> None:
+    """Raise RefusedError ``guest.traced`` where somebody traces the process, by its first thread or this."""
+    if tracer := _tracer(pid, thread or pid):
         raise RefusedError(
             "guest.traced",
             f"Process {tracer} traces the guest's QEMU (process {pid}), and only one can.",
@@ -89,7 +93,8 @@ class _Holder(threading.Thread):
             return
         finally:
             self.ready.set()
-        self._over.wait()
+        while not self._over.wait(_ENDS_POLL) and not _is_to_end(self._pid):
+            pass
 
     def let_go(self) -> None:
         """Let the process go on; it can be seized again on return."""
@@ -128,9 +133,9 @@ def _seize(pid: int, thread: int) -> None:
     except ProcessLookupError:
         return
     except OSError as error:
-        if _state(pid, thread) in {"Z", "X"}:  # ptrace_attach() gives EPERM for them
+        if _state(pid, thread) in _ENDED:  # ptrace_attach() gives EPERM for them
             return
-        require_untraced(pid)
+        require_untraced(pid, thread)
         raise _not_permitted(error) from error
 
 
@@ -160,6 +165,17 @@ def _threads(pid: int) -> set[int]:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
 
 
+def _is_to_end(pid: int) -> bool:
+    """Whether the process has ended, or was asked to by SIGTERM.
+
+    libvirt waits for either with the domain locked, and so does who asks it for the domain's state. A
+    process that was killed is there as long as it is traced; one that is held does not hear.
+    """
+    status = _status(pid, pid)
+    pending = int(status.get("ShdPnd", "0"), 16)
+    return status.get("State", "X")[0] in _ENDED or bool(pending & 1 << (signal.SIGTERM - 1))
+
+
 def _state(pid: int, thread: int) -> str:
     """The letter of proc_pid_stat(5); that of a thread which is gone is X."""
     try:
@@ -170,8 +186,13 @@ def _state(pid: int, thread: int) -> str:
 
 def _tracer(pid: int, thread: int) -> int:
     """Who traces a thread; 0: nobody."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        for line in read_text(f"/proc/{pid}/task/{thread}/status").splitlines():
-            if line.startswith("TracerPid:"):
-                return int(line.split()[1])
-    return 0
+    return int(_status(pid, thread).get("TracerPid", "0"))
+
+
+def _status(pid: int, thread: int) -> dict[str, str]:
+    """proc_pid_status(5) of a thread; empty for one that is gone."""
+    try:
+        lines = read_text(f"/proc/{pid}/task/{thread}/status").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
