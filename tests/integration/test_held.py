@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.errors import RefusedError
 from ramshelf.core.units import MIB
 from ramshelf.node.resuming import resume_left
 from ramshelf.node.trimming import trim_guest
@@ -130,7 +129,7 @@ class Trimmers:
         return self.wait_end() == -signal.SIGKILL
 
     def wait_end(self) -> int:
-        """Its exit status once it has ended; ``last`` is what it has said last: a step, or an error's code."""
+        """Its exit status once it has ended; ``last`` is then its last step, or its error's code."""
         while not (line := self._line()).startswith("ended"):
             self.last = line
         return int(line.split()[1])

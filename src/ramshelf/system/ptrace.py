@@ -46,7 +46,7 @@ _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 
 @contextmanager
 def stopped(pid: int, *, timeout: float) -> Iterator[None]:
-    """No thread of the process runs meanwhile, unless it is to end.
+    """No thread of the process, which is not this one's child, runs meanwhile, unless it is to end.
 
     Raises RefusedError ``guest.not-stopped`` where one has not stopped after ``timeout`` seconds (it is in
     uninterruptible sleep), ``guest.traced`` where another tracer has it; HostError ``host.no-ptrace``;
