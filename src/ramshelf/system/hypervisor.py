@@ -401,6 +401,14 @@ class Hypervisor:
         """The state of the domain with this id, in virsh's words, by libvirt's own record of it."""
         return _STATES.get(self._ask_active(domain_id, lambda domain: domain.state()[0]), "no state")
 
+    def paused_by_request(self, domain_id: int) -> bool:
+        """Whether the domain with this id is paused since somebody asked for it.
+
+        Not so where an error, a migration, a dump or the like has paused it.
+        """
+        asked = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER]
+        return bool(self._ask_active(domain_id, lambda domain: domain.state()[:2]) == asked)
+
     def busy(self, domain_id: int) -> bool:
         """Whether the domain is being dumped, saved, restored or migrated."""
         try:

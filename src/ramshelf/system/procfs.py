@@ -108,17 +108,6 @@ def opened_paths(pid: int) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def thread_states(pid: int) -> frozenset[str]:
-    """The letters of proc_pid_stat(5) that the threads of a process have, such as R, S, T."""
-    states = set()
-    for thread in _entries(f"/proc/{pid}/task"):
-        try:
-            states.add(read_text(f"{thread}/stat").rpartition(")")[2].split()[0])
-        except OSError:  # it has ended meanwhile
-            continue
-    return frozenset(states)
-
-
 def _those(files: set[_Identity], holds: Callable[[int, set[_Identity]], bool]) -> tuple[int, ...]:
     if not files:
         return ()
