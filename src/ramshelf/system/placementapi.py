@@ -204,6 +204,8 @@ def _embedded(database: str) -> Iterator[Any]:
     conf.set_override("sync_on_startup", True, group="placement_database")
     conf.set_override("max_retries", 0, group="placement_database")
     conf([], project="placement", default_config_files=[], default_config_dirs=[], use_env=False)
+    # SQLite gives its files that are beside it the same mode.
+    os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     db_api.configure(conf)
     direct = PlacementDirect(conf)
     direct.app = functools.cache(direct.app)  # else it is made anew, database and all, for each request

@@ -109,8 +109,8 @@ _TABLE = (
         "of their own: a QEMU that a guest has taken over can read, change and kill the other guests, and"
         " fill the store.",
         "Let libvirt confine guests: AppArmor or SELinux switched on in the kernel, and no "
-        'security_driver = "none" in qemu.conf; or give each guest a user of its own: <seclabel '
-        "type='static' model='dac'>. See docs/explanation/security.md.",
+        'security_driver = "none" in qemu.conf; or give each guest a user of its own by a seclabel of '
+        "model dac. See docs/explanation/security.md.",
     ),
     Rule(
         "host.confinement-unknown",
