@@ -129,6 +129,20 @@ def test_a_thousand_half_open_clients_keep_no_scrape_and_nothing_else_waiting(li
             assert now[1] <= descriptors + 40
 
 
+def test_no_other_user_can_hold_the_agents_lock(libvirtd: Libvirtd) -> None:  # noqa: ARG001
+    lock = "/run/ramshelf/agent.lock"
+    with agent(wait=False) as running:
+        running.wait_log("started")
+    os.chmod(lock, 0o644)  # as a ramshelf before had it
+    with agent(wait=False) as running:
+        running.wait_log("started")
+        assert run(*NOBODY, "flock", "--nonblock", lock, "true", ok=range(256)).status != 0
+    with process(*NOBODY, "flock", lock, "sleep", "600") as refused:
+        assert refused.wait(timeout=60) != 0
+        with agent(wait=False) as running:
+            running.wait_log("started")
+
+
 def test_neither_scrape_nor_log_tells_a_secret(libvirtd: Libvirtd) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
