@@ -78,7 +78,11 @@ def test_what_is_no_qemu_has_its_arguments_forgotten() -> None:
     assert named("yes", "yes\0" * 1000).argv == ()
 
 
-@given(st.text(max_size=200))
+LINE_ENDS = st.sampled_from("\v\f\r\x1c\x1d\x1e\x85\u2028\u2029")
+FORGED = "7f0-7f1 rw-s 0 00:2d 9999 x"
+
+
+@given(st.text(max_size=200) | LINE_ENDS.map(lambda end: f"{end}{FORGED}{end}a b c d e f"))
 def test_what_a_process_maps_is_read_whatever_the_files_are_called(name: str) -> None:
     escaped = name.replace("\n", "\\012")
     line = f"7f0000000000-7f0000001000 rw-s 00000000 00:2d 1234     /dev/shm/{escaped}"
