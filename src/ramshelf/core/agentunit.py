@@ -38,6 +38,7 @@ RuntimeDirectory=ramshelf
 RuntimeDirectoryPreserve=yes
 # An embedded Placement keeps its database there.
 StateDirectory=ramshelf
+StateDirectoryMode=0700
 ProtectSystem=strict
 ReadWritePaths={writable}
 ProtectHome=read-only

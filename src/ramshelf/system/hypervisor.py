@@ -238,6 +238,12 @@ class Hypervisor:
         match = re.search(r"<uuid>([^<]+)</uuid>", self._ask(lambda connection: connection.getCapabilities()))
         return match[1] if match else ""
 
+    def security_models(self) -> tuple[str, ...] | None:
+        """The models of libvirt's security drivers, such as ``apparmor`` and ``dac``; None: it names none."""
+        text = self._ask(lambda connection: connection.getCapabilities())
+        models = re.findall(r"<secmodel>\s*<model>([^<]*)</model>", text)
+        return tuple(models) or None
+
     def host_name(self) -> str:
         """What libvirt calls this host: the name of nova-compute's resource provider."""
         return str(self._ask(lambda connection: connection.getHostname()))
