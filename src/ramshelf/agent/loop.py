@@ -249,6 +249,7 @@ class Agent:
                 reported=self._reported,
             )
         )
+        self._endpoint.renew()
         if changed:
             self._notifier.status(self._status())
 
