@@ -142,7 +142,7 @@ def test_the_answer_is_packed_where_that_is_understood() -> None:
     assert b"ramshelf_build_info" in gzip.decompress(packed.body)
 
 
-def test_many_scrapes_within_a_second_cost_no_more_than_one() -> None:
+def test_many_scrapes_within_a_second_cost_no_more_than_one_unless_there_is_news() -> None:
     now, collected = [0.0], []
 
     class Counting(CollectorRegistry):
@@ -156,6 +156,9 @@ def test_many_scrapes_within_a_second_cost_no_more_than_one() -> None:
     now[0] = 1.5
     endpoint.answer(Request(path="/metrics", headers={}))
     assert collected == [0.0, 1.5]
+    endpoint.renew()
+    endpoint.answer(Request(path="/metrics", headers={}))
+    assert collected == [0.0, 1.5, 1.5]
 
 
 def test_there_is_nothing_but_the_metrics() -> None:

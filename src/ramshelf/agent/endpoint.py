@@ -15,7 +15,7 @@ from ramshelf.system.httpserver import HttpServer, Request, Response, refusal
 PATH = "/metrics"
 
 _FRESH = 1.0
-"""Seconds for which a text that was made is given out again: a flood of scrapes costs no more than this."""
+"""Seconds for which a text is given out again, unless there is news: a flood of scrapes costs no more."""
 
 _VERSIONS = frozenset({"", "0.0.1", "0.0.4", "1.0.0"})
 """The versions of Prometheus' formats that may be asked for, '' for the usual one. prometheus_client takes
@@ -65,6 +65,10 @@ class Endpoint:
             self._server.close()
         self._server = self._place = None
 
+    def renew(self) -> None:
+        """There is news: the next scrape has it."""
+        self._made = {}
+
     def answer(self, request: Request) -> Response:
         """The metrics in the format that the request prefers."""
         if request.path != PATH:
@@ -72,10 +76,11 @@ class Endpoint:
         encode, content_type = choose_encoder(_formats(request.headers.get("accept", "")))
         zipped = gzip_accepted(request.headers.get("accept-encoding", ""))
         key, now = (content_type, zipped), self._clock()
-        made = self._made.get(key)
+        kept = self._made  # it may be renewed meanwhile
+        made = kept.get(key)
         if made is None or now - made.when >= _FRESH:
             text = encode(self._registry)
-            made = self._made[key] = _Made(gzip.compress(text) if zipped else text, now)
+            made = kept[key] = _Made(gzip.compress(text) if zipped else text, now)
         headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
         if zipped:
             headers["Content-Encoding"] = "gzip"

@@ -251,6 +251,7 @@ class Agent:
                 bypass_left=bypass().left,
             )
         )
+        self._endpoint.renew()
         if changed:
             self._notifier.status(self._status())
 
