@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PYTEST := .venv/bin/pytest
 TESTS_DIRECT := $(wildcard tests/unit tests/golden)
-TESTS_ISOLATED := $(wildcard tests/integration tests/e2e)
+TESTS_ISOLATED := $(wildcard tests/integration tests/hostile tests/e2e)
 # Side by side in so many machines of their own (scripts/isolated): `make test MACHINES=1` where RAM is short.
 MACHINES := 2
 PYTEST_ISOLATED := $(PYTEST) --tx '$(MACHINES)*popen//python=scripts/isolated .venv/bin/python3' --dist loadscope

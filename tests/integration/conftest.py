@@ -1,13 +1,13 @@
 """Integration tests: real libvirt, QEMU, file systems; only inside ``scripts/isolated``."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.libvirtd import Libvirtd
-from support.machine import as_shipped, guests_can_run, without_guests
+from support.fixtures import daemon, host, libvirtd
 from support.side_by_side import ByScope, only_isolated
+
+__all__ = ["daemon", "host", "libvirtd"]
 
 _OF_SWAP = (
     "test_bench",
@@ -41,24 +41,3 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def embedded_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An embedded Placement's database for all tests: a process can serve one, which may be removed."""
     return tmp_path_factory.mktemp("embedded") / "placement.sqlite"
-
-
-@pytest.fixture(scope="session")
-def daemon() -> Iterator[Libvirtd]:
-    """The session's libvirtd; take ``libvirtd`` instead, which cleans up."""
-    with guests_can_run() as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def host() -> Iterator[None]:
-    """A host as it was shipped; what the test changed of it is put back at the end."""
-    with as_shipped():
-        yield
-
-
-@pytest.fixture
-def libvirtd(host: None, daemon: Libvirtd) -> Iterator[Libvirtd]:  # noqa: ARG001 - guests end before the host is reset
-    """A running libvirtd without guests and hooks, on a host as it was shipped."""
-    with without_guests(daemon):
-        yield daemon

@@ -3,10 +3,13 @@
 import pytest
 
 from ramshelf.core.capacity import capacity
+from ramshelf.core.ledger import Note
+from ramshelf.core.record import replace
 from ramshelf.core.reservation import Reservation
 from ramshelf.core.units import MIB
-from ramshelf.system.backingstore import observe_at
-from ramshelf.system.memoryfiles import create, observe_directory
+from ramshelf.system.backingstore import observe_store
+from ramshelf.system.memoryfiles import create
+from support.files import opened
 from support.libvirtd import Libvirtd
 from support.stores import MEMORY, store
 
@@ -29,17 +32,29 @@ def test_all_of_the_capacity_can_be_reserved(
 ) -> None:
     del libvirtd  # for the host that it resets
     with store(file_system, size_mib, options=options):
-        _, usage = observe_at(str(MEMORY))
-        assert usage is not None
-        total = capacity(usage, configured_mib=None).total // MIB
-        assert total > 0.9 * usage.size // MIB - usage.used // MIB
+        empty = observe_store(str(MEMORY)).usage
+        assert empty is not None
+        total = capacity(empty, configured_mib=None).total // MIB
+        assert total > 0.9 * empty.size // MIB - empty.used // MIB
+        notes = []
         for guest in range(guests):
-            (MEMORY / f"{guest}-guest").mkdir()
-            size = total // guests + (total % guests if guest == 0 else 0)
-            create(
-                observe_directory(str(MEMORY / f"{guest}-guest")),
-                Reservation(name="pc.ram", size=size * MIB, allocate=True),
+            path = MEMORY / f"{guest}-guest"
+            path.mkdir()
+            size = (total // guests + (total % guests if guest == 0 else 0)) * MIB
+            with opened(path) as (parent, directory):
+                made = create(parent, directory, Reservation(name="pc.ram", size=size, allocate=True))
+            notes.append(
+                Note(
+                    name=f"guest{guest}",
+                    uuid="",
+                    domain_id=guest,
+                    directory=str(path),
+                    promised=size,
+                    files=(made,),
+                )
             )
-        _, usage = observe_at(str(MEMORY))
-        assert usage is not None
-        assert capacity(usage, configured_mib=None).promised == total * MIB
+        full = observe_store(str(MEMORY)).usage
+        assert full is not None
+        room = capacity(replace(full, notes=tuple(notes)), configured_mib=None)
+        assert room.promised == total * MIB
+        assert room.free == 0 or room.free < MIB

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.capacity import PROMISE_FILE
+from ramshelf.core.directory import PROMISE_FILE
 from ramshelf.core.hookscript import SCRIPT, HookScript, render
 from ramshelf.core.units import MIB
 from support.cli import ramshelf
-from support.domains import domain_xml
-from support.hooks import FaultyHook
+from support.domains import FILE_BACKED, domain_xml
+from support.hooks import FaultyHook, bypassed
 from support.libvirtd import Libvirtd
+from support.onstore import wait_recorded
 from support.process import run
 from support.stores import MEMORY, store
 
 LOG = Path("/run/ramshelf/hook.log")
+NOTES = Path("/run/ramshelf/guests")
 NUMA = (
     "<cpu><numa><cell id='0' cpus='0' memory='65536' unit='KiB'/>"
     "<cell id='1' memory='65536' unit='KiB'/></numa></cpu>"
@@ -51,6 +53,15 @@ def leave_something(libvirtd: Libvirtd) -> None:
     os.chown(path, owner.st_uid, owner.st_gid)
 
 
+def promised() -> int:
+    """MiB that are promised, by ramshelf."""
+    return int(json.loads(ramshelf("capacity", "--json").stdout)["promised_mib"])
+
+
+def notes() -> list[str]:
+    return sorted(path.name for path in NOTES.iterdir()) if NOTES.exists() else []
+
+
 @pytest.mark.parametrize("script_too", [False, True], ids=["hook", "script"])
 def test_killed_after_each_step(libvirtd: Libvirtd, tmp_path: Path, *, script_too: bool) -> None:
     """At ``start`` the guest is refused and nothing is left, at ``started`` it runs on; the next starts."""
@@ -60,26 +71,26 @@ def test_killed_after_each_step(libvirtd: Libvirtd, tmp_path: Path, *, script_to
         leave_something(libvirtd)
         hook.set()
         libvirtd.create(GUEST)
+        hook.wait("started decided")
         libvirtd.virsh("destroy", "guest")
         steps = hook.steps
         assert steps[:3] == ["start begun", "start locked", "start emptied"]
-        assert "started decided" in steps
         for step in steps[::3] if script_too else steps:
             leave_something(libvirtd)
             hook.set(kill_at=step, script_too=script_too)
-            starting = step.startswith("start ")
-            # What kills the script at started is for libvirt a hook that refuses: it ends the guest.
-            ended = starting or script_too
-            said = libvirtd.create(GUEST, ok=(1,) if ended else (0,)).stderr
+            refused = step.startswith("start ")
+            said = libvirtd.create(GUEST, ok=(1,) if refused else (0,)).stderr
+            hook.wait(step)
             assert hook.steps[-1] == step
-            if ended:
+            if refused:
                 assert "Hook script execution failed" in said, step
-                assert contents() == set(), step
+                assert (contents(), notes(), promised()) == (set(), [], 0), step
                 hook.set()
                 libvirtd.create(GUEST)
             assert figures() == {"ram-node0": (64, True), "ram-node1": (64, True), PROMISE_FILE: (192, False)}
+            assert promised() == 192, step
             libvirtd.virsh("destroy", "guest")
-            assert contents() == set(), step
+            assert (contents(), notes(), promised()) == (set(), [], 0), step
 
 
 @pytest.mark.parametrize(
@@ -87,8 +98,10 @@ def test_killed_after_each_step(libvirtd: Libvirtd, tmp_path: Path, *, script_to
     [("/no/python", None), (None, "/no/hook.py"), (None, "broken.py")],
     ids=["no-python", "no-ramshelf", "broken"],
 )
-def test_a_broken_hook(libvirtd: Libvirtd, tmp_path: Path, python: str | None, main: str | None) -> None:
-    """Guests with memory in files are refused, all others pass; both are on record."""
+@pytest.mark.parametrize("backing", ["", FILE_BACKED], ids=["anonymous", "file"])
+def test_a_broken_hook_refuses_those_whom_it_concerns(
+    libvirtd: Libvirtd, tmp_path: Path, python: str | None, main: str | None, backing: str
+) -> None:
     (tmp_path / "broken.py").write_text("raise ImportError\n")
     script = HookScript(
         python=python or "/usr/bin/python3", main=str(tmp_path / (main or "broken.py")), config_files=()
@@ -98,39 +111,57 @@ def test_a_broken_hook(libvirtd: Libvirtd, tmp_path: Path, python: str | None, m
     Path(SCRIPT).chmod(0o755)
     libvirtd.reload()
     with store():
-        said = libvirtd.create(domain_xml("a &quot;guest&quot;"), ok=(1,)).stderr
-        assert "the hook is broken" in said
-        assert "[hook.broken]" in said
-        line = json.loads(LOG.read_text().splitlines()[-1])
+        xml = domain_xml("a &quot;guest&quot;", memory_backing=backing)
+        said = libvirtd.create(xml, ok=(1,) if backing else (0,)).stderr
+        assert ("[hook.broken]" in said) is bool(backing)
+        line = json.loads(LOG.read_text().splitlines()[0])
         assert (line["event"], line["guest"], line["operation"]) == ("broken", 'a "guest"', "start")
-        assert line["vetoed"] == 1
-        libvirtd.create(domain_xml("other", 32, memory_backing=""))
-        assert {"broken"} == set(events())
-        assert contents() == set()
+        assert line["vetoed"] == bool(backing)
 
 
-def test_a_guest_that_started_while_the_hook_was_broken_is_reserved(
+def test_a_guest_that_passed_by_a_bypass_is_reserved_once_it_runs(libvirtd: Libvirtd, tmp_path: Path) -> None:
+    hook = FaultyHook(tmp_path)
+    hook.set(broken_at="start")
+    libvirtd.reload()
+    with store("ext4", 300), bypassed():
+        libvirtd.create(GUEST)
+        hook.wait("started decided")
+        assert figures() == {"ram-node0": (64, True), "ram-node1": (64, True)}
+        assert promised() == 192
+        assert events() == ["bypassed", "reserved-late", "started"]
+
+
+def test_one_that_passed_by_a_bypass_and_does_not_fit_counts(libvirtd: Libvirtd) -> None:
+    """It runs, so nobody else is admitted on the same space."""
+    ramshelf("hook", "install")
+    libvirtd.reload()
+    with store("tmpfs", 320):
+        with bypassed():
+            libvirtd.create(domain_xml("guest", 400))
+        assert "bypassed" in events()
+        wait_recorded("guest", "started")
+        assert "overpromised" in events()
+        assert promised() == 400
+        assert "[capacity.exceeded]" in libvirtd.create(domain_xml("other", 64), ok=(1,)).stderr
+        libvirtd.virsh("destroy", "guest")
+        assert promised() == 0
+        libvirtd.create(domain_xml("other", 64))
+
+
+def test_a_file_of_a_name_that_was_not_known_and_has_no_room_any_more(
     libvirtd: Libvirtd, tmp_path: Path
 ) -> None:
+    """Its place was promised, not yet taken, when something else fills the disk: libvirt ends the guest."""
     hook = FaultyHook(tmp_path)
-    hook.set(broken_at="start")
+    hook.set(memory_ids=[])
+    filler = Path("/etc/libvirt/hooks/qemu")
+    filler.write_text(f'#!/bin/sh\n[ "$2" != started ] || fallocate -l 200M {MEMORY}/foreign\n')
+    filler.chmod(0o755)
     libvirtd.reload()
     with store("ext4", 300):
-        libvirtd.create(GUEST)
-        assert figures() == {"ram-node0": (64, True), "ram-node1": (64, True), PROMISE_FILE: (192, False)}
-        assert events() == ["broken", "reserved-late", "started"]
-
-
-@pytest.mark.parametrize("file_system", ["tmpfs", "xfs"])
-def test_one_that_does_not_fit_is_ended(libvirtd: Libvirtd, tmp_path: Path, file_system: str) -> None:
-    hook = FaultyHook(tmp_path)
-    hook.set(broken_at="start")
-    libvirtd.reload()
-    with store(file_system, 320):
-        said = libvirtd.create(domain_xml("guest", 400), ok=(1,)).stderr
-        assert "[capacity.exceeded]" in said
-        assert contents() == set()
-        assert libvirtd.virsh("list", "--name").stdout.strip() == ""
+        assert "[store.full]" in libvirtd.create(domain_xml("guest"), ok=(1,)).stderr
+        assert contents() == {"foreign"}
+        assert (notes(), promised()) == ([], 0)
 
 
 @pytest.mark.parametrize("file_system", ["tmpfs", "ext4"])
@@ -154,6 +185,7 @@ def test_memory_id_that_is_not_known(
         libvirtd.virsh("destroy", "guest")
         hook.set(memory_ids=ids)
         libvirtd.create(domain_xml("guest"))
+        hook.wait("started decided")
         assert figures() == {"pc.ram": (128, allocated)}
         assert "wrong" not in events()
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.cli import ramshelf
+from support.devices import scratch
 from support.domains import console, domain_xml, wait_console
 from support.libvirtd import Libvirtd
 from support.second_host import SecondHost, second_host
@@ -49,4 +50,32 @@ def test_a_guest_that_comes_is_reserved_or_refused(libvirtd: Libvirtd, destinati
         assert len(destination.run("ls", str(MEMORY)).split()) == 1
         assert {path.name.partition("-")[2] for path in MEMORY.iterdir()} == {"two"}
         assert "Kernel panic" not in console("two")
+        ramshelf("hook", "remove")
+
+
+def test_a_guest_that_comes_gets_the_policy_and_nobody_runs_its_emulator(
+    libvirtd: Libvirtd, destination: SecondHost
+) -> None:
+    """Whoever may send a guest names a program: root never runs it, not even to ask for its version."""
+    emulator, trace = scratch() / "emulator", scratch() / "trace"
+    trace.touch()
+    trace.chmod(0o666)
+    emulator.write_text(f'#!/bin/sh\necho "$(id -u) $*" >>{trace}\nexec /usr/bin/qemu-system-x86_64 "$@"\n')
+    emulator.chmod(0o755)
+    odd = "<metadata><a:x xmlns:a='urn:u'><b:y/><a:\N{PILE OF POO}/></a:x></metadata>"
+    devices = f"<emulator>{emulator}</emulator>"
+    with store("tmpfs"):
+        ramshelf("hook", "install")
+        libvirtd.create(domain_xml("one", 96, dirty_mib=16, top=odd, devices=devices))
+        wait_console("one", "DIRTIED")
+        trace.write_text("")
+        migrate(libvirtd, destination, "one")
+        calls = [line.partition(" ") for line in trace.read_text().splitlines()]
+        assert any("-incoming" in words for _, _, words in calls)  # by libvirt, as QEMU's user
+        assert "0" not in {user for user, _, _ in calls}
+        assert not any(words.startswith("--version") for _, _, words in calls)
+        # Its version is known all the same, by libvirt's cache: discard costs nothing on tmpfs.
+        defined = destination.virsh("dumpxml", "one")
+        assert "<discard/>" in defined
+        assert "<b:y/>" in defined
         ramshelf("hook", "remove")

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from ramshelf.core.placement import TRAIT, provider_uuid
-from ramshelf.system.hooklog import recorded
+from ramshelf.system.hooklogfollower import recorded
 from ramshelf.system.hypervisor import Hypervisor
 from support.cli import ramshelf
 from support.domains import domain_xml

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.storeclean import Listed
+from ramshelf.core.directory import GuestDirectory
 from ramshelf.node.storeclean import clean, find_stale
 from support.cli import RAMSHELF, ramshelf
 from support.domains import domain_xml, wait_console
@@ -95,7 +95,7 @@ def test_what_changes_after_the_look_stays(libvirtd: Libvirtd) -> None:
         assert {each.path for each in found} == {str(kept), str(opened), str(gone)}
         os.chown(kept, 0, 0)  # as libvirt does when it makes the directory of a new guest
         with (opened / "pc.ram").open("rb"):
-            removed: tuple[Listed, ...] = clean(found)
+            removed: tuple[GuestDirectory, ...] = clean(found)
         assert [each.path for each in removed] == [str(gone)]
         assert (kept / "pc.ram").exists()
         assert (opened / "pc.ram").exists()

@@ -24,6 +24,7 @@ from ramshelf.system.zeropages import Extent, zeros
 from support.cli import ramshelf
 from support.counters import sync
 from support.domains import console, domain_xml, qemu_pid, wait_console
+from support.files import usage
 from support.libvirtd import Libvirtd
 from support.process import wait_until
 from support.second_host import second_host
@@ -285,11 +286,11 @@ def test_what_is_swapped_out_stays_so(libvirtd: Libvirtd) -> None:  # noqa: ARG0
                 memory[size // 2 :] = bytes(size // 2)
                 memory.madvise(_MADV_PAGEOUT, 0, size // 4)
             sync()
-            in_ram = resident(str(path))
+            in_ram = resident(usage(path))
             if in_ram == size:
                 pytest.skip("this kernel still has them in its swap cache, and cannot tell")
             blocks = [zeros(file.fileno(), Extent(at, 2 * MIB)) for at in range(0, size, 2 * MIB)]
-            after = resident(str(path))
+            after = resident(usage(path))
             assert after <= sum(examined for examined, _ in blocks) <= in_ram
             found = sum(extent.length for _, found in blocks for extent in found)
             assert size // 2 - (in_ram - after) <= found <= size // 2

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from ramshelf.core.capacity import FileUsage, StoreUsage
+from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
+from ramshelf.core.directory import FileUsage, GuestDirectory
 from ramshelf.core.guest import Guest, MemoryFile
 from ramshelf.core.host import (
     Account,
@@ -20,6 +21,7 @@ from ramshelf.core.host import (
     SwapUse,
 )
 from ramshelf.core.kind import Kind
+from ramshelf.core.ledger import Note, NotedFile
 from ramshelf.core.mounts import Mount
 from ramshelf.core.placement import (
     TRAIT,
@@ -77,8 +79,27 @@ QEMU = Process(
 DAEMON = replace(
     QEMU, pid=812, name="libvirtd", argv=("/usr/sbin/libvirtd",), started=1000.0, oom_score_adj=-900
 )
-RAM_FILE = FileUsage(path=f"{MEMORY_DIR}/3-web/pc.ram", apparent=2 * GIB, allocated=512 * MIB)
-RUNNING = RunningGuest(guest=GUEST, directory=f"{MEMORY_DIR}/3-web", memory_files=(RAM_FILE,), process=QEMU)
+RAM_FILE = FileUsage(path=f"{MEMORY_DIR}/3-web/pc.ram", apparent=2 * GIB, allocated=512 * MIB, inode=7)
+NOTE = Note(
+    name="web",
+    uuid=GUEST.uuid,
+    domain_id=3,
+    directory=f"{MEMORY_DIR}/3-web",
+    promised=2 * GIB,
+    files=(NotedFile(name="pc.ram", size=2 * GIB, inode=7),),
+)
+RUNNING = RunningGuest(
+    guest=GUEST, directory=f"{MEMORY_DIR}/3-web", memory_files=(RAM_FILE,), promised=2 * GIB, process=QEMU
+)
+
+
+def guest_directory(*files: FileUsage) -> GuestDirectory:
+    """The directory of these files, as it was found."""
+    return GuestDirectory(
+        path=files[0].path.rpartition("/")[0], device=(0, 45), uid=QEMU_UID, gid=QEMU_GID, files=files
+    )
+
+
 MOUNT = Mount(
     mount_id=90,
     parent_id=27,
@@ -99,7 +120,8 @@ STORE = StoreFacts(
         used=512 * MIB,
         swap=64 * GIB,
         beyond_swap=False,
-        files=(RAM_FILE,),
+        notes=(NOTE,),
+        directories=(guest_directory(RAM_FILE),),
     ),
     io_error="",
     path=(
@@ -239,7 +261,13 @@ def on_disk(fstype: str = "xfs", **changes: Any) -> Facts:
         STORE,
         store=Store(kind=Kind.DISK, mount=mount, memory_dir=MEMORY_DIR, marked=True),
         usage=StoreUsage(
-            kind=Kind.DISK, size=66 * GIB, used=2 * GIB, swap=0, beyond_swap=False, files=(file,)
+            kind=Kind.DISK,
+            size=66 * GIB,
+            used=2 * GIB,
+            swap=0,
+            beyond_swap=False,
+            notes=(NOTE,),
+            directories=(guest_directory(file),),
         ),
         swaps=(),
         boot=BootOrder(

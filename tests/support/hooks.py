@@ -1,12 +1,29 @@
 """The hook as it is installed, but for one thing that goes wrong on purpose."""
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import ramshelf
 from ramshelf.core.hookscript import SCRIPT, HookScript, render
-from support.cli import RAMSHELF
+from support.process import wait_until
 from support.stores import MEMORY
+
+_BYPASS = Path("/run/ramshelf/bypass")
+
+
+@contextmanager
+def bypassed() -> Iterator[None]:
+    """Guests pass whatever the hook says."""
+    _BYPASS.parent.mkdir(exist_ok=True)
+    _BYPASS.write_text(f"{time.clock_gettime(time.CLOCK_BOOTTIME) + 600:.0f}\n")
+    try:
+        yield
+    finally:
+        _BYPASS.unlink()
+
 
 _DRIVER = '''\
 """hook/__main__.py with a fault."""
@@ -18,11 +35,8 @@ from ramshelf.hook.call import main
 if fault["memory_ids"] is not None:
     guest.MEMORY_IDS = tuple(map(tuple, fault["memory_ids"]))
 operation = sys.argv[sys.argv.index("--") + 2]
-in_background = operation == "release"  # its steps would come between those of the next start
 def step(name):
     name = operation + " " + name
-    if in_background and name != fault["kill_at"]:
-        return
     with open({steps!r}, "a") as log:
         log.write(name + chr(10))
     if name == fault["copy_at"]:
@@ -54,7 +68,7 @@ class FaultyHook:
             )
         )
         self.set()
-        script = HookScript(python=str(Path(RAMSHELF).with_name("python")), main=str(driver), config_files=())
+        script = HookScript(python="/usr/bin/python3", main=str(driver), config_files=())
         path = Path(SCRIPT)
         path.parent.mkdir(exist_ok=True)
         path.write_text(render(script))
@@ -87,6 +101,10 @@ class FaultyHook:
                 }
             )
         )
+
+    def wait(self, step: str) -> None:
+        """Wait until this step was reached: libvirt does not wait for all that the hook does."""
+        wait_until(lambda: step in self.steps, f"the hook has come to {step!r}")
 
     @property
     def steps(self) -> list[str]:

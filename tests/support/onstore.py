@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ramshelf.core.units import MIB
-from ramshelf.system.hooklog import recorded
+from ramshelf.system.hooklogfollower import recorded
 from support.cli import ramshelf
 from support.domains import qemu_pid
 from support.process import wait_until

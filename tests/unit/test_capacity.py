@@ -4,23 +4,41 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramshelf.core.capacity import PROMISE_FILE, Capacity, FileUsage, StoreUsage, admit, capacity, promised
+from ramshelf.core.capacity import Capacity, StoreUsage, admit, capacity, excesses
+from ramshelf.core.directory import FileUsage, GuestDirectory
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.kind import Kind
+from ramshelf.core.ledger import Note, NotedFile
+from ramshelf.core.record import replace
 from ramshelf.core.units import GIB, MIB
 
+DIRECTORY = "/s/1-a"
 
-def file(path: str, apparent_mib: int, allocated_mib: int = 0) -> FileUsage:
-    return FileUsage(path=path, apparent=apparent_mib * MIB, allocated=allocated_mib * MIB)
+
+def file(name: str, allocated_mib: int, *, inode: int = 7) -> FileUsage:
+    return FileUsage(
+        path=f"{DIRECTORY}/{name}", apparent=200 * MIB, allocated=allocated_mib * MIB, inode=inode
+    )
+
+
+def note(promised_mib: int, *made: tuple[str, int, int]) -> Note:
+    """A guest's note; of each file made its name, MiB and inode."""
+    files = tuple(NotedFile(name=name, size=size * MIB, inode=inode) for name, size, inode in made)
+    return Note(name="a", uuid="", domain_id=1, directory=DIRECTORY, promised=promised_mib * MIB, files=files)
+
+
+PC = note(200, ("pc.ram", 200, 7))
 
 
 def usage(
     *files: FileUsage,
+    notes: tuple[Note, ...] = (PC,),
     kind: Kind = Kind.RAM,
     size_mib: int = 1024,
     used_mib: int = 0,
     swap_mib: int = 0,
     beyond_swap: bool = False,
+    lost: tuple[FileUsage, ...] = (),
 ) -> StoreUsage:
     return StoreUsage(
         kind=kind,
@@ -28,7 +46,9 @@ def usage(
         used=used_mib * MIB,
         swap=swap_mib * MIB,
         beyond_swap=beyond_swap,
-        files=files,
+        notes=notes,
+        directories=(GuestDirectory(path=DIRECTORY, device=(0, 1), uid=1, gid=1, files=files),),
+        lost=lost,
     )
 
 
@@ -46,8 +66,8 @@ def usage(
         (usage(kind=Kind.SWAP, swap_mib=700, beyond_swap=True), None, 1024, "store"),
         (usage(kind=Kind.RAM, swap_mib=700), None, 1024, "store"),
         (usage(used_mib=100), None, 924, "store"),
-        (usage(file("/s/1-a/pc.ram", 200, 100), used_mib=100), None, 1024, "store"),
-        (usage(file("/s/1-a/pc.ram", 200, 100), used_mib=150), None, 974, "store"),
+        (usage(file("pc.ram", 100), used_mib=100), None, 1024, "store"),
+        (usage(file("pc.ram", 100), used_mib=150), None, 974, "store"),
         (usage(kind=Kind.SWAP, swap_mib=700, used_mib=100), None, 600, "swap"),
     ],
 )
@@ -56,20 +76,44 @@ def test_total(store: StoreUsage, configured_mib: int | None, total_mib: int, re
     assert (found.total, found.limit_reason) == (total_mib * MIB, reason)
 
 
-def test_promised_is_what_files_may_come_to_hold() -> None:
-    """ext4 allocates a little more than a file's size, for its extents."""
-    assert promised([file("/s/1-a/pc.ram", 200, 10), file("/s/2-b/ram-node0", 100, 101)]) == 300 * MIB
+def total_mib(store: StoreUsage) -> int:
+    return capacity(store, configured_mib=None).total // MIB
 
 
 @pytest.mark.parametrize(
-    ("memory_mib", "promise_mib", "expected_mib"), [(200, 512, 512), (0, 512, 512), (600, 512, 600)]
+    ("store", "expected_mib"),
+    [
+        pytest.param(usage(used_mib=200, lost=(file("x", 200),)), 1024, id="unlinked and open in QEMU"),
+        pytest.param(usage(used_mib=200), 824, id="unlinked and open nowhere that is known"),
+        pytest.param(usage(file("pc.ram", 0), used_mib=0), 1024, id="truncated"),
+        pytest.param(usage(file("pc.ram", 500), used_mib=500), 727, id="grown"),
+        pytest.param(usage(file("pc.ram", 100, inode=8), used_mib=100), 924, id="another in its place"),
+        pytest.param(usage(file("pc.ram", 100), file("b", 300, inode=8), used_mib=400), 724, id="added"),
+        pytest.param(usage(file("pc.ram", 100), file("b", 100), used_mib=100), 1024, id="linked twice"),
+        pytest.param(
+            usage(file("dimm0", 300, inode=8), used_mib=300, notes=(note(500, ("pc.ram", 200, 7)),)),
+            1024,
+            id="plugged in as was promised",
+        ),
+    ],
 )
-def test_a_promise_counts_for_the_whole_of_its_directory(
-    memory_mib: int, promise_mib: int, expected_mib: int
+def test_the_promise_stays_and_only_what_is_beyond_it_is_taken_off(
+    store: StoreUsage, expected_mib: int
 ) -> None:
-    files = [file("/s/1-a/pc.ram", memory_mib), file(f"/s/1-a/{PROMISE_FILE}", promise_mib)]
-    assert promised(files) == expected_mib * MIB
-    assert promised([*files, file("/s/2-b/pc.ram", 100)]) == (expected_mib + 100) * MIB
+    assert total_mib(store) == expected_mib
+    assert capacity(store, configured_mib=None).promised == sum(note.promised for note in store.notes)
+
+
+def test_what_a_file_claims_to_be_takes_nothing() -> None:
+    huge = FileUsage(path=f"{DIRECTORY}/huge", apparent=1 << 50, allocated=0, inode=9)
+    found = capacity(usage(huge), configured_mib=None)
+    assert (found.total, found.promised) == (1024 * MIB, 200 * MIB)
+
+
+def test_directories_that_grow_beyond_their_promise_are_named() -> None:
+    [excess] = excesses(usage(file("pc.ram", 200), file("b", 300, inode=8)))
+    assert (excess.guest, excess.directory, excess.beyond // MIB) == ("a", DIRECTORY, 296)
+    assert excesses(usage(file("pc.ram", 201))) == ()
 
 
 def test_admitted_up_to_the_last_byte() -> None:
@@ -102,11 +146,8 @@ sizes = st.integers(0, 1 << 44)
 def test_admitting_never_promises_more_than_the_store_holds(
     present: list[int], size: int, used: int, wanted: int
 ) -> None:
-    files = [
-        FileUsage(path=f"/s/{number}-g/pc.ram", apparent=apparent, allocated=0)
-        for number, apparent in enumerate(present)
-    ]
-    store = StoreUsage(kind=Kind.DISK, size=size, used=used, swap=0, beyond_swap=False, files=tuple(files))
+    notes = [replace(PC, promised=promised) for promised in present]
+    store = StoreUsage(kind=Kind.DISK, size=size, used=used, swap=0, beyond_swap=False, notes=tuple(notes))
     current = capacity(store, configured_mib=None)
     try:
         admit(current, "guest", wanted)

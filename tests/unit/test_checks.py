@@ -4,13 +4,21 @@ from typing import Any
 import pytest
 
 from ramshelf.cli.doctor import document
-from ramshelf.core.capacity import PROMISE_FILE
 from ramshelf.core.checks import check
 from ramshelf.core.checks.catalog import GROUPS, RULES
 from ramshelf.core.errors import HostError, ServiceError
 from ramshelf.core.findings import Finding, Severity, exit_status
 from ramshelf.core.hookbypass import Bypass
-from ramshelf.core.host import Directory, Facts, Hypervisor, Slice, StaleDirectory, StoreFacts, Unknown
+from ramshelf.core.host import (
+    Directory,
+    Facts,
+    Hypervisor,
+    OddGuest,
+    Slice,
+    StaleDirectory,
+    StoreFacts,
+    Unknown,
+)
 from ramshelf.core.placement import TRAIT, Allocation, Inventory
 from ramshelf.core.qemuconf import MemoryDirectory
 from ramshelf.core.record import replace
@@ -22,6 +30,7 @@ from support.good_host import (
     DAEMON,
     GOOD,
     MEMORY_DIR,
+    NOTE,
     NOVA_CONF,
     NOVA_REPORTS,
     QEMU,
@@ -29,6 +38,7 @@ from support.good_host import (
     RAMSHELF_REPORTS,
     STORE,
     WEB,
+    guest_directory,
     on_disk,
     reported,
     with_boot,
@@ -49,7 +59,6 @@ TWO_PLACES = tuple(
 )
 DIMM = replace(RAM_FILE, path=f"{MEMORY_DIR}/3-web/dimm0", apparent=GIB)
 OVERCOMMITTED = Inventory(total=64 * 1024, max_unit=64 * 1024, allocation_ratio=1.5)
-PROMISE = replace(RAM_FILE, path=f"{MEMORY_DIR}/3-web/{PROMISE_FILE}", apparent=4 * GIB, allocated=0)
 
 
 def libvirt(libvirt: tuple[int, int, int], qemu: tuple[int, int, int] | Unknown = (7, 2, 0)) -> Facts:
@@ -113,7 +122,10 @@ BAD = {
     "store.owner": with_store(path=(Directory(path=MEMORY_DIR, uid=0, gid=0, mode=0o40700),)),
     "store.readable": with_store(path=(Directory(path=MEMORY_DIR, uid=0, gid=0, mode=0o40755),)),
     "store.owner-unknown": with_store(path=WHY),
-    "store.overpromised": with_usage(files=(replace(RAM_FILE, apparent=65 * GIB),)),
+    "store.beyond-promise": with_usage(
+        directories=(guest_directory(RAM_FILE, replace(DIMM, allocated=3 * GIB, inode=8)),)
+    ),
+    "store.overpromised": with_usage(notes=(replace(NOTE, promised=65 * GIB),)),
     "store.rotational": with_device(rotational=True),
     "store.network": with_device(network="nbd"),
     "store.thin": with_device(thin="a thin volume"),
@@ -159,9 +171,10 @@ BAD = {
     "guest.locked": with_guest(locked=True),
     "guest.anonymous": with_guest(files=()),
     "guest.elsewhere": with_guest({"memory_files": ()}),
-    "guest.not-reserved": with_guest({"memory_files": (replace(RAM_FILE, apparent=GIB),)}),
+    "guest.not-reserved": with_guest({"promised": GIB}),
     "guest.hot-plugged": with_guest({"memory_files": (RAM_FILE, DIMM)}),
-    "guest.hot-plug": with_guest(max_memory=4 * GIB, slots=2, hotplug=2 * GIB),
+    "guest.not-understood": replace(GOOD, odd_guests=(OddGuest(name="odd", problem="It is odd"),)),
+    "guest.promise-unknown": with_guest({"promised": WHY}),
     "guest.discard-flushes": replace(on_disk("xfs"), guests=with_guest(discard=True).guests),
     "guest.files-unknown": with_guest({"memory_files": WHY}),
     "ram.exceeded": with_guest(locked=True, max_memory=16 * GIB),
@@ -337,8 +350,8 @@ def test_extents_that_lack_are_milder_than_a_promise_that_lacks() -> None:
 
 
 def test_memory_that_was_promised_may_be_hot_plugged() -> None:
-    facts = with_guest({"memory_files": (RAM_FILE, DIMM, PROMISE)}, max_memory=4 * GIB, hotplug=2 * GIB)
-    assert not {"guest.hot-plugged", "guest.hot-plug"} & codes(facts)
+    running = {"memory_files": (RAM_FILE, DIMM), "promised": 4 * GIB}
+    assert "guest.hot-plugged" not in codes(with_guest(running, max_memory=4 * GIB, hotplug=2 * GIB))
 
 
 def test_a_guest_on_another_file_system_is_elsewhere() -> None:

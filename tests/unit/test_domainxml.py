@@ -1,6 +1,10 @@
 """Domain XML is understood wherever libvirt understands it."""
 
+import contextlib
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ramshelf.core.domainxml import parse
 from ramshelf.core.errors import InputError
@@ -58,12 +62,51 @@ def test_metadata_says_nothing_of_a_guest(metadata: str, around: str, *, binary:
         "<domain>\0</domain>",
         "<domain>\udcff</domain>",
         "<domain></domain><domain/>",
+        "<a>" * 257 + "</a>" * 257,
     ],
 )
 def test_what_is_broken_elsewhere_is_refused(text: str) -> None:
     with pytest.raises(InputError) as caught:
         parse(text)
     assert caught.value.code == "xml.malformed"
+
+
+@pytest.mark.parametrize("encoding", ["shift_jis", "no such", "utf-7", "base64"])
+def test_an_encoding_that_is_not_known_is_refused(encoding: str) -> None:
+    with pytest.raises(InputError):
+        parse(f"<?xml version='1.0' encoding='{encoding}'?><domain/>".encode())
+
+
+PIECES = [
+    "<domain>",
+    "</domain>",
+    "<metadata>",
+    "</metadata>",
+    "<metadata",
+    "<memory unit='KiB'>1",
+    "</memory>",
+]
+PIECES += [
+    "&foo;",
+    "&#0;",
+    "<![CDATA[",
+    "]]>",
+    "<!--",
+    "-->",
+    "<?x",
+    "?>",
+    "<!DOCTYPE d [",
+    "<a:b c='",
+    "'/>",
+    "\0",
+    "é",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=20).map("".join) | st.text() | st.binary())
+def test_whatever_it_is_it_is_read_or_refused(text: str | bytes) -> None:
+    with contextlib.suppress(InputError):
+        parse_guest(text)
 
 
 def test_the_driver_of_a_disk_has_a_cache_of_metadata() -> None:

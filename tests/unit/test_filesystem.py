@@ -10,9 +10,11 @@ import pytest
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.reservation import Reservation
 from ramshelf.core.units import MIB
-from ramshelf.system.filesystem import file_usages, store_lock
-from ramshelf.system.memoryfiles import allocate, create, empty, observe_directory, opened, remove
-from ramshelf.system.procfs import holders, parse_maps
+from ramshelf.system.filesystem import store_lock
+from ramshelf.system.memoryfiles import allocate, create, empty, remove
+from ramshelf.system.procfs import holders_of, parse_maps
+from ramshelf.system.storetree import open_memory
+from support.files import observed, opened, usage
 
 MAPS = """\
 55d0-55d1 r-xp 00002000 fe:01 1311 /usr/bin/qemu-system-x86_64
@@ -50,13 +52,15 @@ def _append(path: Path, order: list[str]) -> None:
 def test_holders(tmp_path: Path) -> None:
     path = tmp_path / "memory"
     path.write_bytes(b"x" * mmap.PAGESIZE)
-    assert holders([str(path), str(tmp_path / "gone")]) == ()
+    status = path.stat()
+    wanted = {(os.major(status.st_dev), os.minor(status.st_dev), status.st_ino)}
+    assert holders_of(wanted) == holders_of(set()) == ()
     with path.open("r+b") as file:
-        assert holders([str(path)]) == (os.getpid(),)
+        assert holders_of(wanted) == (os.getpid(),)
         mapped = mmap.mmap(file.fileno(), 0)
-    assert holders([str(path)]) == (os.getpid(),)
+    assert holders_of(wanted) == (os.getpid(),)
     mapped.close()
-    assert holders([str(path)]) == ()
+    assert holders_of(wanted) == ()
 
 
 def test_maps() -> None:
@@ -66,28 +70,50 @@ def test_maps() -> None:
 def test_memory_files(tmp_path: Path) -> None:
     guest = tmp_path / "3-guest"
     guest.mkdir()
-    directory = observe_directory(str(guest))
-    assert (directory.uid, directory.files, directory.others) == (os.getuid(), (), ())
-    create(directory, Reservation(name="pc.ram", size=2 * MIB, allocate=True))
-    create(directory, Reservation(name="dimm0", size=MIB, allocate=False))
-    dimm, main = observe_directory(str(guest)).files
-    assert (main.apparent, main.allocated >= 2 * MIB) == (2 * MIB, True)
-    assert (dimm.apparent, dimm.allocated) == (MIB, 0)
-    allocate(dimm)
-    assert {usage.allocated >= usage.apparent for usage in file_usages(tmp_path)} == {True}
-    with pytest.raises(FileExistsError):
-        create(directory, Reservation(name="pc.ram", size=MIB, allocate=False))
-    remove(directory, ("dimm0", "dimm0"))
-    assert [usage.path for usage in file_usages(tmp_path)] == [str(guest / "pc.ram")]
+    with opened(guest) as (parent, directory):
+        assert (directory.uid, directory.files, directory.others) == (os.getuid(), (), ())
+        made = create(parent, directory, Reservation(name="pc.ram", size=2 * MIB, allocate=True))
+        create(parent, directory, Reservation(name="dimm0", size=MIB, allocate=False))
+        dimm, main = observed(guest).files
+        assert (main.apparent, main.allocated >= 2 * MIB, main.inode) == (2 * MIB, True, made.inode)
+        assert (dimm.apparent, dimm.allocated) == (MIB, 0)
+        allocate(parent, dimm)
+        assert all(file.allocated >= file.apparent for file in observed(guest).files)
+        with pytest.raises(FileExistsError):
+            create(parent, directory, Reservation(name="pc.ram", size=MIB, allocate=False))
+        remove(parent, ("dimm0", "dimm0"))
+        assert [file.name for file in observed(guest).files] == ["pc.ram"]
 
 
 def test_what_is_written_stays_when_it_is_allocated(tmp_path: Path) -> None:
     path = tmp_path / "pc.ram"
     path.write_bytes(b"memory of a running guest")
     os.truncate(path, MIB)
-    [usage] = file_usages(tmp_path)
-    allocate(usage)
+    with opened(tmp_path) as (parent, directory):
+        allocate(parent, directory.files[0])
     assert path.read_bytes().rstrip(b"\0") == b"memory of a running guest"
+
+
+def test_what_was_put_in_the_place_of_a_file_is_not_opened(tmp_path: Path) -> None:
+    memory, foreign = tmp_path / "pc.ram", tmp_path / "foreign"
+    memory.touch()
+    foreign.touch()
+    seen = usage(memory)
+    with opened(tmp_path) as (parent, _):
+        for number, put in enumerate(("fifo", "link", "file", "directory")):
+            memory.rename(tmp_path / f"moved{number}")
+            if put == "fifo":
+                os.mkfifo(memory)
+            elif put == "link":
+                memory.symlink_to(foreign)
+            elif put == "file":
+                memory.touch()
+            else:
+                memory.mkdir()
+            with pytest.raises(OSError, match=r"pc\.ram"):
+                allocate(parent, seen)
+            with pytest.raises(FileNotFoundError):
+                open_memory(seen)
 
 
 def test_a_directory_is_emptied_and_no_link_followed(tmp_path: Path) -> None:
@@ -100,10 +126,26 @@ def test_a_directory_is_emptied_and_no_link_followed(tmp_path: Path) -> None:
     (guest / "pc.ram").touch()
     (guest / "link").symlink_to(outside)
     os.mkfifo(guest / "pipe")
-    empty(observe_directory(str(guest)))
+    with opened(guest) as (parent, directory):
+        assert [file.name for file in directory.files] == ["pc.ram"]
+        assert directory.others == ("deep", "link", "pipe")
+        empty(parent)
     assert list(guest.iterdir()) == []
     assert (outside / "precious").exists()
-    guest.rmdir()
-    guest.symlink_to(outside)
-    with pytest.raises(OSError, match="Not a directory"), opened(str(guest)):
-        pass
+
+
+def test_no_depth_is_too_deep_to_be_removed(tmp_path: Path) -> None:
+    """QEMU's user can make paths that are longer than any that can be named."""
+    guest = tmp_path / "3-guest"
+    guest.mkdir()
+    here = os.getcwd()
+    os.chdir(guest)
+    try:
+        for _ in range(300):
+            os.mkdir("n" * 200)
+            os.chdir("n" * 200)
+    finally:
+        os.chdir(here)
+    with opened(guest) as (parent, _):
+        empty(parent)
+    assert list(guest.iterdir()) == []

@@ -114,6 +114,14 @@ def test_sizes_are_aligned_as_libvirt_does() -> None:
     ]
 
 
+def test_memory_devices_are_aligned_to_more() -> None:
+    """To 2 MiB, as libvirt and QEMU do: what is mapped is more than <size> says in a definition."""
+    cells = "<cell id='0' cpus='0' memory='131073'/>"
+    device = memory_device(size_kib=66049)
+    guest = parse_guest(domain(cells=cells, memory_kib=131073 + 66049, devices=device))
+    assert files(guest) == [("ram-node0", 129), ("dimm0", 66)]
+
+
 def test_numa_cells_are_files_each_by_its_own_access() -> None:
     cells = (
         "<cell id='0' cpus='0' memory='131072' unit='KiB' memAccess='shared'/>"
@@ -143,6 +151,14 @@ def test_huge_pages_of_a_cell_win_over_the_file(nodeset: str, expected: list[str
     guest = parse_guest(domain(page + FILE, cells=cells))
     assert [file.name for file in guest.files] == expected
     assert guest.hugepages is (len(expected) < 2)
+
+
+def test_huge_pages_of_one_cell_leave_the_other_pinned() -> None:
+    cells = "<cell id='0' cpus='0' memory='131072'/><cell id='1' memory='262144'/>"
+    page = "<hugepages><page size='2048' unit='KiB' nodeset='{}'/></hugepages><locked/>"
+    for nodes, huge, pinned in (("0", 128, 256), ("1", 256, 128), ("0-1", 384, 0)):
+        guest = parse_guest(domain(page.format(nodes), cells=cells, memory_kib=393216))
+        assert (guest.huge_bytes // MIB, guest.pinned // MIB) == (huge, pinned)
 
 
 def test_pages_for_all_cells_and_others_for_one() -> None:

@@ -1,27 +1,41 @@
 """core/holdings: who holds what on the store."""
 
-from ramshelf.core.capacity import PROMISE_FILE, FileUsage
+from ramshelf.core.capacity import StoreUsage
+from ramshelf.core.directory import FileUsage, GuestDirectory
 from ramshelf.core.holdings import Holding, holdings, who_holds
+from ramshelf.core.kind import Kind
+from ramshelf.core.ledger import Note
 from ramshelf.core.units import MIB
 
 
-def usage(path: str, apparent_mib: int, allocated_mib: int = 0) -> FileUsage:
-    return FileUsage(path=path, apparent=apparent_mib * MIB, allocated=allocated_mib * MIB)
-
-
-def test_files_are_held_by_the_guest_of_their_directory() -> None:
-    files = (
-        usage("/m/1-web/ram-node0", 64, 10),
-        usage("/m/1-web/ram-node1", 64, 5),
-        usage("/m/2-db/pc.ram", 256, 256),
-        usage(f"/m/2-db/{PROMISE_FILE}", 512),
-        usage("/m/7-old/pc.ram", 32),
+def directory(name: str, *allocated_mib: int) -> GuestDirectory:
+    files = tuple(
+        FileUsage(path=f"/m/{name}/ram-node{node}", apparent=64 * MIB, allocated=mib * MIB, inode=node)
+        for node, mib in enumerate(allocated_mib)
     )
-    db, web, old = holdings(files, {"1-web": "web", "2-db": "db"})
-    assert (db.guest, db.promised, db.size, db.allocated) == ("db", 512 * MIB, 256 * MIB, 256 * MIB)
-    assert [file.path for file in db.files] == ["/m/2-db/pc.ram"]
-    assert (web.guest, web.promised, web.allocated) == ("web", 128 * MIB, 15 * MIB)
-    assert (old.guest, old.directory) == (None, "/m/7-old")
+    return GuestDirectory(path=f"/m/{name}", device=(0, 1), uid=1, gid=1, files=files)
+
+
+def note(number: int, name: str, promised_mib: int) -> Note:
+    directory = f"/m/{number}-{name}"
+    return Note(name=name, uuid="", domain_id=number, directory=directory, promised=promised_mib * MIB)
+
+
+def test_guests_hold_what_they_are_promised_and_nobody_holds_nothing() -> None:
+    usage = StoreUsage(
+        kind=Kind.RAM,
+        size=0,
+        used=0,
+        swap=0,
+        beyond_swap=False,
+        notes=(note(1, "web", 128), note(2, "db", 512), note(3, "starting", 32)),
+        directories=(directory("1-web", 10, 5), directory("7-old", 32)),
+    )
+    db, web, starting, old = holdings(usage, {"1-web": "web", "2-db": "db"})
+    assert (db.guest, db.promised, db.files) == ("db", 512 * MIB, ())
+    assert (web.guest, web.promised, web.size, web.allocated) == ("web", 128 * MIB, 128 * MIB, 15 * MIB)
+    assert (starting.guest, starting.promised) == (None, 32 * MIB)
+    assert (old.guest, old.directory, old.promised, old.allocated) == (None, "/m/7-old", 0, 32 * MIB)
 
 
 def test_the_largest_holders_are_named() -> None:

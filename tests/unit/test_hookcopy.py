@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ramshelf.core.hookcopy import AFTERCARE, DIRECTORY, MAIN, Copy, make_copy, needed
+from ramshelf.core.hookcall import AFTERCARE
+from ramshelf.core.hookcopy import DIRECTORY, MAIN, Copy, make_copy, needed
 from ramshelf.node.hook import wanted_hook
 
 MODULES = {

@@ -79,6 +79,23 @@ def test_where_nothing_is_to_be_done_or_anything_is_in_doubt_it_stays(document: 
     assert on_arrival(document, discard=False) is None
 
 
+@pytest.mark.parametrize(
+    "metadata", ["<a:x xmlns:a='u'><b:y/></a:x>", "&foo;", "<\N{PILE OF POO}>ä</\N{PILE OF POO}>"]
+)
+def test_odd_metadata_does_not_keep_the_policy_away(metadata: str) -> None:
+    document = (
+        f"<domain><metadata>{metadata}</metadata><memoryBacking>{{}}</memoryBacking><name>ü</name></domain>"
+    )
+    before, after = (
+        document.format(text).encode()
+        for text in (
+            f"{FILE}<allocation mode='immediate'/><discard/>",
+            f"{FILE}<allocation mode='ondemand'/>",
+        )
+    )
+    assert on_arrival(before, discard=False) == after
+
+
 CHILDREN = [
     "<source type='file'/>",
     "<access mode='shared'/>",

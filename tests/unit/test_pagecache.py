@@ -9,6 +9,7 @@ import pytest
 
 from ramshelf.core.units import MIB
 from ramshelf.system import pagecache
+from support.files import usage
 
 
 @pytest.fixture
@@ -29,8 +30,8 @@ EXPECTED = 8 * MIB + mmap.PAGESIZE
 
 def test_only_what_was_written_is_in_ram_and_looking_changes_nothing(memory_file: Path) -> None:
     blocks = memory_file.stat().st_blocks
-    assert pagecache.resident(str(memory_file)) == EXPECTED
-    assert pagecache.resident(str(memory_file)) == EXPECTED
+    assert pagecache.resident(usage(memory_file)) == EXPECTED
+    assert pagecache.resident(usage(memory_file)) == EXPECTED
     assert memory_file.stat().st_blocks == blocks
 
 
@@ -43,11 +44,11 @@ def test_without_cachestat_mincore_says_the_same(
 
     monkeypatch.setattr(pagecache, "_cachestat", old_kernel)
     monkeypatch.setattr(pagecache, "_WINDOW", 3 * MIB)
-    assert pagecache.resident(str(memory_file)) == EXPECTED
+    assert pagecache.resident(usage(memory_file)) == EXPECTED
 
 
 def test_errors_are_oserrors(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        pagecache.resident(str(tmp_path / "none"))
+        pagecache.resident(usage(tmp_path / "none"))
     (tmp_path / "empty").touch()
-    assert pagecache.resident(str(tmp_path / "empty")) == 0
+    assert pagecache.resident(usage(tmp_path / "empty")) == 0

@@ -16,7 +16,7 @@ from support.good_host import GUEST, MEMORY_DIR, MOUNT
 
 LOCKED = replace(GUEST, locked=True)
 DEVICE = replace(GUEST, passthrough=True)
-HUGE = replace(LOCKED, hugepages=True)
+HUGE = replace(LOCKED, hugepages=True, huge_bytes=LOCKED.memory)
 
 
 RAM, RESERVED = 8 * GIB, 1 * GIB
@@ -68,6 +68,14 @@ def test_where_a_device_s_memory_cannot_be_pinned(kind: Kind, kernel: Version) -
         ("<interface type='vdpa'/>", True),
         ("<interface type='bridge'/>", False),
         ("<disk type='nvme'/>", True),
+        (
+            "<disk type='file'><backingStore type='file'><backingStore type='nvme'/></backingStore></disk>",
+            True,
+        ),
+        ("<disk type='file'><mirror type='nvme' job='copy'/></disk>", True),
+        ("<disk type='vhostvdpa'/>", True),
+        ("<controller type='nvme'/>", False),
+        ("</devices><launchSecurity type='sev'/><devices>", True),
         ("<disk type='file'/>", False),
     ],
 )

@@ -2,10 +2,11 @@
 
 import pytest
 
-from ramshelf.core.capacity import PROMISE_FILE, FileUsage, StoreUsage
+from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
 from ramshelf.core.holdings import holdings
 from ramshelf.core.kind import Kind
+from ramshelf.core.ledger import Note
 from ramshelf.core.placement import Claim, Truth
 from ramshelf.core.qemuconf import MemoryDirectory
 from ramshelf.core.record import replace
@@ -16,22 +17,28 @@ from ramshelf.system.backingstore import ObservedStore
 from ramshelf.system.hypervisor import Domain
 from support.good_host import MEMORY_DIR, MOUNT, NOVA_CONF
 
-FILES = (
-    FileUsage(path=f"{MEMORY_DIR}/1-web/pc.ram", apparent=100 * MIB, allocated=0),
-    FileUsage(path=f"{MEMORY_DIR}/2-db/pc.ram", apparent=100 * MIB, allocated=0),
-    FileUsage(path=f"{MEMORY_DIR}/2-db/{PROMISE_FILE}", apparent=200 * MIB + 1, allocated=0),
-    FileUsage(path=f"{MEMORY_DIR}/7-old/pc.ram", apparent=50 * MIB, allocated=0),
+NOTES = tuple(
+    Note(
+        name=name,
+        uuid=f"uuid-{name}",
+        domain_id=number,
+        directory=f"{MEMORY_DIR}/{number}-{name}",
+        promised=promised,
+    )
+    for number, name, promised in ((1, "web", 100 * MIB), (2, "db", 200 * MIB + 1), (7, "starting", 50 * MIB))
 )
 STORE = ObservedStore(
     directory=MemoryDirectory(configured=MEMORY_DIR, path=MEMORY_DIR, explicit=False),
     store=Store(kind=Kind.RAM, mount=MOUNT, memory_dir=MEMORY_DIR, marked=True),
-    usage=StoreUsage(kind=Kind.RAM, size=1000 * MIB, used=0, swap=0, beyond_swap=False, files=FILES),
+    usage=StoreUsage(kind=Kind.RAM, size=1000 * MIB, used=0, swap=0, beyond_swap=False, notes=NOTES),
 )
 DOMAINS = {
     name: Domain(name=name, uuid=f"uuid-{name}", domain_id=number, state="running")
     for number, name in enumerate(("web", "db", "anonymous"), start=1)
 }
-HELD = holdings(FILES, {"1-web": "web", "2-db": "db"})
+USAGE = STORE.usage
+assert USAGE is not None
+HELD = holdings(USAGE, {"1-web": "web", "2-db": "db"})
 
 
 def seen(config: Config, *, nova: str = "") -> Truth:

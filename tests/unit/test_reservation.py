@@ -2,20 +2,19 @@
 
 import pytest
 
-from ramshelf.core.capacity import PROMISE_FILE, FileUsage
+from ramshelf.core.directory import PROMISE_FILE, FileUsage, GuestDirectory
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.fstab import Entry
 from ramshelf.core.guest import Guest, MemoryFile
 from ramshelf.core.kind import Kind
+from ramshelf.core.ledger import Note
 from ramshelf.core.mounts import Mount
 from ramshelf.core.record import replace
 from ramshelf.core.reservation import (
-    GuestDirectory,
     check_leftovers,
     check_pages,
     check_store,
     reservations,
-    the_directory,
     verify,
 )
 from ramshelf.core.store import NoStore, Store
@@ -88,21 +87,9 @@ def test_huge_pages_with_a_file_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("paths", "expected"),
-    [((), "guest.directory-missing"), (("/a/3-guest", "/b/3-guest"), "guest.directory-ambiguous")],
-)
-def test_there_is_one_directory(paths: tuple[str, ...], expected: str) -> None:
-    assert the_directory(guest(), ("/a/3-guest",)) == "/a/3-guest"
-    with pytest.raises(RefusedError) as caught:
-        the_directory(guest(), paths)
-    assert code(caught) == expected
-
-
-@pytest.mark.parametrize(
     ("store", "expected"),
     [
         (the_store(read_only=True), "store.read-only"),
-        (the_store(device=(7, 0)), "store.other-device"),
         (NoStore(code="store.not-mounted", sentence="", hint=""), "store.not-mounted"),
     ],
 )
@@ -111,24 +98,25 @@ def test_only_a_store_that_works_is_used(store: Store | NoStore, expected: str, 
     if off and isinstance(store, NoStore):
         entry = Entry(spec="x", mount_point="/ram", fstype="tmpfs", options=())
         store = replace(store, expected=entry)
-    assert check_store(the_store(), directory(), off=off) == the_store()
+    assert check_store(the_store(), off=off) == the_store()
     with pytest.raises(RefusedError) as caught:
-        check_store(store, directory(), off=off)
+        check_store(store, off=off)
     assert code(caught) == expected
 
 
 def test_where_it_is_off_no_store_is_missed() -> None:
     missing = NoStore(code="store.root-file-system", sentence="", hint="")
-    assert check_store(missing, directory(), off=True) is None
+    assert check_store(missing, off=True) is None
     with pytest.raises(RefusedError):
-        check_store(missing, directory(), off=False)
+        check_store(missing, off=False)
 
 
-@pytest.mark.parametrize(("live", "holders"), [("other", ()), (None, (17,)), ("other", (17,))])
-def test_what_somebody_uses_is_no_leftover(live: str | None, holders: tuple[int, ...]) -> None:
-    check_leftovers(guest(), directory(), live=None, holders=())
+def test_what_is_another_guests_is_no_leftover() -> None:
+    other = Note(name="other", uuid="", domain_id=3, directory=DIRECTORY)
+    check_leftovers(guest(), directory(), ())
+    check_leftovers(guest(), directory(), (replace(other, directory="/ram/4-other"),))
     with pytest.raises(RefusedError) as caught:
-        check_leftovers(guest(), directory(), live=live, holders=holders)
+        check_leftovers(guest(), directory(), (other,))
     assert code(caught) == "guest.directory-in-use"
 
 

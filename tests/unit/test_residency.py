@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ramshelf.agent.residency import Residency
+from support.files import usage
 
 PAGE = mmap.PAGESIZE
 
@@ -27,31 +28,31 @@ def grow(paths: list[str]) -> None:
 def test_all_are_measured_at_first_and_again_where_there_is_time(files: list[str]) -> None:
     residency = Residency()
     residency.begin(0)
-    assert [residency(path) for path in files] == [PAGE, 2 * PAGE, 3 * PAGE, 4 * PAGE]
+    assert [residency(usage(path)) for path in files] == [PAGE, 2 * PAGE, 3 * PAGE, 4 * PAGE]
     grow(files)
     residency.begin(60)
-    assert [residency(path) for path in files] == [101 * PAGE, 102 * PAGE, 103 * PAGE, 104 * PAGE]
+    assert [residency(usage(path)) for path in files] == [101 * PAGE, 102 * PAGE, 103 * PAGE, 104 * PAGE]
 
 
 def test_without_time_the_oldest_figure_is_renewed_each_round(files: list[str]) -> None:
     residency = Residency()
     residency.begin(0)
-    before = [residency(path) for path in files]
+    before = [residency(usage(path)) for path in files]
     grow(files)
     for done in range(1, len(files) + 1):
         residency.begin(0)
-        now = [residency(path) for path in files]
+        now = [residency(usage(path)) for path in files]
         assert sum(new != old for new, old in zip(now, before, strict=True)) == done
 
 
 def test_a_file_that_has_gone_has_nothing_in_ram_and_is_forgotten(files: list[str]) -> None:
     residency = Residency()
     residency.begin(60)
-    assert residency(files[0]) == PAGE
+    assert residency(usage(files[0])) == PAGE
     Path(files[0]).unlink()
     residency.begin(60)
-    assert residency(files[0]) == 0
+    assert residency(usage(files[0])) == 0
     residency.begin(60)
     residency.begin(60)
     Path(files[0]).write_bytes(bytes(PAGE))
-    assert residency(files[0]) == PAGE
+    assert residency(usage(files[0])) == PAGE

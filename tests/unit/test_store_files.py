@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramshelf.core.boot import Sysctl, attach_command, escape_path, loop_unit, parse_sysctl_text, sysctl_text
+from ramshelf.core.directory import GuestDirectory
 from ramshelf.core.errors import RamshelfError, ToolError
 from ramshelf.core.fstab import Entry, add_entries, parse_fstab, remove_own
 from ramshelf.core.plan import Run
@@ -14,7 +15,7 @@ from ramshelf.core.qemuconf import (
     restore_memory_directory,
     set_memory_directory,
 )
-from ramshelf.core.storeclean import Listed, stale, still_stale
+from ramshelf.core.storeclean import stale, unchanged
 from ramshelf.core.storefacts import Signature
 from ramshelf.node.apply import apply
 from ramshelf.system.blockdevice import parse_signatures
@@ -105,35 +106,27 @@ def test_signatures() -> None:
     assert parse_signatures("") == ()
 
 
-def listed(name: str, **others: object) -> Listed:
-    facts: dict[str, object] = {"identity": (1, 2), "changed": 3, "promised": 4, "allocated": 4}
-    return Listed(path=f"/m/{name}", **{**facts, **others})  # type: ignore[arg-type]
+def listed(name: str, *, inode: int = 2, changed: int = 3) -> GuestDirectory:
+    return GuestDirectory(path=f"/m/{name}", device=(0, 1), uid=1, gid=1, inode=inode, changed=changed)
 
 
 def test_stale_is_what_no_active_guest_owns() -> None:
-    gone, alive, cut, held = (
-        listed("1-gone"),
-        listed("2-alive"),
-        listed("3-a-very-long-name-ind"),
-        listed("4-held", holders=(77,)),
-    )
+    gone, alive, cut = listed("1-gone"), listed("2-alive"), listed("3-a-very-long-name-ind")
     active = [(2, "alive"), (3, "a-very-long-name-indeed-it-is")]
-    assert stale([gone, alive, cut, held], active) == (gone,)
+    assert stale([gone, alive, cut], active) == (gone,)
     assert stale([listed("2-gone")], active) == (listed("2-gone"),)
 
 
-@pytest.mark.parametrize(
-    ("now", "expected"),
-    [
-        (listed("1-a"), True),
-        (None, False),
-        (listed("1-a", identity=(1, 9)), False),
-        (listed("1-a", changed=9), False),
-        (listed("1-a", holders=(1,)), False),
-    ],
-)
-def test_still_stale(now: Listed | None, *, expected: bool) -> None:
-    assert still_stale(listed("1-a"), now) == expected
+def test_a_guest_whose_number_is_not_known_owns_what_has_its_name() -> None:
+    assert stale([listed("1-odd"), listed("22-odd"), listed("3-odder")], [(None, "odd")]) == (
+        listed("3-odder"),
+    )
+
+
+def test_only_what_was_judged_and_has_not_changed_is_removed() -> None:
+    assert unchanged(listed("1-a"), listed("1-a"))
+    assert not unchanged(listed("1-a"), listed("1-a", inode=9))
+    assert not unchanged(listed("1-a"), listed("1-a", changed=9))
 
 
 def test_interrupted_and_failed_steps_say_how_to_go_on() -> None:

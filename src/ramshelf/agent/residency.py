@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
+from ramshelf.core.directory import FileUsage
 from ramshelf.system.pagecache import resident
 
 
@@ -35,13 +36,14 @@ class Residency:
             if budget >= 0 or not self._due:
                 self._due.add(path)
 
-    def __call__(self, path: str) -> int:
+    def __call__(self, file: FileUsage) -> int:
         """Bytes of the file in RAM, as of this round or an earlier one; 0 of a file that has gone."""
+        path = file.path
         figure = self._figures.get(path)
         if figure is None or path in self._due:
             begun, size = time.monotonic(), 0
             with suppress(FileNotFoundError):
-                size = resident(path)
+                size = resident(file)
             ended = time.monotonic()
             figure = self._figures[path] = _Figure(resident=size, measured=ended, cost=ended - begun)
         figure.asked = True

@@ -9,6 +9,7 @@ from ramshelf.agent.residency import Residency
 from ramshelf.agent.trims import Trims
 from ramshelf.core.capacity import capacity
 from ramshelf.core.checks.catalog import finding
+from ramshelf.core.checks.store import beyond_promise
 from ramshelf.core.conditions import Condition, of_finding
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
@@ -24,7 +25,14 @@ from ramshelf.system.hooklogfollower import Follower
 from ramshelf.system.hypervisor import Hypervisor
 
 KNOWN_BETTER = frozenset(
-    {"store.overpromised", "store.not-mounted", "store.root-file-system", "store.unsupported", "store.stale"}
+    {
+        "store.overpromised",
+        "store.beyond-promise",
+        "store.not-mounted",
+        "store.root-file-system",
+        "store.unsupported",
+        "store.stale",
+    }
 )
 """The doctor's codes that each look knows better than the last check."""
 
@@ -84,7 +92,7 @@ class Watcher:
         self._problems.attempt("clean", self._clean)
         self._problems.attempt("trim", lambda: self._trims.turn(hypervisor, self.look))
         late: list[Outcome] = []
-        self._problems.attempt("late", lambda: self._reserve(hypervisor, config, late))
+        self._problems.attempt("late", lambda: self._reserve(hypervisor, late))
         return Wish(
             again=any(self._unsettled.values()),
             check=bool(late) or _runs(before) != _runs(self.look),
@@ -143,16 +151,16 @@ class Watcher:
                 "cleaned",
                 f"{removed.path} belonged to no guest and was removed.",
                 directory=removed.path,
-                promised_mib=to_mib(removed.promised),
+                promised_mib=to_mib(removed.size),
             )
         yield from ()
 
-    def _reserve(self, hypervisor: Hypervisor, config: Config, done: list[Outcome]) -> Iterator[Condition]:
+    def _reserve(self, hypervisor: Hypervisor, done: list[Outcome]) -> Iterator[Condition]:
         """Have each guest that is new, or has changed, have its whole reservation."""
         for name in tuple(self._unsettled):
             left = self._unsettled.pop(name)
             try:
-                outcome = reserve_late(described(hypervisor.live_xml(name)), config)
+                outcome = reserve_late(described(hypervisor.live_xml(name)))
             except (RamshelfError, OSError) as error:
                 code = error.code if isinstance(error, RamshelfError) else ""
                 if code == "guest.not-found":
@@ -193,6 +201,8 @@ def _wrong(seen: Look, config: Config) -> Iterator[Condition]:
             hint=seen.problem.hint,
         )
     if seen.usage is not None:
+        for each in beyond_promise(seen.usage):
+            yield of_finding(each)
         room = capacity(seen.usage, configured_mib=None)
         if room.promised > room.total:
             yield of_finding(

@@ -7,10 +7,10 @@ import click
 
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.output import fields, plan, table
+from ramshelf.core.directory import GuestDirectory
 from ramshelf.core.kind import Kind
 from ramshelf.core.plan import Action, Allocate, describe
 from ramshelf.core.store import DISK_FILE_SYSTEMS, Store
-from ramshelf.core.storeclean import Listed
 from ramshelf.core.storefacts import Spec
 from ramshelf.core.units import MIB, align_up, parse_size, to_mib
 from ramshelf.node import store as node
@@ -180,7 +180,7 @@ def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
         rows = [
             (
                 each.path,
-                to_mib(align_up(each.promised, MIB)),
+                to_mib(align_up(each.size, MIB)),
                 to_mib(align_up(each.allocated, MIB)),
                 "stale" if dry_run else "removed" if each in removed else "kept: in use again",
             )
@@ -191,10 +191,10 @@ def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
     context.emit(document, text)
 
 
-def _stale(each: Listed) -> dict[str, object]:
+def _stale(each: GuestDirectory) -> dict[str, object]:
     return {
         "directory": each.path,
-        "promised_mib": to_mib(align_up(each.promised, MIB)),
+        "promised_mib": to_mib(align_up(each.size, MIB)),
         "allocated_mib": to_mib(align_up(each.allocated, MIB)),
     }
 

@@ -1,17 +1,23 @@
 """What a store can hold, what it has promised, and whether one more guest fits.
 
-The store is its own ledger: what is promised is the sum of the apparent sizes of the memory files on it.
-A guest that may come to need more than its files are (memory to be hot-plugged) or whose file the hook cannot
-name has an empty file in its directory, PROMISE_FILE, whose apparent size is the whole: what the
-directory is promised is the larger of the two.
+What is promised is the sum of the guests' notes (core/ledger.py). What of the store others than guests'
+memory takes is what the file system says is used, less what guests hold within their promises. A file beyond
+a promise, a directory of nobody, a file that was unlinked and is still open: each counts with the blocks that
+it takes, never with the size that it claims.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from __future__ import annotations
 
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.kind import Kind
+from ramshelf.core.ledger import EXTENTS_SHARE
+from ramshelf.core.record import dataclass
 from ramshelf.core.units import MIB, align_up, to_mib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ramshelf.core.directory import FileUsage, GuestDirectory
+    from ramshelf.core.ledger import Note
 
 _METADATA_SHARE = 1024
 """One byte in this many is set aside on disk kinds for extents and the journal: 1 MiB per GiB."""
@@ -21,46 +27,14 @@ _UNREACHABLE_SHARE, _UNREACHABLE_MOST = 50, 16 * MIB
 the extents that it splits when a full file is written (ext4_calculate_resv_clusters). XFS has its own
 reserve in f_blocks - f_bavail; there this is slack."""
 
-PROMISE_FILE = ".ramshelf-promise"
-"""In a guest's directory: its apparent size is what the guest is promised altogether."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileUsage:
-    """A regular file below the memory backing directory; bytes."""
-
-    path: str
-    apparent: int
-    allocated: int
-
-    @property
-    def promised(self) -> int:
-        """What of guest memory the file may come to hold; its extents' own blocks are set aside for all."""
-        return self.apparent
-
-    @property
-    def is_promise(self) -> bool:
-        """Whether it is no memory, but states what its directory is promised."""
-        return self.path.endswith(f"/{PROMISE_FILE}")
-
-
-def promised(files: Iterable[FileUsage]) -> int:
-    """Bytes promised to the guests that these files belong to."""
-    memory: dict[str, int] = {}
-    stated: dict[str, int] = {}
-    for file in files:
-        directory, _, name = file.path.rpartition("/")
-        ledger = stated if name == PROMISE_FILE else memory
-        ledger[directory] = ledger.get(directory, 0) + file.promised
-    return sum(max(memory.get(path, 0), stated.get(path, 0)) for path in memory.keys() | stated.keys())
-
 
 @dataclass(frozen=True, kw_only=True)
 class StoreUsage:
     """A store's figures as the kernel gives them; bytes.
 
     ``size`` and ``used`` are from statvfs (f_blocks, f_blocks - f_bavail); ``swap`` is the sum of the swap
-    areas (0 where there is none); ``files`` are all regular files below the memory backing directory.
+    areas (0 where there is none). ``notes`` are of the guests on it, ``directories`` those of guests that run
+    or ran, and ``lost`` the memory files that are in no directory any more, but open in the guest's QEMU.
     """
 
     kind: Kind
@@ -68,7 +42,9 @@ class StoreUsage:
     used: int
     swap: int
     beyond_swap: bool
-    files: tuple[FileUsage, ...]
+    notes: tuple[Note, ...] = ()
+    directories: tuple[GuestDirectory, ...] = ()
+    lost: tuple[FileUsage, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +65,10 @@ class Capacity:
 def capacity(usage: StoreUsage, *, configured_mib: int | None) -> Capacity:
     """The store's capacity: the smallest of what it holds, its swap, and the configured value.
 
-    ``configured_mib`` None means that the store decides. Foreign files and file-system metadata are
-    taken off what the store holds; tmpfs keeps its metadata in RAM.
+    ``configured_mib`` None means that the store decides. What is no guest's memory, and file-system metadata,
+    are taken off what the store holds; tmpfs keeps its metadata in RAM.
     """
-    allocated = sum(file.allocated for file in usage.files)
+    allocated = within(usage)
     foreign = max(0, usage.used - allocated)
     total, reason = usage.size - foreign, "store"
     if not usage.kind.tmpfs:
@@ -104,10 +80,57 @@ def capacity(usage: StoreUsage, *, configured_mib: int | None) -> Capacity:
         total, reason = configured_mib * MIB, "configured"
     return Capacity(
         total=max(0, total),
-        promised=promised(usage.files),
+        promised=sum(note.promised for note in usage.notes),
         allocated=allocated,
         limit_reason=reason,
     )
+
+
+def within(usage: StoreUsage) -> int:
+    """What guests hold of what they are promised, bytes: their memory, and nothing else that they wrote."""
+    directories = {directory.path: directory for directory in usage.directories}
+    lost = {file.inode: file for file in usage.lost}
+    return sum(_held(note, directories.get(note.directory), lost) for note in usage.notes)
+
+
+def _held(note: Note, directory: GuestDirectory | None, lost: dict[int, FileUsage]) -> int:
+    """The files that were made for the guest, each up to its size; others up to what else is promised."""
+    files = directory.memory if directory is not None else ()
+    found = {**lost, **{file.inode: file for file in files}}
+    made = 0
+    for noted in note.files:
+        if noted.inode in found:
+            made += min(found[noted.inode].allocated, noted.size + noted.size // EXTENTS_SHARE)
+    inodes = {noted.inode for noted in note.files}
+    others = sum(file.allocated for file in files if file.inode not in inodes)
+    return made + min(others, max(0, note.promised - note.noted))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Excess:
+    """A guest whose directory holds ``beyond`` bytes more than the guest is promised."""
+
+    guest: str
+    directory: str
+    beyond: int
+
+
+def excesses(usage: StoreUsage) -> tuple[Excess, ...]:
+    """The guests whose directories have grown beyond their promises by more than a MiB, the largest first.
+
+    A tmpfs has no quota for a directory: who may write there can fill the store.
+    """
+    notes = {note.directory: note for note in usage.notes if note.directory}
+    found = []
+    for directory in usage.directories:
+        note = notes.get(directory.path)
+        if note is None:
+            continue
+        occupied = sum({file.inode: file.allocated for file in directory.files}.values())
+        beyond = occupied - note.promised - note.promised // EXTENTS_SHARE
+        if beyond > MIB:
+            found.append(Excess(guest=note.name, directory=directory.path, beyond=beyond))
+    return tuple(sorted(found, key=lambda each: -each.beyond))
 
 
 def admit(current: Capacity, guest_name: str, wanted: int, *, present: int = 0) -> None:

@@ -18,6 +18,7 @@ from ramshelf.core.errors import InputError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pyexpat import XMLParserType
 
 
 class Element:
@@ -26,12 +27,13 @@ class Element:
     ``get`` gives an attribute by its name, or None, or the default that it is given.
     """
 
-    __slots__ = ("children", "get", "tag", "text")
+    __slots__ = ("attributes", "children", "get", "tag", "text")
 
     def __init__(self, tag: str, attributes: dict[str, str]) -> None:
         self.tag = tag
         self.text = ""
         self.children: list[Element] = []
+        self.attributes = attributes
         self.get = attributes.get
 
     def each(self, path: str) -> Iterator[Element]:
@@ -61,11 +63,18 @@ def parse(text: str | bytes) -> Element:
     document = text.encode(errors="surrogateescape") if isinstance(text, str) else text
     try:
         return _tree(document, encoding)
-    except ExpatError as error:
+    except _MALFORMED as error:
         try:
-            return _tree(_without_metadata(document), encoding)
-        except ExpatError:
+            return _tree(without_metadata(document), encoding)
+        except _MALFORMED:
             raise InputError("xml.malformed", f"The domain XML cannot be parsed: {error}.") from error
+
+
+_MALFORMED = (ExpatError, LookupError, ValueError)
+"""What a parser raises; the latter two for an encoding that the document names, and Python has not."""
+
+_DEPTH = 256
+"""Elements within one another, as in libxml2 (xmlParserMaxDepth)."""
 
 
 class _Builder:
@@ -81,6 +90,8 @@ class _Builder:
         if self._skipped or (tag == "metadata" and parent.tag == "domain"):
             self._skipped += 1
             return
+        if len(self._open) > _DEPTH:
+            raise ExpatError("excessive depth")
         element = Element(tag, attributes)
         parent.children.append(element)
         self._open.append(element)
@@ -101,10 +112,27 @@ class _Builder:
             raise ExpatError(f"undefined entity {name}")
 
 
+def new_parser(encoding: str | None = None) -> XMLParserType:
+    """A parser without namespaces that passes over references to entities that are not declared."""
+    parser = ParserCreate(encoding)
+    parser.UseForeignDTD(True)  # else such a reference ends the parse
+    return parser
+
+
+def without_metadata(document: bytes) -> bytes:
+    """The document with blanks for its <metadata>: every other byte stays where it was.
+
+    It is found by the text: libvirt escapes every other ``<``.
+    """
+    begins = [place for end in b"> \t\r\n" if (place := document.find(b"<metadata%c" % end)) >= 0]
+    begin = min(begins, default=len(document))
+    end = document.rfind(b"</metadata>") + len(b"</metadata>")
+    return document[:begin] + b" " * (end - begin) + document[end:] if begin < end else document
+
+
 def _tree(document: bytes, encoding: str | None) -> Element:
     builder = _Builder()
-    parser = ParserCreate(encoding)
-    parser.UseForeignDTD(True)  # else a reference to an entity that is not declared ends the parse
+    parser = new_parser(encoding)
     parser.buffer_text = True
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
@@ -112,11 +140,3 @@ def _tree(document: bytes, encoding: str | None) -> Element:
     parser.SkippedEntityHandler = builder.skipped_entity
     parser.Parse(document, True)
     return builder.root.children[0]
-
-
-def _without_metadata(document: bytes) -> bytes:
-    """The document without its <metadata>, found by the text: libvirt escapes every other ``<``."""
-    begins = [place for end in b"> \t\r\n" if (place := document.find(b"<metadata%c" % end)) >= 0]
-    end = document.rfind(b"</metadata>")
-    begin = min(begins, default=len(document))
-    return document[:begin] + document[end + len(b"</metadata>") :] if begin < end else document

@@ -12,8 +12,10 @@ from ramshelf.core.errors import InputError
 from ramshelf.core.record import dataclass
 from ramshelf.core.units import KIB, MIB, align_up, libvirt_bytes
 
-# libvirt aligns guest memory before it starts QEMU (qemuDomainGetMemorySizeAlignment).
+# libvirt aligns guest memory before it starts QEMU (qemuDomainGetMemorySizeAlignment), and memory devices to
+# more (qemuDomainGetMemoryModuleSizeAlignment).
 _ALIGNMENT = {"ppc64": 256 * MIB, "ppc64le": 256 * MIB}
+_DEVICE_ALIGNMENT = 2 * MIB
 
 MEMORY_IDS = (
     ("x86_64", "pc", "pc.ram"),
@@ -51,9 +53,12 @@ _PINNING = (
     ("devices/interface", "hostdev"),
     ("devices/interface", "vdpa"),
     ("devices/interface/actual", "hostdev"),
-    ("devices/disk", "nvme"),
+    ("devices/disk", "vhostvdpa"),
 )
 """Devices, by type, for which QEMU pins the guest's memory (qemuDomainGetMemLockLimitBytes)."""
+
+_DISK_LAYERS = ("backingStore", "mirror")
+"""What may lie below a disk or beside it; QEMU drives an NVMe device there by VFIO, as the disk itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +75,11 @@ class Guest:
 
     ``memory`` is all that the guest starts with, memory devices included. ``source`` is the memoryBacking
     source type (``file``, ``memfd``, ``anonymous``) or None. ``discard``: QEMU is to discard some memory
-    when it ends; ``hugepages``: some uses pages larger than the system's. ``files`` are the memory files on
-    the memory backing directory, none for a guest that is not file-backed; ``hotplug`` is what may come to
-    them by hot-plug, up to maxMemory. ``passthrough``: a device may use all of its memory at any time, which
-    is pinned for it. ``domain_id`` is None for a guest that is not running.
+    when it ends; ``hugepages``: some, ``huge_bytes``, uses pages larger than the system's. ``files`` are the
+    memory files on the memory backing directory, none for a guest that is not file-backed; ``hotplug`` is
+    what may come to them by hot-plug, up to maxMemory. ``passthrough``: all of its memory is pinned, because
+    a device may use it at any time or because it is encrypted. ``domain_id`` is None for a guest that is not
+    running.
     """
 
     name: str
@@ -92,6 +98,7 @@ class Guest:
     passthrough: bool
     files: tuple[MemoryFile, ...]
     hotplug: int = 0
+    huge_bytes: int = 0
 
     @property
     def file_backed(self) -> bool:
@@ -111,7 +118,9 @@ class Guest:
     @property
     def pinned(self) -> int:
         """What it keeps in RAM for good, whatever backs it; huge pages have been taken from RAM before."""
-        return self.max_memory if (self.locked or self.passthrough) and not self.hugepages else 0
+        if not (self.locked or self.passthrough) or self.huge_bytes >= self.memory:
+            return 0
+        return self.max_memory - self.huge_bytes
 
 
 def directory_name(domain_id: int, name: str) -> str:
@@ -153,7 +162,7 @@ def _guest(domain: Element, page_size: int) -> Guest:
     maximum = max(memory, _bytes(max_memory)) if max_memory is not None else memory
     domain_id = domain.get("id")
     backends = _Backends(domain, page_size)
-    files, hugepages = backends.files(memory)
+    files, huge_bytes = backends.files(memory)
     return Guest(
         name=domain.findtext("name"),
         uuid=domain.findtext("uuid").strip(),
@@ -166,11 +175,10 @@ def _guest(domain: Element, page_size: int) -> Guest:
         access=backends.access,
         allocation=_attribute(backing, "allocation", "mode"),
         discard=_discards(domain),
-        hugepages=hugepages,
+        hugepages=huge_bytes > 0,
+        huge_bytes=huge_bytes,
         locked=backing is not None and backing.find("locked") is not None,
-        passthrough=any(
-            device.get("type") == kind for path, kind in _PINNING for device in domain.each(path)
-        ),
+        passthrough=_passthrough(domain),
         files=files,
         hotplug=maximum - memory if files else 0,
     )
@@ -181,6 +189,20 @@ def _discards(domain: Element) -> bool:
     return domain.find("memoryBacking/discard") is not None or any(
         part.get("discard") == "yes" for part in parts
     )
+
+
+def _passthrough(domain: Element) -> bool:
+    """Whether something pins the guest's memory; encryption does, too (KVM_MEMORY_ENCRYPT_REG_REGION)."""
+    return (
+        domain.find("launchSecurity") is not None
+        or any(device.get("type") == kind for path, kind in _PINNING for device in domain.each(path))
+        or any(_on_nvme(disk) for disk in domain.each("devices/disk"))
+    )
+
+
+def _on_nvme(layer: Element) -> bool:
+    below = (child for child in layer.children if child.tag in _DISK_LAYERS)
+    return layer.get("type") == "nvme" or any(map(_on_nvme, below))
 
 
 def _memory(domain: Element) -> int:
@@ -223,12 +245,12 @@ class _Backends:
         hugepages = backing.find("hugepages") if backing is not None else None
         self._pages = [] if hugepages is None else list(hugepages.each("page")) or [Element("page", {})]
 
-    def files(self, memory: int) -> tuple[tuple[MemoryFile, ...], bool]:
-        """The memory files, and whether some of the memory uses huge pages."""
+    def files(self, memory: int) -> tuple[tuple[MemoryFile, ...], int]:
+        """The memory files, and the bytes that use huge pages."""
         parts = [*(self._cell_parts() if self._cells else [self._main_part(memory)]), *self._device_parts()]
-        return tuple(file for file, _ in parts if file is not None), any(huge for _, huge in parts)
+        return tuple(file for file, _ in parts if file is not None), sum(huge for _, huge in parts)
 
-    def _main_part(self, memory: int) -> tuple[MemoryFile | None, bool]:
+    def _main_part(self, memory: int) -> tuple[MemoryFile | None, int]:
         # virDomainDefGetMemoryInitial: all memory devices count, whatever backs them.
         plugged = sum(_bytes(device.find("target/size")) for device in self._devices)
         if plugged > memory:
@@ -240,7 +262,7 @@ class _Backends:
             huge=self._huge(None),
         )
 
-    def _cell_parts(self) -> list[tuple[MemoryFile | None, bool]]:
+    def _cell_parts(self) -> list[tuple[MemoryFile | None, int]]:
         return [
             self._part(
                 f"ram-node{number}",
@@ -251,7 +273,7 @@ class _Backends:
             for number, cell in self._cells.items()
         ]
 
-    def _device_parts(self) -> list[tuple[MemoryFile | None, bool]]:
+    def _device_parts(self) -> list[tuple[MemoryFile | None, int]]:
         parts = []
         for device in self._devices:
             if device.get("model") not in _FILE_DEVICES:
@@ -266,18 +288,20 @@ class _Backends:
                     _bytes(device.find("target/size")),
                     access=device.get("access") or cell_access or self.access,
                     huge=_bytes(page) != self._page_size if page is not None else self._huge(node),
+                    alignment=_DEVICE_ALIGNMENT,
                 )
             )
         return parts
 
     def _part(
-        self, name: str | None, size: int, *, access: str | None, huge: bool
-    ) -> tuple[MemoryFile | None, bool]:
+        self, name: str | None, size: int, *, access: str | None, huge: bool, alignment: int = 1
+    ) -> tuple[MemoryFile | None, int]:
+        aligned = align_up(size, max(self._alignment, alignment))
         if huge:
-            return None, True
+            return None, aligned
         if size == 0 or self.source == "memfd" or not (self.source == "file" or access):
-            return None, False
-        return MemoryFile(name=name, size=align_up(size, self._alignment)), False
+            return None, 0
+        return MemoryFile(name=name, size=aligned), 0
 
     def _huge(self, node: int | None) -> bool:
         """Whether a NUMA node (None: a guest without) uses huge pages: qemuBuildMemoryGetPagesize."""

@@ -1,10 +1,10 @@
-"""Who holds what on the store: its files, by the guest whose directory they lie in."""
+"""Who holds what on the store: what guests were promised, their files, directories that are nobody's."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
-from ramshelf.core.capacity import FileUsage, promised
+from ramshelf.core.capacity import StoreUsage
+from ramshelf.core.directory import FileUsage
 from ramshelf.core.units import MIB, align_up, to_mib
 
 
@@ -28,20 +28,28 @@ class Holding:
         return sum(file.allocated for file in self.files)
 
 
-def holdings(files: Iterable[FileUsage], guests: Mapping[str, str]) -> tuple[Holding, ...]:
-    """The directories that these files lie in, most promised first; ``guests``: name by directory name."""
-    by_directory: dict[str, list[FileUsage]] = {}
-    for file in files:
-        by_directory.setdefault(str(PurePosixPath(file.path).parent), []).append(file)
-    found = (
-        Holding(
-            directory=directory,
-            guest=guests.get(PurePosixPath(directory).name),
-            files=tuple(file for file in inside if not file.is_promise),
-            promised=promised(inside),
+def holdings(usage: StoreUsage, guests: Mapping[str, str]) -> tuple[Holding, ...]:
+    """What notes and directories there are, most promised first; ``guests``: name by directory name.
+
+    A guest holds what its note says. A directory without a note was promised nothing.
+    """
+    directories = {directory.path: directory for directory in usage.directories}
+    running = frozenset(guests.values())
+    found = []
+    for note in usage.notes:
+        directory = directories.pop(note.directory, None)
+        found.append(
+            Holding(
+                directory=note.directory,
+                guest=note.name if note.name in running else None,
+                files=directory.memory if directory is not None else (),
+                promised=note.promised,
+            )
         )
-        for directory, inside in by_directory.items()
-    )
+    found += [
+        Holding(directory=each.path, guest=guests.get(each.name), files=each.memory, promised=0)
+        for each in directories.values()
+    ]
     return tuple(sorted(found, key=lambda holding: (-holding.promised, holding.directory)))
 
 

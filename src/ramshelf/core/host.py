@@ -7,8 +7,9 @@ seconds since the epoch.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ramshelf.core.capacity import FileUsage, StoreUsage
+from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
+from ramshelf.core.directory import FileUsage
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.guest import Guest
 from ramshelf.core.hookbypass import Bypass
@@ -64,15 +65,25 @@ class Process:
 class RunningGuest:
     """A running guest and its QEMU process (None where it cannot be found).
 
-    ``directory`` is where its memory files are, or should be; ``memory_files`` what lies there.
+    ``directory`` is where its memory files are, or should be; ``memory_files`` what lies there, and
+    ``promised`` the bytes that it was promised.
     ``discard_retracted``: its discard flag was taken back after it started.
     """
 
     guest: Guest
     directory: str
     memory_files: tuple[FileUsage, ...] | Unknown
+    promised: int | Unknown
     process: Process | None
     discard_retracted: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OddGuest:
+    """A running guest whose XML is not understood, and why."""
+
+    name: str
+    problem: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,4 +234,5 @@ class Facts:
     oom_kills: int | Unknown
     hook: HookStatus | Unknown
     guests: tuple[RunningGuest, ...] | Unknown
+    odd_guests: tuple[OddGuest, ...] = ()
     placement: Comparison | RamshelfError | None = None

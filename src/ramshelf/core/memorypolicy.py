@@ -5,15 +5,17 @@ and discard. libvirt lets these change while a guest is on its way; the source o
 (virDomainDefCheckABIStability).
 """
 
-import re
-import xml.etree.ElementTree as ET
-from dataclasses import dataclass, field
-from xml.parsers import expat
+from __future__ import annotations
 
-from ramshelf.core.errors import RefusedError
-from ramshelf.core.guest import Guest
+from pyexpat import ExpatError
 
-_IMMEDIATE = re.compile(rb"(mode\s*=\s*[\"'])immediate(?=[\"'])")
+from ramshelf.core.domainxml import Element, new_parser, parse, without_metadata
+from ramshelf.core.errors import InputError, RefusedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ramshelf.core.guest import Guest
+
 _MEMORY_BACKING = ["domain", "memoryBacking"]
 
 
@@ -45,28 +47,35 @@ def on_arrival(xml: bytes, *, discard: bool | None) -> bytes | None:
     """
     try:
         xml.decode()  # libvirt writes UTF-8, and so are the places found
-        places = _find(xml)
-        changed = _edited(xml, places, discard=discard)
-        if changed == xml or _else_than_policy(changed) != _else_than_policy(xml):
+        changed = _edited(xml, _find(xml), discard=discard)
+        if changed == xml or _else_than_policy(parse(changed)) != _else_than_policy(parse(xml)):
             return None
-    except (expat.ExpatError, ET.ParseError, ValueError):
+    except (ExpatError, InputError, ValueError):
         return None
     return changed
 
 
-@dataclass
 class _Places:
     """Where elements begin and end, in bytes; ``last`` is the end of memoryBacking's last child."""
 
-    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
-    last: int | None = None
+    def __init__(self) -> None:
+        self.spans: dict[str, tuple[int, int]] = {}
+        self.last: int | None = None
 
 
 def _find(xml: bytes) -> _Places:
+    """Where the children of memoryBacking are, as leniently as the whole is parsed."""
+    try:
+        return _places(xml)
+    except ExpatError:
+        return _places(without_metadata(xml))
+
+
+def _places(xml: bytes) -> _Places:
     places = _Places()
     path: list[str] = []
     begins: list[int] = []
-    parser = expat.ParserCreate()
+    parser = new_parser()
 
     def start(name: str, _attributes: object) -> None:
         path.append(name)
@@ -92,7 +101,11 @@ def _find(xml: bytes) -> _Places:
 def _edited(xml: bytes, places: _Places, *, discard: bool | None) -> bytes:
     edits: list[tuple[int, int, bytes]] = []
     if span := places.spans.get("allocation"):
-        edits.append((*span, _IMMEDIATE.sub(rb"\1ondemand", xml[slice(*span)])))
+        element = xml[slice(*span)]
+        for quote in ("'", '"'):
+            immediate, ondemand = f"mode={quote}immediate{quote}", f"mode={quote}ondemand{quote}"
+            element = element.replace(immediate.encode(), ondemand.encode())
+        edits.append((*span, element))
     present = places.spans.get("discard")
     if discard is False and present is not None:
         edits.append((_begin_of_line(xml, present[0]), present[1], b""))
@@ -109,16 +122,17 @@ def _begin_of_line(xml: bytes, index: int) -> int:
     return len(xml[:index].rstrip())
 
 
-def _else_than_policy(xml: bytes) -> str:
-    """The document without what may change."""
-    root = ET.fromstring(xml)  # noqa: S314 - libvirt's own output; expat limits entity expansion
-    backing = root.find("memoryBacking")
-    if backing is None:
-        raise ValueError("there is no memoryBacking")
-    for tag in ("allocation", "discard"):
-        for element in backing.findall(tag):
-            if tag == "allocation":
-                element.attrib.pop("mode", None)
-            else:
-                backing.remove(element)
-    return ET.canonicalize(ET.tostring(root), strip_text=True)
+def _else_than_policy(element: Element, parent: str = "") -> tuple[object, ...]:
+    """What an element says besides what may change; what is in <metadata> is not looked at."""
+    in_backing = parent == "memoryBacking"
+    changes = {"mode"} if in_backing and element.tag == "allocation" else set()
+    return (
+        element.tag,
+        tuple(pair for pair in element.attributes.items() if pair[0] not in changes),
+        element.text.strip(),
+        *(
+            _else_than_policy(child, element.tag)
+            for child in element.children
+            if (element.tag, child.tag) != ("memoryBacking", "discard")
+        ),
+    )

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ramshelf.core.ledger import Note
+
 
 def check_device(guest: Guest, store: Store, kernel: Version) -> None:
     """Refuse a guest with a device that needs pages pinned where the kernel does not pin them for long.
@@ -25,8 +27,8 @@ def check_device(guest: Guest, store: Store, kernel: Version) -> None:
     if guest.passthrough and long_term_pin_refused(store.kind, kernel):
         raise RefusedError(
             "guest.passthrough",
-            f"Guest {guest.name} has a host device, whose memory Linux {dotted(kernel)} cannot pin on "
-            f"{store.mount.fstype}.",
+            f"Guest {guest.name} has a host device or is encrypted, and Linux {dotted(kernel)} cannot pin "
+            f"its memory on {store.mount.fstype}.",
             hint="Use a store of kind swap, or start this guest without file-backed memory.",
             facts={"guest": guest.name, "store": store.mount_point},
         )
@@ -38,12 +40,12 @@ def long_term_pin_refused(kind: Kind, kernel: Version) -> bool:
     return kind is Kind.DAX or (not kind.tmpfs and kernel >= LONG_TERM_PIN_REFUSED_SINCE)
 
 
-def ram_left(others: Iterable[Guest], *, ram: int) -> int:
+def ram_left(others: Iterable[Guest | Note], *, ram: int) -> int:
     """Bytes of RAM for a further guest that pins its memory; ``ram`` is what all such guests may have."""
     return ram - sum(other.pinned for other in others)
 
 
-def check_ram(guest: Guest, others: Iterable[Guest], *, ram: int, reserved: int) -> None:
+def check_ram(guest: Guest, others: Iterable[Guest | Note], *, ram: int, reserved: int) -> None:
     """Refuse a guest that pins its memory where RAM cannot hold it beside the others that do; bytes.
 
     ``others`` are the guests that run; ``ram`` is what the host has besides huge pages, and ``reserved`` what

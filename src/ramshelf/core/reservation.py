@@ -4,31 +4,23 @@ Each ``check`` raises RefusedError with what libvirt's user sees; the order in w
 that of this module.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from __future__ import annotations
 
-from ramshelf.core.capacity import PROMISE_FILE, FileUsage
+from ramshelf.core.directory import PROMISE_FILE
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.guest import Guest
-from ramshelf.core.kind import Kind
-from ramshelf.core.store import NoStore, Store
+from ramshelf.core.record import dataclass
+from ramshelf.core.store import NoStore
 from ramshelf.core.units import to_mib
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
-@dataclass(frozen=True, kw_only=True)
-class GuestDirectory:
-    """The directory that libvirt made for a guest's memory files.
-
-    ``device``: major and minor number of the file system that it really lies on. ``files`` are its regular
-    files; ``others`` the paths of whatever else is in it.
-    """
-
-    path: str
-    device: tuple[int, int]
-    uid: int
-    gid: int
-    files: tuple[FileUsage, ...]
-    others: tuple[str, ...] = ()
+    from ramshelf.core.directory import FileUsage, GuestDirectory
+    from ramshelf.core.guest import Guest
+    from ramshelf.core.kind import Kind
+    from ramshelf.core.ledger import Note
+    from ramshelf.core.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,26 +43,17 @@ def check_pages(guest: Guest) -> None:
         )
 
 
-def the_directory(guest: Guest, paths: tuple[str, ...]) -> str:
-    """The one of the directories that exist by the guest's id and name in which libvirt expects its files."""
-    if len(paths) == 1:
-        return paths[0]
-    if not paths:
-        raise RefusedError(
-            "guest.directory-missing",
-            f"The memory directory of guest {guest.name} is not where qemu.conf says.",
-            hint="memory_backing_dir was changed while libvirtd ran: restart libvirtd, or change it back.",
-            facts={"guest": guest.name},
-        )
-    raise RefusedError(
-        "guest.directory-ambiguous",
-        f"Guest {guest.name} has more than one memory directory: {', '.join(paths)}.",
-        hint="Remove the leftovers with 'ramshelf store clean', then start it again.",
-        facts={"guest": guest.name, "directories": list(paths)},
+def directory_missing(guest: Guest) -> RefusedError:
+    """What a guest is refused with whose directory is in none of the places where libvirt may have put it."""
+    return RefusedError(
+        "guest.directory-missing",
+        f"The memory directory of guest {guest.name} is not where qemu.conf says.",
+        hint="memory_backing_dir was changed while libvirtd ran: restart libvirtd, or change it back.",
+        facts={"guest": guest.name},
     )
 
 
-def check_store(store: Store | NoStore, directory: GuestDirectory, *, off: bool) -> Store | None:
+def check_store(store: Store | NoStore, *, off: bool) -> Store | None:
     """The store that the guest is to be reserved on; None where this host has none and is to have none.
 
     ``off``: file_backed_memory is 0, so that nobody promised a store here. A store that is there is
@@ -79,53 +62,39 @@ def check_store(store: Store | NoStore, directory: GuestDirectory, *, off: bool)
     if isinstance(store, NoStore):
         if off and store.expected is None:
             return None
-        raise RefusedError(store.code, store.sentence, hint=store.hint, facts={"directory": directory.path})
-    facts = {"directory": directory.path, "store": store.mount_point}
-    if directory.device != store.mount.device:
-        raise RefusedError(
-            "store.other-device",
-            f"{directory.path} is not on the store at {store.mount_point}.",
-            hint="Something else is mounted in between; 'findmnt --target' with both paths shows it.",
-            facts=facts,
-        )
+        raise RefusedError(store.code, store.sentence, hint=store.hint)
     if store.mount.read_only:
         raise RefusedError(
             "store.read-only",
             f"The store at {store.mount_point} is read-only.",
             hint="A file system that met errors turns read-only: see the kernel's messages.",
-            facts=facts,
+            facts={"store": store.mount_point},
         )
     return store
 
 
-def check_leftovers(
-    guest: Guest, directory: GuestDirectory, *, live: str | None, holders: Iterable[int]
-) -> None:
-    """Refuse to remove what lies in the guest's directory unless it is nobody's.
+def check_leftovers(guest: Guest, directory: GuestDirectory, others: Iterable[Note]) -> None:
+    """Refuse to empty a directory that is another guest's by the notes of those that run.
 
     libvirt uses a directory that is there as it is, and QEMU the files in it: what an earlier guest with
-    the same number left, after a crash of the host, would be the new guest's memory. ``live``: another
-    guest that libvirt's state files know by this number; ``holders``: processes that have the files open.
+    the same number left, after a crash of the host, would be the new guest's memory.
     """
-    pids = sorted(holders)
-    if live is None and not pids:
-        return
-    user = f"guest {live}" if live is not None else f"process {pids[0]}"
-    raise RefusedError(
-        "guest.directory-in-use",
-        f"The memory directory {directory.path} of guest {guest.name} is in use by {user}.",
-        hint="Start the guest again: libvirt then gives it another number and directory.",
-        facts={"guest": guest.name, "directory": directory.path, "live": live, "processes": pids},
-    )
+    owner = next((note.name for note in others if note.directory == directory.path), None)
+    if owner is not None:
+        raise RefusedError(
+            "guest.directory-in-use",
+            f"The memory directory {directory.path} of guest {guest.name} is in use by guest {owner}.",
+            hint="Start the guest again: libvirt then gives it another number and directory.",
+            facts={"guest": guest.name, "directory": directory.path, "live": owner},
+        )
 
 
 def reservations(guest: Guest, kind: Kind) -> tuple[Reservation, ...]:
     """The files that hold the guest's place, before QEMU opens them.
 
     A memory file at full size, its extents allocated where the store is a disk (on a tmpfs that would take
-    real pages, and its size is what counts). The promise stands for what cannot be named yet: a file whose
-    name QEMU chooses, until it has started, and memory to be hot-plugged, which calls no hook, for as
-    long as the guest runs. It is accounted, not allocated: it must not take the place of what it is for.
+    real pages, and its size is what counts). PROMISE_FILE is for older versions: it states what cannot be
+    named yet, a file whose name QEMU chooses and memory to be hot-plugged.
     """
     files = tuple(
         Reservation(name=file.name, size=file.size, allocate=not kind.tmpfs)
@@ -153,7 +122,7 @@ class Verification:
 def verify(guest: Guest, directory: GuestDirectory, kind: Kind) -> Verification:
     """Hold the files of a guest that has started against those it was to have."""
     names = {file.name: file.size for file in guest.files if file.name is not None}
-    present = {_name(file): file for file in directory.files if not file.is_promise}
+    present = {file.name: file for file in directory.memory}
     strangers = {name: file for name, file in present.items() if name not in names}
     superfluous = []
     # QEMU has made files that were not reserved: those with no known name, or (before QEMU 5.0, which knows
@@ -167,7 +136,7 @@ def verify(guest: Guest, directory: GuestDirectory, kind: Kind) -> Verification:
             del names[replaced]
         else:
             continue
-        del strangers[_name(stranger)]
+        del strangers[stranger.name]
     wrong = [f"{name} is not there" for name in names if name not in present]
     wrong += [
         f"{name} has {to_mib(present[name].apparent)} MiB instead of {to_mib(size)}"
@@ -193,7 +162,3 @@ def _replaced(guest: Guest, present: dict[str, FileUsage], size: int) -> str | N
     if main is None or main.startswith("ram-node") or main not in present or present[main].apparent != size:
         return None
     return main
-
-
-def _name(file: FileUsage) -> str:
-    return file.path.rpartition("/")[2]

@@ -19,51 +19,32 @@ At boot libvirt does not run yet, so it starts no guest, and it is not asked: it
 will find again, as when it was only stopped.
 """
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from ramshelf.core.directory import GuestDirectory
 from ramshelf.core.guest import directory_names
 
-GUEST_DIRECTORY = re.compile(r"\d+-.+", re.DOTALL)
-"""``ID-NAME``; anything else, such as lost+found, is not libvirt's."""
 
+def stale(
+    found: Iterable[GuestDirectory], active: Iterable[tuple[int | None, str]]
+) -> tuple[GuestDirectory, ...]:
+    """Those that belong to none of the ``active`` guests (id, name).
 
-@dataclass(frozen=True, kw_only=True)
-class Listed:
-    """A directory below a memory backing directory.
-
-    ``identity`` is its device and inode, ``changed`` its ctime in ns; ``promised`` and ``allocated`` are the
-    bytes of its files, 0 before they are looked at. ``holders`` are the processes that have a file of it open
-    or mapped.
+    ``active`` was asked for after ``found`` was made. A guest whose id is not known owns whatever has its
+    name.
     """
-
-    path: str
-    identity: tuple[int, int]
-    changed: int
-    promised: int = 0
-    allocated: int = 0
-    holders: tuple[int, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The last part of its path."""
-        return self.path.rpartition("/")[2]
-
-
-def stale(listed: Iterable[Listed], active: Iterable[tuple[int, str]]) -> tuple[Listed, ...]:
-    """Those that belong to none of the ``active`` guests (id, name) and that nobody uses.
-
-    ``active`` was asked for after ``listed`` was made.
-    """
-    owned = {name for domain_id, guest in active for name in directory_names(domain_id, guest)}
-    return tuple(each for each in listed if each.name not in owned and not each.holders)
-
-
-def still_stale(before: Listed, now: Listed | None) -> bool:
-    """Whether a directory is the one that was judged, unchanged and unused. ``now`` None: it is gone."""
-    return (
-        now is not None
-        and (now.identity, now.changed) == (before.identity, before.changed)
-        and not now.holders
+    names: set[str] = set()
+    endings: set[str] = set()
+    for domain_id, guest in active:
+        if domain_id is None:
+            endings.update(name.partition("-")[2] for name in directory_names(0, guest))
+        else:
+            names.update(directory_names(domain_id, guest))
+    return tuple(
+        each for each in found if each.name not in names and each.name.partition("-")[2] not in endings
     )
+
+
+def unchanged(before: GuestDirectory, now: GuestDirectory) -> bool:
+    """Whether it is the directory that was judged, and nothing was made or removed in it since."""
+    return (now.device, now.inode, now.changed) == (before.device, before.inode, before.changed)

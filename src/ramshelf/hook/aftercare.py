@@ -1,15 +1,38 @@
-"""Which Python does what the hook leaves to be done: the installation's own, which has libvirt-python."""
+"""Leaving a process that does for a guest what libvirt cannot be asked for from its own hook."""
 
 from __future__ import annotations
 
 import os
 import sys
 
+from ramshelf.core.hookcall import AFTERCARE
 from ramshelf.system.filesystem import read_text
+from ramshelf.system.hooklog import record
 
-_PLACE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def interpreter() -> str:
-    """The one that the copy of these modules names; where they are no copy, the one that runs."""
-    return read_text(f"{_PLACE}/aftercare", "").strip() or sys.executable
+def leave_aftercare(guest: str, uuid: str, domain_id: int, tasks: Sequence[str]) -> None:
+    """Leave a process that does these tasks (node/aftercare.py) once libvirt has done with the start.
+
+    libvirt waits for its hook's outputs to be closed, so the process has none.
+    """
+    python = _interpreter()
+    devnull = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+    argv = (python, "-I", "-m", "ramshelf.node.aftercare", guest, str(domain_id), *tasks)
+    try:
+        os.posix_spawn(python, argv, os.environ, file_actions=devnull, setsid=True)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        record("no-aftercare", guest=guest, uuid=uuid, tasks=list(tasks), reason=reason)
+
+
+def _interpreter() -> str:
+    """The Python that has libvirt-python: the copy of the hook's modules names it (core/hookcopy.py).
+
+    Where these modules are no copy, it is the one that runs.
+    """
+    place = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return read_text(f"{place}/{AFTERCARE}", "").strip() or sys.executable

@@ -1,11 +1,21 @@
 """One call by libvirt: what it is about, and what is answered."""
 
+from __future__ import annotations
+
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
 
-from ramshelf.core.hookcall import COMING_PROBE, HOST_PROBE, PASSED, PROBE, VETOED, first_line
+from ramshelf.core.hookcall import COMING_PROBE, HOST_PROBE, PASSED, PROBE, VETOED, concerned, first_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable, Sequence
+else:
+    import _signal as signal  # the same functions without enumerations, whose import takes 4 ms
+
+TIME = 20
+"""Seconds for a decision; libvirt waits for its hooks without end, and holds the guest meanwhile."""
 
 
 def main(
@@ -13,22 +23,21 @@ def main(
 ) -> int:
     """Answer ``FILE... -- GUEST OPERATION SUBOPERATION EXTRA``; FILEs are the configuration.
 
-    ``step`` is told the name of each thing that has been done, for tests that stop there. Raises whatever
-    is not a decision: the hook is broken then.
+    ``step`` is told the name of each thing that has been done, for tests that stop there.
     """
     separator = argv.index("--")
     files, (guest, operation, suboperation, *_) = argv[:separator], argv[separator + 1 :]
     if os.geteuid() != 0:  # a user's own libvirt (qemu:///session) calls the same hooks; it has no store
         return PASSED
-    match operation, suboperation:
-        case (("start" | "started"), "begin"):
-            return _start(files, _told(read()), started=operation == "started", step=step)
-        case "prepare", "begin" if guest.startswith(PROBE):
-            return _probe(files, guest)
-        case "migrate", "begin":
-            return _arrive(files, _told(read()))
-        case "release", "end":
-            _ended(guest)
+    call = f"{operation} {suboperation}"
+    if call == "start begin":
+        return _start(files, guest, _told(read()), step)
+    if call == "started begin":
+        return _started(files, guest, step)
+    if call == "migrate begin":
+        return _arrive(files, guest, _told(read()))
+    if call == "prepare begin" and guest.startswith(PROBE):
+        return _probe(files, guest)
     return PASSED
 
 
@@ -36,6 +45,97 @@ def _told(xml: bytes) -> bytes:
     """Tell the script what it needs to know if this process does not end well, before anything else."""
     os.write(1, first_line(xml))
     return xml
+
+
+def _start(files: Sequence[str], guest: str, xml: bytes, step: Callable[[str], None]) -> int:
+    def decide() -> None:
+        from ramshelf.hook.starting import reserve  # noqa: PLC0415 - most calls end before this
+
+        reserve(files, xml, step)
+
+    return _decided(decide, guest, "start", xml)
+
+
+def _started(files: Sequence[str], guest: str, step: Callable[[str], None]) -> int:
+    def decide() -> None:
+        from ramshelf.hook.starting import verify_started  # noqa: PLC0415 - most calls end before this
+
+        verify_started(files, guest, step)
+
+    return _decided(decide, guest, "started", b"")
+
+
+def _arrive(files: Sequence[str], guest: str, xml: bytes) -> int:
+    def decide() -> None:
+        from ramshelf.hook.incoming import apply_policy  # noqa: PLC0415 - most calls do not come here
+
+        apply_policy(files, xml)
+
+    return _decided(decide, guest, "migrate", xml)
+
+
+class _TimeOutError(Exception):
+    """It takes too long."""
+
+
+def _decided(decide: Callable[[], None], guest: str, operation: str, xml: bytes) -> int:
+    """Refuse what is refused, and what cannot be decided where it may concern the store or RAM.
+
+    Nothing that goes wrong here, nor time that runs out, lets such a guest pass, and nothing holds up others.
+    """
+    from ramshelf.core.errors import InputError, RamshelfError  # noqa: PLC0415 - most calls end before this
+
+    try:
+        _within_time(decide)
+    except InputError as error:
+        return _undecided(guest, operation, xml, error.sentence, error.code)
+    except RamshelfError as error:
+        from ramshelf.system.hooklog import record  # noqa: PLC0415
+
+        facts = {"guest": guest, **error.facts}
+        record("refused", code=error.code, reason=error.sentence, started=operation == "started", **facts)
+        _say(error.sentence, error.code, error.hint)
+        return VETOED
+    except _TimeOutError:
+        return _undecided(guest, operation, xml, f"there was no decision after {TIME} s", "hook.time-out")
+    except Exception as error:  # noqa: BLE001 - whatever it is, no guest passes because of it
+        return _undecided(guest, operation, xml, f"{type(error).__name__}: {error}", "hook.broken")
+    return PASSED
+
+
+def _within_time(decide: Callable[[], None]) -> None:
+    def ring(_number: int, _frame: object) -> None:
+        raise _TimeOutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(TIME)
+    try:
+        decide()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _undecided(guest: str, operation: str, xml: bytes, reason: str, code: str) -> int:
+    """Refuse what cannot be decided where the text of the XML may concern it; never a guest that runs."""
+    from ramshelf.system.hooklog import record  # noqa: PLC0415
+
+    vetoed = operation != "started" and concerned(xml)
+    record("undecided", guest=guest, operation=operation, code=code, reason=reason, vetoed=vetoed)
+    if vetoed:
+        _say(
+            f"Guest {guest} is refused, since what it needs could not be decided: {reason.rstrip('.')}.",
+            code,
+            "Its memory is in files or pinned. 'ramshelf hook status' looks at the hook; in an emergency "
+            "'ramshelf hook bypass --for 30min' lets guests pass.",
+        )
+    return VETOED if vetoed else PASSED
+
+
+def _say(sentence: str, code: str, hint: str) -> None:
+    print(f"ramshelf: {sentence} [{code}]", file=sys.stderr)  # noqa: T201 - what libvirt's user sees
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)  # noqa: T201
 
 
 def _probe(files: Sequence[str], guest: str) -> int:
@@ -46,56 +146,16 @@ def _probe(files: Sequence[str], guest: str) -> int:
     elif guest.startswith(COMING_PROBE):
         from ramshelf.system.claims import expect  # noqa: PLC0415
 
-        expect(guest.removeprefix(COMING_PROBE))
+        expect(guest[len(COMING_PROBE) :])
     return VETOED
 
 
 def _tell_of_host(files: Sequence[str]) -> None:
     from ramshelf.core.errors import RamshelfError  # noqa: PLC0415 - hardly ever asked
-    from ramshelf.hook.thishost import answer  # noqa: PLC0415
+    from ramshelf.hook.hostanswer import answer  # noqa: PLC0415
 
     try:
         said = answer(files).line()
     except (RamshelfError, OSError) as error:
         said = f"It cannot say what this host is: {error}"
     print(said, file=sys.stderr)  # noqa: T201
-
-
-def _ended(guest: str) -> None:
-    if guest.startswith(PROBE):  # libvirt has made a log for it, that others than this host cannot remove
-        with suppress(OSError):
-            os.unlink(f"/var/log/libvirt/qemu/{guest}.log")
-        return
-    from ramshelf.hook.figures import ended  # noqa: PLC0415 - most calls do not come here
-
-    ended(guest)
-
-
-def _start(files: Sequence[str], xml: bytes, *, started: bool, step: Callable[[str], None]) -> int:
-    from ramshelf.hook.starting import reserve, verify_started  # noqa: PLC0415 - most calls end before this
-
-    return _decide(lambda: (verify_started if started else reserve)(files, xml, step), started=started)
-
-
-def _arrive(files: Sequence[str], xml: bytes) -> int:
-    from ramshelf.hook.incoming import apply_policy  # noqa: PLC0415 - most calls do not come here
-
-    return _decide(lambda: apply_policy(files, xml), started=False)
-
-
-def _decide(decide: Callable[[], None], *, started: bool) -> int:
-    """Refuse what is refused, with the reason for libvirt's user and on record."""
-    from ramshelf.core.errors import InputError, RamshelfError  # noqa: PLC0415 - most calls end before this
-    from ramshelf.system.hooklog import record  # noqa: PLC0415
-
-    try:
-        decide()
-    except InputError:
-        raise  # libvirt's own XML: it is ramshelf that does not understand
-    except RamshelfError as error:
-        record("refused", code=error.code, reason=error.sentence, started=started, **error.facts)
-        print(f"ramshelf: {error.sentence} [{error.code}]", file=sys.stderr)  # noqa: T201
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201
-        return VETOED
-    return PASSED

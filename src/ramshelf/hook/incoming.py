@@ -3,21 +3,23 @@
 Where anything is in doubt nothing is printed, and libvirt takes the guest's XML as it was.
 """
 
-import os
-import re
-import stat
-import sys
-import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from __future__ import annotations
 
-from ramshelf.core.errors import ToolError
+import os
+import sys
+
+from ramshelf.core.domainxml import parse
 from ramshelf.core.guest import parse_guest
 from ramshelf.core.memorypolicy import check_backing, on_arrival
-from ramshelf.core.requirements import DISCARD, Version, punch_writes_back, version
+from ramshelf.core.requirements import DISCARD, punch_writes_back, version
 from ramshelf.core.store import Store
 from ramshelf.hook.thishost import limit_mib
 from ramshelf.system.backingstore import observe_store
-from ramshelf.system.run import run
+from ramshelf.system.emulators import emulator_version
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def apply_policy(files: Sequence[str], xml: bytes) -> None:
@@ -39,17 +41,5 @@ def _discard(xml: bytes, store: Store) -> bool | None:
     """As ``guest start`` has it: where it costs nothing, and QEMU can. None: not known, let it be."""
     if punch_writes_back(store.mount.fstype, version(os.uname().release)):
         return False
-    qemu = _qemu_version(ET.fromstring(xml).findtext("devices/emulator", ""))  # noqa: S314 - libvirt's own
+    qemu = emulator_version(parse(xml).findtext("devices/emulator"))
     return None if qemu is None else qemu >= DISCARD.qemu
-
-
-def _qemu_version(emulator: str) -> Version | None:
-    """What the guest's QEMU says of itself; only a program that root alone can have put there is run."""
-    try:
-        status = os.stat(emulator)
-        if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            return None
-        said = re.search(r"version (\S+)", run((emulator, "--version"), timeout=10).stdout)
-    except (OSError, ToolError):
-        return None
-    return version(said[1]) if said else None

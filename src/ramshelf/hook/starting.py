@@ -1,222 +1,347 @@
-"""A guest that is starting: its memory files reserved before QEMU opens them, and verified afterwards."""
+"""A guest that is starting: noted and reserved before QEMU opens its memory files, verified afterwards."""
+
+from __future__ import annotations
 
 import errno
 import os
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from ramshelf.core.capacity import PROMISE_FILE, Capacity, StoreUsage, admit, capacity, promised
+from ramshelf.core.capacity import admit, capacity
+from ramshelf.core.directory import PROMISE_FILE
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.guest import Guest, parse_guest
+from ramshelf.core.guest import directory_names, parse_guest
+from ramshelf.core.ledger import NotedFile, note_of
 from ramshelf.core.pinning import check_device, check_ram
+from ramshelf.core.record import dataclass, replace
 from ramshelf.core.requirements import punch_writes_back, version
 from ramshelf.core.reservation import (
-    GuestDirectory,
     Reservation,
     check_leftovers,
     check_pages,
     check_store,
+    directory_missing,
     reservations,
-    the_directory,
     verify,
 )
 from ramshelf.core.store import Store
-from ramshelf.core.units import to_mib
-from ramshelf.hook.aftercare import interpreter
-from ramshelf.hook.figures import now, since
-from ramshelf.hook.thishost import STATE_DIR, guests, limit_mib, ram, state_files
-from ramshelf.system import memoryfiles
-from ramshelf.system.backingstore import guest_directories, memory_directories, observe_at
+from ramshelf.core.units import MIB, to_mib
+from ramshelf.hook.aftercare import leave_aftercare
+from ramshelf.hook.thishost import limit_mib, ram
+from ramshelf.system import backingstore, ledger, livestate, memoryfiles, storetree
+from ramshelf.system.counters import bytes_written
 from ramshelf.system.filesystem import store_lock
-from ramshelf.system.hooklog import record, recorded
-from ramshelf.system.procfs import holders
+from ramshelf.system.hooklog import record
 
-_LOCK_TIMEOUT = 30
-"""Seconds; libvirt waits for its hooks without end, and holds the guest meanwhile."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-Step = Callable[[str], None]
+    from ramshelf.core.capacity import StoreUsage
+    from ramshelf.core.directory import FileUsage, GuestDirectory
+    from ramshelf.core.guest import Guest
+    from ramshelf.core.ledger import Note
+    from ramshelf.system.backingstore import Place
+
+    Step = Callable[[str], None]
+
+_LOCK_TIMEOUT = 15
+"""Seconds; libvirt holds the guest meanwhile, and the hook as a whole has 20 (hook/call.py)."""
+
+_EMPTYINGS = 20
+"""How often a directory is emptied again in which somebody makes files all the while."""
 
 
 def reserve(files: Sequence[str], xml: bytes, step: Step) -> None:
-    """``start begin``: make the guest's memory files, or raise RamshelfError and leave none."""
-    guest = _guest(xml)
-    if guest is None:
-        return
+    """``start begin``: note the guest and make its memory files, or raise RamshelfError and leave none."""
+    guest = parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE"))
     limit = limit_mib(files)
     with store_lock(timeout=_LOCK_TIMEOUT):
         step("locked")
-        place = _observe(guest, limit)
-        if place is None:
-            return
+        places = backingstore.places()
+        others = backingstore.holding(places, but=guest.name, keep=True)
         check_pages(guest)
-        check_device(guest, place.store, version(os.uname().release))
-        _check_pinned(files, guest)
-        if place.directory.files or place.directory.others:
-            _remove_leftovers(guest, place.directory)
-            step("emptied")
-            place = _observe(guest, limit) or place
-        admit(_capacity(place, limit), guest.name, guest.promise)
-        wanted = reservations(guest, place.store.kind)
-        before = now(place.store)
-        try:
-            for reservation in wanted:
-                memoryfiles.create(place.directory, reservation)
-                step(f"created {reservation.name}")
-        except BaseException as error:
-            memoryfiles.remove(place.directory, tuple(reservation.name for reservation in wanted))
-            _translate(error, place.directory)
-            raise
-    names = [reservation.name for reservation in wanted]
-    _record("reserved", guest, place, files=names, **before)
+        if guest.pinned:
+            size, reserved = ram(files)
+            check_ram(guest, others, ram=size, reserved=reserved)
+        found = _find(guest, places, off=limit == 0) if guest.file_backed else None
+        if found is None:
+            ledger.write_note(_timed(note_of(guest), None))
+            return
+        with found.opened as parent:
+            check_device(guest, found.store, version(os.uname().release))
+            directory = storetree.observe(parent, found.path)
+            if directory.files or directory.others:
+                _empty(guest, parent, directory, others)
+                step("emptied")
+            usage = backingstore.figures(found.store, others)
+            _admit(guest, usage, places, limit)
+            noted = _make(guest, parent, directory, found.store, step)
+            note = _timed(note_of(guest, directory=found.path, files=noted), found.store)
+            _note(note, waits=any(file.name is None for file in guest.files))
+    _record("reserved", note, files=[file.name for file in noted], clock=note.since, written=note.written)
     step("reserved")
 
 
-def verify_started(files: Sequence[str], xml: bytes, step: Step) -> None:
-    """``started begin``: see that what QEMU opened is what was reserved, and make it so.
-
-    Raises RamshelfError where it cannot be: libvirt then ends the guest.
-    """
-    guest = _guest(xml)
-    if guest is None or not guest.file_backed:
-        return
-    limit = limit_mib(files)
-    with store_lock(timeout=_LOCK_TIMEOUT):
-        place = _observe(guest, limit)
-        if place is None:
-            return
-        _check_pinned(files, guest)  # two may have started at the same time
-        found = verify(guest, place.directory, place.store.kind)
-        if found.superfluous:
-            names = tuple(os.path.basename(file.path) for file in found.superfluous)
-            memoryfiles.remove(place.directory, names)
-            step("removed superfluous")
-            place = _observe(guest, limit) or place
-        present = promised(place.directory.files)
-        wanted = max(present, guest.promise)
-        admit(_capacity(place, limit), guest.name, wanted, present=present)
-        if wanted > present:
-            memoryfiles.create(place.directory, Reservation(name=PROMISE_FILE, size=wanted, allocate=False))
-            step("promised")
-        for usage in found.unallocated:
-            memoryfiles.allocate(usage)
-            step("allocated")
-    if found.wrong:
-        _record("wrong", guest, place, found=list(found.wrong))
-    if found.unallocated or wanted > present:
-        _record("reserved-late", guest, place, files=[file.path for file in found.unallocated])
-    _record("started", guest, place, **_start_cost(guest, place))
-    flushes = guest.discard and punch_writes_back(place.store.mount.fstype, version(os.uname().release))
-    populated = place.store.kind.tmpfs and _from_stream(guest)
-    if tasks := (*(["discard"] if flushes else []), *(["trim"] if populated else [])):
-        _leave_aftercare(guest, tasks)
-
-
 @dataclass(frozen=True, kw_only=True)
-class _Place:
-    """Where the guest's memory is to be: its directory and the store below it."""
+class _Found:
+    """The guest's directory, opened, on the store."""
 
-    directory: GuestDirectory
     store: Store
-    usage: StoreUsage
+    path: str
+    opened: storetree.Opened
 
 
-def _guest(xml: bytes) -> Guest | None:
-    """The guest, where its memory is on the memory backing directory or is asked to be."""
-    guest = parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE"))
-    return guest if guest.file_backed or (guest.source == "file" and guest.hugepages) else None
-
-
-def _check_pinned(files: Sequence[str], guest: Guest) -> None:
-    """Refuse a guest whose memory is to stay in RAM where it cannot; most guests cost nothing here."""
-    if guest.pinned:
-        size, reserved = ram(files)
-        check_ram(guest, guests(besides=guest.name), ram=size, reserved=reserved)
-
-
-def _capacity(place: _Place, limit: int | None) -> Capacity:
-    """What the store holds. 0 does not limit it: where ramshelf is off, others' guests still need room."""
-    return capacity(place.usage, configured_mib=limit or None)
-
-
-def _observe(guest: Guest, limit: int | None) -> _Place | None:
-    """Where the guest's memory is to be; None where there is no store and is to be none."""
-    path = the_directory(guest, guest_directories(guest.domain_id or 0, guest.name))
-    directory = memoryfiles.observe_directory(path)
-    store, usage = observe_at(os.path.dirname(path), memory_directories())
-    checked = check_store(store, directory, off=limit == 0)
-    if checked is None or usage is None:
+def _find(guest: Guest, places: tuple[Place, ...], *, off: bool) -> _Found | None:
+    """The directory that libvirt has made for the guest; None where there is no store and is to be none."""
+    for place in places:
+        if not isinstance(place.store, Store):
+            continue
+        opened = _opened(guest, place)
+        if opened is not None:
+            store = check_store(place.store, off=off)
+            assert store is not None  # noqa: S101 - it is one
+            return _Found(store=store, path=opened[0], opened=opened[1])
+    if check_store(places[0].store, off=off) is None:
         return None
-    return _Place(directory=directory, store=checked, usage=usage)
+    raise directory_missing(guest)
 
 
-def _start_cost(guest: Guest, place: _Place) -> dict[str, float]:
-    """What the start has cost since the guest was reserved, and where the counters stand."""
-    current = now(place.store)
-    reserved = next((entry for entry in recorded(guest.name) if entry["event"] == "reserved"), None)
-    if reserved is None or reserved["uuid"] != guest.uuid:
-        return current
-    return {**current, **since(reserved, current)}
+def _opened(guest: Guest, place: Place) -> tuple[str, storetree.Opened] | None:
+    assert place.mount is not None  # noqa: S101 - a store is mounted
+    try:
+        above = storetree.open_directory(place.mount, place.path)
+    except OSError:
+        return None
+    with above as parent:
+        for name in directory_names(guest.domain_id or 0, guest.name):
+            try:
+                return f"{place.path}/{name}", storetree.open_guest(parent, name)
+            except OSError:
+                continue
+    return None
 
 
-def _from_stream(guest: Guest) -> bool:
+def _empty(guest: Guest, parent: int, directory: GuestDirectory, others: tuple[Note, ...]) -> None:
+    """Empty the directory of what an earlier guest left, or QEMU's user puts there: it is nobody's."""
+    check_leftovers(guest, directory, others)
+    for left in reversed(range(_EMPTYINGS)):
+        try:
+            memoryfiles.empty(parent)
+            break
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or left == 0:
+                raise _not_emptied(directory) from error
+    removed = [file.path for file in directory.files] + [
+        f"{directory.path}/{name}" for name in directory.others
+    ]
+    record("emptied", guest=guest.name, directory=directory.path, removed=removed[:100])
+
+
+def _not_emptied(directory: GuestDirectory) -> RefusedError:
+    return RefusedError(
+        "guest.directory-not-empty",
+        f"The memory directory {directory.path} cannot be emptied of what lies in it.",
+        hint="Somebody puts files there: see which processes of QEMU's user run.",
+        facts={"directory": directory.path},
+    )
+
+
+def _admit(guest: Guest, usage: StoreUsage, places: tuple[Place, ...], limit: int | None) -> None:
+    """Refuse a guest that does not fit; the files are looked at where that is not clear without.
+
+    0 does not limit: where ramshelf is off, others' guests still need room.
+    """
+    try:
+        admit(capacity(usage, configured_mib=limit or None), guest.name, guest.promise)
+    except RefusedError:
+        usage = backingstore.with_files(usage, places, everything=False)
+        admit(capacity(usage, configured_mib=limit or None), guest.name, guest.promise)
+
+
+def _make(
+    guest: Guest, parent: int, directory: GuestDirectory, store: Store, step: Step
+) -> tuple[NotedFile, ...]:
+    """The memory files, made; all or none."""
+    wanted = reservations(guest, store.kind)
+    made = []
+    try:
+        for reservation in wanted:
+            made.append(_create(parent, directory, reservation))
+            step(f"created {reservation.name}")
+    except BaseException as error:
+        memoryfiles.remove(parent, tuple(reservation.name for reservation in wanted))
+        _translate(error, directory)
+        raise
+    return tuple(file for file in made if file.name != PROMISE_FILE)
+
+
+def _create(parent: int, directory: GuestDirectory, reservation: Reservation) -> NotedFile:
+    """One file, whatever somebody puts in its place meanwhile."""
+    for left in reversed(range(_EMPTYINGS)):
+        try:
+            return memoryfiles.create(parent, directory, reservation)
+        except FileExistsError as error:
+            if left == 0:
+                raise _not_emptied(directory) from error
+            memoryfiles.empty(parent)
+    raise AssertionError
+
+
+def _timed(note: Note, store: Store | None) -> Note:
+    """With who starts the guest, and where clock and counter stand."""
+    written = bytes_written(store) if store is not None else 0
+    flushes = False
+    if store is not None:
+        flushes = punch_writes_back(store.mount.fstype, version(os.uname().release))
+    return replace(
+        note,
+        starter=ledger.this_starter(),
+        since=round(ledger.clock(), 3),
+        written=written,
+        flushes=flushes and note.flushes,
+    )
+
+
+def _note(note: Note, *, waits: bool) -> None:
+    ledger.write_note(note)
+    if waits:
+        ledger.have_started_waited_for(note.name)
+
+
+def verify_started(files: Sequence[str], name: str, step: Step) -> None:
+    """``started begin``: see that what QEMU opened is what was reserved, make it so, and do what follows.
+
+    The guest is read of libvirt's record, which is there by now. Raises RamshelfError where something cannot
+    be made right: libvirt ends the guest if it waits for the hook. What the guest runs with is noted in any
+    case.
+    """
+    live = livestate.read_live(name)
+    if live is None or live.guest is None:
+        return
+    guest, limit = live.guest, limit_mib(files)
+    with store_lock(timeout=_LOCK_TIMEOUT):
+        places = backingstore.places()
+        others = backingstore.holding(places, but=guest.name, keep=True)
+        before = ledger.read_note(guest.name)
+        if before is not None and (before.uuid, before.domain_id) != (guest.uuid, guest.domain_id):
+            before = None
+        note = before or note_of(guest)
+        if note.promised < guest.promise:
+            note = replace(note, promised=guest.promise)
+        if before != note:
+            ledger.write_note(note)
+        if not guest.file_backed:
+            return
+        found = _find(guest, places, off=limit == 0)
+        if found is None:
+            return
+        with found.opened as parent:
+            note = _verified(guest, note, found, parent, step)
+        if before is None or before.promised < note.promised:
+            usage = backingstore.figures(found.store, (*others, note))
+            _admit_late(guest, note, backingstore.with_files(usage, places, everything=False), limit)
+    _record("started", note, **_cost(before, found.store))
+    tasks = (["discard"] if note.flushes else []) + (
+        ["trim"] if found.store.kind.tmpfs and _from_stream(name) else []
+    )
+    if tasks:
+        leave_aftercare(guest.name, note.uuid, note.domain_id, tasks)
+
+
+def _admit_late(guest: Guest, note: Note, usage: StoreUsage, limit: int | None) -> None:
+    """Have libvirt end a guest that was promised nothing before and does not fit, if it still waits for that.
+
+    Else it runs, and what it may come to need counts.
+    """
+    try:
+        admit(capacity(usage, configured_mib=limit or None), guest.name, note.promised, present=note.promised)
+    except RefusedError as error:
+        if ledger.is_waited_for(guest.name):
+            raise
+        _record("overpromised", note, reason=error.sentence)
+
+
+def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) -> Note:
+    """The guest's note by what QEMU has opened; its files have their extents now, nothing is left over."""
+    directory = storetree.observe(parent, found.path)
+    seen = verify(guest, directory, found.store.kind)
+    if seen.superfluous:
+        memoryfiles.remove(parent, tuple(file.name for file in seen.superfluous))
+        step("removed superfluous")
+    made = {file.name: file.inode for file in note.files}
+    wrong = list(seen.wrong)
+    wrong += [
+        f"{file.name} is not the file that was made for it"
+        for file in directory.memory
+        if made.get(file.name, file.inode) != file.inode
+    ]
+    note = replace(note, directory=found.path, files=_files(guest, note, directory, seen.superfluous))
+    ledger.write_note(note)
+    step("noted")
+    for usage in seen.unallocated:
+        memoryfiles.allocate(parent, usage)
+        step("allocated")
+    if wrong:
+        _record("wrong", note, found=wrong)
+    if seen.unallocated:
+        _record("reserved-late", note, files=[file.path for file in seen.unallocated])
+    return note
+
+
+def _files(
+    guest: Guest, note: Note, directory: GuestDirectory, superfluous: Sequence[FileUsage]
+) -> tuple[NotedFile, ...]:
+    """The files that were made for the guest, wherever they are now, and those that QEMU has made itself."""
+    gone = {file.name for file in superfluous}
+    kept = [file for file in note.files if file.name not in gone]
+    names = {file.name for file in kept}
+    sizes = {file.name: file.size for file in guest.files}
+    made = [
+        NotedFile(name=file.name, size=file.apparent, inode=file.inode)
+        for file in directory.memory
+        if file.name not in names | gone and sizes.get(file.name, file.apparent) == file.apparent
+    ]
+    return (*kept, *made)
+
+
+def _cost(reserved: Note | None, store: Store) -> dict[str, float]:
+    """What the start has cost since the guest was reserved, and where clock and counter stand."""
+    clock, written = round(ledger.clock(), 3), bytes_written(store)
+    figures: dict[str, float] = {"clock": clock, "written": written}
+    if reserved is not None and reserved.starter:
+        figures["seconds"] = round(clock - reserved.since, 3)
+        figures["written_mib"] = round((written - reserved.written) / MIB, 3)
+    return figures
+
+
+def _from_stream(name: str) -> bool:
     """Whether QEMU reads all of the guest's memory from a saved image or another host."""
     try:
-        with open(f"{STATE_DIR}/{guest.name}.pid", "rb") as file:
-            pid = int(file.read())
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
+        with open(f"/proc/{livestate.qemu_pid(name)}/cmdline", "rb") as file:
             return b"-incoming" in file.read().split(b"\0")
-    except (OSError, ValueError):  # it has ended already
+    except OSError:  # it has ended already
         return False
 
 
-def _leave_aftercare(guest: Guest, tasks: tuple[str, ...]) -> None:
-    """Leave a process that does these tasks once libvirt has done with the start.
-
-    libvirt alone can talk to QEMU, and cannot be asked from its own hook. It waits for its hook's outputs to
-    be closed.
-    """
-    devnull = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
-    python = interpreter()
-    argv = (python, "-I", "-m", "ramshelf.node.aftercare", guest.name, str(guest.domain_id), *tasks)
-    try:
-        os.posix_spawn(python, argv, os.environ, file_actions=devnull, setsid=True)
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        record("no-aftercare", guest=guest.name, uuid=guest.uuid, tasks=tasks, reason=reason)
-
-
-def _remove_leftovers(guest: Guest, directory: GuestDirectory) -> None:
-    """Empty the directory of what an earlier guest left, once that is proven to be nobody's."""
-    paths = [file.path for file in directory.files]
-    check_leftovers(guest, directory, live=_live_guest(guest), holders=holders(paths))
-    memoryfiles.empty(directory)
-    record("emptied", guest=guest.name, directory=directory.path, removed=[*paths, *directory.others])
-
-
-def _record(event: str, guest: Guest, place: _Place, **facts: object) -> None:
+def _record(event: str, note: Note, **facts: object) -> None:
     record(
         event,
-        guest=guest.name,
-        uuid=guest.uuid,
-        directory=place.directory.path,
-        promised_mib=to_mib(guest.promise),
+        guest=note.name,
+        uuid=note.uuid,
+        directory=note.directory,
+        promised_mib=to_mib(note.promised),
         **facts,
     )
 
 
-def _live_guest(guest: Guest) -> str | None:
-    """Another guest that libvirt's state files know under this guest's number."""
-    number = re.compile(rb"<domain\b[^>]*\bid='%d'" % (guest.domain_id or 0))
-    return next((name for name, xml in state_files(guest.name) if number.search(xml)), None)
-
-
 def _translate(error: BaseException, directory: GuestDirectory) -> None:
     """Raise what the operating system refused as a sentence; other errors mean that the hook is broken."""
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}:
+    if isinstance(error, OSError) and error.errno in _REFUSED:
         raise RefusedError(
             "store.failed",
-            f"The store refuses the memory files in {directory.path}: {os.strerror(error.errno)}.",
+            f"The store refuses the memory files in {directory.path}: {os.strerror(error.errno or 0)}.",
             hint="'ramshelf doctor' looks at the store; the kernel's messages may say more.",
             facts={"directory": directory.path, "errno": error.errno},
         ) from error
+
+
+_REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})

@@ -7,13 +7,13 @@ files and the kernel drops the pages.
 
 import os
 
-from ramshelf.system.backingstore import memory_directories
+from ramshelf.system.backingstore import places
 from ramshelf.system.hypervisor import Hypervisor
 
 
 def retract(hypervisor: Hypervisor, name: str) -> tuple[str, ...]:
     """Clear the flag of each memory file of the guest; the ids of the backends that had it."""
-    directories = memory_directories()
+    directories = {place.path for place in places()}
     retracted = []
     for child in hypervisor.monitor(name, "qom-list", path="/objects"):
         if child["type"] != "child<memory-backend-file>":

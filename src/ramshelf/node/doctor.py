@@ -2,13 +2,12 @@
 
 import errno
 import os
-import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 
 from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
+from ramshelf.core.directory import GuestDirectory
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.fstab import Entry, parse_fstab
 from ramshelf.core.guest import Guest, directory_names, guest_directory, parse_guest
@@ -17,6 +16,7 @@ from ramshelf.core.host import (
     Facts,
     HookStatus,
     Hypervisor,
+    OddGuest,
     Process,
     RunningGuest,
     StaleDirectory,
@@ -24,23 +24,27 @@ from ramshelf.core.host import (
     Unknown,
 )
 from ramshelf.core.kind import Kind
+from ramshelf.core.ledger import Note
 from ramshelf.core.mounts import Mount
 from ramshelf.core.placement import Comparison
 from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
 from ramshelf.core.store import NoStore, Store, find_store
+from ramshelf.core.storeclean import stale
 from ramshelf.node import hook, report
+from ramshelf.node.storeclean import list_directories
 from ramshelf.system import hypervisor
 from ramshelf.system.backingstore import (
     FSTAB,
     QEMU_CONF,
-    guest_directories,
+    holding,
     named_devices,
-    observe_at,
+    observe_store,
+    places,
 )
 from ramshelf.system.bootfacts import boot_order, swap_uses
 from ramshelf.system.devicefacts import devices_below, file_system_errors
-from ramshelf.system.filesystem import file_usages, read_text
-from ramshelf.system.hooklog import recorded
+from ramshelf.system.filesystem import read_text
+from ramshelf.system.hooklogfollower import recorded
 from ramshelf.system.hostfacts import (
     directories_to,
     kernel,
@@ -62,7 +66,6 @@ _DAEMONS = ("virtqemud", "libvirtd")
 _PID_FILES = ("/run/virtqemud.pid", "/run/libvirtd.pid", "/run/libvirt/libvirtd.pid")
 _BROKEN = (errno.EIO, errno.EUCLEAN, errno.ESHUTDOWN)
 """What a file system answers that is damaged or has shut down."""
-_GUEST_DIRECTORY = re.compile(r"\d+-.+", re.DOTALL)
 
 
 Describe = Callable[[hypervisor.Hypervisor, hypervisor.Domain], str]
@@ -99,10 +102,10 @@ def gather(
     table = mounts()
     conf, conf_problem = _qemu_conf()
     directory = memory_directory(conf)
-    present = known(_directories, (directory.path, directory.configured))
+    present = known(list_directories)
     connected, domains = _libvirt(uri, patience, describe)
     found = processes()
-    guests = _guests(domains, directory, found)
+    guests, odd = _guests(domains, directory, found)
     return Facts(
         config=config,
         hypervisor=connected,
@@ -115,7 +118,7 @@ def gather(
         qemu_conf_changed=known(modified, QEMU_CONF),
         nova_changed=_nova_changed(config),
         qemu_user=Unknown(conf_problem) if conf_problem else known(qemu_account, conf),
-        store=_store(table, directory, _stale(present, guests)),
+        store=_store(table, directory, _stale(present, domains, guests)),
         sysctls={name: known(sysctl, name) for name in _SYSCTLS},
         slices=known(service_slices, table),
         machine_slice=known(machine_slice, table),
@@ -123,6 +126,7 @@ def gather(
         oom_kills=known(oom_kills),
         hook=_hook(uri, files, directories),
         guests=guests,
+        odd_guests=odd,
         placement=_placement(config, uri),
     )
 
@@ -187,32 +191,55 @@ def _guests(
     domains: Mapping[str, str] | Unknown,
     directory: MemoryDirectory,
     found: tuple[Process, ...] | Unknown,
-) -> tuple[RunningGuest, ...] | Unknown:
+) -> tuple[tuple[RunningGuest, ...] | Unknown, tuple[OddGuest, ...]]:
+    """The running guests, and those whose XML is not understood, which hide no other."""
     if isinstance(domains, Unknown):
-        return domains
+        return domains, ()
     by_uuid = {} if isinstance(found, Unknown) else _by_uuid(found)
-    try:
-        guests = [parse_guest(xml) for xml in domains.values()]
-    except RamshelfError as error:
-        return Unknown(error.sentence.rstrip("."))
-    running = []
-    for guest in guests:
+    there = known(list_directories)
+    notes = known(_notes)
+    running, odd = [], []
+    for name, xml in domains.items():
+        try:
+            guest = parse_guest(xml)
+        except RamshelfError as error:
+            odd.append(OddGuest(name=name, problem=error.sentence.rstrip(".")))
+            continue
         if guest.domain_id is None:
             continue
-        place = guest_directory(directory.path, guest.domain_id, guest.name)
-        places = known(guest_directories, guest.domain_id, guest.name)
-        if not isinstance(places, Unknown):
-            place = places[0] if places else place
+        note = None if isinstance(notes, Unknown) else notes.get(guest.name)
+        place = None if isinstance(there, Unknown) else _directory_of(guest, note, there)
+        path = guest_directory(directory.path, guest.domain_id, guest.name)
         running.append(
             RunningGuest(
                 guest=guest,
-                directory=place,
-                memory_files=places if isinstance(places, Unknown) else known(file_usages, place),
+                directory=place.path if place is not None else path,
+                memory_files=there
+                if isinstance(there, Unknown)
+                else place.memory
+                if place is not None
+                else (),
+                promised=notes if isinstance(notes, Unknown) else note.promised if note is not None else 0,
                 process=by_uuid.get(guest.uuid),
                 discard_retracted=guest.discard and _retracted(guest),
             )
         )
-    return tuple(running)
+    return tuple(running), tuple(odd)
+
+
+def _notes() -> dict[str, Note]:
+    return {note.name: note for note in holding(places())}
+
+
+def _directory_of(
+    guest: Guest, note: Note | None, there: tuple[GuestDirectory, ...]
+) -> GuestDirectory | None:
+    """Where its note says that its memory is; else what is called as its directory is."""
+    names = directory_names(guest.domain_id or 0, guest.name)
+    by_path = {each.path: each for each in there}
+    if note is not None and note.directory in by_path:
+        return by_path[note.directory]
+    return next((each for each in there if each.name in names), None)
 
 
 def _retracted(guest: Guest) -> bool:
@@ -257,32 +284,26 @@ def _nova_changed(config: Config | Unknown) -> dict[str, float]:
     return {path: time for path, time in times.items() if isinstance(time, float)}
 
 
-def _directories(places: tuple[str, ...]) -> tuple[str, ...]:
-    """The directories of guests, past or present, in these places; raises OSError for one that is closed."""
-    found = []
-    for place in dict.fromkeys(places):
-        with suppress(FileNotFoundError):
-            paths = (os.path.join(place, name) for name in sorted(os.listdir(place)))
-            found += [path for path in paths if _GUEST_DIRECTORY.fullmatch(os.path.basename(path))]
-    return tuple(path for path in found if os.path.isdir(path))
-
-
 def _stale(
-    present: tuple[str, ...] | Unknown, guests: tuple[RunningGuest, ...] | Unknown
+    present: tuple[GuestDirectory, ...] | Unknown,
+    domains: Mapping[str, str] | Unknown,
+    guests: tuple[RunningGuest, ...] | Unknown,
 ) -> tuple[StaleDirectory, ...] | Unknown:
-    for fact in (present, guests):
-        if isinstance(fact, Unknown):
-            return fact
-    if isinstance(present, Unknown) or isinstance(guests, Unknown):
-        return ()
-    owned = {name for each in guests for name in directory_names(each.guest.domain_id or 0, each.guest.name)}
-    left = [path for path in present if os.path.basename(path) not in owned and os.path.isdir(path)]
-    return known(_measured, left)
-
-
-def _measured(paths: list[str]) -> tuple[StaleDirectory, ...]:
+    """Of the directories that were there before guests were listed those of nobody that still are."""
+    if isinstance(present, Unknown):
+        return present
+    if isinstance(guests, Unknown) or isinstance(domains, Unknown):
+        return Unknown("the running guests are not known")
+    known_names = {each.guest.name for each in guests}
+    active: list[tuple[int | None, str]] = [(each.guest.domain_id, each.guest.name) for each in guests]
+    active += [(None, name) for name in domains if name not in known_names]
+    left = stale(present, active)
+    now = known(list_directories) if left else ()
+    if isinstance(now, Unknown):
+        return now
+    there = {each.path: each for each in now}
     return tuple(
-        StaleDirectory(path=path, size=sum(file.allocated for file in file_usages(path))) for path in paths
+        StaleDirectory(path=each.path, size=there[each.path].allocated) for each in left if each.path in there
     )
 
 
@@ -314,7 +335,7 @@ def _store(
     )
     if isinstance(store, NoStore):
         return facts
-    usage, io_error = _usage(directory, store)
+    usage, io_error = _usage(store)
     return replace(
         facts,
         usage=usage,
@@ -337,11 +358,13 @@ def _missing(path: str) -> bool:
     return False
 
 
-def _usage(directory: MemoryDirectory, store: Store) -> tuple[StoreUsage | Unknown, str]:
+def _usage(store: Store) -> tuple[StoreUsage | Unknown, str]:
     """The store's figures, and the error with which its file system answers, if it does."""
     try:
         os.listdir(store.mount_point)  # XFS that has shut down still answers statvfs, from memory
-        _, usage = observe_at(directory.path, (directory.configured,))
+        usage = observe_store(store.memory_dir).usage
+    except RamshelfError as error:
+        return Unknown(error.sentence.rstrip(".")), ""
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         return Unknown(f"{error.filename or store.mount_point}: {reason}"), (

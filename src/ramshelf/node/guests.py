@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
-from ramshelf.core.capacity import Capacity, FileUsage, capacity
+from ramshelf.core.capacity import Capacity, capacity
 from ramshelf.core.config import Config
+from ramshelf.core.directory import FileUsage
 from ramshelf.core.errors import HostError
 from ramshelf.core.guest import Guest, directory_names, parse_guest
 from ramshelf.core.holdings import Holding, holdings
@@ -16,13 +16,13 @@ from ramshelf.system.hypervisor import Domain, Hypervisor
 from ramshelf.system.pagecache import resident
 
 
-def in_ram(path: str) -> int:
+def in_ram(file: FileUsage) -> int:
     """Bytes of the file in RAM; none of a file that has gone meanwhile.
 
     The kernel looks at each page that is: the more there are, the longer it takes.
     """
     try:
-        return resident(path)
+        return resident(file)
     except FileNotFoundError:
         return 0
 
@@ -87,7 +87,7 @@ def shares(
     current: Capacity,
     domains: Mapping[str, Domain],
     held: Iterable[Holding],
-    measure: Callable[[str], int] = in_ram,
+    measure: Callable[[FileUsage], int] = in_ram,
 ) -> StoreShares:
     """The holdings by the guests that hold them; ``measure`` gives what of a file is in RAM, in bytes."""
     held = tuple(held)
@@ -140,8 +140,6 @@ def _require_store(observed: ObservedStore, config: Config) -> tuple[Store, Capa
         reason = observed.store
         assert isinstance(reason, NoStore)  # noqa: S101 - a store has its usage
         raise HostError(reason.code, reason.sentence, hint=reason.hint)
-    with suppress(FileNotFoundError):  # libvirt makes it when it starts
-        os.listdir(observed.store.memory_dir)  # PermissionError here, not a store that seems to be empty
     # Where file backing is off, other tools' guests still hold what they hold.
     return observed.store, capacity(observed.usage, configured_mib=config.file_backed_memory_mib or None)
 
@@ -160,24 +158,23 @@ def held_by(
     active: Iterable[Domain], observed: ObservedStore
 ) -> tuple[dict[str, Domain], tuple[Holding, ...]]:
     """The same by the guests that were found to run after the store was looked at."""
-    files = observed.usage.files if observed.usage is not None else ()
     domains = {domain.name: domain for domain in active}
     guests = {
         directory: domain.name
         for domain in domains.values()
         for directory in directory_names(domain.domain_id or 0, domain.name)
     }
-    held = holdings(files, guests)
+    held = holdings(observed.usage, guests) if observed.usage is not None else ()
     return domains, tuple(
-        holding for holding in held if holding.guest is not None or os.path.isdir(holding.directory)
+        holding for holding in held if holding.guest is not None or os.path.lexists(holding.directory)
     )
 
 
 def _memory_files(
-    files: Iterable[FileUsage], measure: Callable[[str], int] = in_ram
+    files: Iterable[FileUsage], measure: Callable[[FileUsage], int] = in_ram
 ) -> tuple[MemoryFile, ...]:
     return tuple(
-        MemoryFile(path=file.path, size=file.apparent, allocated=file.allocated, resident=measure(file.path))
+        MemoryFile(path=file.path, size=file.apparent, allocated=file.allocated, resident=measure(file))
         for file in files
     )
 

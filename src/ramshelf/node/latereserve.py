@@ -1,17 +1,13 @@
 """Give a guest that runs what of its reservation is missing; see ``core/latereserve``."""
 
-import os
 from dataclasses import dataclass
 
-from ramshelf.core.capacity import PROMISE_FILE, capacity
-from ramshelf.core.config import Config
 from ramshelf.core.guest import Guest
 from ramshelf.core.latereserve import Late, plan_late
-from ramshelf.core.reservation import Reservation
-from ramshelf.core.store import NoStore
+from ramshelf.core.record import replace
+from ramshelf.core.store import Store
 from ramshelf.core.units import MIB, align_up, to_mib
-from ramshelf.system import memoryfiles
-from ramshelf.system.backingstore import guest_directories, memory_directories, observe_at
+from ramshelf.system import backingstore, ledger, memoryfiles, storetree
 from ramshelf.system.filesystem import store_lock
 from ramshelf.system.hooklog import record
 
@@ -26,8 +22,8 @@ class Outcome:
     late: Late | None
 
 
-def reserve_late(guest: Guest, config: Config) -> Outcome:
-    """Promise and allocate what is missing, under the store's lock, and put it on the hook's record.
+def reserve_late(guest: Guest) -> Outcome:
+    """Note and allocate what is missing, under the store's lock, and put it on the hook's record.
 
     libvirt must not be asked meanwhile: it may be waiting for its hook, and that for the lock. Raises
     RefusedError ``store.locked``, ``store.full``, ``store.no-fallocate``; OSError.
@@ -36,29 +32,35 @@ def reserve_late(guest: Guest, config: Config) -> Outcome:
     if not guest.file_backed or guest.domain_id is None:
         return nothing
     with store_lock(timeout=_LOCK_TIMEOUT):
-        paths = guest_directories(guest.domain_id, guest.name)
-        if len(paths) != 1:
-            return nothing  # it has just ended, or the doctor tells where its memory is
+        places = backingstore.places()
+        note = next(
+            (note for note in backingstore.holding(places, keep=True) if note.name == guest.name), None
+        )
+        if note is None:
+            return nothing  # it has just ended
+        directory = note.directory or backingstore.directory_of(guest, places)
+        path, _, name = directory.rpartition("/")
+        place = next((place for place in places if place.path == path), None)
+        if place is None or place.mount is None or not isinstance(place.store, Store):
+            return nothing  # the doctor tells where its memory is
         try:
-            directory = memoryfiles.observe_directory(paths[0])
-        except FileNotFoundError:
+            with (
+                storetree.open_directory(place.mount, path) as parent,
+                storetree.open_guest(parent, name) as opened,
+            ):
+                late = plan_late(guest, note, storetree.observe(opened, directory), place.store.kind)
+                if late.promise:
+                    ledger.write_note(replace(note, promised=late.promise, directory=directory))
+                for usage in late.allocate:
+                    memoryfiles.allocate(opened, usage)
+        except (FileNotFoundError, NotADirectoryError):
             return nothing
-        store, usage = observe_at(os.path.dirname(paths[0]), memory_directories())
-        if isinstance(store, NoStore) or usage is None or directory.device != store.mount.device:
-            return nothing
-        current = capacity(usage, configured_mib=config.file_backed_memory_mib or None)
-        late = plan_late(guest, directory, store.kind, current)
-        if late.promise:
-            memoryfiles.remove(directory, (PROMISE_FILE,))
-            memoryfiles.create(directory, Reservation(name=PROMISE_FILE, size=late.promise, allocate=False))
-        for usage_of_file in late.allocate:
-            memoryfiles.allocate(usage_of_file)
     if late.needed:
         record(
             "reserved-late",
             guest=guest.name,
             uuid=guest.uuid,
-            directory=directory.path,
+            directory=directory,
             promised_mib=to_mib(align_up(max(late.promise, guest.promise), MIB)),
             files=[file.path for file in late.allocate],
             by="agent",

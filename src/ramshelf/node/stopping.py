@@ -150,7 +150,7 @@ class _Cost:
             return
         count = resident if self._store.kind.tmpfs else dirty
         with suppress(OSError):  # it is just ending
-            found = [count(file.path) for file in self._holding.files]
+            found = [count(file) for file in self._holding.files]
             known = [each for each in found if each is not None]
             self._dropped = sum(known) if len(known) == len(found) else None
         self._next = begin + _RARER * (time.monotonic() - begin)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from ramshelf.core.boot import SYSCTL_KEYS
 from ramshelf.core.capacity import Capacity, capacity
 from ramshelf.core.config import Config
-from ramshelf.core.errors import ConfigError, HostError, InputError
+from ramshelf.core.errors import ConfigError, HostError
 from ramshelf.core.fstab import parse_fstab
-from ramshelf.core.guest import Guest, directory_names, parse_guest
+from ramshelf.core.mounts import is_below
 from ramshelf.core.plan import Action, EditFile
 from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
 from ramshelf.core.store import NoStore, Store
@@ -30,12 +30,13 @@ from ramshelf.core.storelayout import (
 )
 from ramshelf.core.storeplan import DROP_INS, WRITTEN, plan_create, plan_remove
 from ramshelf.node.apply import Tell, apply
-from ramshelf.system.backingstore import observe_store
+from ramshelf.system.backingstore import directories, holding, observe_store, places
 from ramshelf.system.blockdevice import block_device, device_of, find_by_uuid, loop_of, mount_of, signatures
 from ramshelf.system.devicefacts import devices_below
-from ramshelf.system.filesystem import RUN_DIR, file_usages, read_text, store_lock
+from ramshelf.system.filesystem import RUN_DIR, read_text, store_lock
 from ramshelf.system.hostfacts import qemu_account
-from ramshelf.system.procfs import holders, meminfo, mounts, swaps
+from ramshelf.system.livestate import live_guests
+from ramshelf.system.procfs import holders_of, meminfo, mounts, swaps
 from ramshelf.system.run import SEARCH_PATH, run
 
 STATE_DIR = "/run/libvirt/qemu"
@@ -230,7 +231,7 @@ def _see_for_create(spec: Spec, config: Config) -> Seen:
         sysctls=_sysctls(),
         mounts=mounts(),
         swaps=tuple(area.path for area in swaps()),
-        guests=tuple(guest.name for guest in _live_guests()),
+        guests=tuple(_live_guests()),
         area=area,
         area_problem=problem,
         links=tuple(path for path in paths if _through_link(path)),
@@ -362,27 +363,19 @@ def _area_file(path: str) -> AreaFile:
     )
 
 
-def _live_guests() -> Iterator[Guest]:
-    """The running guests that have memory in files, by libvirt's own records."""
-    if not os.path.isdir(STATE_DIR):
-        return
-    for name in sorted(os.listdir(STATE_DIR)):
-        if name.endswith(".xml"):
-            with suppress(FileNotFoundError, InputError):
-                guest = parse_guest(read_text(os.path.join(STATE_DIR, name)))
-                if guest.file_backed:
-                    yield guest
+def _live_guests() -> Iterator[str]:
+    """The running guests that have memory in files, by libvirt's own records; and those not understood."""
+    for live in live_guests():
+        if live.guest is None or live.guest.file_backed:
+            yield live.name
 
 
 def _guests_on(mount_point: str) -> Iterator[str]:
     """The guests, and the processes that are none, which use files on the store."""
-    files = [file.path for file in file_usages(mount_point)] if os.path.isdir(mount_point) else []
-    parents = {os.path.dirname(path) for path in files}
-    known = False
-    for guest in _live_guests():
-        names = directory_names(guest.domain_id or 0, guest.name)
-        if any(os.path.basename(parent) in names for parent in parents):
-            known = True
-            yield guest.name
-    if not known:
-        yield from (f"process {pid}" for pid in holders(files))
+    found = places()
+    names = [note.name for note in holding(found) if note.directory and is_below(note.directory, mount_point)]
+    yield from names
+    if not names:
+        on_it = (each for each in directories(found) if is_below(each.path, mount_point))
+        identities = {(*each.device, file.inode) for each in on_it for file in each.files}
+        yield from (f"process {pid}" for pid in holders_of(identities))

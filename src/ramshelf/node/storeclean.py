@@ -1,28 +1,25 @@
 """Remove directories that belong to no guest: observe, decide, remove; see ``core/storeclean``."""
 
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from contextlib import contextmanager, suppress
 
-from ramshelf.core.capacity import promised
+from ramshelf.core.directory import GuestDirectory
 from ramshelf.core.errors import HostError
-from ramshelf.core.guest import parse_guest
 from ramshelf.core.host import Unknown
-from ramshelf.core.storeclean import GUEST_DIRECTORY, Listed, stale, still_stale
-from ramshelf.system import memoryfiles
-from ramshelf.system.backingstore import memory_directories
+from ramshelf.core.storeclean import stale, unchanged
+from ramshelf.system import backingstore, memoryfiles, storetree
 from ramshelf.system.filesystem import store_lock
 from ramshelf.system.hypervisor import Hypervisor
+from ramshelf.system.livestate import live_guests
 from ramshelf.system.processes import processes
-from ramshelf.system.procfs import holders
+from ramshelf.system.procfs import holders_of
 
-_STATE_DIR = Path("/run/libvirt/qemu")
 _DAEMONS = ("libvirtd", "virtqemud")
 _LOCK_TIMEOUT = 30
 
 
-def find_stale(uri: str | None) -> tuple[Listed, ...]:
+def find_stale(uri: str | None) -> tuple[GuestDirectory, ...]:
     """What ``clean`` would remove, by libvirt at ``uri`` or, where that is None, by libvirt's records.
 
     Raises ServiceError where libvirt does not answer; without a URI HostError ``libvirt.running`` where it
@@ -38,24 +35,28 @@ def find_stale(uri: str | None) -> tuple[Listed, ...]:
     return stale_among(listed, active)
 
 
-def list_directories() -> tuple[Listed, ...]:
+def list_directories() -> tuple[GuestDirectory, ...]:
     """The guests' directories, of guests that run and others; who uses them is not looked at yet."""
-    return tuple(
-        each
-        for parent in memory_directories()
-        if os.path.isdir(parent)
-        for name in sorted(os.listdir(parent))
-        if GUEST_DIRECTORY.fullmatch(name) and (each := _list(os.path.join(parent, name)))
-    )
+    return backingstore.directories(backingstore.places())
 
 
-def stale_among(listed: Iterable[Listed], active: Iterable[tuple[int, str]]) -> tuple[Listed, ...]:
+def stale_among(
+    listed: Iterable[GuestDirectory], active: Iterable[tuple[int | None, str]]
+) -> tuple[GuestDirectory, ...]:
     """Those that nobody owns or uses and that have not changed since they were listed.
 
     ``active``: the guests (id, name) that libvirt named after that.
     """
-    candidates = ((each, _look(each.path)) for each in stale(listed, active))
-    return tuple(now for before, now in candidates if now is not None and still_stale(before, now))
+    candidates = stale(listed, active)
+    if not candidates:
+        return ()
+    now = {each.path: each for each in list_directories()}
+    same = (now[each.path] for each in candidates if each.path in now and unchanged(each, now[each.path]))
+    return tuple(each for each in same if not holders_of(_identities(each)))
+
+
+def _identities(directory: GuestDirectory) -> set[tuple[int, int, int]]:
+    return {(*directory.device, file.inode) for file in directory.files}
 
 
 def _require_no_daemon() -> None:
@@ -72,55 +73,40 @@ def _require_no_daemon() -> None:
             )
 
 
-def _recorded() -> Iterator[tuple[int, str]]:
+def _recorded() -> Iterator[tuple[int | None, str]]:
     """The guests that libvirt will look for when it starts: those of its records in /run."""
-    for path in sorted(_STATE_DIR.glob("*.xml")):
-        guest = parse_guest(path.read_bytes())
-        yield guest.domain_id or 0, guest.name
+    for live in live_guests():
+        yield live.guest.domain_id if live.guest is not None else None, live.name
 
 
 def clean(
-    found: tuple[Listed, ...], after_step: Callable[[str], None] = lambda _path: None
-) -> tuple[Listed, ...]:
-    """Remove what ``find_stale`` found and is still so; gives what was removed."""
+    found: tuple[GuestDirectory, ...], after_step: Callable[[str], None] = lambda _path: None
+) -> tuple[GuestDirectory, ...]:
+    """Remove what ``find_stale`` found and is still so; gives what was removed.
+
+    A directory in which somebody makes files all the while stays, and holds up no other.
+    """
     removed = []
     for each in found:
-        with store_lock(timeout=_LOCK_TIMEOUT):
-            if still_stale(each, _look(each.path)):
-                memoryfiles.empty(memoryfiles.observe_directory(each.path))
-                os.rmdir(each.path)
+        with store_lock(timeout=_LOCK_TIMEOUT), suppress(OSError), _opened(each) as (parent, directory):
+            now = storetree.observe(directory, each.path)
+            if unchanged(each, now) and not holders_of(_identities(now)):
+                memoryfiles.empty(directory)
+                os.rmdir(each.name, dir_fd=parent)
                 removed.append(each)
         after_step(each.path)
     return tuple(removed)
 
 
-def _list(path: str) -> Listed | None:
-    """The directory, its contents not looked at; None where it is gone or is a link or a file."""
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISDIR(status.st_mode):
-        return None
-    return Listed(path=path, identity=(status.st_dev, status.st_ino), changed=status.st_ctime_ns)
-
-
-def _look(path: str) -> Listed | None:
-    """The directory as it is, with its files and who uses them; None as ``_list``."""
-    try:
-        directory = memoryfiles.observe_directory(path)
-        status = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError:
-        if os.path.islink(path):
-            return None
-        raise
-    return Listed(
-        path=path,
-        identity=(status.st_dev, status.st_ino),
-        changed=status.st_ctime_ns,
-        promised=promised(directory.files),
-        allocated=sum(file.allocated for file in directory.files),
-        holders=holders(file.path for file in directory.files),
-    )
+@contextmanager
+def _opened(directory: GuestDirectory) -> Iterator[tuple[int, int]]:
+    """Descriptors of the directory that it lies in and of itself. Raises OSError."""
+    above = os.path.dirname(directory.path)
+    place = next((place for place in backingstore.places() if place.path == above), None)
+    if place is None or place.mount is None:
+        raise FileNotFoundError(above)
+    with (
+        storetree.open_directory(place.mount, above) as parent,
+        storetree.open_guest(parent, directory.name) as descriptor,
+    ):
+        yield parent, descriptor

@@ -13,8 +13,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ramshelf.core.directory import FileUsage
 from ramshelf.core.errors import HostError, RefusedError
-from ramshelf.core.store import NoStore
+from ramshelf.core.store import NoStore, Store
 from ramshelf.core.trimming import check_trim
 from ramshelf.core.units import MIB
 from ramshelf.node.guests import described, observe_holdings
@@ -23,7 +24,8 @@ from ramshelf.system.backingstore import observe_store
 from ramshelf.system.hooklog import record
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.memoryfiles import punch
-from ramshelf.system.procfs import mappers, opened_paths
+from ramshelf.system.procfs import mappers_of, opened_paths
+from ramshelf.system.storetree import open_memory
 from ramshelf.system.zeropages import Extent, blocks, zeros
 
 _LOOK = 0.02
@@ -82,14 +84,8 @@ def trim_guest(
     if isinstance(observed.store, NoStore):
         raise HostError(observed.store.code, observed.store.sentence, hint=observed.store.hint)
     _, held = observe_holdings(hypervisor, observed)
-    paths = [
-        file.path
-        for holding in held
-        if holding.guest == name
-        for file in holding.files
-        if not file.is_promise
-    ]
-    maps = mappers(paths)
+    files = [file for holding in held if holding.guest == name for file in holding.files]
+    maps = mappers_of(_identities(observed.store, files))
     if not maps:
         raise RefusedError(
             "guest.not-file-backed",
@@ -107,7 +103,7 @@ def trim_guest(
         )
     try:
         trimming = _trim(
-            Pauser(hypervisor, domain.domain_id, maps[0], os.path.dirname(paths[0])), paths, after_step
+            Pauser(hypervisor, domain.domain_id, maps[0], os.path.dirname(files[0].path)), files, after_step
         )
     except (FileNotFoundError, ProcessLookupError) as error:
         raise RefusedError("guest.not-found", f"Guest {name} has ended.", facts={"guest": name}) from error
@@ -133,11 +129,15 @@ def trim_guest(
     return trimmed
 
 
-def _trim(pauser: Pauser, paths: Iterable[str], after_step: Callable[[str], None]) -> "_Trimming":
+def _identities(store: Store, files: Iterable[FileUsage]) -> set[tuple[int, int, int]]:
+    return {(*store.mount.device, file.inode) for file in files}
+
+
+def _trim(pauser: Pauser, memory: Iterable[FileUsage], after_step: Callable[[str], None]) -> "_Trimming":
     with ExitStack() as stack:
         files = []
-        for path in paths:
-            files.append(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC))
+        for file in memory:
+            files.append(open_memory(file, writable=True))
             stack.callback(os.close, files[-1])
         trimming = _Trimming(stack.enter_context(pauser), files, after_step)
         trimming.run()

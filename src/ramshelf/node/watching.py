@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from ramshelf.core.capacity import StoreUsage, capacity
 from ramshelf.core.config import Config
+from ramshelf.core.directory import FileUsage, GuestDirectory
 from ramshelf.core.store import NoStore, Store
-from ramshelf.core.storeclean import Listed
 from ramshelf.core.units import to_mib
 from ramshelf.node.guests import StoreShares, held_by, in_ram, shares
 from ramshelf.node.storeclean import list_directories, stale_among
@@ -36,7 +36,7 @@ class Look:
     shares: StoreShares | None
     usage: StoreUsage | None
     problem: NoStore | None
-    stale: tuple[Listed, ...]
+    stale: tuple[GuestDirectory, ...]
     read: int
     written: int
     pressure: Mapping[str, Pressure]
@@ -47,7 +47,7 @@ def look(
     config: Config,
     *,
     before: Look | None = None,
-    measure: Callable[[str], int] = in_ram,
+    measure: Callable[[FileUsage], int] = in_ram,
 ) -> Look:
     """Look once; ``measure`` as for ``shares``. Raises ServiceError ``libvirt.*``, ConfigError, OSError.
 

@@ -1,25 +1,33 @@
-"""The store on this host, observed: qemu.conf, fstab, the mount table, swap and the files on it."""
+"""The store on this host, observed: qemu.conf, fstab, mount table, swap, the notes and the files on it."""
+
+from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass
 
 from ramshelf.core.capacity import StoreUsage
+from ramshelf.core.directory import FileUsage
 from ramshelf.core.errors import ConfigError
-from ramshelf.core.fstab import KIND_OPTION, Entry, parse_fstab
+from ramshelf.core.fstab import KIND_OPTION, parse_fstab
 from ramshelf.core.guest import directory_names
-from ramshelf.core.mounts import covering, outermost
-from ramshelf.core.qemuconf import (
-    DEFAULT_MEMORY_BACKING_DIR,
-    MemoryDirectory,
-    memory_directory,
-    parse_qemu_conf,
-)
+from ramshelf.core.mounts import covering, is_below
+from ramshelf.core.qemuconf import DEFAULT_MEMORY_BACKING_DIR, memory_directory, parse_qemu_conf
+from ramshelf.core.record import dataclass, replace
 from ramshelf.core.store import NoStore, Store, find_store
-from ramshelf.system.filesystem import file_usages, read_text, size_and_used
+from ramshelf.system import ledger, livestate, storetree
+from ramshelf.system.filesystem import read_text, size_and_used
 from ramshelf.system.procfs import mounts, swaps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ramshelf.core.directory import GuestDirectory
+    from ramshelf.core.fstab import Entry
+    from ramshelf.core.guest import Guest
+    from ramshelf.core.ledger import Note
+    from ramshelf.core.mounts import Mount
+    from ramshelf.core.qemuconf import MemoryDirectory
 
 QEMU_CONF = "/etc/libvirt/qemu.conf"
 FSTAB = "/etc/fstab"
@@ -35,39 +43,149 @@ class ObservedStore:
     usage: StoreUsage | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A directory in which libvirt may put guests' directories; ``mount`` is what it lies on."""
+
+    path: str
+    store: Store | NoStore
+    mount: Mount | None
+
+
 def observe_store(path: str | None = None) -> ObservedStore:
     """Look at the store that libvirt's effective memory backing directory lies on.
 
     ``path`` looks at another directory instead. Raises ConfigError where qemu.conf cannot be parsed, OSError
-    where it cannot be read.
+    where something cannot be read.
     """
     directory = memory_directory(parse_qemu_conf(read_text(QEMU_CONF, ""), QEMU_CONF))
-    store, usage = observe_at(path or directory.path, (directory.configured,))
-    return ObservedStore(directory=directory, store=store, usage=usage)
+    found = places(path or directory.path)
+    store = found[0].store
+    if isinstance(store, NoStore):
+        return ObservedStore(directory=directory, store=store, usage=None)
+    usage = figures(store, holding(found))
+    return ObservedStore(directory=directory, store=store, usage=with_files(usage, found, everything=True))
 
 
-def observe_at(memory_dir: str, also: Iterable[str] = ()) -> tuple[Store | NoStore, StoreUsage | None]:
-    """The store that ``memory_dir`` lies on, and its figures.
+def places(first: str | None = None) -> tuple[Place, ...]:
+    """Where libvirt may have put guests' directories, the likeliest first.
 
-    Guests' files are counted below ``memory_dir`` and those of the directories ``also`` that lie on the same
-    mount: a libvirtd whose qemu.conf was changed while it ran has guests below both.
+    That is where qemu.conf says. But what counts for libvirt is the qemu.conf that it read when it started,
+    so also its default, and below the stores of fstab what it appends there. That is passed over where QEMU's
+    user owns the store's root: such a directory may have been planted.
     """
     table, areas = mounts(), swaps()
     entries = parse_fstab(read_text(FSTAB, ""))
-    store = find_store(table, entries, memory_dir, devices=named_devices(entries), swap_active=bool(areas))
-    if isinstance(store, NoStore):
-        return store, None
+    devices = named_devices(entries)
+    paths = [first or configured_directory(), DEFAULT_MEMORY_BACKING_DIR]
+    stores = [entry.mount_point for entry in entries if entry.option(KIND_OPTION) is not None]
+    paths += [memory_directory({"memory_backing_dir": path}).path for path in stores if _is_roots(path)]
+    return tuple(
+        Place(
+            path=path,
+            store=find_store(table, entries, path, devices=devices, swap_active=bool(areas)),
+            mount=covering(table, path),
+        )
+        for path in dict.fromkeys(paths)
+    )
+
+
+def configured_directory() -> str:
+    """The memory backing directory by qemu.conf; libvirt's default where that cannot be parsed."""
+    try:
+        conf = parse_qemu_conf(read_text(QEMU_CONF, ""), QEMU_CONF)
+    except ConfigError:
+        conf = {}
+    return memory_directory(conf).path
+
+
+def _is_roots(path: str) -> bool:
+    try:
+        return os.lstat(path).st_uid == 0
+    except OSError:
+        return False
+
+
+def holding(found: tuple[Place, ...], *, but: str = "", keep: bool = False) -> tuple[Note, ...]:
+    """What guests were promised (ledger.holding), by the places where their directories may be."""
+
+    def files_in(path: str) -> tuple[FileUsage, ...]:
+        parent, _, name = path.rpartition("/")
+        looked = (each for place in found if place.path == parent for each in _look(place, {name}))
+        return next((each.memory for each in looked), ())
+
+    return ledger.holding(lambda guest: directory_of(guest, found), files_in, but=but, keep=keep)
+
+
+def directory_of(guest: Guest, found: tuple[Place, ...]) -> str:
+    """The path of a running guest's directory: where there is one of its name, else where one is to be."""
+    names = directory_names(guest.domain_id or 0, guest.name)
+    there = (each.path for place in found for each in _look(place, set(names)))
+    return next(there, f"{found[0].path}/{names[0]}")
+
+
+def figures(store: Store, notes: Iterable[Note]) -> StoreUsage:
+    """The store's figures with the notes of the guests on it, no file looked at: what is used is nobody's."""
     size, used = size_and_used(store.mount_point)
-    roots = outermost((memory_dir, *(path for path in also if covering(table, path) == store.mount)))
-    usage = StoreUsage(
+    return StoreUsage(
         kind=store.kind,
         size=size,
         used=used,
-        swap=sum(area.size for area in areas),
+        swap=sum(area.size for area in swaps()),
         beyond_swap=store.beyond_swap,
-        files=tuple(usage for root in roots for usage in file_usages(root)),
+        notes=tuple(note for note in notes if is_below(note.directory, store.mount_point)),
     )
-    return store, usage
+
+
+def with_files(usage: StoreUsage, found: tuple[Place, ...], *, everything: bool) -> StoreUsage:
+    """The same with the files: of guests that have notes, or of ``everything`` that looks like a guest's."""
+    wanted = None if everything else {note.directory.rpartition("/")[2] for note in usage.notes}
+    directories = tuple(
+        each for place in found if isinstance(place.store, Store) for each in _look(place, wanted)
+    )
+    present = {file.inode for directory in directories for file in directory.files}
+    lost: list[FileUsage] = []
+    for note in usage.notes:
+        missing = {file.inode for file in note.files} - present
+        if missing:
+            lost += _open_in_qemu(note, missing, found)
+    return replace(usage, directories=directories, lost=tuple(lost))
+
+
+def _open_in_qemu(note: Note, inodes: set[int], found: tuple[Place, ...]) -> Iterator[FileUsage]:
+    """Of these files of the guest those that its QEMU has open, though they are in no directory any more."""
+    devices = {place.mount.device for place in found if place.mount is not None}
+    pid = livestate.qemu_pid(note.name)
+    if pid is None:
+        return
+    try:
+        descriptors = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return
+    for descriptor in descriptors:
+        try:
+            status = os.stat(f"/proc/{pid}/fd/{descriptor}")
+        except OSError:
+            continue
+        device = os.major(status.st_dev), os.minor(status.st_dev)
+        if stat.S_ISREG(status.st_mode) and status.st_ino in inodes and device in devices:
+            inodes.discard(status.st_ino)
+            yield FileUsage(
+                path=f"/proc/{pid}/fd/{descriptor}",
+                apparent=status.st_size,
+                allocated=status.st_blocks * 512,
+                inode=status.st_ino,
+            )
+
+
+def directories(found: tuple[Place, ...]) -> tuple[GuestDirectory, ...]:
+    """All that look like guests' directories, on a store or not."""
+    return tuple(each for place in found for each in _look(place, None))
+
+
+def _look(place: Place, names: set[str] | None) -> Iterator[GuestDirectory]:
+    if place.mount is not None:
+        yield from storetree.look(place.mount, place.path, names)
 
 
 def named_devices(entries: Iterable[Entry]) -> dict[str, tuple[int, int]]:
@@ -76,35 +194,10 @@ def named_devices(entries: Iterable[Entry]) -> dict[str, tuple[int, int]]:
     for entry in entries:
         tag, separator, value = entry.spec.partition("=")
         path = f"/dev/disk/by-{tag.lower()}/{value.strip(_QUOTES)}" if separator else entry.spec
-        with suppress(OSError, ValueError):
+        try:
             status = os.stat(path)
-            if stat.S_ISBLK(status.st_mode):
-                devices[entry.spec] = (os.major(status.st_rdev), os.minor(status.st_rdev))
+        except (OSError, ValueError):
+            continue
+        if stat.S_ISBLK(status.st_mode):
+            devices[entry.spec] = (os.major(status.st_rdev), os.minor(status.st_rdev))
     return devices
-
-
-def memory_directories() -> tuple[str, ...]:
-    """All places where libvirt may have put a guest's directory, the likeliest first.
-
-    What counts for libvirt is the qemu.conf that it read when it started. So also the other layout of the
-    same directory, libvirt's default, and the stores in fstab.
-    """
-    try:
-        conf = parse_qemu_conf(read_text(QEMU_CONF, ""), QEMU_CONF)
-    except ConfigError:
-        conf = {}
-    directory = memory_directory(conf)
-    stores = (entry.mount_point for entry in parse_fstab(read_text(FSTAB, "")) if entry.option(KIND_OPTION))
-    places = (directory.configured, DEFAULT_MEMORY_BACKING_DIR, *stores)
-    layouts = ((place, memory_directory({"memory_backing_dir": place}).path) for place in places)
-    return tuple(dict.fromkeys((directory.path, *(path for layout in layouts for path in layout))))
-
-
-def guest_directories(domain_id: int, name: str) -> tuple[str, ...]:
-    """The directories that are there under this guest's id and name, in all places where one may be."""
-    return tuple(
-        path
-        for parent in memory_directories()
-        for path in (os.path.join(parent, entry) for entry in directory_names(domain_id, name))
-        if os.path.isdir(path) and not os.path.islink(path)
-    )

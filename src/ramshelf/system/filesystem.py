@@ -1,18 +1,20 @@
-"""Files: read, measured, locked, and memory files reserved."""
+"""Files: read, measured, locked."""
+
+from __future__ import annotations
 
 import fcntl
 import os
-import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from ramshelf.core.capacity import FileUsage
 from ramshelf.core.errors import RefusedError
 
-RUN_DIR = "/run/ramshelf"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
 
-Path = str | os.PathLike[str]
+    Path = str | os.PathLike[str]
+
+RUN_DIR = "/run/ramshelf"
 
 
 def read_text(path: Path, default: str | None = None) -> str:
@@ -26,29 +28,6 @@ def read_text(path: Path, default: str | None = None) -> str:
         return default
 
 
-def file_usages(directory: Path) -> tuple[FileUsage, ...]:
-    """Every regular file below ``directory``; what vanishes meanwhile is passed over.
-
-    Raises OSError for a directory that may not be read: its files would be missing from the sum.
-    """
-    usages = []
-    for parent, _, names in os.walk(directory, onerror=_unless_gone):
-        for name in names:
-            path = os.path.join(parent, name)
-            try:
-                status = os.lstat(path)
-            except FileNotFoundError:
-                continue
-            if stat.S_ISREG(status.st_mode):
-                usages.append(FileUsage(path=path, apparent=status.st_size, allocated=status.st_blocks * 512))
-    return tuple(usages)
-
-
-def _unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
-
-
 def size_and_used(mount_point: Path) -> tuple[int, int]:
     """Bytes that the file system has, and bytes that QEMU's user cannot have (statvfs: f_blocks, f_bavail).
 
@@ -59,21 +38,30 @@ def size_and_used(mount_point: Path) -> tuple[int, int]:
     return figures.f_blocks * figures.f_frsize, (figures.f_blocks - figures.f_bavail) * figures.f_frsize
 
 
-@contextmanager
-def store_lock(path: Path | None = None, *, timeout: float | None = None) -> Iterator[None]:
-    """The one lock under which space on the store is counted and taken.
+class store_lock:  # noqa: N801 - used as a function is: `with store_lock():`
+    """The one lock under which space on the store is counted and taken; a context manager.
 
     Held by the hook for milliseconds, by ``store clean`` while it removes; freed by the kernel when its
     holder dies. Raises RefusedError ``store.locked`` after ``timeout`` seconds (None: waits for ever).
     """
-    path = path or f"{RUN_DIR}/lock"
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _lock(descriptor, timeout)
-        yield
-    finally:
-        os.close(descriptor)
+
+    def __init__(self, path: Path | None = None, *, timeout: float | None = None) -> None:
+        self._path = path or f"{RUN_DIR}/lock"
+        self._timeout = timeout
+
+    def __enter__(self) -> None:
+        os.makedirs(os.path.dirname(self._path), mode=0o755, exist_ok=True)
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _lock(self._descriptor, self._timeout)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
 
 
 def _lock(descriptor: int, timeout: float | None) -> None:

@@ -7,7 +7,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ramshelf.system.filesystem import read_text
 from ramshelf.system.hooklog import LOG
+
+
+def recorded(guest: str) -> Iterator[dict[str, Any]]:
+    """What is on record about guests of this name, the latest first."""
+    word = json.dumps(guest)
+    for path in (LOG, f"{LOG}.1"):
+        lines = ""
+        with suppress(OSError):
+            lines = read_text(path, "")
+        for line in reversed(lines.splitlines()):
+            if word in line:
+                with suppress(ValueError):  # a line that was cut off
+                    entry = json.loads(line)
+                    if entry.get("guest") == guest:
+                        yield entry
 
 
 class Follower:

@@ -5,7 +5,9 @@ import errno
 import mmap
 import os
 
+from ramshelf.core.directory import FileUsage
 from ramshelf.core.units import GIB
+from ramshelf.system.storetree import open_memory
 
 _CACHESTAT = 451
 """The system call's number, the same on every architecture (Linux 6.5)."""
@@ -48,12 +50,12 @@ class _Statistics(ctypes.Structure):
 _UNKNOWN = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 
 
-def dirty(path: str) -> int | None:
+def dirty(file: FileUsage) -> int | None:
     """Bytes of the file that are in the page cache only and not on their way to the device; None: not known.
 
     A tmpfs counts no dirty pages. Raises OSError as ``resident``.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = open_memory(file)
     try:
         return int(_cachestat(descriptor).nr_dirty) * mmap.PAGESIZE
     except OSError as error:
@@ -64,12 +66,12 @@ def dirty(path: str) -> int | None:
         os.close(descriptor)
 
 
-def resident(path: str) -> int:
+def resident(file: FileUsage) -> int:
     """Bytes of the file that are in RAM: in the page cache, or tmpfs pages that are not swapped out.
 
     Raises OSError where the file cannot be opened. The kernel tells only who may write to the file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = open_memory(file)
     try:
         try:
             pages = int(_cachestat(descriptor).nr_cache)

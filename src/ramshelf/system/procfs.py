@@ -11,7 +11,7 @@ from ramshelf.system.filesystem import read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ramshelf.core.mounts import Mount
 
@@ -84,17 +84,17 @@ def parse_maps(text: str) -> frozenset[tuple[int, int, int]]:
     return frozenset(mapped)
 
 
-def holders(paths: Iterable[str]) -> tuple[int, ...]:
-    """The processes that have one of these files open or mapped; files that are gone are nobody's.
+def holders_of(files: set[tuple[int, int, int]]) -> tuple[int, ...]:
+    """The processes that have one of these files (device's numbers, inode) open or mapped.
 
     Sees what root sees of this PID namespace. Costs some ms for every hundred processes.
     """
-    return _those(paths, lambda pid, wanted: _opens(pid, wanted) or _maps(pid, wanted))
+    return _those(files, lambda pid, wanted: _opens(pid, wanted) or _maps(pid, wanted))
 
 
-def mappers(paths: Iterable[str]) -> tuple[int, ...]:
-    """The processes that have one of these files mapped; as ``holders``."""
-    return _those(paths, _maps)
+def mappers_of(files: set[tuple[int, int, int]]) -> tuple[int, ...]:
+    """The processes that have one of these files mapped; as ``holders_of``."""
+    return _those(files, _maps)
 
 
 def opened_paths(pid: int) -> tuple[str, ...]:
@@ -119,16 +119,10 @@ def thread_states(pid: int) -> frozenset[str]:
     return frozenset(states)
 
 
-def _those(paths: Iterable[str], holds: Callable[[int, set[_Identity]], bool]) -> tuple[int, ...]:
-    wanted = set()
-    for path in paths:
-        try:
-            wanted.add(_identity(os.stat(path, follow_symlinks=False)))
-        except FileNotFoundError:
-            continue
-    if not wanted:
+def _those(files: set[_Identity], holds: Callable[[int, set[_Identity]], bool]) -> tuple[int, ...]:
+    if not files:
         return ()
-    return tuple(pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if holds(pid, wanted))
+    return tuple(pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if holds(pid, files))
 
 
 def _opens(pid: int, wanted: set[_Identity]) -> bool:

@@ -291,6 +291,14 @@ _TABLE = (
         _AS_ROOT,
     ),
     Rule(
+        "store.beyond-promise",
+        _WARNING,
+        "A guest's directory on the store holds more than the guest is promised: its QEMU, or another "
+        "process of QEMU's user, writes there. What it holds is taken off what can be promised; a tmpfs "
+        "has no quota for a directory, so it is noticed and not prevented.",
+        "See what lies in the directory, and which process writes it; confine guests (AppArmor, SELinux).",
+    ),
+    Rule(
         "store.overpromised",
         _FAILURE,
         "The memory files promise more than the store can hold. Guests can die when they use it.",
@@ -583,9 +591,8 @@ _TABLE = (
     Rule(
         "guest.not-reserved",
         _FAILURE,
-        "A running guest's memory files are smaller than the guest, so others may be given its room. A "
-        "warning "
-        "where they are large enough and only lack allocated blocks.",
+        "A running guest needs more than it was promised, so others may be given its room. A warning where "
+        "the promise is right and files only lack allocated blocks.",
         "ramshelf hook install, then stop it and start it again.",
         _WARNING,
     ),
@@ -596,11 +603,17 @@ _TABLE = (
         "Look at 'ramshelf capacity'; with the hook, guests are admitted by their maxMemory.",
     ),
     Rule(
-        "guest.hot-plug",
+        "guest.not-understood",
         _WARNING,
-        "A running guest may be given more memory than the store has promised it: it was started without the "
-        "hook. Hot-plug calls no hook, so this is not prevented.",
-        "Stop it and start it again with the hook, which admits guests by maxMemory.",
+        "The XML of a running guest is not understood. It hides no other guest, but what it needs is "
+        "not known.",
+        "Look at 'virsh dumpxml NAME', and report it: libvirt understands it.",
+    ),
+    Rule(
+        "guest.promise-unknown",
+        _WARNING,
+        "What a running guest was promised could not be read.",
+        _AS_ROOT,
     ),
     Rule(
         "guest.discard-flushes",

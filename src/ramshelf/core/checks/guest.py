@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from ramshelf.core.capacity import FileUsage, promised
 from ramshelf.core.checks.catalog import finding, unknown
 from ramshelf.core.config import Config
+from ramshelf.core.directory import FileUsage
 from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.host import Facts, RunningGuest, StoreFacts, Unknown
 from ramshelf.core.mounts import is_below
@@ -23,6 +23,10 @@ def check_guests(facts: Facts) -> Iterator[Finding]:
         yield unknown("guest.list-unknown", "The running guests could not be listed", facts.guests)
         return
     found = [each for running in facts.guests for each in _guest(running, facts)]
+    found += [
+        finding("guest.not-understood", f"Guest {odd.name}: {odd.problem}.", guest=odd.name)
+        for odd in facts.odd_guests
+    ]
     yield from found
     if all(each.severity is Severity.INFO for each in found):
         count = len(facts.guests)
@@ -93,7 +97,11 @@ def _reservation(running: RunningGuest, files: tuple[FileUsage, ...], *, tmpfs: 
     """The promise first, which is what keeps the guest alive; then the extents, the second line."""
     guest = running.guest
     memory = [file for file in files if not file.is_promise]
-    missing = max(0, guest.file_bytes - promised(files))
+    promised = running.promised
+    if isinstance(promised, Unknown):
+        yield unknown("guest.promise-unknown", f"What guest {guest.name} was promised is not known", promised)
+        return
+    missing = max(0, guest.promise - promised)
     unallocated = 0 if tmpfs else sum(max(0, file.apparent - file.allocated) for file in memory)
     if missing or unallocated:
         size = to_mib(align_up(missing or unallocated, MIB))
@@ -105,23 +113,13 @@ def _reservation(running: RunningGuest, files: tuple[FileUsage, ...], *, tmpfs: 
             guest=guest.name,
             missing_mib=size,
         )
-    held = sum(file.apparent for file in memory)
-    stated = sum(file.apparent for file in files if file.is_promise)
     later = _later(running, memory)
-    if later and held > stated:
+    if later and sum(file.apparent for file in memory) > promised:
         yield finding(
             "guest.hot-plugged",
             f"Guest {guest.name} got memory while it ran that nothing admitted: {', '.join(later)}.",
             guest=guest.name,
             files=later,
-        )
-    elif guest.promise > max(held, stated):
-        more = to_mib(guest.promise - max(held, stated))
-        yield finding(
-            "guest.hot-plug",
-            f"Guest {guest.name} can get {more} MiB by hot-plug that the store has not promised.",
-            guest=guest.name,
-            more_mib=more,
         )
 
 

@@ -3,7 +3,7 @@
 import stat
 from collections.abc import Iterator
 
-from ramshelf.core.capacity import capacity
+from ramshelf.core.capacity import StoreUsage, capacity, excesses
 from ramshelf.core.checks.catalog import finding, unknown
 from ramshelf.core.checks.config import configured_bytes
 from ramshelf.core.findings import Finding
@@ -11,7 +11,7 @@ from ramshelf.core.host import Account, Device, Directory, Facts, Process, Store
 from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import is_below
 from ramshelf.core.store import NoStore, Store
-from ramshelf.core.units import MIB, format_size, to_mib
+from ramshelf.core.units import MIB, align_up, format_size, to_mib
 
 
 def check_store(facts: Facts) -> Iterator[Finding]:
@@ -82,6 +82,7 @@ def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
         )
     if isinstance(seen.usage, Unknown):
         return
+    yield from beyond_promise(seen.usage)
     room = capacity(seen.usage, configured_mib=None)
     if room.promised > room.total:
         yield finding(
@@ -101,6 +102,20 @@ def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
             mount_point=store.mount_point,
             capacity_mib=to_mib(room.total),
             promised_mib=to_mib(room.promised),
+        )
+
+
+def beyond_promise(usage: StoreUsage) -> Iterator[Finding]:
+    """The guests whose directories hold more than they are promised."""
+    for excess in excesses(usage):
+        size = to_mib(align_up(excess.beyond, MIB))
+        yield finding(
+            "store.beyond-promise",
+            f"The directory of guest {excess.guest} holds {size} MiB more than the guest is promised "
+            f"({excess.directory}).",
+            guest=excess.guest,
+            directory=excess.directory,
+            beyond_mib=size,
         )
 
 

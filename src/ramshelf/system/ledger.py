@@ -1,0 +1,171 @@
+"""The notes of what guests were promised, in /run/ramshelf/guests: read, made right, written, removed.
+
+Root alone can go there. All who write hold the store's lock, but for the hook's script, which removes the
+note of a guest that has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ramshelf.core.ledger import STARTING, NotedFile, format_note, note_of, parse_note
+from ramshelf.core.record import replace
+from ramshelf.system import livestate
+from ramshelf.system.filesystem import RUN_DIR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ramshelf.core.directory import FileUsage
+    from ramshelf.core.guest import Guest
+    from ramshelf.core.ledger import Note
+
+DIRECTORY = f"{RUN_DIR}/guests"
+_NOTE, _WAIT = ".guest", ".wait"
+
+
+def write_note(note: Note) -> None:
+    """Write or replace a guest's note: old or new, never half. Raises OSError."""
+    os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
+    temporary = f"{DIRECTORY}/.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o600)
+    try:
+        os.write(descriptor, format_note(note).encode(errors="surrogateescape"))
+    finally:
+        os.close(descriptor)
+    os.replace(temporary, f"{DIRECTORY}/{note.name}{_NOTE}")
+
+
+def read_note(name: str) -> Note | None:
+    """A guest's note; None where there is none, or none that is whole."""
+    try:
+        with open(f"{DIRECTORY}/{name}{_NOTE}", "rb") as file:
+            return parse_note(name, file.read().decode(errors="surrogateescape"))
+    except FileNotFoundError:
+        return None
+
+
+def remove_note(name: str) -> None:
+    """Remove a guest's note; one that is gone already is passed over."""
+    for suffix in (_NOTE, _WAIT):
+        try:
+            os.unlink(f"{DIRECTORY}/{name}{suffix}")
+        except FileNotFoundError:
+            pass
+
+
+def have_started_waited_for(name: str) -> None:
+    """Have the hook's script wait for the answer when the guest has started."""
+    os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
+    os.close(os.open(f"{DIRECTORY}/{name}{_WAIT}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def is_waited_for(name: str) -> bool:
+    """Whether libvirt waits for what the hook says of the guest that has started."""
+    return os.path.exists(f"{DIRECTORY}/{name}{_WAIT}")
+
+
+def noted_names() -> frozenset[str]:
+    """The names of the guests that have a note."""
+    try:
+        entries = os.listdir(DIRECTORY)
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset(entry[: -len(_NOTE)] for entry in entries if entry.endswith(_NOTE))
+
+
+def this_starter() -> str:
+    """The process that called the hook's script, which called this one, as a note has it: "PID START"."""
+    pid = int(_stat(os.getppid())[1])
+    return f"{pid} {_start(pid)}"
+
+
+def clock() -> float:
+    """Seconds since boot, suspended time included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def holding(
+    place: Callable[[Guest], str],
+    files: Callable[[str], tuple[FileUsage, ...]],
+    *,
+    but: str = "",
+    keep: bool = False,
+) -> tuple[Note, ...]:
+    """The notes of all guests that run or are starting, made again where they are missing.
+
+    ``place`` gives the path of a guest's directory and ``files`` the regular files in such a one, for notes
+    that are made again. The guest ``but`` is left out. ``keep``: what was found is written down, for callers
+    that hold the store's lock; a note whose guest has ended is removed.
+    """
+    running, noted = livestate.live_names(), noted_names()
+    found = []
+    for name in sorted(running | noted):
+        if name == but:
+            continue
+        note = read_note(name) if name in noted else None
+        if note is not None and name not in running and not _starts(note):
+            if keep:
+                remove_note(name)
+            continue
+        if note is None:
+            note = _again(name, place, files)
+            if note is not None and keep:
+                write_note(note)
+        if note is not None:
+            found.append(note)
+    return tuple(found)
+
+
+def _again(
+    name: str, place: Callable[[Guest], str], files: Callable[[str], tuple[FileUsage, ...]]
+) -> Note | None:
+    """The note of a guest that runs, by its record; None of one that has ended or is not understood."""
+    live = livestate.read_live(name)
+    if live is None or live.guest is None:
+        return None
+    guest = live.guest
+    directory = place(guest) if guest.file_backed else ""
+    sizes = {file.name: file.size for file in guest.files}
+    made = [
+        NotedFile(name=file.name, size=file.apparent, inode=file.inode)
+        for file in (files(directory) if directory else ())
+        if sizes.get(file.name) == file.apparent
+    ]
+    return replace(note_of(guest, directory=directory, files=made), name=name, since=round(clock(), 3))
+
+
+def _starts(note: Note) -> bool:
+    """Whether a guest without a record may be about to have one.
+
+    Its QEMU is there, or who started it goes on and it is not long ago.
+    """
+    if livestate.qemu_pid(note.name) is not None:
+        return True
+    pid, _, start = note.starter.partition(" ")
+    if not start or _start(int(pid)) != start:
+        return False
+    return clock() - note.since < STARTING
+
+
+def _start(pid: int) -> str:
+    """When a process began, in ticks since boot (proc_pid_stat(5), field 22); '' of one that is gone."""
+    try:
+        return _stat(pid)[19].decode()
+    except (OSError, IndexError):
+        return ""
+
+
+def _stat(pid: int) -> list[bytes]:
+    """What stands after the process's name, from the state on."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()
+
+
+def forget() -> None:
+    """Remove the notes of guests that run, to be made again: after a time without this hook."""
+    for name in noted_names() & livestate.live_names():
+        remove_note(name)

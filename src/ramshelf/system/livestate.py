@@ -1,0 +1,69 @@
+"""The guests that run, by libvirt's own records in /run/libvirt/qemu; libvirt itself is not asked.
+
+libvirt writes a guest's record as soon as QEMU's process is there, and removes it when the guest has ended.
+One record that cannot be understood hides no other.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ramshelf.core.errors import InputError
+from ramshelf.core.guest import parse_guest
+from ramshelf.core.record import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ramshelf.core.guest import Guest
+
+STATE_DIR = "/run/libvirt/qemu"
+
+_LARGEST = 64 << 20
+"""Bytes of a record that are read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """A guest that runs; ``guest`` is None where its record is not understood, and ``problem`` says why."""
+
+    name: str
+    guest: Guest | None
+    problem: str = ""
+
+
+def live_names() -> frozenset[str]:
+    """The names of the guests that libvirt has a record of."""
+    try:
+        entries = os.listdir(STATE_DIR)
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset(entry[: -len(".xml")] for entry in entries if entry.endswith(".xml"))
+
+
+def read_live(name: str) -> Live | None:
+    """One guest; None where it has ended."""
+    try:
+        with open(f"{STATE_DIR}/{name}.xml", "rb") as file:
+            xml = file.read(_LARGEST)
+        return Live(name=name, guest=parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE")))
+    except FileNotFoundError:
+        return None
+    except (InputError, OSError) as error:
+        return Live(name=name, guest=None, problem=str(error))
+
+
+def live_guests() -> tuple[Live, ...]:
+    """All of them, understood or not, by name."""
+    found = (read_live(name) for name in sorted(live_names()))
+    return tuple(live for live in found if live is not None)
+
+
+def qemu_pid(name: str) -> int | None:
+    """The guest's QEMU by libvirt's record, while the process is there."""
+    try:
+        with open(f"{STATE_DIR}/{name}.pid", "rb") as file:
+            pid = int(file.read(32))
+        os.stat(f"/proc/{pid}")
+    except (OSError, ValueError):
+        return None
+    return pid

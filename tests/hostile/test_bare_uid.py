@@ -1,0 +1,260 @@
+"""QEMU's user attacks the store while guests start and end: nobody but itself is harmed.
+
+The attacker is a real process with that uid and nothing else (support/attacker.py); all the while guests
+start, are refused and end, ``store clean`` and the agent go on. After each round it is stopped for a moment,
+and what is there is held against what would be there without it.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ramshelf.core.capacity import capacity
+from ramshelf.core.units import MIB
+from ramshelf.system.backingstore import observe_store
+from support import attacker
+from support.agent import agent
+from support.cli import ramshelf
+from support.domains import domain_xml, qemu_pid
+from support.libvirtd import Libvirtd
+from support.process import run, wait_until
+from support.stores import MEMORY, store
+
+NOTES = Path("/run/ramshelf/guests")
+LOG = Path("/run/ramshelf/hook.log")
+VICTIM_MIB = 32
+ROUNDS = 50
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A directory of root's that looks as a store does, and that nobody may touch."""
+    tmp_path.chmod(0o755)
+    outside = tmp_path / "foreign"
+    (outside / "12345678-9abc-4def-8123-456789abcdef").mkdir(parents=True)
+    (outside / "12345678-9abc-4def-8123-456789abcdef" / "disk").write_text("an instance's disk")
+    (outside / "1-victim").mkdir()
+    (outside / "1-victim" / "pc.ram").write_text("another memory file")
+    (outside / "precious").write_text("precious")
+    return outside
+
+
+def picture(directory: Path) -> dict[str, tuple[object, ...]]:
+    """All that lies there: owners, modes, sizes, times and contents."""
+    found = {}
+    for path in (directory, *sorted(directory.rglob("*"))):
+        status = path.lstat()
+        content = path.read_bytes() if path.is_file() else b""
+        found[str(path)] = (status.st_uid, status.st_mode, status.st_size, status.st_mtime_ns, content)
+    return found
+
+
+GAME = Path("/run/game")
+
+
+def may_be_attacked(libvirtd: Libvirtd, *guests: str) -> None:
+    """From now on these guests alone; what is just done to others is brought to an end."""
+    directories = [f"{libvirtd.virsh('domid', each).stdout.strip()}-{each}" for each in guests]
+    with GAME.open("r+") as game:
+        fcntl.flock(game, fcntl.LOCK_EX)
+        game.truncate()
+        game.write(" ".join(directories))
+
+
+@contextmanager
+def attack(outside: Path, seed: int) -> Iterator["subprocess.Popen[str]"]:
+    """The attacker at work."""
+    GAME.touch(mode=0o644)
+    GAME.write_text("")
+    owner = MEMORY.stat()
+    process = subprocess.Popen(
+        [
+            *("setpriv", "--reuid", str(owner.st_uid), "--regid", str(owner.st_gid), "--clear-groups"),
+            *(sys.executable, attacker.__file__, str(MEMORY), str(outside), str(GAME), str(seed)),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def paused(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """The attacker does nothing meanwhile."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def promised_mib() -> int:
+    usage = observe_store().usage
+    assert usage is not None
+    return capacity(usage, configured_mib=None).promised // MIB
+
+
+def refusals() -> set[str]:
+    lines = [json.loads(line) for line in LOG.read_text().splitlines()]
+    return {line["code"] for line in lines if line["event"] in {"refused", "undecided", "broken"}}
+
+
+def storm(libvirtd: Libvirtd, outside: Path, file_system: str, rounds: int, seed: int) -> set[str]:
+    """So many rounds; the kinds of attack that succeeded."""
+    before = picture(outside)
+    with store(file_system, 400), agent(), attack(outside, seed) as process:
+        os.set_blocking(process.stdout.fileno(), False)  # type: ignore[union-attr]
+        for number in range(rounds):
+            name = f"victim{number % 3}"
+            libvirtd.create(domain_xml(name, VICTIM_MIB))
+            assert "[capacity.exceeded]" in libvirtd.create(domain_xml("large", 600), ok=(1,)).stderr
+            if number % 5 == 0:
+                ramshelf("store", "clean")
+            running = libvirtd.virsh("list", "--name").stdout.split()
+            may_be_attacked(libvirtd, *running)
+            time.sleep(0.1)
+            with paused(process):
+                assert promised_mib() == VICTIM_MIB * len(running), number
+                assert {path.name for path in NOTES.iterdir()} == {f"{each}.guest" for each in running}
+                assert all(qemu_pid(each) is not None for each in running)
+                assert picture(outside) == before, number
+            if len(running) == 3:
+                may_be_attacked(libvirtd)
+                for each in running:
+                    libvirtd.virsh("destroy", each)
+        told = set((process.stdout.read() or "").split())  # type: ignore[union-attr]
+        may_be_attacked(libvirtd)
+        process.kill()
+        process.wait()
+        for each in libvirtd.virsh("list", "--name").stdout.split():
+            libvirtd.virsh("destroy", each)
+        wait_until(lambda: not any(NOTES.iterdir()), "no note is left")
+        ramshelf("store", "clean")
+        left = {path.name for path in MEMORY.iterdir()} - {"lost+found", "libvirt"}
+        assert not [name for name in left if name.partition("-")[0].isdigit() and not is_link(name)]
+        assert picture(outside) == before
+    assert refusals() <= {"capacity.exceeded"}
+    return told
+
+
+def is_link(name: str) -> bool:
+    return (MEMORY / name).is_symlink()
+
+
+@pytest.mark.parametrize("file_system", ["tmpfs", "ext4"])
+def test_guests_start_and_end_as_if_nobody_attacked(
+    libvirtd: Libvirtd, foreign: Path, file_system: str
+) -> None:
+    ramshelf("hook", "install")
+    told = storm(libvirtd, foreign, file_system, ROUNDS // 2, seed=1)
+    assert told >= {"plant_layout", "swap_directory", "swap_file", "unlink_file", "nest_deep"}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("file_system", ["tmpfs", "ext4", "xfs"])
+def test_guests_start_and_end_for_a_thousand_rounds(
+    libvirtd: Libvirtd, foreign: Path, file_system: str
+) -> None:
+    ramshelf("hook", "install")
+    for part in range(10):
+        storm(libvirtd, foreign, file_system, 34, seed=part)
+
+
+def test_clean_goes_out_of_the_store_by_no_link(libvirtd: Libvirtd, foreign: Path) -> None:
+    """CASES T1: the layout that another configuration would have, planted, leads to root's directories."""
+    before = picture(foreign)
+    with store("tmpfs"):
+        as_qemu("mkdir libvirt && ln -s $1 libvirt/qemu && ln -s $1 77-planted", str(foreign))
+        ramshelf("store", "clean")
+        ramshelf("store", "clean", "--without-libvirt", ok=(0, 1))
+        libvirtd.stop()
+        ramshelf("store", "clean", "--without-libvirt")
+        libvirtd.start()
+    assert picture(foreign) == before
+
+
+def as_qemu(line: str, *arguments: str) -> None:
+    """Run a line of shell as QEMU's user, in the store."""
+    owner = MEMORY.stat()
+    ids = ("--reuid", str(owner.st_uid), "--regid", str(owner.st_gid), "--clear-groups")
+    run("setpriv", *ids, "sh", "-ec", f"cd {MEMORY}; {line}", "sh", *arguments)
+
+
+def test_a_guest_whose_file_was_unlinked_keeps_its_promise(libvirtd: Libvirtd) -> None:
+    """CASES T5."""
+    ramshelf("hook", "install")
+    with store("tmpfs", 200):
+        libvirtd.create(domain_xml("guest", 128))
+        as_qemu("rm */pc.ram")
+        assert promised_mib() == 128
+        assert "[capacity.exceeded]" in libvirtd.create(domain_xml("second", 128), ok=(1,)).stderr
+        libvirtd.create(domain_xml("third", 64))
+
+
+def test_a_directory_that_grows_is_named_within_seconds(libvirtd: Libvirtd) -> None:
+    """A tmpfs has no quota for a directory: what is there counts, and the agent says whose it is."""
+    ramshelf("hook", "install")
+    with store("tmpfs", 300):
+        libvirtd.create(domain_xml("guest", 64))
+        with agent() as running:
+            as_qemu("cd *-guest; head -c 120000000 /dev/zero >grown")
+            line = running.wait_log("began", code="store.beyond-promise", subject="guest")
+            assert "guest" in line["message"]
+            assert "[capacity.exceeded]" in libvirtd.create(domain_xml("second", 128), ok=(1,)).stderr
+            as_qemu("rm */grown")
+            running.wait_log("ended", code="store.beyond-promise", subject="guest")
+        libvirtd.create(domain_xml("second", 128))
+
+
+def test_directories_deeper_than_any_path_hold_up_nobody(libvirtd: Libvirtd) -> None:
+    """CASES T4."""
+    ramshelf("hook", "install")
+    descend = "import os; [(os.mkdir('n' * 200), os.chdir('n' * 200)) for _ in range(30)]"
+    deep = f'/usr/bin/python3 -c "{descend}"'
+    with store("tmpfs", 200):
+        libvirtd.create(domain_xml("guest", 64))
+        as_qemu(f"cd *-guest; {deep}")
+        assert "[capacity.exceeded]" in libvirtd.create(domain_xml("large", 1024), ok=(1,)).stderr
+        libvirtd.create(domain_xml("second", 64))
+        assert promised_mib() == 128
+        as_qemu(f"mkdir 900-planted; cd 900-planted; {deep}")
+        assert json.loads(ramshelf("store", "clean", "--json").stdout)["removed"] == [f"{MEMORY}/900-planted"]
+
+
+def test_a_fifo_in_the_place_of_a_memory_file_stops_nobody(libvirtd: Libvirtd) -> None:
+    """CASES T6: whoever looks would wait in open() for ever."""
+    ramshelf("hook", "install")
+    with store("tmpfs", 200):
+        libvirtd.create(domain_xml("guest", 64))
+        as_qemu("cd *-guest; mv pc.ram aside; mkfifo pc.ram")
+        for command in (("guest", "list"), ("guest", "show", "guest"), ("capacity",), ("doctor",)):
+            ramshelf(*command, ok=(0, 1, 2))
+        ramshelf("guest", "trim", "guest", ok=(0, 1))
+        with agent() as running:
+            told = "libvirt_domain_memory_backing_promised_bytes{"
+            wait_until(lambda: told in running.scraped(), "the agent has looked")
+        ramshelf("guest", "stop", "guest", "--now")
+        assert promised_mib() == 0
+
+
+def test_what_a_file_claims_to_be_blocks_nobody(libvirtd: Libvirtd) -> None:
+    ramshelf("hook", "install")
+    with store("tmpfs", 200):
+        as_qemu("mkdir 900-planted; truncate -s 1T 900-planted/pc.ram; mkdir 901-planted")
+        libvirtd.create(domain_xml("guest", 128))
+        as_qemu("cd *-guest; truncate -s 1T huge")
+        libvirtd.create(domain_xml("second", 64))
+        assert promised_mib() == 192

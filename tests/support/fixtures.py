@@ -1,0 +1,29 @@
+"""Fixtures of all tests that need libvirt: the conftests of their folders import them."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.libvirtd import Libvirtd
+from support.machine import as_shipped, guests_can_run, without_guests
+
+
+@pytest.fixture(scope="session")
+def daemon() -> Iterator[Libvirtd]:
+    """The session's libvirtd; take ``libvirtd`` instead, which cleans up."""
+    with guests_can_run() as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def host() -> Iterator[None]:
+    """A host as it was shipped; what the test changed of it is put back at the end."""
+    with as_shipped():
+        yield
+
+
+@pytest.fixture
+def libvirtd(host: None, daemon: Libvirtd) -> Iterator[Libvirtd]:  # noqa: ARG001 - guests end before the host is reset
+    """A running libvirtd without guests and hooks, on a host as it was shipped."""
+    with without_guests(daemon):
+        yield daemon
