@@ -143,7 +143,7 @@ def _copy(action: CopyFiles) -> None:
         _make_parents(path)
         change_text(path, partial(_always, text), mode=0o644)
     for parent, _, names in os.walk(action.path):
-        os.chmod(parent, 0o755)
+        os.chmod(parent, 0o755)  # noqa: S103 - modules, for everybody to read
         for name in names:
             path = os.path.join(parent, name)
             if os.path.relpath(path, action.path) not in action.files:
