@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ramshelf.core.hookcall import AFTERCARE
+
 PYTHON = "/usr/bin/python3"
 FLOOR = (3, 9, 0)
 """The oldest Python that the copied modules run on."""
@@ -18,8 +20,6 @@ DIRECTORY = "/usr/local/lib/ramshelf/hook"
 """Each copy lies in a directory below, which is named by what is in it: one that is in use never changes."""
 
 MAIN = "ramshelf/hook/__main__.py"
-AFTERCARE = "aftercare"
-"""The file beside the copied package that names the Python of the installation: for what needs libvirt."""
 
 
 @dataclass(frozen=True, kw_only=True)

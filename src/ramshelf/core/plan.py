@@ -146,11 +146,13 @@ class RemoveFile:
     """Remove a file that may be gone already.
 
     ``before``: its text as the plan was made, where that matters: one that has another text by then stays.
+    So does one that is not the same as ``copy_of``, another file, but for the end of the last line.
     """
 
     why: str
     path: str
     before: str | None = None
+    copy_of: str = ""
 
     def lines(self) -> tuple[str, ...]:
         """The command that would do the same."""

@@ -398,7 +398,10 @@ def _remove_backups(seen: Seen) -> tuple[Action, ...]:
         if restored.rstrip("\n") == backup.rstrip("\n"):
             actions.append(
                 RemoveFile(
-                    why=f"Remove the back-up: {path} is as it was", path=backup_path(path), before=backup
+                    why=f"Remove the back-up: {path} is as it was",
+                    path=backup_path(path),
+                    before=backup,
+                    copy_of=path,
                 )
             )
     return tuple(actions)

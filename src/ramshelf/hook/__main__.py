@@ -5,6 +5,8 @@ it finds its own package by its place. Whatever goes wrong ends with status 70: 
 for something that was decided.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from ramshelf.core.hookcall import AFTERCARE
 from ramshelf.system.filesystem import read_text
 from ramshelf.system.heldnotes import orphaned
 from ramshelf.system.hooklog import record
@@ -14,23 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-_PLACE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-
-def interpreter() -> str:
-    """The installation's own Python, which has libvirt-python: as the copy of these modules names it.
-
-    Where they are no copy, it is the one that runs.
-    """
-    return read_text(f"{_PLACE}/aftercare", "").strip() or sys.executable
-
-
 def leave_aftercare(guest: str, uuid: str, domain_id: int, tasks: Sequence[str]) -> None:
     """Leave a process that does these tasks (node/aftercare.py) once libvirt has done with the start.
 
     libvirt waits for its hook's outputs to be closed, so the process has none.
     """
-    python = interpreter()
+    python = _interpreter()
     devnull = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
     argv = (python, "-I", "-m", "ramshelf.node.aftercare", guest, str(domain_id), *tasks)
     try:
@@ -44,3 +34,12 @@ def let_go() -> None:
     """Have guests resumed that somebody has paused for a moment and did not live to let go."""
     for name in orphaned():
         leave_aftercare(name, "", 0, ("resume",))
+
+
+def _interpreter() -> str:
+    """The Python that has libvirt-python: the copy of the hook's modules names it (core/hookcopy.py).
+
+    Where these modules are no copy, it is the one that runs.
+    """
+    place = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return read_text(f"{place}/{AFTERCARE}", "").strip() or sys.executable

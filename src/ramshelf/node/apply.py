@@ -109,9 +109,12 @@ def _whole(action: WriteFile, found: str | None) -> str:
     return action.text
 
 
-def _none(action: RemoveFile, found: str | None) -> None:
+def _none(action: RemoveFile, found: str | None) -> str | None:
     if found not in {None, action.before}:
         raise _changed(action.path)
+    if found and action.copy_of and read_text(action.copy_of, "").rstrip("\n") != found.rstrip("\n"):
+        return found
+    return None
 
 
 def _set(action: SetValue) -> None:
@@ -131,12 +134,16 @@ def _changed(path: str) -> RefusedError:
 
 
 def _copy(action: CopyFiles) -> None:
-    """File by file, each old or new: whoever uses the directory names it only when all is there."""
+    """File by file, each old or new: whoever uses the directory names it only when all is there.
+
+    Whatever root's umask is, everybody may read it: libvirt of a user's own calls the same hook.
+    """
     for name, text in action.files.items():
         path = f"{action.path}/{name}"
         _make_parents(path)
         change_text(path, partial(_always, text), mode=0o644)
     for parent, _, names in os.walk(action.path):
+        os.chmod(parent, 0o755)  # noqa: S103 - modules, for everybody to read
         for name in names:
             path = os.path.join(parent, name)
             if os.path.relpath(path, action.path) not in action.files:

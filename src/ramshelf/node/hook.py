@@ -33,7 +33,7 @@ from ramshelf.core.requirements import Version, version
 from ramshelf.core.setting import DEFAULT_FILES
 from ramshelf.node.apply import apply
 from ramshelf.node.hookbypass import bypass
-from ramshelf.system.filesystem import RUN_DIR, read_text
+from ramshelf.system.filesystem import RUN_DIR, read_text, store_lock
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.processes import libvirt_daemons
 from ramshelf.system.run import run
@@ -46,6 +46,10 @@ _CONFIGURATION = "/etc/libvirt"
 _PATIENCE = 15.0
 """Seconds for a daemon to act upon SIGHUP. It does so in a thread of its own, and drops a SIGHUP that comes
 while it starts or still reloads (daemonReloadHandler): so it is asked again."""
+
+_LOCK = f"{RUN_DIR}/hook.lock"
+_LOCK_TIMEOUT = 30
+"""One installation is made or removed at a time."""
 
 _LAYERS = ("core", "system", "hook")
 _COPY = re.compile(r"[0-9a-f]{16}")
@@ -151,12 +155,13 @@ def install(uri: str, wanted: Wanted, *, dry_run: bool) -> Outcome:
     Raises HostError ``hook.not-called`` where it does not, ``hook.broken``, ``hook.denied`` or
     ``hook.no-python`` where that does not work, and what ``plan_install`` raises.
     """
-    installed = observe(wanted, uri)
-    actions = plan_install(installed, wanted)
     if dry_run:
-        return Outcome(actions=actions, seen=installed.seen)
+        installed = observe(wanted, uri)
+        return Outcome(actions=plan_install(installed, wanted), seen=installed.seen)
     _require_root()
-    apply(actions, noun="hook")
+    with store_lock(_LOCK, timeout=_LOCK_TIMEOUT):
+        actions = plan_install(observe(wanted, uri), wanted)
+        apply(actions, noun="hook")
     problem = try_out()
     if problem:
         raise HostError(
@@ -184,10 +189,11 @@ def install(uri: str, wanted: Wanted, *, dry_run: bool) -> Outcome:
 
 def remove(*, dry_run: bool) -> Outcome:
     """Undo what ``install`` did, and make the running daemon look again."""
-    installed = observe(wanted_hook())
-    actions = plan_remove(installed)
-    if not dry_run:
-        _require_root()
+    if dry_run:
+        return Outcome(actions=plan_remove(observe(wanted_hook())), seen=None)
+    _require_root()
+    with store_lock(_LOCK, timeout=_LOCK_TIMEOUT):
+        actions = plan_remove(observe(wanted_hook()))
         apply(actions, noun="hook")
         Path(_SEEN).unlink(missing_ok=True)
     return Outcome(actions=actions, seen=None)

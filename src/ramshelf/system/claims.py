@@ -7,6 +7,8 @@ A guest that comes from another host is claimed for from there, before it has ar
 a while, told by the hook (core/hookcall.py), and as soon as it has arrived it is a guest that runs here.
 """
 
+from __future__ import annotations
+
 import fcntl
 import os
 import time

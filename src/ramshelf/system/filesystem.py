@@ -79,6 +79,6 @@ def _lock(descriptor: int, timeout: float | None) -> None:
             raise RefusedError(
                 "store.locked",
                 f"The store was locked by another ramshelf for {timeout:g} s.",
-                hint="'fuser -v /run/ramshelf/lock' shows who holds it.",
+                hint="'fuser -v /run/ramshelf/*lock' shows who holds it.",
             ) from None
         return
