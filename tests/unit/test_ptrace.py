@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,11 @@ def said(process: Tracee) -> bytes:
 
 def states(pid: int) -> set[str]:
     stats = Path(f"/proc/{pid}/task").glob("*/stat")
-    return {stat.read_text().rpartition(")")[2].split()[0] for stat in stats}
+    found = set()
+    for stat in stats:
+        with suppress(ProcessLookupError, FileNotFoundError):  # a thread that has ended meanwhile
+            found.add(stat.read_text().rpartition(")")[2].split()[0])
+    return found
 
 
 def is_held(process: Tracee) -> bool:

@@ -8,6 +8,8 @@ else it is empty. So one that is not empty and not locked is of somebody who die
 The hook asks for these on its way: os and fcntl are all that is imported here.
 """
 
+from __future__ import annotations
+
 import fcntl
 import os
 import time
@@ -50,7 +52,7 @@ class Note:
         self.uuid = words[1] if len(words) > 2 else ""
         self.asked = float(words[2]) if len(words) > 2 else 0.0
 
-    def __enter__(self) -> "Note":  # noqa: PYI034 - typing costs the hook milliseconds
+    def __enter__(self) -> Note:  # noqa: PYI034 - typing costs the hook milliseconds
         return self
 
     def __exit__(self, *_: object) -> None:
