@@ -79,7 +79,11 @@ def noted_names() -> frozenset[str]:
 
 def this_starter() -> str:
     """The process that called the hook's script, which called this one, as a note has it: "PID START"."""
-    pid = int(_stat(os.getppid())[1])
+    return starter_of(int(_stat(os.getppid())[1]))
+
+
+def starter_of(pid: int) -> str:
+    """A process as a note has it."""
     return f"{pid} {_start(pid)}"
 
 
