@@ -1,15 +1,25 @@
 """``ramshelf hook``: installed beside other hooks, seen by the daemon that runs, and removed."""
 
 import json
+import os
+import shutil
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.cli import ramshelf
+from ramshelf.core.hookcall import AFTERCARE
+from ramshelf.core.hookcopy import DIRECTORY, MAIN
+from support.cli import RAMSHELF, ramshelf
 from support.domains import domain_xml
 from support.libvirtd import Libvirtd
+from support.process import run
 from support.stores import store
 
 HOOKS = Path("/etc/libvirt/hooks")
@@ -52,8 +62,11 @@ def test_installed_where_there_was_none(libvirtd: Libvirtd) -> None:
         "installed": True,
         "current": True,
         "executable": True,
+        "foreign": False,
+        "problem": "",
         "seen": True,
-        "strict": False,
+        "bypass_seconds": 0,
+        "bypassed_guests": 0,
     }
     with store():
         assert "[capacity.exceeded]" in libvirtd.create(domain_xml("guest", 600), ok=(1,)).stderr
@@ -133,15 +146,14 @@ def test_what_makes_it_outdated_or_unseen(libvirtd: Libvirtd) -> None:
 
 
 @pytest.mark.usefixtures("libvirtd")
-def test_strict_and_configuration_files_are_embedded(tmp_path: Path) -> None:
+def test_configuration_files_are_embedded(tmp_path: Path) -> None:
     conf = tmp_path / "own.conf"
-    conf.write_text("[ramshelf]\nstrict = true\n[libvirt]\nfile_backed_memory = 64\n")
+    conf.write_text("[ramshelf]\nstrict = true\n[libvirt]\nfile_backed_memory = 64\n")  # strict: of old
     ramshelf("--config-file", str(conf), "hook", "install")
-    assert "verdict=1" in SCRIPT.read_text()
     assert str(conf) in SCRIPT.read_text()
     assert status(1)["current"] is False  # for the default files it would be another
     found = json.loads(ramshelf("--config-file", str(conf), "hook", "status", "--json").stdout)
-    assert (found["current"], found["strict"]) == (True, True)
+    assert found["current"] is True
 
 
 def test_without_a_running_daemon(libvirtd: Libvirtd) -> None:
@@ -152,3 +164,170 @@ def test_without_a_running_daemon(libvirtd: Libvirtd) -> None:
     with store():
         assert "[capacity.exceeded]" in libvirtd.create(domain_xml("guest", 600), ok=(1,)).stderr
     assert status(0)["seen"] is True
+
+
+def findings() -> dict[str, dict[str, Any]]:
+    found = json.loads(ramshelf("doctor", "--json", ok=(0, 1, 2)).stdout)["findings"]
+    return {each["code"]: each for each in found}
+
+
+@pytest.mark.usefixtures("libvirtd")
+def test_it_runs_on_the_distributions_python_from_a_copy_of_its_own() -> None:
+    ramshelf("hook", "install")
+    [copy] = Path(DIRECTORY).iterdir()
+    assert f"/usr/bin/python3 -IS {copy}/{MAIN} " in SCRIPT.read_text()
+    assert sys.prefix not in SCRIPT.read_text()
+    assert (copy / AFTERCARE).read_text() == f"{sys.executable}\n"
+    for path in (copy, *copy.rglob("*")):
+        status = path.stat()
+        assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (0, 0o755 if path.is_dir() else 0o644)
+    compiled = {path.name.partition(".")[0] for path in copy.rglob("__pycache__/*.pyc")}
+    assert compiled == {path.stem for path in copy.rglob("*.py")}
+    ramshelf("hook", "remove")
+    assert not Path(DIRECTORY).exists()
+
+
+@pytest.mark.usefixtures("libvirtd")
+def test_a_copy_that_is_not_as_it_should_be_is_outdated_and_made_anew() -> None:
+    ramshelf("hook", "install")
+    [copy] = Path(DIRECTORY).iterdir()
+    main = copy / MAIN
+    text = main.read_text()
+    for spoil in (
+        lambda: main.write_text("edited\n"),
+        lambda: main.chmod(0o666),
+        main.unlink,
+        (copy / "ramshelf/core/added.py").touch,
+    ):
+        spoil()
+        assert status(1)["current"] is False
+        assert "hook.outdated" in findings()
+        ramshelf("hook", "install")
+        assert status(0)["current"] is True
+        assert (main.read_text(), stat.S_IMODE(main.stat().st_mode)) == (text, 0o644)
+        assert list(Path(DIRECTORY).iterdir()) == [copy]
+
+
+@pytest.mark.usefixtures("libvirtd")
+def test_the_copy_of_the_former_version_stays_until_the_next_installation() -> None:
+    """A call that is under way imports from it."""
+    ramshelf("hook", "install")
+    [copy] = Path(DIRECTORY).iterdir()
+    former = copy.with_name("0123456789abcdef")
+    copy.rename(former)
+    SCRIPT.write_text(SCRIPT.read_text().replace(copy.name, former.name))
+    assert status(1)["current"] is False
+    for left in ({copy, former}, {copy}):
+        ramshelf("hook", "install")
+        assert set(Path(DIRECTORY).iterdir()) == left
+    assert status(0)["current"] is True
+
+
+def test_something_else_of_that_name_is_somebody_elses(libvirtd: Libvirtd) -> None:
+    del libvirtd
+    SCRIPT.parent.mkdir()
+    for make in (SCRIPT.mkdir, partial(SCRIPT.symlink_to, "/bin/true"), SCRIPT.touch):
+        make()
+        for verb in ("install", "remove"):
+            assert "[hook.foreign]" in ramshelf("hook", verb, ok=(1,)).stderr
+        assert (status(1)["foreign"], status(1)["installed"]) == (True, False)
+        assert findings()["hook.foreign"]["severity"] == "failure"
+        assert os.path.lexists(SCRIPT)
+        if SCRIPT.is_dir() and not SCRIPT.is_symlink():
+            SCRIPT.rmdir()
+        else:
+            SCRIPT.unlink()
+
+
+@pytest.mark.usefixtures("libvirtd")
+def test_many_that_install_and_remove_it_at_once() -> None:
+    verbs = ["install", "install", "remove", "install", "remove"]
+    processes = [subprocess.Popen([RAMSHELF, "hook", verb], stderr=subprocess.PIPE) for verb in verbs]
+    for process in processes:
+        _, said = process.communicate(timeout=120)
+        # One that was removed right after it was installed may not be called any more.
+        assert process.returncode == 0 or b"hook.not-called" in said or b"hook.broken" in said, said
+    ramshelf("hook", "install")
+    assert status(0)["current"] is True
+
+
+@contextmanager
+def its_own_view(libvirtd: Libvirtd, tmp_path: Path, command: str) -> Iterator[None]:
+    """libvirtd in a mount namespace of its own in which ``command`` has been run."""
+    place = Path(shutil.which("libvirtd") or shutil.which("virtqemud") or "")
+    real = tmp_path / place.name
+    shutil.copy2(place, real)
+    wrapper = tmp_path / "wrapper"
+    inner = f'{command} && exec {real} "$@"'
+    wrapper.write_text(f"#!/bin/sh\nexec unshare --mount sh -c '{inner}' sh \"$@\"\n")
+    wrapper.chmod(0o755)
+    libvirtd.stop()
+    run("mount", "--bind", str(wrapper), str(place))
+    try:
+        libvirtd.start()
+        yield
+    finally:
+        libvirtd.stop()
+        run("umount", str(place))
+        libvirtd.start()
+
+
+@pytest.mark.parametrize(
+    ("mode", "code", "ended"),
+    [(0o644, "hook.denied", "126"), (0o755, "hook.no-python", "127")],
+    ids=["denied", "not-there"],
+)
+def test_libvirt_cannot_run_what_root_can(
+    libvirtd: Libvirtd, tmp_path: Path, mode: int, code: str, ended: str
+) -> None:
+    """As by a security profile, or in a container."""
+    file = tmp_path / "python3"
+    file.write_text("#!/nonexistent\n")
+    file.chmod(mode)
+    with its_own_view(libvirtd, tmp_path, f"mount --bind {file} /usr/bin/python3"):
+        said = ramshelf("hook", "install", ok=(1,)).stderr
+        assert f"[{code}]" in said
+        assert f"(status {ended})" in said
+        assert "hint: " in said
+        found = status(1)
+        assert (found["seen"], f"(status {ended})" in found["problem"]) == (True, True)
+        Path("/run/ramshelf/hook-seen").unlink(missing_ok=True)
+        os.utime(SCRIPT)  # after the daemon's start: whether it calls it is to be asked
+        assert findings()["hook.broken"]["severity"] == "failure"
+        with store():
+            assert "[hook.broken]" in libvirtd.create(domain_xml("guest"), ok=(1,)).stderr
+            libvirtd.create(domain_xml("other", 32, memory_backing=""))
+    ramshelf("hook", "install")
+    assert status(0)["problem"] == ""
+
+
+def test_the_bypass_lets_guests_pass_until_it_ends(libvirtd: Libvirtd) -> None:
+    ramshelf("hook", "install")
+    big = domain_xml("guest", 600)
+    with store():
+        assert "[capacity.exceeded]" in libvirtd.create(big, ok=(1,)).stderr
+        begun = json.loads(ramshelf("hook", "bypass", "--for", "30min", "--json").stdout)
+        assert 0 < begun["bypass_seconds"] <= 1800
+        assert begun["bypassed_guests"] == 0
+        libvirtd.create(big)
+        found = status(0)
+        assert 0 < found["bypass_seconds"] <= 1800
+        assert (found["bypassed_guests"], found["seen"]) == (1, True)
+        finding = findings()["hook.bypassed"]
+        assert finding["severity"] == "warning"
+        assert "1 guest passed" in finding["message"]
+        libvirtd.virsh("destroy", "guest")
+        ended = ramshelf("hook", "bypass", "--end").stdout
+        assert "guests that passed by it: 1" in ended
+        assert "not bypassed" in ramshelf("hook", "bypass", "--end").stdout
+        assert "[capacity.exceeded]" in libvirtd.create(big, ok=(1,)).stderr
+        assert "hook.bypassed" not in findings()
+
+
+@pytest.mark.usefixtures("libvirtd")
+@pytest.mark.parametrize(
+    "words", [["--for", "0min"], ["--for", "25h"], ["--for", "soon"], [], ["--for", "1h", "--end"]]
+)
+def test_a_bypass_that_makes_no_sense(words: list[str]) -> None:
+    assert "[hook.bypass-time]" in ramshelf("hook", "bypass", *words, ok=(255,)).stderr
+    assert status(1)["bypass_seconds"] == 0

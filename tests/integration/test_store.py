@@ -5,14 +5,16 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from ramshelf.core.boot import LOOP_UNIT_PATH, escape_path
+from ramshelf.core.boot import LOOP_UNIT_PATH, SYSCTL_PATH, drop_in_path, escape_path
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.kind import Kind
@@ -20,11 +22,11 @@ from ramshelf.core.storefacts import Spec
 from ramshelf.core.units import MIB
 from ramshelf.node import store
 from ramshelf.system.procfs import mounts, swaps
-from support.cli import ramshelf
+from support.cli import RAMSHELF, ramshelf
 from support.devices import loop_device, loops, own_swaps, scratch
 from support.domains import domain_xml, wait_console
 from support.libvirtd import Libvirtd
-from support.process import run
+from support.process import run, wait_until
 
 MEMORY = "/var/lib/libvirt/qemu/ram"
 FSTAB = Path("/etc/fstab")
@@ -377,6 +379,119 @@ def test_others_edits_survive_and_the_back_up_stays(host: None) -> None:  # noqa
     assert json.loads(ramshelf("store", "remove", "--json").stdout)["changed"] is False
     Path("/etc/fstab.ramshelf-backup").unlink()
     conf.write_text(shipped)
+
+
+LINE = "tmpfs /mnt tmpfs noauto 0 0\n"
+
+
+@contextmanager
+def held(tmp_path: Path, tool: str, wish: list[str]) -> Iterator[None]:
+    """``ramshelf WISH`` has come as far as running ``tool``, which waits until the body is done."""
+    started, go_on = tmp_path / "started", tmp_path / "go-on"
+    place = Path(shutil.which(tool) or "")
+    real = tmp_path / tool
+    shutil.copy2(place, real)
+    stand_in = tmp_path / "stand-in"
+    stand_in.write_text(
+        f'#!/bin/sh\ntouch {started}\nuntil [ -e {go_on} ]; do sleep 0.05; done\nexec {real} "$@"\n'
+    )
+    stand_in.chmod(0o755)
+    run("mount", "--bind", str(stand_in), str(place))
+    try:
+        with subprocess.Popen(
+            [RAMSHELF, *wish], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as process:
+            try:
+                wait_until(started.exists, f"{tool} is run", timeout=60)
+                yield
+            finally:
+                go_on.touch()
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said
+    finally:
+        run("umount", str(place))
+
+
+def append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+def save_anew(path: Path, text: str) -> None:
+    """As editors do: another file takes its place."""
+    new = path.with_name(f"{path.name}~")
+    shutil.copy2(path, new)
+    append(new, text)
+    new.rename(path)
+
+
+@pytest.mark.parametrize("save", [append, save_anew])
+def test_a_line_that_is_added_while_remove_waits_in_swapoff_survives(
+    host: None,  # noqa: ARG001
+    tmp_path: Path,
+    save: Callable[[Path, str], None],
+) -> None:
+    """So do those of create's other tools, and of all the files that others edit too."""
+    conf = Path("/etc/libvirt/qemu.conf")
+    shipped = {path: path.read_text() for path in (FSTAB, conf)}
+    with concrete(CASES["swap-directory"]) as wish:
+        with held(tmp_path, "mkswap", arguments(wish)):  # fstab has ramshelf's lines already
+            save(FSTAB, LINE)
+            save(conf, "# theirs\n")
+        assert_made(wish)
+        assert LINE in FSTAB.read_text()
+        assert "# theirs\n" in conf.read_text()
+        (tmp_path / "go-on").unlink()
+        (tmp_path / "started").unlink()
+        with held(tmp_path, "swapoff", ["store", "remove"]):
+            save(FSTAB, "# more\n")
+            save(conf, "# more\n")
+    assert FSTAB.read_text() == f"{shipped[FSTAB]}{LINE}# more\n"
+    assert conf.read_text() == f"{shipped[conf]}# theirs\n# more\n"
+    assert json.loads(ramshelf("store", "remove", "--json").stdout)["changed"] is False
+    for path, text in shipped.items():
+        path.write_text(text)
+        path.with_name(f"{path.name}.ramshelf-backup").unlink()
+
+
+@pytest.mark.parametrize("verb", ["create", "remove"])
+def test_what_others_have_written_in_the_place_of_ramshelfs_own_files_stays(
+    host: None,  # noqa: ARG001
+    verb: str,
+) -> None:
+    """A unit, a file of sysctl.d, a setting of the kernel: changed between the plan and its step."""
+    unit, sysctl = Path(drop_in_path("libvirtd.service")), Path(SYSCTL_PATH)
+    swappiness = Path("/proc/sys/vm/swappiness")
+    for path in (unit, sysctl, swappiness):
+        with concrete(CASES["swap-file"]) as wish:
+            if verb == "remove":
+                make(wish)
+            found = swappiness.read_text().strip()
+
+            def meddle(_planned: object, path: Path = path) -> None:
+                path.parent.mkdir(exist_ok=True)
+                path.write_text("77\n")
+
+            do = partial(store.create, wish, Config()) if verb == "create" else store.remove
+            with pytest.raises(RamshelfError) as raised:
+                do(announce=meddle)
+            assert (raised.value.code, raised.value.facts["path"]) == ("file.changed", str(path))
+            assert path.read_text() == "77\n"
+            if path is swappiness:
+                path.write_text(found)
+            else:
+                path.unlink()
+
+
+def test_two_that_make_and_remove_it_at_once(host: None) -> None:  # noqa: ARG001
+    """Each waits for the other, and none does half of it."""
+    before = host_state()
+    with concrete(CASES["swap-file"]) as wish:
+        commands = [arguments(wish), arguments(wish), ["store", "remove"], ["store", "remove"]]
+        processes = [subprocess.Popen([RAMSHELF, *words], stdout=subprocess.DEVNULL) for words in commands]
+        assert [process.wait(timeout=120) for process in processes] == [0, 0, 0, 0]
+        ramshelf("store", "remove")
+    assert host_state() == before
 
 
 def test_swap_file_on_btrfs_is_not_copied_on_write(host: None) -> None:  # noqa: ARG001

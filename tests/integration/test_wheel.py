@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ramshelf.core.hookcall import AFTERCARE
+from ramshelf.core.hookcopy import DIRECTORY
 from ramshelf.core.hookscript import SCRIPT
 from support.domains import domain_xml
 from support.libvirtd import Libvirtd
@@ -38,7 +40,9 @@ def test_the_wheel_alone_does_it_all(libvirtd: Libvirtd, installed: Path, tmp_pa
     area = Path(os.environ["TMPDIR"], "store")
     run(ramshelf, "store", "create", "--kind", "disk", "--fs", "xfs", "--size", "512M", "--file", str(area))
     run(ramshelf, "hook", "install")
-    assert str(tmp_path) in Path(SCRIPT).read_text()
+    assert str(tmp_path) not in Path(SCRIPT).read_text()
+    [copy] = Path(DIRECTORY).iterdir()
+    assert Path(copy, AFTERCARE).read_text().startswith(str(tmp_path))
     found = json.loads(run(ramshelf, "doctor", "--json", ok=(0, 1)).stdout)["findings"]
     assert {each["severity"] for each in found if each["group"] in {"hook", "guest"}} == {"ok"}
     document = tmp_path / "guest.xml"
@@ -52,3 +56,4 @@ def test_the_wheel_alone_does_it_all(libvirtd: Libvirtd, installed: Path, tmp_pa
     run(ramshelf, "store", "remove")
     assert not area.exists()
     assert not Path(SCRIPT).exists()
+    assert not Path(DIRECTORY).exists()

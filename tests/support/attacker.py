@@ -172,4 +172,5 @@ class Attacker:
 
 
 if __name__ == "__main__":
-    Attacker(*map(Path, sys.argv[1:4]), int(sys.argv[4])).run()
+    store, foreign, game = map(Path, sys.argv[1:4])
+    Attacker(store, foreign, game, int(sys.argv[4])).run()

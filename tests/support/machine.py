@@ -16,7 +16,7 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 _RESTORED = ("/etc/fstab", "/etc/sysctl.d", "/etc/systemd/system", "/etc/modules-load.d", "/run/sysctl-vm")
 """What tests and ramshelf change below /etc and /run, besides what libvirt's own reset puts right."""
 
-_REMOVED = ("/etc/ramshelf", "/etc/nova", "/run/hugepages", "/run/ramshelf")
+_REMOVED = ("/etc/ramshelf", "/etc/nova", "/run/hugepages", "/run/ramshelf", "/usr/local/lib/ramshelf/hook")
 
 
 @contextmanager

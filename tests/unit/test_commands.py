@@ -35,6 +35,7 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         "hook install",
         "hook remove",
         "hook status",
+        "hook bypass",
         "guest start",
         "guest stop",
         "guest trim",

@@ -10,7 +10,7 @@ import pytest
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.reservation import Reservation
 from ramshelf.core.units import MIB
-from ramshelf.system.filesystem import store_lock, write_atomically
+from ramshelf.system.filesystem import store_lock
 from ramshelf.system.memoryfiles import allocate, create, empty, remove
 from ramshelf.system.procfs import holders_of, parse_maps
 from ramshelf.system.storetree import open_memory
@@ -149,13 +149,3 @@ def test_no_depth_is_too_deep_to_be_removed(tmp_path: Path) -> None:
     with opened(guest) as (parent, _):
         empty(parent)
     assert list(guest.iterdir()) == []
-
-
-def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, "one\n", mode=0o755)
-    assert (path.read_text(), path.stat().st_mode & 0o777) == ("one\n", 0o755)
-    with pytest.raises(TypeError):
-        write_atomically(path, 7)  # type: ignore[arg-type]
-    assert path.read_text() == "one\n"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

@@ -21,7 +21,7 @@ def test_fields_stand_below_each_other() -> None:
 def test_a_plan_is_reasons_and_commands() -> None:
     actions = (
         Run(why="Make the swap area", argv=("mkswap", "/a b")),
-        SetValue(why="Set it now", path="/proc/sys/vm/swappiness", value="100"),
+        SetValue(why="Set it now", path="/proc/sys/vm/swappiness", value="100", before="60"),
     )
     assert plan(actions) == (
         "# Make the swap area\nmkswap '/a b'\n\n# Set it now\necho 100 >/proc/sys/vm/swappiness"

@@ -43,7 +43,7 @@ def store(fstype: str = "tmpfs") -> Store:
     )
 
 
-HOOK = HookStatus(installed=True, current=True, executable=True, seen=True, strict=False)
+HOOK = HookStatus(installed=True, current=True, executable=True, seen=True)
 EXISTING = Existing(uuid=UUID_ONE, definition=PLAIN.format(f"<uuid>{UUID_ONE}</uuid>", ""))
 GOOD = Facts(
     document=PLAIN.format("", "").encode(),

@@ -137,12 +137,16 @@ def test_interrupted_and_failed_steps_say_how_to_go_on() -> None:
         raise ToolError("tool.failed", "mkswap failed.")
 
     steps = (Run(why="Make the swap area", argv=("mkswap",)),)
-    with pytest.raises(RamshelfError, match=r"Interrupted in step 1 of 1 \(Make the swap area\)") as raised:
-        apply(steps, runner=interrupted)  # type: ignore[arg-type]
-    assert (raised.value.code, bool(raised.value.hint)) == ("store.interrupted", True)
-    with pytest.raises(ToolError) as error:
-        apply(steps, runner=failed)  # type: ignore[arg-type]
-    assert "goes on from there" in error.value.hint
+    for noun in ("store", "hook", "agent"):
+        with pytest.raises(
+            RamshelfError, match=r"Interrupted in step 1 of 1 \(Make the swap area\)"
+        ) as raised:
+            apply(steps, noun=noun, runner=interrupted)  # type: ignore[arg-type]
+        assert raised.value.code == f"{noun}.interrupted"
+        assert f"'ramshelf {noun} remove' takes all back" in raised.value.hint
+        with pytest.raises(ToolError) as error:
+            apply(steps, noun=noun, runner=failed)  # type: ignore[arg-type]
+        assert "goes on from there" in error.value.hint
 
 
 def test_a_device_that_is_busy_for_a_moment() -> None:
@@ -154,5 +158,5 @@ def test_a_device_that_is_busy_for_a_moment() -> None:
             raise ToolError("tool.failed", "Device or resource busy.")
         return None
 
-    apply((Run(why="Wipe", argv=("wipefs",), patience=60),), runner=busy)  # type: ignore[arg-type]
+    apply((Run(why="Wipe", argv=("wipefs",), patience=60),), noun="store", runner=busy)  # type: ignore[arg-type]
     assert len(tries) == 3

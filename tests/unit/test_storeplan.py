@@ -8,7 +8,7 @@ from ramshelf.core.fstab import parse_fstab
 from ramshelf.core.host import Device, Unknown
 from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import Mount
-from ramshelf.core.plan import Action, Allocate, MakeDirectory, Run, SetValue, WriteFile, describe
+from ramshelf.core.plan import Action, Allocate, EditFile, MakeDirectory, Run, SetValue, WriteFile, describe
 from ramshelf.core.qemuconf import MemoryDirectory, memory_directory
 from ramshelf.core.record import replace
 from ramshelf.core.storechecks import warnings
@@ -64,7 +64,9 @@ def commands(actions: tuple[Action, ...]) -> list[str]:
 
 
 def written(actions: tuple[Action, ...], path: str) -> str:
-    [text] = [action.text for action in actions if isinstance(action, WriteFile) and action.path == path]
+    [text] = [
+        action.text for action in actions if isinstance(action, WriteFile | EditFile) and action.path == path
+    ]
     return text
 
 
@@ -109,7 +111,7 @@ def test_systemd_is_told_once_and_before_the_mount() -> None:
     assert max(
         index
         for index, action in enumerate(plan_create(ON_DEVICE, host(systemd=True)))
-        if isinstance(action, WriteFile)
+        if isinstance(action, WriteFile | EditFile)
     ) < [action.lines()[0] for action in plan_create(ON_DEVICE, host(systemd=True))].index(
         "systemctl daemon-reload"
     )
@@ -213,7 +215,9 @@ def test_a_qemu_conf_that_cannot_be_edited_is_refused() -> None:
 def test_dirty_bytes_of_the_operator_stay() -> None:
     for current in (0, 60, 80):
         actions = plan_create(ON_FILE, host(_place(), sysctls={"vm.dirty_ratio": current}))
-        assert SYSCTL_PATH not in [action.path for action in actions if isinstance(action, WriteFile)]
+        assert SYSCTL_PATH not in [
+            action.path for action in actions if isinstance(action, WriteFile | EditFile)
+        ]
     assert "Before: 20" in written(plan_create(ON_FILE, host(_place())), SYSCTL_PATH)
 
 
@@ -352,7 +356,7 @@ def test_fstab_that_was_not_there_is_removed_again() -> None:
     seen = replace(host(), files={})
     text = written(plan_create(ON_DEVICE, seen), FSTAB)
     lines = [line for action in plan_remove(replace(seen, files={FSTAB: text})) for line in action.lines()]
-    assert "rm --force /etc/fstab" in lines
+    assert lines[lines.index("--- /etc/fstab") + 1] == "+++ /dev/null"
 
 
 def test_removal_that_was_cut_off_before_the_reload_goes_on() -> None:
@@ -391,4 +395,4 @@ def test_explicit_default_directory() -> None:
     actions = plan_create(ON_DEVICE, host(directory=explicit))
     made = [action.path for action in actions if isinstance(action, MakeDirectory)]
     assert made == [f"{PLACE}/libvirt", f"{PLACE}/libvirt/qemu"]
-    assert QEMU_CONF not in [action.path for action in actions if isinstance(action, WriteFile)]
+    assert QEMU_CONF not in [action.path for action in actions if isinstance(action, WriteFile | EditFile)]

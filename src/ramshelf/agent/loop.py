@@ -10,6 +10,7 @@ from queue import Empty, SimpleQueue
 
 import ramshelf
 from ramshelf.agent.checking import Checker, put_right
+from ramshelf.agent.endpoint import Endpoint
 from ramshelf.agent.link import Link, Told
 from ramshelf.agent.log import Log
 from ramshelf.agent.metrics import Exporter, Known, Reported, Took
@@ -23,6 +24,7 @@ from ramshelf.core.events import What
 from ramshelf.core.findings import Severity
 from ramshelf.core.hookcall import PROBE
 from ramshelf.core.pace import Pace
+from ramshelf.node.hookbypass import bypass
 from ramshelf.node.report import Report
 from ramshelf.system.agentlock import agent_lock
 from ramshelf.system.hypervisor import Hypervisor, run_events
@@ -63,6 +65,7 @@ class Agent:
         self._checker = Checker()
         self._reporter = Reporter(self._inbox.put)
         self._exporter = Exporter()
+        self._endpoint = Endpoint(self._exporter.registry)
         self._notifier = Notifier()
         self._looked = self._checked = Took()
         self._reported: Reported | None = None
@@ -159,7 +162,7 @@ class Agent:
         yield from ()
 
     def _listen(self) -> Iterator[Condition]:
-        self._exporter.serve(self._config.metrics_address, self._config.metrics_port)
+        self._endpoint.serve(self._config.metrics_address, self._config.metrics_port)
         yield from ()
 
     def _connect(self) -> Iterator[Condition]:
@@ -245,8 +248,10 @@ class Agent:
                 conditions=self._problems.now,
                 tally=self._watcher.tally.copy(),
                 reported=self._reported,
+                bypass_left=bypass().left,
             )
         )
+        self._endpoint.renew()
         if changed:
             self._notifier.status(self._status())
 

@@ -1,14 +1,14 @@
 """``ramshelf hook``: libvirt's hook installed, removed, looked at."""
 
-from dataclasses import replace
-
 import click
 
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.output import fields, plan
+from ramshelf.core.errors import UsageError
+from ramshelf.core.hookbypass import Bypass, parse_time
 from ramshelf.core.hookscript import SCRIPT
 from ramshelf.core.plan import describe
-from ramshelf.node import hook
+from ramshelf.node import hook, hookbypass
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 
@@ -34,11 +34,12 @@ Examples:
 def install(context: Context, *, dry_run: bool) -> None:
     """Install or update the hook, and make the running libvirt call it.
 
-    Other hooks stay. The script remembers which Python, which ramshelf and which configuration files it was
-    installed with, and [ramshelf] strict: whether guests are refused when the hook itself is broken.
+    Other hooks stay. It runs on /usr/bin/python3, from a copy of the modules that it needs, whatever Python
+    ramshelf runs on; it remembers which configuration files it was installed with. Install it again after
+    an upgrade.
     """
-    script = hook.wanted_script(context.config, context.config_files, context.config_dirs)
-    outcome = hook.install(context.uri, script, dry_run=dry_run)
+    wanted = hook.wanted_hook(context.config_files, context.config_dirs)
+    outcome = hook.install(context.uri, wanted, dry_run=dry_run)
     _report(
         context,
         outcome,
@@ -67,31 +68,73 @@ def remove(context: Context, *, dry_run: bool) -> None:
 def status(context: Context) -> int:
     """Show whether the hook is in force.
 
-    That is: installed, current, executable and called; exit status 1 where it is not all of it. As root
-    it asks libvirt for a guest that the hook refuses by its name, which proves that it is called.
+    That is: installed, current, executable, working and called; exit status 1 where it is not all of it. As
+    root it asks libvirt for a guest that the hook refuses by its name, which proves that it is called.
     """
-    script = hook.wanted_script(context.config, context.config_files, context.config_dirs)
-    found = hook.status(script)
-    if found.installed and found.executable and hook.may_probe():
-        found = replace(found, seen=hook.probe(context.uri))
+    found = hook.status(hook.wanted_hook(context.config_files, context.config_dirs))
+    found = hook.tried(found, context.uri, again=True)
     document = {
         "path": SCRIPT,
         "installed": found.installed,
+        "foreign": found.foreign,
         "current": found.current,
         "executable": found.executable,
+        "problem": found.problem,
         "seen": found.seen,
-        "strict": found.strict,
+        **_bypass_fields(found.bypass),
     }
-
-    lines = (
+    lines = [
         ("installed", found.installed),
         ("what this ramshelf installs", found.current),
         ("executable", found.executable),
         ("called by the running libvirt", "unknown" if found.seen is None else found.seen),
-        ("refuses guests when broken", found.strict),
-    )
+        ("problem", found.problem or None),
+        ("bypassed", _bypass_text(found.bypass)),
+    ]
     context.emit(document, lambda: click.echo(fields(lines)))
-    return 0 if found.installed and found.current and found.executable and found.seen is not False else 1
+    works = found.installed and found.current and found.executable and not found.problem
+    return 0 if works and found.seen is not False else 1
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  ramshelf hook bypass --for 30min
+  ramshelf hook bypass --end
+""",
+)
+@click.option("--for", "time", metavar="TIME", help="How long: up to 24h, such as 90s, 30min or 2h.")
+@click.option("--end", is_flag=True, help="End it now.")
+@pass_context
+def bypass(context: Context, *, time: str | None, end: bool) -> None:
+    """Let guests pass for a time, whatever the hook says.
+
+    For an emergency: while it lasts a guest starts that the hook refuses, or cannot decide about. Nothing
+    keeps such a guest within the store. Each one is on record in the hook's log; the doctor and the metrics
+    show the bypass, which ends by itself, and with a boot.
+    """
+    if (time is None) is not end:
+        raise UsageError(
+            "hook.bypass-time",
+            "Either --for TIME or --end is needed.",
+            hint="ramshelf hook bypass --for 30min",
+        )
+    now = hookbypass.end() if time is None else hookbypass.begin(parse_time(time))
+    said = f"The hook is bypassed for {now.left} s." if now.left else "The hook was not bypassed."
+    if end:
+        said = (
+            f"The hook is no longer bypassed; guests that passed by it: {now.guests}." if now.left else said
+        )
+        now = Bypass(guests=now.guests)
+    context.emit(_bypass_fields(now), lambda: click.echo(said))
+
+
+def _bypass_fields(bypass: Bypass) -> dict[str, object]:
+    return {"bypass_seconds": bypass.left, "bypassed_guests": bypass.guests}
+
+
+def _bypass_text(bypass: Bypass) -> str | bool:
+    return f"for another {bypass.left} s; guests that passed: {bypass.guests}" if bypass.left else False
 
 
 def _report(context: Context, outcome: hook.Outcome, *, dry_run: bool, done: str, nothing: str) -> None:

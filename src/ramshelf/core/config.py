@@ -28,7 +28,6 @@ class Config:
     placement_database: str = "/var/lib/ramshelf/placement.sqlite"
     placement_owner: bool = False
     placement_required: bool = False
-    strict: bool = False
     host_reserved_mib: int = DEFAULT_HOST_RESERVED_MIB
     metrics_address: str = "127.0.0.1"
     metrics_port: int = 10177

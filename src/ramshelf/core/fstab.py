@@ -63,6 +63,17 @@ def remove_own(text: str) -> str:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class OwnEntries:
+    """An edit of fstab after which these are ramshelf's entries, and no others."""
+
+    entries: tuple[Entry, ...] = ()
+
+    def __call__(self, text: str) -> str:
+        """The fstab with them; all other lines stay byte for byte."""
+        return add_entries(remove_own(text), self.entries)
+
+
 def _entry(line: str) -> Entry | None:
     fields = line.split()
     if len(fields) < 3 or fields[0].startswith("#"):

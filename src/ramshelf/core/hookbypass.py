@@ -12,9 +12,9 @@ from ramshelf.core.errors import UsageError
 LONGEST = 24 * 3600
 """Seconds; a number further ahead is no bypass."""
 
-_DURATION = re.compile(r"(?P<number>\d+)\s*(?P<unit>s|min|h)")
+_DURATION = re.compile(r"(?P<number>[0-9]{1,9})\s*(?P<unit>s|min|h)")
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
-_UNTIL = re.compile(r"(?P<until>[1-9]\d{0,10})\n.*", re.DOTALL)
+_UNTIL = re.compile(r"(?P<until>[1-9][0-9]{0,10})\n.*", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,3 +62,7 @@ So the script knows it, however the hook ends afterwards. What else the hook pri
 def first_line(xml: bytes) -> bytes:
     """The line that says whether the guest is concerned."""
     return f"{CONCERNED if concerned(xml) else UNCONCERNED}\n".encode()
+
+
+AFTERCARE = "aftercare"
+"""The file beside the copied package that names the Python of the installation: for what needs libvirt."""

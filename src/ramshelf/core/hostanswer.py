@@ -4,6 +4,8 @@ libvirt passes on what a hook prints when it refuses, in an error of at most 102
 take some 300 (VIR_ERROR_MAX_LENGTH): so the line is short. Keys may be added; they are never renamed.
 """
 
+from __future__ import annotations
+
 import enum
 import json
 import re
@@ -24,7 +26,7 @@ class Side(enum.Enum):
     """It is to have a store, and has none."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)  # its fields are keywords, which only Python 3.10 can be told
 class HostAnswer:
     """A host by its own hook.
 

@@ -124,6 +124,16 @@ _TABLE = (
     ),
     Metric(
         "life",
+        "ramshelf_hook_bypass_seconds",
+        "For how long guests still pass whatever the hook says (ramshelf hook bypass); 0: they do not.",
+    ),
+    Metric(
+        "life",
+        "ramshelf_hook_bypassed_guests_total",
+        "Guests that have passed because the hook was bypassed.",
+    ),
+    Metric(
+        "life",
         "ramshelf_guest_start_written_bytes_total",
         "Bytes written to the store's device between guests' reservation and their start.",
     ),

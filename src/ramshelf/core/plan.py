@@ -6,7 +6,9 @@ interrupted anywhere.
 
 import difflib
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,37 +31,110 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class WriteFile:
-    """Write a whole file, old or new and never half; ``before`` is its text now, None where there is none.
+    """Write a whole file of ramshelf's own, old or new and never half.
 
-    A file that is there keeps its mode and owner; a new one gets mode 0644.
+    ``before`` is its text as the plan was made, None where there was none; a file that has another text by
+    then is somebody else's, and stays. One that is there keeps its owner, and its mode unless ``mode`` is
+    given; a new one gets 0644. ``beside``: the directory for the temporary file, '' for the file's own.
     """
 
     why: str
     path: str
     text: str
     before: str | None = None
+    mode: int | None = None
+    beside: str = ""
+
+    def lines(self) -> tuple[str, ...]:
+        """The change as a unified diff, and the command that sets the mode."""
+        mode = () if self.mode is None else (f"chmod {self.mode:04o} {shlex.quote(self.path)}",)
+        return (*_difference(self.path, self.before, self.text), *mode)
+
+
+class Edit(Protocol):
+    """How to change a text that others edit too. Applied to its own outcome it changes nothing."""
+
+    def __call__(self, text: str) -> str:
+        """The text with the change in it; all that is not ramshelf's stays byte for byte."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditFile:
+    """Edit a file that others edit too, in the text that it has when the plan is applied.
+
+    ``before`` is its text as the plan was made, None where there was none. ``original`` is what it was before
+    ramshelf touched it first, where that is known: it comes back where nothing else is left of the
+    difference than the end of the last line. ``or_gone``: a file that would be empty goes.
+    """
+
+    why: str
+    path: str
+    edit: Edit
+    before: str | None = None
+    original: str | None = None
+    or_gone: bool = False
+
+    def changed(self, text: str | None) -> str | None:
+        """What becomes of this text; None stands for no file."""
+        new = self.edit(text or "")
+        if not new and (self.or_gone or text is None):
+            return None
+        if self.original is not None and new.rstrip("\n") == self.original.rstrip("\n"):
+            return self.original
+        return new
+
+    @property
+    def text(self) -> str:
+        """What becomes of the text that was there as the plan was made."""
+        return self.changed(self.before) or ""
 
     def lines(self) -> tuple[str, ...]:
         """The change as a unified diff."""
+        return _difference(self.path, self.before, self.changed(self.before))
+
+
+def _difference(path: str, before: str | None, after: str | None) -> tuple[str, ...]:
+    """A unified diff; None stands for no file."""
+    return tuple(
+        line.rstrip("\n")
+        for line in difflib.unified_diff(
+            (before or "").splitlines(keepends=True),
+            (after or "").splitlines(keepends=True),
+            fromfile=path if before is not None else "/dev/null",
+            tofile=path if after is not None else "/dev/null",
+            n=1,
+        )
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyFiles:
+    """Put ``files`` (text by path) into a directory of ramshelf's own, and nothing else into it.
+
+    ``source`` is the directory that they come from, for who reads the plan.
+    """
+
+    why: str
+    source: str
+    path: str
+    files: Mapping[str, str] = field(repr=False)
+
+    def lines(self) -> tuple[str, ...]:
+        """The commands that would do the same."""
         return tuple(
-            line.rstrip("\n")
-            for line in difflib.unified_diff(
-                (self.before or "").splitlines(keepends=True),
-                self.text.splitlines(keepends=True),
-                fromfile=self.path if self.before is not None else "/dev/null",
-                tofile=self.path,
-                n=1,
-            )
+            shlex.join(("install", "-D", "--mode", "0644", f"{self.source}/{name}", f"{self.path}/{name}"))
+            for name in sorted(self.files)
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetValue:
-    """Write a value into a file of /proc/sys."""
+    """Write a value into a file of /proc/sys; ``before`` is what it was as the plan was made."""
 
     why: str
     path: str
     value: str
+    before: str
 
     def lines(self) -> tuple[str, ...]:
         """The command that would do the same."""
@@ -68,14 +143,32 @@ class SetValue:
 
 @dataclass(frozen=True, kw_only=True)
 class RemoveFile:
-    """Remove a file that may be gone already."""
+    """Remove a file that may be gone already.
+
+    ``before``: its text as the plan was made, where that matters: one that has another text by then stays.
+    So does one that is not the same as ``copy_of``, another file, but for the end of the last line.
+    """
+
+    why: str
+    path: str
+    before: str | None = None
+    copy_of: str = ""
+
+    def lines(self) -> tuple[str, ...]:
+        """The command that would do the same."""
+        return (f"rm --force {shlex.quote(self.path)}",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoveTree:
+    """Remove a directory of ramshelf's own with all that is in it; it may be gone already."""
 
     why: str
     path: str
 
     def lines(self) -> tuple[str, ...]:
         """The command that would do the same."""
-        return (f"rm --force {shlex.quote(self.path)}",)
+        return (f"rm --recursive --force {shlex.quote(self.path)}",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +222,18 @@ class Allocate:
         )
 
 
-Action = Run | WriteFile | SetValue | RemoveFile | MakeDirectory | RemoveDirectory | Allocate
+Action = (
+    Run
+    | WriteFile
+    | EditFile
+    | CopyFiles
+    | SetValue
+    | RemoveFile
+    | RemoveTree
+    | MakeDirectory
+    | RemoveDirectory
+    | Allocate
+)
 
 
 def describe(actions: tuple[Action, ...]) -> list[dict[str, object]]:

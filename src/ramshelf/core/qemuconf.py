@@ -176,3 +176,15 @@ def restore_memory_directory(text: str) -> str:
 def _sets_directory(line: str) -> bool:
     key, assigned, _ = line.partition("=")
     return bool(assigned) and key.strip(" \t") == "memory_backing_dir"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnDirectory:
+    """An edit of qemu.conf after which ramshelf sets this memory_backing_dir; '': none."""
+
+    directory: str = ""
+
+    def __call__(self, text: str) -> str:
+        """The qemu.conf with it; all other lines stay byte for byte."""
+        others = restore_memory_directory(text)
+        return set_memory_directory(others, self.directory) if self.directory else others

@@ -121,6 +121,8 @@ def _require_host(facts: Facts) -> None:
         raise _unguarded("hook.missing", "is not installed")
     if not facts.hook.executable:
         raise _unguarded("hook.not-executable", "is not executable")
+    if facts.hook.problem and not facts.hook.bypass.left:
+        raise _unguarded("hook.broken", f"does not work ({facts.hook.problem})")
     if facts.hook.seen is False:
         raise _unguarded("hook.unseen", "is not called by the running daemon")
 

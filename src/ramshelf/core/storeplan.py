@@ -22,11 +22,13 @@ from ramshelf.core.boot import (
     sysctls,
 )
 from ramshelf.core.errors import RamshelfError, RefusedError
-from ramshelf.core.fstab import add_entries, remove_own
+from ramshelf.core.fstab import OwnEntries, remove_own
 from ramshelf.core.kind import Kind
 from ramshelf.core.plan import (
     Action,
     Allocate,
+    Edit,
+    EditFile,
     MakeDirectory,
     RemoveDirectory,
     RemoveFile,
@@ -34,7 +36,7 @@ from ramshelf.core.plan import (
     SetValue,
     WriteFile,
 )
-from ramshelf.core.qemuconf import restore_memory_directory, set_memory_directory
+from ramshelf.core.qemuconf import OwnDirectory, restore_memory_directory
 from ramshelf.core.storechecks import refusals, store_mount
 from ramshelf.core.storefacts import AreaFile, BlockDevice, Seen, Spec
 from ramshelf.core.storelayout import FSTAB, QEMU_CONF, Claim, Layout, find_claim, lay_out, signed
@@ -92,23 +94,22 @@ def _together(refused: tuple[RamshelfError, ...]) -> RamshelfError:
     )
 
 
-def _edit(seen: Seen, path: str, text: str, why: str) -> tuple[Action, ...]:
-    """Edit a file that others edit too: back up what ramshelf has not touched yet, then replace it."""
+def _edit(seen: Seen, path: str, edit: Edit, why: str) -> tuple[Action, ...]:
+    """Edit a file that others edit too, and before keep what ramshelf has not touched yet."""
     before = seen.files.get(path)
-    if before == text:
+    action = EditFile(why=why, path=path, edit=edit, before=before)
+    if action.changed(before) == before:
         return ()
-    write = WriteFile(why=why, path=path, text=text, before=before)
     if before is None or seen.files.get(backup_path(path)) == before:
-        return (write,)
+        return (action,)
     keep = Run(why=f"Keep {path} as it is", argv=("cp", "--archive", path, backup_path(path)))
-    return (keep, write)
+    return (keep, action)
 
 
 def _claim(seen: Seen, layout: Layout, claim: Claim | None) -> tuple[Action, ...]:
     if claim:
         return ()
-    text = add_entries(remove_own(seen.files.get(FSTAB, "")), layout.entries)
-    return _edit(seen, FSTAB, text, "Have the store mounted at boot")
+    return _edit(seen, FSTAB, OwnEntries(entries=layout.entries), "Have the store mounted at boot")
 
 
 def _prepare_area(spec: Spec, seen: Seen, layout: Layout) -> tuple[Action, ...]:
@@ -250,9 +251,8 @@ def _directories(spec: Spec, seen: Seen, layout: Layout, *, mounted: bool) -> tu
 def _qemu_conf(seen: Seen, layout: Layout) -> tuple[Action, ...]:
     if layout.mount_point == seen.directory.configured:
         return ()
-    text = restore_memory_directory(seen.files.get(QEMU_CONF, ""))
-    changed = set_memory_directory(text, layout.mount_point)
-    return _edit(seen, QEMU_CONF, changed, "Make libvirt put guest memory there")
+    edit = OwnDirectory(directory=layout.mount_point)
+    return _edit(seen, QEMU_CONF, edit, "Make libvirt put guest memory there")
 
 
 def _apply_sysctls(spec: Spec, seen: Seen) -> tuple[Action, ...]:
@@ -260,7 +260,12 @@ def _apply_sysctls(spec: Spec, seen: Seen) -> tuple[Action, ...]:
     text = seen.files.get(SYSCTL_PATH)
     settings = parse_sysctl_text(text) if text is not None else sysctls(spec.kind, dict(seen.sysctls))
     return tuple(
-        SetValue(why=f"Set {setting.key} now", path=setting.path, value=str(setting.value))
+        SetValue(
+            why=f"Set {setting.key} now",
+            path=setting.path,
+            value=str(setting.value),
+            before=str(seen.sysctls.get(setting.key, "")),
+        )
         for setting in settings
         if seen.sysctls.get(setting.key) != setting.value
     )
@@ -279,10 +284,10 @@ def plan_remove(seen: Seen) -> tuple[Action, ...]:
     undone = (
         *(_deactivate(seen, claim) if claim else ()),
         *_undo_sysctls(seen),
-        *_restore(seen, QEMU_CONF, restore_memory_directory(seen.files.get(QEMU_CONF, ""))),
+        *_restore(seen, QEMU_CONF, OwnDirectory()),
         *(_remove_area(seen, claim) if claim else ()),
         *_remove_boot_files(seen, claim),
-        *_restore(seen, FSTAB, remove_own(fstab)),
+        *_restore(seen, FSTAB, OwnEntries()),
     )
     backups = _remove_backups(seen)
     return (*undone, *_reload(seen, needed=bool(undone or backups)), *backups)
@@ -326,22 +331,29 @@ def _deactivate(seen: Seen, claim: Claim) -> tuple[Action, ...]:
 def _undo_sysctls(seen: Seen) -> tuple[Action, ...]:
     """Put back the value before, unless somebody has set another one since."""
     return tuple(
-        SetValue(why=f"Put {setting.key} back", path=setting.path, value=str(setting.before))
+        SetValue(
+            why=f"Put {setting.key} back",
+            path=setting.path,
+            value=str(setting.before),
+            before=str(setting.value),
+        )
         for setting in parse_sysctl_text(seen.files.get(SYSCTL_PATH, ""))
         if seen.sysctls.get(setting.key) == setting.value != setting.before
     )
 
 
-def _restore(seen: Seen, path: str, text: str) -> tuple[Action, ...]:
-    before = seen.files.get(path)
-    if before is None or text == before:
-        return ()
-    backup = seen.files.get(backup_path(path))
-    if backup is None and not text:
-        return (RemoveFile(why=f"Remove {path}", path=path),)
-    if backup is not None and text.rstrip("\n") == backup.rstrip("\n"):
-        text = backup  # the last line had no end
-    return (WriteFile(why=f"Take ramshelf's lines out of {path}", path=path, text=text, before=before),)
+def _restore(seen: Seen, path: str, edit: Edit) -> tuple[Action, ...]:
+    """Take ramshelf's lines out; a file that was not there before, and would be empty, goes."""
+    before, backup = seen.files.get(path), seen.files.get(backup_path(path))
+    action = EditFile(
+        why=f"Take ramshelf's lines out of {path}",
+        path=path,
+        edit=edit,
+        before=before,
+        original=backup,
+        or_gone=backup is None,
+    )
+    return () if action.edit(before or "") == (before or "") else (action,)
 
 
 def _remove_area(seen: Seen, claim: Claim) -> tuple[Action, ...]:
@@ -363,7 +375,7 @@ def _ours(area: BlockDevice, claim: Claim) -> bool:
 
 def _remove_boot_files(seen: Seen, claim: Claim | None) -> tuple[Action, ...]:
     actions: list[Action] = [
-        RemoveFile(why=f"Remove {path}", path=path)
+        RemoveFile(why=f"Remove {path}", path=path, before=seen.files[path])
         for path in (SYSCTL_PATH, LOOP_UNIT_PATH, *DROP_INS, CLEAN_UNIT_PATH)
         if path in seen.files
     ]
@@ -384,5 +396,12 @@ def _remove_backups(seen: Seen) -> tuple[Action, ...]:
             continue
         restored = remove_own(text) if path == FSTAB else restore_memory_directory(text)
         if restored.rstrip("\n") == backup.rstrip("\n"):
-            actions.append(RemoveFile(why=f"Remove the back-up: {path} is as it was", path=backup_path(path)))
+            actions.append(
+                RemoveFile(
+                    why=f"Remove the back-up: {path} is as it was",
+                    path=backup_path(path),
+                    before=backup,
+                    copy_of=path,
+                )
+            )
     return tuple(actions)

@@ -19,6 +19,7 @@ Run = tuple[str, int | None]
 class Tally:
     """Grows only; counters of a process, which begin with what the hook's log still holds.
 
+    ``bypassed``: guests that passed by the hook's break-glass.
     ``start_written``: bytes written to the store's device between reservation and start, by the hook's log.
     ``stop_written``: bytes written to it from the look before guests ended to the one after: not all of it
     is of the ends, but theirs is in it.
@@ -27,6 +28,7 @@ class Tally:
     starts: Counter[str] = field(default_factory=Counter)
     stops: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
+    bypassed: int = 0
     late: int = 0
     cleaned: int = 0
     start_written: float = 0
@@ -57,6 +59,8 @@ class Tally:
         """Count an entry of the hook's log."""
         if entry.get("event") == "refused":
             self.refusals[str(entry.get("code", ""))] += 1
+        elif entry.get("event") == "bypassed":
+            self.bypassed += 1
         elif entry.get("event") == "started":
             self.start_written += max(0.0, float(entry.get("written_mib", 0))) * MIB
 

@@ -5,11 +5,14 @@ it finds its own package by its place. Whatever goes wrong ends with status 70: 
 for something that was decided.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 
 
 def _run() -> int:
+    os.umask(0o022)  # libvirt's may be any
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     from ramshelf.hook.call import main  # noqa: PLC0415 - found by the line above
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
+from ramshelf.core.hookcall import AFTERCARE
+from ramshelf.system.filesystem import read_text
+from ramshelf.system.heldnotes import orphaned
 from ramshelf.system.hooklog import record
 
 TYPE_CHECKING = False
@@ -17,7 +20,7 @@ def leave_aftercare(guest: str, uuid: str, domain_id: int, tasks: Sequence[str])
 
     libvirt waits for its hook's outputs to be closed, so the process has none.
     """
-    python = sys.executable
+    python = _interpreter()
     devnull = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
     argv = (python, "-I", "-m", "ramshelf.node.aftercare", guest, str(domain_id), *tasks)
     try:
@@ -25,3 +28,18 @@ def leave_aftercare(guest: str, uuid: str, domain_id: int, tasks: Sequence[str])
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         record("no-aftercare", guest=guest, uuid=uuid, tasks=list(tasks), reason=reason)
+
+
+def let_go() -> None:
+    """Have guests resumed that somebody has paused for a moment and did not live to let go."""
+    for name in orphaned():
+        leave_aftercare(name, "", 0, ("resume",))
+
+
+def _interpreter() -> str:
+    """The Python that has libvirt-python: the copy of the hook's modules names it (core/hookcopy.py).
+
+    Where these modules are no copy, it is the one that runs.
+    """
+    place = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return read_text(f"{place}/{AFTERCARE}", "").strip() or sys.executable

@@ -3,14 +3,13 @@
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 from ramshelf.core.agentunit import UNIT, Service, plan_install, plan_remove, unit_text
 from ramshelf.core.errors import ConfigError, HostError
-from ramshelf.core.plan import Action, RemoveFile, Run, WriteFile
+from ramshelf.core.plan import Action
+from ramshelf.node.apply import apply
 from ramshelf.system.backingstore import observe_store
-from ramshelf.system.filesystem import read_text, write_atomically
-from ramshelf.system.run import run
+from ramshelf.system.filesystem import read_text
 
 _DEFAULT_WRITABLE = "/var/lib/libvirt/qemu"
 """Above libvirt's own memory backing directory: what is mounted there later is writable as well."""
@@ -38,16 +37,7 @@ def _carried_out(actions: tuple[Action, ...], *, dry_run: bool) -> tuple[Action,
     if actions and not dry_run:
         if os.geteuid() != 0:
             raise HostError("agent.needs-root", f"Only root can change {UNIT}.", hint="Run it with sudo.")
-        for action in actions:
-            match action:
-                case WriteFile():
-                    write_atomically(action.path, action.text)
-                case RemoveFile():
-                    Path(action.path).unlink(missing_ok=True)
-                case Run():
-                    run(action.argv, timeout=action.timeout)
-                case _:
-                    raise AssertionError(action)
+        apply(actions, noun="agent")
     return actions
 
 

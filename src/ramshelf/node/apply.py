@@ -1,48 +1,55 @@
 """Carry out a plan, step by step; every step may be cut off and done again."""
 
 import os
+import shutil
 import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from ramshelf.core.errors import RamshelfError, ToolError
+from ramshelf.core.errors import RamshelfError, RefusedError, ToolError
 from ramshelf.core.plan import (
     Action,
     Allocate,
+    CopyFiles,
+    EditFile,
     MakeDirectory,
     RemoveDirectory,
     RemoveFile,
+    RemoveTree,
     Run,
     SetValue,
     WriteFile,
 )
 from ramshelf.core.units import GIB
-from ramshelf.system.filesystem import write_atomically
+from ramshelf.system.filesystem import read_text
 from ramshelf.system.run import Runner, run
+from ramshelf.system.textfiles import change_text
 
 Tell = Callable[[int, Action, float], None]
 """Is told the step's number from 0, the step, and the fraction of it that is done."""
 
+_INTERRUPTED = {"store": "store.interrupted", "hook": "hook.interrupted", "agent": "agent.interrupted"}
+
 _PAUSE = 0.2
 """Seconds between two tries of a command that may fail for a moment."""
-
-_GOES_ON = "The same command goes on from there; 'ramshelf store remove' takes all back."
 
 
 def apply(
     actions: tuple[Action, ...],
     *,
+    noun: str,
     tell: Tell = lambda _number, _action, _fraction: None,
     after_step: Callable[[int], None] = lambda _number: None,
     runner: Runner = run,
 ) -> None:
-    """Carry out all ``actions`` in order.
+    """Carry out all ``actions`` of ``ramshelf NOUN ...`` in order.
 
-    Raises the error of the step that failed, or RamshelfError ``store.interrupted``; both say that the same
-    command goes on from there.
+    Raises the error of the step that failed, or RamshelfError ``NOUN.interrupted``; both say that the same
+    command goes on from there. RefusedError ``file.changed``: somebody else has changed a file of the plan.
     """
+    goes_on = f"The same command goes on from there; 'ramshelf {noun} remove' takes all back."
     for number, action in enumerate(actions):
         where = f"step {number + 1} of {len(actions)}"
         try:
@@ -51,10 +58,10 @@ def apply(
             after_step(number)
         except KeyboardInterrupt as interrupt:
             raise RamshelfError(
-                "store.interrupted", f"Interrupted in {where} ({action.why}).", hint=_GOES_ON
+                _INTERRUPTED[noun], f"Interrupted in {where} ({action.why}).", hint=goes_on
             ) from interrupt
         except RamshelfError as error:
-            error.hint = error.hint or f"It was {where}. {_GOES_ON}"
+            error.hint = error.hint or f"It was {where}. {goes_on}"
             raise
 
 
@@ -63,14 +70,23 @@ def _do(action: Action, runner: Runner, tell: Callable[[float], None]) -> None:
         case Run():
             _run(action, runner)
         case WriteFile():
-            os.makedirs(os.path.dirname(action.path), mode=0o755, exist_ok=True)
-            write_atomically(action.path, action.text)
+            _make_parents(action.path)
+            change_text(action.path, partial(_whole, action), mode=action.mode, beside=action.beside or None)
+        case EditFile():
+            _make_parents(action.path)
+            change_text(action.path, action.changed)
+        case CopyFiles():
+            _copy(action)
         case SetValue():
-            with open(action.path, "w", encoding="ascii") as file:
-                file.write(f"{action.value}\n")
-        case RemoveFile():
+            _set(action)
+        case RemoveFile(before=None):
             with suppress(FileNotFoundError):
                 os.unlink(action.path)
+        case RemoveFile():
+            change_text(action.path, partial(_none, action))
+        case RemoveTree():
+            with suppress(FileNotFoundError):
+                shutil.rmtree(action.path)
         case MakeDirectory():
             with suppress(FileExistsError):
                 os.mkdir(action.path, 0o700)
@@ -81,6 +97,61 @@ def _do(action: Action, runner: Runner, tell: Callable[[float], None]) -> None:
                 os.rmdir(action.path)
         case Allocate():
             _allocate(action, runner, tell)
+
+
+def _make_parents(path: str) -> None:
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+
+
+def _whole(action: WriteFile, found: str | None) -> str:
+    if found not in {action.text, action.before}:
+        raise _changed(action.path)
+    return action.text
+
+
+def _none(action: RemoveFile, found: str | None) -> str | None:
+    if found not in {None, action.before}:
+        raise _changed(action.path)
+    if found and action.copy_of and read_text(action.copy_of, "").rstrip("\n") != found.rstrip("\n"):
+        return found
+    return None
+
+
+def _set(action: SetValue) -> None:
+    if read_text(action.path).strip() not in {action.value, action.before}:
+        raise _changed(action.path)
+    with open(action.path, "w", encoding="ascii") as file:
+        file.write(f"{action.value}\n")
+
+
+def _changed(path: str) -> RefusedError:
+    return RefusedError(
+        "file.changed",
+        f"Somebody else has changed {path} meanwhile.",
+        hint="It is as they left it. Look at it, and run the same command again: it goes on from there.",
+        facts={"path": path},
+    )
+
+
+def _copy(action: CopyFiles) -> None:
+    """File by file, each old or new: whoever uses the directory names it only when all is there.
+
+    Whatever root's umask is, everybody may read it: libvirt of a user's own calls the same hook.
+    """
+    for name, text in action.files.items():
+        path = f"{action.path}/{name}"
+        _make_parents(path)
+        change_text(path, partial(_always, text), mode=0o644)
+    for parent, _, names in os.walk(action.path):
+        os.chmod(parent, 0o755)  # noqa: S103 - modules, for everybody to read
+        for name in names:
+            path = os.path.join(parent, name)
+            if os.path.relpath(path, action.path) not in action.files:
+                os.unlink(path)
+
+
+def _always(text: str, _found: str | None) -> str:
+    return text
 
 
 def _run(action: Run, runner: Runner) -> None:

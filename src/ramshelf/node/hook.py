@@ -1,44 +1,58 @@
 """libvirt's hook on this host: put there, taken away, looked at; and whether the running daemon calls it."""
 
 import os
+import re
 import secrets
+import stat
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ramshelf
-from ramshelf.core.config import Config
-from ramshelf.core.errors import HostError, RamshelfError
+from ramshelf.core.errors import HostError, RamshelfError, ToolError
 from ramshelf.core.hookcall import PROBE, probe_xml
-from ramshelf.core.hookscript import (
-    HOOK_DIR,
-    SCRIPT,
-    SCRIPT_DIR,
-    HookScript,
+from ramshelf.core.hookcopy import DIRECTORY as COPIES
+from ramshelf.core.hookcopy import PYTHON, Copy, make_copy
+from ramshelf.core.hookplan import (
+    MADE,
     Installation,
+    Wanted,
+    denied,
     is_current,
     plan_install,
     plan_remove,
     reload,
 )
-from ramshelf.core.host import HookStatus
-from ramshelf.core.plan import Action, MakeDirectory, RemoveDirectory, RemoveFile, Run, WriteFile
+from ramshelf.core.hookscript import SCRIPT, HookScript
+from ramshelf.core.host import HookStatus, Unknown
+from ramshelf.core.plan import Action
+from ramshelf.core.requirements import Version, version
 from ramshelf.core.setting import DEFAULT_FILES
-from ramshelf.system.filesystem import RUN_DIR, read_text, write_atomically
+from ramshelf.node.apply import apply
+from ramshelf.node.hookbypass import bypass
+from ramshelf.system.filesystem import RUN_DIR, read_text, store_lock
 from ramshelf.system.hypervisor import Hypervisor
+from ramshelf.system.processes import libvirt_daemons
 from ramshelf.system.run import run
+from ramshelf.system.textfiles import write_atomically
 
 _SEEN = f"{RUN_DIR}/hook-seen"
 """The daemons, one "PID START" a line, that were once seen to call the hook: they do so while they live."""
 
-_DAEMONS = ("libvirtd", "virtqemud")
 _CONFIGURATION = "/etc/libvirt"
 _PATIENCE = 15.0
 """Seconds for a daemon to act upon SIGHUP. It does so in a thread of its own, and drops a SIGHUP that comes
 while it starts or still reloads (daemonReloadHandler): so it is asked again."""
 
+_LOCK = f"{RUN_DIR}/hook.lock"
+_LOCK_TIMEOUT = 30
+"""One installation is made or removed at a time."""
+
+_LAYERS = ("core", "system", "hook")
+_COPY = re.compile(r"[0-9a-f]{16}")
 _QEMU_LOGS = Path("/var/log/libvirt/qemu")
 
 
@@ -50,53 +64,119 @@ class Outcome:
     seen: bool | None
 
 
-def wanted_script(
-    config: Config, files: tuple[str, ...] = (), directories: tuple[str, ...] = ()
-) -> HookScript:
-    """The script for this installation of ramshelf and the configuration files that were named, if any."""
-    sources = (*files, *directories) or DEFAULT_FILES
-    return HookScript(
-        python="/usr/bin/python3",
-        main=os.path.join(os.path.dirname(os.path.abspath(ramshelf.__file__)), "hook", "__main__.py"),
-        config_files=tuple(os.path.abspath(path) for path in sources),
+def wanted_hook(config_files: tuple[str, ...] = (), directories: tuple[str, ...] = ()) -> Wanted:
+    """What this installation would install, for the configuration files that were named, if any."""
+    sources = (*config_files, *directories) or DEFAULT_FILES
+    source = os.path.dirname(os.path.dirname(os.path.abspath(ramshelf.__file__)))
+    copy = make_copy(source, dict(_modules(source)), sys.executable)
+    script = HookScript(
+        python=PYTHON, main=copy.main, config_files=tuple(os.path.abspath(path) for path in sources)
     )
+    return Wanted(script=script, copy=copy)
 
 
-def observe(uri: str | None = None) -> Installation:
+def _modules(source: str) -> Iterator[tuple[str, str]]:
+    """The texts of ramshelf's modules that the hook may need, by path."""
+    package = os.path.join(source, "ramshelf")
+    for directory in ("", *(name for name in sorted(os.listdir(package)) if name in _LAYERS)):
+        for parent, _, names in os.walk(os.path.join(package, directory) if directory else package):
+            for name in sorted(names):
+                if name.endswith(".py"):
+                    path = os.path.join(parent, name)
+                    yield os.path.relpath(path, source), read_text(path)
+            if not directory:
+                break
+
+
+def observe(wanted: Wanted, uri: str | None = None) -> Installation:
     """What is installed; with ``uri`` libvirt's version, where it can be reached."""
     daemons = tuple(_daemons())
-    version = None
+    libvirt = None
     if uri is not None:
         with suppress(RamshelfError), Hypervisor(uri, read_only=True) as hypervisor:
-            version = hypervisor.libvirt_version()
-    text = read_text(SCRIPT, "") or None
+            libvirt = hypervisor.libvirt_version()
+    plain = os.path.isfile(SCRIPT) and not os.path.islink(SCRIPT)
     return Installation(
-        text=text,
-        executable=os.path.isfile(SCRIPT) and os.access(SCRIPT, os.X_OK),
-        missing=tuple(path for path in (HOOK_DIR, SCRIPT_DIR) if not os.path.isdir(path)),
-        libvirt=version,
+        text=read_text(SCRIPT) if plain else None,
+        odd=os.path.lexists(SCRIPT) and not plain,
+        executable=plain and os.access(SCRIPT, os.X_OK),
+        copies=tuple(_copies()),
+        intact=_intact(wanted.copy),
+        missing=tuple(path for path in MADE if not os.path.isdir(path)),
+        libvirt=libvirt,
+        python=_python(),
         daemons=tuple(pid for pid, _ in daemons),
-        seen=_known_to_be_seen(daemons) if text is not None else None,
+        seen=_known_to_be_seen(daemons) if plain else None,
     )
 
 
-def install(uri: str, script: HookScript, *, dry_run: bool) -> Outcome:
-    """Put the script there and make the running daemon call it.
+def _copies() -> Iterator[str]:
+    with suppress(FileNotFoundError):
+        for name in sorted(os.listdir(COPIES)):
+            if _COPY.fullmatch(name):
+                yield f"{COPIES}/{name}"
 
-    Raises HostError ``hook.not-called`` where it does not, and what ``plan_install`` raises.
+
+def _intact(copy: Copy) -> bool:
+    """Whether exactly these files are there, apart from what Python has compiled, and only root can write."""
+    found = set()
+    for parent, directories, names in os.walk(copy.path):
+        directories[:] = [name for name in directories if name != "__pycache__"]
+        status = os.lstat(parent)
+        if status.st_uid != 0 or status.st_mode & 0o022:
+            return False
+        for name in names:
+            path = os.path.join(parent, name)
+            status = os.lstat(path)
+            relative = os.path.relpath(path, copy.path)
+            if (
+                status.st_uid != 0
+                or stat.S_IFMT(status.st_mode) != stat.S_IFREG
+                or status.st_mode & 0o022
+                or copy.files.get(relative) != read_text(path)
+            ):
+                return False
+            found.add(relative)
+    return found == set(copy.files)
+
+
+def _python() -> Version | None:
+    """The version of the distribution's Python; None where there is none that runs."""
+    program = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
+    try:
+        return version(run((PYTHON, "-IS", "-c", program)).stdout)
+    except ToolError:
+        return None
+
+
+def install(uri: str, wanted: Wanted, *, dry_run: bool) -> Outcome:
+    """Put the hook there and make the running daemon call it.
+
+    Raises HostError ``hook.not-called`` where it does not, ``hook.broken``, ``hook.denied`` or
+    ``hook.no-python`` where that does not work, and what ``plan_install`` raises.
     """
-    installed = observe(uri)
-    actions = plan_install(installed, script)
     if dry_run:
-        return Outcome(actions=actions, seen=installed.seen)
+        installed = observe(wanted, uri)
+        return Outcome(actions=plan_install(installed, wanted), seen=installed.seen)
     _require_root()
-    _apply(actions)
-    _try_out()
+    with store_lock(_LOCK, timeout=_LOCK_TIMEOUT):
+        actions = plan_install(observe(wanted, uri), wanted)
+        apply(actions, noun="hook")
+    problem = try_out()
+    if problem:
+        raise HostError(
+            "hook.broken",
+            f"The installed hook does not work: {problem}.",
+            hint=f"{PYTHON} runs it from {wanted.copy.path}.",
+            facts={"path": SCRIPT, "said": problem},
+        )
     deadline = time.monotonic() + _PATIENCE
-    while (seen := probe(uri)) is False and time.monotonic() < deadline:
-        _apply(reload(observe()))
+    while (probed := probe(uri)).seen is False and time.monotonic() < deadline:
+        apply(reload(observe(wanted)), noun="hook")
         time.sleep(0.3)
-    if seen is False:
+    if probed.status is not None:
+        raise denied(probed.status)
+    if probed.seen is False:
         raise HostError(
             "hook.not-called",
             f"The hook is installed, but the running libvirt does not call {SCRIPT}.",
@@ -104,90 +184,100 @@ def install(uri: str, script: HookScript, *, dry_run: bool) -> Outcome:
             "Else restart it.",
             facts={"path": SCRIPT},
         )
-    return Outcome(actions=actions, seen=seen)
+    return Outcome(actions=actions, seen=probed.seen)
 
 
 def remove(*, dry_run: bool) -> Outcome:
     """Undo what ``install`` did, and make the running daemon look again."""
-    installed = observe()
-    actions = plan_remove(installed)
-    if not dry_run:
-        _require_root()
-        _apply(actions)
+    if dry_run:
+        return Outcome(actions=plan_remove(observe(wanted_hook())), seen=None)
+    _require_root()
+    with store_lock(_LOCK, timeout=_LOCK_TIMEOUT):
+        actions = plan_remove(observe(wanted_hook()))
+        apply(actions, noun="hook")
         Path(_SEEN).unlink(missing_ok=True)
     return Outcome(actions=actions, seen=None)
 
 
-def status(script: HookScript, installed: Installation | None = None) -> HookStatus:
+def status(wanted: Wanted) -> HookStatus:
     """The hook as it is, changing nothing and asking nobody."""
-    installed = installed or observe()
+    installed = observe(wanted)
     return HookStatus(
         installed=installed.text is not None and not installed.foreign,
-        current=is_current(installed, script),
+        foreign=installed.foreign,
+        current=is_current(installed, wanted),
         executable=installed.executable,
         seen=installed.seen,
-        strict=False,
+        bypass=bypass(),
     )
 
 
-def probe(uri: str) -> bool | None:
-    """Whether the running daemon calls the hook: it is asked for a guest that the hook refuses by its name.
+def tried(found: HookStatus, uri: str, *, again: bool = False) -> HookStatus:
+    """The status with what trying it out tells, where this user may: whether it works, and is called.
 
-    None where libvirt does not answer.
+    libvirt is asked where it is not known whether it calls the hook, or ``again``.
     """
+    if not (found.installed and found.executable and may_probe()):
+        return found
+    found = replace(found, problem=try_out())
+    if found.problem or (found.seen and not again):
+        return found
+    probed = probe(uri)
+    problem = denied(probed.status).sentence.rstrip(".") if probed.status is not None else ""
+    return replace(found, seen=probed.seen, problem=problem)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """``seen``: whether the running daemon calls the hook, None where libvirt does not answer.
+
+    ``status``: how the call ended where the hook did not answer, as of a program that could not be run.
+    """
+
+    seen: bool | None
+    status: int | None = None
+
+
+_ENDED = re.compile(r"the hook is broken \(status (\d+)\)|exit status (12[67])\b")
+"""What libvirt passes on of the hook's script, or says where it could not even run that."""
+
+
+def probe(uri: str) -> Probed:
+    """Ask the running daemon for a guest that the hook refuses by its name."""
     name = f"{PROBE}{secrets.token_hex(4)}"
     try:
         with Hypervisor(uri) as hypervisor:
             answer = hypervisor.attempt(probe_xml(name))
     except RamshelfError:
-        return None
+        return Probed(seen=None)
     finally:
         with suppress(OSError):
             (_QEMU_LOGS / f"{name}.log").unlink()
-    called = f"the hook answers {name}" in answer
-    if called:
+    if f"the hook answers {name}" in answer:
         _remember("".join(f"{pid} {start}\n" for pid, start in _daemons()))
-    return called
+        return Probed(seen=True)
+    ended = _ENDED.search(answer) if SCRIPT in answer else None
+    if ended is not None:
+        return Probed(seen=True, status=int(ended[1] or ended[2]))
+    return Probed(seen=False)
 
 
-def _try_out() -> None:
-    """Call the script as libvirt would. Raises HostError ``hook.broken`` where it does not work here."""
+def try_out() -> str:
+    """Call the script as libvirt would; why it does not work, '' where it does."""
     name = f"{PROBE}direct"
-    ended = run((SCRIPT, name, "prepare", "begin", "-"), ok=range(256))
-    if f"the hook answers {name}" not in ended.stderr:
-        raise HostError(
-            "hook.broken",
-            f"The installed hook does not work: {ended.stderr.strip() or f'status {ended.status}'}.",
-            hint="It needs the Python and the files that ramshelf was installed with, readable for root.",
-            facts={"path": SCRIPT, "status": ended.status, "stderr": ended.stderr},
-        )
+    try:
+        ended = run((SCRIPT, name, "prepare", "begin", "-"), ok=range(256))
+    except ToolError as error:
+        return error.sentence.rstrip(".")
+    if f"the hook answers {name}" in ended.stderr:
+        return ""
+    return ended.stderr.strip().replace("\n", "; ").rstrip(".") or f"status {ended.status}"
 
 
 def _remember(text: str) -> None:
     """Remember the daemons that call the hook."""
     os.makedirs(RUN_DIR, mode=0o755, exist_ok=True)
     write_atomically(_SEEN, text)
-
-
-def _apply(actions: tuple[Action, ...]) -> None:
-    for action in actions:
-        match action:
-            case MakeDirectory():
-                os.makedirs(action.path, mode=action.mode, exist_ok=True)
-            case WriteFile():
-                # Made beside the directory: libvirt runs every executable in it, whatever its name.
-                beside = Path(HOOK_DIR, ".ramshelf")
-                write_atomically(beside, action.text, mode=0o755)
-                beside.replace(action.path)
-            case RemoveFile():
-                Path(action.path).unlink(missing_ok=True)
-            case RemoveDirectory():
-                with suppress(OSError):
-                    os.rmdir(action.path)
-            case Run():
-                run(action.argv)
-            case _:
-                raise AssertionError(action)
 
 
 def may_probe() -> bool:
@@ -214,14 +304,13 @@ def _known_to_be_seen(daemons: tuple[tuple[int, int], ...]) -> bool | None:
 
 def _daemons() -> Iterator[tuple[int, int]]:
     """The libvirt daemons that see this /etc/libvirt: process id, and start in ticks since boot."""
-    for entry in filter(str.isdecimal, os.listdir("/proc")):
-        with suppress(OSError):
-            name, _, rest = read_text(f"/proc/{entry}/stat").partition("(")[2].rpartition(")")
-            if name not in _DAEMONS or not os.path.samefile(
-                f"/proc/{entry}/root{_CONFIGURATION}", _CONFIGURATION
-            ):
-                continue
-            fields = rest.split()
-            # A child that has not yet become another program bears its parent's name.
-            if read_text(f"/proc/{fields[1]}/comm", "").strip() not in _DAEMONS:
-                yield int(entry), int(fields[19])
+    found = libvirt_daemons()
+    if isinstance(found, Unknown):
+        return
+    pids = {daemon.pid for daemon in found}
+    for daemon in found:
+        # A child that has not yet become another program is still a copy of its parent.
+        if daemon.parent not in pids:
+            with suppress(OSError):  # it has ended meanwhile
+                if os.path.samefile(f"/proc/{daemon.pid}/root{_CONFIGURATION}", _CONFIGURATION):
+                    yield daemon.pid, daemon.started

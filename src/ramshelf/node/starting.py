@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ramshelf.core.backing import Support, domain_name, parse
 from ramshelf.core.capacity import Capacity, capacity
@@ -142,17 +142,14 @@ def _start_facts(
         store=observed.store,
         capacity=current,
         holdings=held,
-        hook=_hook_status(hypervisor, config),
+        hook=_hook_status(hypervisor),
         off=config.off,
     )
 
 
-def _hook_status(hypervisor: Hypervisor, config: Config) -> HookStatus:
+def _hook_status(hypervisor: Hypervisor) -> HookStatus:
     """The hook; whether the running daemon calls it is tried out where it is not known yet."""
-    status = hook.status(hook.wanted_script(config))
-    if status.installed and status.seen is None and hook.may_probe():
-        status = replace(status, seen=hook.probe(hypervisor.uri))
-    return status
+    return hook.tried(hook.status(hook.wanted_hook()), hypervisor.uri)
 
 
 def _apply(hypervisor: Hypervisor, plan: Plan, after_step: Callable[[str], None]) -> None:

@@ -14,7 +14,7 @@ from ramshelf.core.config import Config
 from ramshelf.core.errors import ConfigError, HostError
 from ramshelf.core.fstab import parse_fstab
 from ramshelf.core.mounts import is_below
-from ramshelf.core.plan import Action, WriteFile
+from ramshelf.core.plan import Action, EditFile
 from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.storechecks import warnings
@@ -91,7 +91,7 @@ def create(
     with store_lock(f"{RUN_DIR}/store.lock", timeout=_LOCK_TIMEOUT):
         planned = prepare_create(spec, config)
         announce(planned)
-        apply(planned.actions, tell=tell, after_step=after_step)
+        apply(planned.actions, noun="store", tell=tell, after_step=after_step)
         _verify(planned, prepare_create(spec, config))
     return planned
 
@@ -100,7 +100,7 @@ def prepare_remove() -> Planned:
     """What ``remove`` would do. Raises RefusedError or HostError."""
     _require_root()
     actions = plan_remove(_see_for_remove())
-    edits = (action for action in actions if isinstance(action, WriteFile))
+    edits = (action for action in actions if isinstance(action, EditFile))
     return Planned(actions=actions, directory_changed=any(edit.path == QEMU_CONF for edit in edits))
 
 
@@ -122,7 +122,7 @@ def remove(
     ):
         planned = prepare_remove()
         announce(planned)
-        apply(planned.actions, tell=tell, after_step=after_step)
+        apply(planned.actions, noun="store", tell=tell, after_step=after_step)
         _verify(planned, prepare_remove())
     return planned
 

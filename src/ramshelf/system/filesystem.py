@@ -1,10 +1,9 @@
-"""Files: read, written whole, measured, locked."""
+"""Files: read, measured, locked."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import stat
 import time
 
 from ramshelf.core.errors import RefusedError
@@ -27,51 +26,6 @@ def read_text(path: Path, default: str | None = None) -> str:
         if default is None:
             raise
         return default
-
-
-def write_atomically(path: Path, text: str, *, mode: int | None = None) -> None:
-    """Temporary file beside it, fsync, rename, fsync of the directory: old or new, never half.
-
-    A file that is there keeps its owner, its SELinux label and, unless ``mode`` is given, its mode; a new one
-    gets 0644. A symbolic link stays one.
-    """
-    target = os.path.realpath(path)
-    parent, name = os.path.split(target)
-    temporary = f"{parent}/.{name}.ramshelf"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        _take_after(descriptor, target, mode)
-        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        try:
-            os.unlink(temporary)
-        except FileNotFoundError:
-            pass
-        raise
-    directory = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _take_after(descriptor: int, target: str, mode: int | None) -> None:
-    """Give a new file the owner, label and mode of the one that it replaces."""
-    try:
-        status = os.stat(target)
-    except FileNotFoundError:
-        os.fchmod(descriptor, 0o644 if mode is None else mode)
-        return
-    os.fchown(descriptor, status.st_uid, status.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(status.st_mode) if mode is None else mode)
-    try:
-        os.setxattr(descriptor, "security.selinux", os.getxattr(target, "security.selinux"))
-    except OSError:
-        pass  # no SELinux, no label
 
 
 def size_and_used(mount_point: Path) -> tuple[int, int]:
@@ -125,6 +79,6 @@ def _lock(descriptor: int, timeout: float | None) -> None:
             raise RefusedError(
                 "store.locked",
                 f"The store was locked by another ramshelf for {timeout:g} s.",
-                hint="'fuser -v /run/ramshelf/lock' shows who holds it.",
+                hint="'fuser -v /run/ramshelf/*lock' shows who holds it.",
             ) from None
         return

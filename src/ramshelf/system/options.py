@@ -54,8 +54,8 @@ OPTIONS: Mapping[str, tuple[cfg.Opt, ...]] = {
         cfg.BoolOpt(
             "strict",
             default=False,
-            help="Whether a hook that is broken (no Python, no package, an internal error) refuses guests "
-            "instead of letting them start without a reservation. Takes effect with 'ramshelf hook install'.",
+            help="Has no effect any more, and may be removed: a hook that is broken refuses guests whose "
+            "memory is in files or pinned, and lets all others pass.",
         ),
         cfg.IntOpt(
             "host_reserved_memory_mb",

@@ -47,7 +47,6 @@ def load_config(files: Sequence[str] = (), directories: Sequence[str] = ()) -> C
         placement_database=values["ramshelf.placement_database"],
         placement_owner=values["ramshelf.placement_owner"],
         placement_required=values["ramshelf.placement_required"],
-        strict=values["ramshelf.strict"],
         host_reserved_mib=values["ramshelf.host_reserved_memory_mb"],
         metrics_address=values["ramshelf.metrics_address"],
         metrics_port=values["ramshelf.metrics_port"],

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from ramshelf.core.checks.catalog import finding, unknown
 from ramshelf.core.findings import Finding
-from ramshelf.core.host import Facts, Unknown
+from ramshelf.core.hookbypass import Bypass
+from ramshelf.core.hookscript import SCRIPT
+from ramshelf.core.host import Facts, HookStatus, Unknown
 
 
 def check_hook(facts: Facts) -> Iterator[Finding]:
@@ -12,6 +14,25 @@ def check_hook(facts: Facts) -> Iterator[Finding]:
     hook = facts.hook
     if isinstance(hook, Unknown):
         yield unknown("hook.status-unknown", "libvirt's hook cannot be looked at", hook)
+    else:
+        yield from _bypass(hook.bypass)
+        yield from _installed(hook)
+
+
+def _bypass(bypass: Bypass) -> Iterator[Finding]:
+    if bypass.left:
+        guests = f"{bypass.guests} guest{'' if bypass.guests == 1 else 's'}"
+        yield finding(
+            "hook.bypassed",
+            f"libvirt's hook is bypassed for another {bypass.left} s; {guests} passed by it so far.",
+        )
+
+
+def _installed(hook: HookStatus) -> Iterator[Finding]:
+    if hook.foreign:
+        yield finding(
+            "hook.foreign", f"{SCRIPT} was not made by ramshelf: nothing keeps guests within the store."
+        )
     elif not hook.installed:
         yield finding(
             "hook.missing", "libvirt's hook is not installed: nothing keeps guests within the store."
@@ -19,6 +40,8 @@ def check_hook(facts: Facts) -> Iterator[Finding]:
     elif not hook.executable:
         yield finding("hook.not-executable", "libvirt's hook is not executable, so libvirt passes it over.")
     else:
+        if hook.problem:
+            yield finding("hook.broken", f"libvirt's hook does not work: {hook.problem}.")
         if not hook.current:
             yield finding("hook.outdated", "libvirt's hook is not what this ramshelf would install.")
         if hook.seen is None:
@@ -27,5 +50,5 @@ def check_hook(facts: Facts) -> Iterator[Finding]:
             )
         elif not hook.seen:
             yield finding("hook.unseen", "The running libvirt daemon does not call the installed hook.")
-        elif hook.current:
-            yield finding("hook.ok", f"libvirt's hook is installed{' (strict)' if hook.strict else ''}.")
+        elif hook.current and not hook.problem:
+            yield finding("hook.ok", "libvirt's hook is installed.")
