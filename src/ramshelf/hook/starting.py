@@ -49,10 +49,13 @@ _EMPTYINGS = 20
 """How often a directory is emptied again in which somebody makes files all the while."""
 
 
-def reserve(files: Sequence[str], xml: bytes, step: Step) -> None:
-    """``start begin``: note the guest and make its memory files, or raise RamshelfError and leave none."""
+def reserve(files: Sequence[str], name: str, xml: bytes, step: Step) -> None:
+    """``start begin``: note the guest and make its memory files, or raise RamshelfError and leave none.
+
+    ``name`` is as libvirt calls the guest: XML has no carriage return, which libvirt writes as it is.
+    """
     let_go()
-    guest = parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE"))
+    guest = replace(parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE")), name=name)
     limit = limit_mib(files)
     with store_lock(timeout=_LOCK_TIMEOUT):
         step("locked")

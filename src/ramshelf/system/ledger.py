@@ -139,7 +139,7 @@ def _again(
         for file in (files(directory) if directory else ())
         if sizes.get(file.name) == file.apparent
     ]
-    return replace(note_of(guest, directory=directory, files=made), name=name, since=round(clock(), 3))
+    return replace(note_of(guest, directory=directory, files=made), since=round(clock(), 3))
 
 
 def _starts(note: Note) -> bool:
