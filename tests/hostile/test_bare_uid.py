@@ -75,7 +75,7 @@ def attack(outside: Path, seed: int) -> Iterator["subprocess.Popen[str]"]:
     """The attacker at work."""
     GAME.touch(mode=0o644)
     GAME.write_text("")
-    owner = MEMORY.stat()
+    owner = MEMORY.parent.stat()
     process = subprocess.Popen(
         [
             *("setpriv", "--reuid", str(owner.st_uid), "--regid", str(owner.st_gid), "--clear-groups"),
@@ -117,12 +117,15 @@ def storm(libvirtd: Libvirtd, outside: Path, file_system: str, rounds: int, seed
     before = picture(outside)
     with store(file_system, 400), agent(), attack(outside, seed) as process:
         os.set_blocking(process.stdout.fileno(), False)  # type: ignore[union-attr]
+        owner = MEMORY.parent.stat()
         for number in range(rounds):
+            os.chown(MEMORY, owner.st_uid, owner.st_gid)  # as libvirtd does at each start of its own
             name = f"victim{number % 3}"
             libvirtd.create(domain_xml(name, VICTIM_MIB))
             assert "[capacity.exceeded]" in libvirtd.create(domain_xml("large", 600), ok=(1,)).stderr
             if number % 5 == 0:
                 ramshelf("store", "clean")
+            os.chown(MEMORY, owner.st_uid, owner.st_gid)
             running = libvirtd.virsh("list", "--name").stdout.split()
             may_be_attacked(libvirtd, *running)
             time.sleep(0.1)
@@ -134,13 +137,13 @@ def storm(libvirtd: Libvirtd, outside: Path, file_system: str, rounds: int, seed
             if len(running) == 3:
                 may_be_attacked(libvirtd)
                 for each in running:
-                    libvirtd.virsh("destroy", each)
+                    end(libvirtd, each)
         told = set((process.stdout.read() or "").split())  # type: ignore[union-attr]
         may_be_attacked(libvirtd)
         process.kill()
         process.wait()
         for each in libvirtd.virsh("list", "--name").stdout.split():
-            libvirtd.virsh("destroy", each)
+            end(libvirtd, each)
         wait_until(lambda: not any(NOTES.iterdir()), "no note is left")
         ramshelf("store", "clean")
         left = {path.name for path in MEMORY.iterdir()} - {"lost+found", "libvirt"}
@@ -148,6 +151,17 @@ def storm(libvirtd: Libvirtd, outside: Path, file_system: str, rounds: int, seed
         assert picture(outside) == before
     assert refusals() <= {"capacity.exceeded"}
     return told
+
+
+def end(libvirtd: Libvirtd, name: str) -> None:
+    """End a guest. A link in its directory's place goes before: libvirt itself would follow it.
+
+    The attacker takes it away again, unless the hook has taken the directory above from it meanwhile.
+    """
+    path = MEMORY / f"{libvirtd.virsh('domid', name).stdout.strip()}-{name}"
+    if path.is_symlink():
+        path.unlink()
+    libvirtd.virsh("destroy", name)
 
 
 def is_link(name: str) -> bool:
@@ -186,11 +200,30 @@ def test_clean_goes_out_of_the_store_by_no_link(libvirtd: Libvirtd, foreign: Pat
     assert picture(foreign) == before
 
 
-def as_qemu(line: str, *arguments: str) -> None:
-    """Run a line of shell as QEMU's user, in the store."""
-    owner = MEMORY.stat()
+def test_libvirt_is_led_out_of_the_store_by_no_link(libvirtd: Libvirtd, foreign: Path) -> None:
+    """It removes what lies behind a link in the place of a guest's directory; so nobody can put one there."""
+    ramshelf("hook", "install")
+    before = picture(foreign)
+    with store("tmpfs"):
+        libvirtd.create(domain_xml("guest", 64))
+        [directory] = MEMORY.glob("*-guest")
+        as_qemu(f"mv {directory.name} aside", given=False, ok=(1,))
+        as_qemu(f"ln -s $1 {directory.name}x", str(foreign), given=False, ok=(1,))
+        assert MEMORY.stat().st_uid == 0
+        libvirtd.virsh("destroy", "guest")
+        libvirtd.restart()
+        libvirtd.create(domain_xml("guest", 64))
+        assert MEMORY.stat().st_uid == 0
+    assert picture(foreign) == before
+
+
+def as_qemu(line: str, *arguments: str, given: bool = True, ok: tuple[int, ...] = (0,)) -> None:
+    """Run a line of shell as QEMU's user, in the store, which libvirtd's start may have ``given`` to it."""
+    owner = MEMORY.parent.stat()
+    if given:
+        os.chown(MEMORY, owner.st_uid, owner.st_gid)
     ids = ("--reuid", str(owner.st_uid), "--regid", str(owner.st_gid), "--clear-groups")
-    run("setpriv", *ids, "sh", "-ec", f"cd {MEMORY}; {line}", "sh", *arguments)
+    run("setpriv", *ids, "sh", "-ec", f"cd {MEMORY}; {line}", "sh", *arguments, ok=ok)
 
 
 def test_a_guest_whose_file_was_unlinked_keeps_its_promise(libvirtd: Libvirtd) -> None:

@@ -129,6 +129,7 @@ def _opened(guest: Guest, place: Place) -> tuple[str, storetree.Opened] | None:
     except OSError:
         return None
     with above as parent:
+        storetree.take_over(parent)
         for name in directory_names(guest.domain_id or 0, guest.name):
             try:
                 return f"{place.path}/{name}", storetree.open_guest(parent, name)

@@ -67,6 +67,23 @@ def open_directory(mount: Mount, path: str) -> Opened:
     return Opened(current)
 
 
+def take_over(directory: int) -> None:
+    """Make the opened directory in which guests' directories lie root's, to be entered by everybody.
+
+    libvirtd gives it to QEMU's user at each start of its own. Who owns it can put a link in the place of a
+    guest's directory, and libvirt (9.0 at least) removes what lies behind that when the guest ends. QEMU only
+    needs to pass through. A file system that does not let it be is left as it is.
+    """
+    status = os.fstat(directory)
+    if status.st_uid == 0:
+        return
+    try:
+        os.fchown(directory, 0, -1)
+        os.fchmod(directory, (stat.S_IMODE(status.st_mode) | 0o711) & ~0o022)
+    except OSError:
+        return
+
+
 def open_guest(parent: int, name: str) -> Opened:
     """A guest's directory in the opened memory backing directory, on the same device.
 
