@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import pytest
 
 from ramshelf.core.hookcall import AFTERCARE
 from ramshelf.core.hookcopy import DIRECTORY, MAIN
+from ramshelf.node import hook
 from support.cli import RAMSHELF, ramshelf
 from support.domains import domain_xml
 from support.libvirtd import Libvirtd
@@ -249,6 +251,39 @@ def test_many_that_install_and_remove_it_at_once() -> None:
         assert process.returncode == 0 or b"hook.not-called" in said or b"hook.broken" in said, said
     ramshelf("hook", "install")
     assert status(0)["current"] is True
+
+
+def kill_at(last: int, number: int) -> None:
+    if number == last:
+        os.kill(os.getpid(), SIGKILL)
+
+
+def test_killed_after_each_step_the_next_run_goes_on(libvirtd: Libvirtd) -> None:
+    """Before the script is there guests start as if nothing were; from then on it works."""
+    before = tree()
+    for last in range(20):
+        if child := os.fork():
+            killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        else:
+            try:
+                hook.install(
+                    Libvirtd.uri, hook.wanted_hook(), dry_run=False, after_step=partial(kill_at, last)
+                )
+            finally:
+                os._exit(0)
+        libvirtd.create(domain_xml("other", 32, memory_backing=""))
+        libvirtd.virsh("destroy", "other")
+        ramshelf("hook", "install")
+        assert status(0)["current"] is True
+        ramshelf("hook", "remove")
+        assert not Path(DIRECTORY).exists()
+        if SCRIPT.parent.exists():  # that it was made for this a run that was killed could not say
+            SCRIPT.parent.rmdir()
+        assert tree() == before
+        if not killed:
+            break
+    assert last > 3
+    assert not killed
 
 
 @contextmanager
