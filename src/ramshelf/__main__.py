@@ -3,11 +3,16 @@
 Small, so that Ctrl-C while the rest is still being imported is one line too.
 """
 
+import os
 import sys
 
 
 def main() -> None:
-    """Run the command line and exit with its status."""
+    """Run the command line and exit with its status.
+
+    What is written has the modes that are meant, whatever umask this was started with.
+    """
+    os.umask(0o022)
     try:
         from ramshelf.cli.main import run  # noqa: PLC0415 - see above
 

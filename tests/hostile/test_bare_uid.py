@@ -50,7 +50,7 @@ def foreign(tmp_path: Path) -> Path:
 
 def picture(directory: Path) -> dict[str, tuple[object, ...]]:
     """All that lies there: owners, modes, sizes, times and contents."""
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for path in (directory, *sorted(directory.rglob("*"))):
         status = path.lstat()
         content = path.read_bytes() if path.is_file() else b""

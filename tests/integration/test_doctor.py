@@ -50,9 +50,9 @@ def other_swaps() -> set[str]:
 
 
 def bad(found: dict[str, dict[str, Any]]) -> set[str]:
-    """The codes of warnings and failures that are not this machine's own (KVM, cgroups, disks)."""
+    """The codes of warnings and failures that are not this machine's own (KVM, cgroups, disks, labels)."""
     machine = {"host.kvm", "store.services-unlimited", "store.services-may-swap", "store.rotational"}
-    machine |= {"ram.oom-kills", "store.swap-shared"}
+    machine |= {"ram.oom-kills", "store.swap-shared", "host.unconfined"}
     return {
         code
         for code, finding in found.items()

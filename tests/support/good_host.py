@@ -4,6 +4,7 @@ from typing import Any
 
 from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
+from ramshelf.core.confinement import Labels
 from ramshelf.core.directory import FileUsage, GuestDirectory
 from ramshelf.core.guest import Guest, MemoryFile
 from ramshelf.core.host import (
@@ -62,6 +63,7 @@ GUEST = Guest(
 )
 QEMU = Process(
     pid=4711,
+    uid=QEMU_UID,
     name="qemu-system-x86",
     argv=(
         "/usr/bin/qemu-system-x86_64",
@@ -77,7 +79,14 @@ QEMU = Process(
     oom_score_adj=0,
 )
 DAEMON = replace(
-    QEMU, pid=812, name="libvirtd", argv=("/usr/sbin/libvirtd",), started=1000.0, oom_score_adj=-900
+    QEMU,
+    pid=812,
+    uid=0,
+    name="libvirtd",
+    service="libvirtd",
+    argv=(),
+    started=1000.0,
+    oom_score_adj=-900,
 )
 RAM_FILE = FileUsage(path=f"{MEMORY_DIR}/3-web/pc.ram", apparent=2 * GIB, allocated=512 * MIB, inode=7)
 NOTE = Note(
@@ -89,7 +98,12 @@ NOTE = Note(
     files=(NotedFile(name="pc.ram", size=2 * GIB, inode=7),),
 )
 RUNNING = RunningGuest(
-    guest=GUEST, directory=f"{MEMORY_DIR}/3-web", memory_files=(RAM_FILE,), promised=2 * GIB, process=QEMU
+    guest=GUEST,
+    directory=f"{MEMORY_DIR}/3-web",
+    memory_files=(RAM_FILE,),
+    promised=2 * GIB,
+    process=QEMU,
+    labels=Labels(confined=True, uid=QEMU_UID),
 )
 
 
@@ -183,12 +197,14 @@ RAMSHELF_REPORTS = replace(
 )
 GOOD = Facts(
     config=CONFIG,
-    hypervisor=Hypervisor(uri="qemu:///system", libvirt=(9, 0, 0), qemu=(7, 2, 11)),
+    hypervisor=Hypervisor(
+        uri="qemu:///system", libvirt=(9, 0, 0), qemu=(7, 2, 11), security_models=("apparmor", "dac")
+    ),
     kernel=(6, 18, 44),
     kvm="",
     processes=(DAEMON, QEMU),
     daemon=DAEMON,
-    nova_compute=replace(DAEMON, pid=900, name="nova-compute"),
+    nova_compute=replace(DAEMON, pid=900, name="nova-compute", service="nova-compute"),
     qemu_conf_problem="",
     qemu_conf_changed=500.0,
     nova_changed={NOVA_CONF: 500.0},

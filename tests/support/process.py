@@ -1,8 +1,11 @@
 """Programs, run as a user would; and waiting."""
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from ramshelf.system.run import Completed
 
@@ -40,3 +43,14 @@ def wait_until(ready: Callable[[], bool], what: str, *, timeout: float = 30) -> 
         if end > deadline:
             raise TimeoutError(f"not within {timeout:g} s: {what}")
         time.sleep(min(1, max(0.05, 3 * (end - begin))))
+
+
+def thread_states(pid: int) -> frozenset[str]:
+    """The letters of proc_pid_stat(5) that the threads of a process have, such as R, S, T."""
+    states = set()
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError):
+                stat = Path(f"/proc/{pid}/task/{thread}/stat").read_text(errors="replace")
+                states.add(stat.rpartition(")")[2].split()[0])
+    return frozenset(states)

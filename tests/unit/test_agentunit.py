@@ -20,6 +20,16 @@ def test_the_unit_runs_what_is_given_and_may_write_where_it_is_said() -> None:
     assert "Type=notify" in lines(TEXT)
 
 
+def test_the_unit_allows_what_holds_a_guest_still() -> None:
+    """A second list, of what is allowed, takes from the first, of what is not (systemd.exec(5))."""
+    filters = [line for line in lines(TEXT) if line.startswith("SystemCallFilter=")]
+    assert "@debug" in filters[0].split()
+    assert filters[0].startswith("SystemCallFilter=~")
+    assert filters[1:] == ["SystemCallFilter=ptrace"]
+    [capabilities] = [line for line in lines(TEXT) if line.startswith("CapabilityBoundingSet=")]
+    assert "CAP_SYS_PTRACE" in capabilities.split()
+
+
 def test_strange_paths_are_quoted() -> None:
     text = unit_text(('/a b/"%$\\/python',), ("/c d/%",))
     assert 'ExecStart="/a b/\\"%%$$\\\\/python"' in lines(text)

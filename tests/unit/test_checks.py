@@ -6,6 +6,7 @@ import pytest
 from ramshelf.cli.doctor import document
 from ramshelf.core.checks import check
 from ramshelf.core.checks.catalog import GROUPS, RULES
+from ramshelf.core.confinement import Labels
 from ramshelf.core.errors import HostError, ServiceError
 from ramshelf.core.findings import Finding, Severity, exit_status
 from ramshelf.core.hookbypass import Bypass
@@ -62,7 +63,19 @@ OVERCOMMITTED = Inventory(total=64 * 1024, max_unit=64 * 1024, allocation_ratio=
 
 
 def libvirt(libvirt: tuple[int, int, int], qemu: tuple[int, int, int] | Unknown = (7, 2, 0)) -> Facts:
-    return replace(GOOD, hypervisor=Hypervisor(uri="qemu:///system", libvirt=libvirt, qemu=qemu))
+    return replace(
+        GOOD,
+        hypervisor=Hypervisor(
+            uri="qemu:///system", libvirt=libvirt, qemu=qemu, security_models=("apparmor",)
+        ),
+    )
+
+
+def models(*names: str, **labels: Any) -> Facts:
+    """The good host with these security drivers, and these labels of its guest's."""
+    assert isinstance(GOOD.hypervisor, Hypervisor)
+    facts = with_guest({"labels": Labels(**labels)})
+    return replace(facts, hypervisor=replace(GOOD.hypervisor, security_models=names or None))
 
 
 def store(facts: Facts) -> tuple[StoreFacts, Store]:
@@ -84,6 +97,9 @@ def beyond_swap() -> Facts:
 
 BAD = {
     "versions.libvirt-unreachable": replace(GOOD, hypervisor=WHY),
+    "host.unconfined": models("none", "dac"),
+    "host.confinement-unknown": models(),
+    "guest.unconfined": models("apparmor", "dac"),
     "versions.libvirt-old": libvirt((3, 9, 9)),
     "versions.qemu-old": libvirt((9, 0, 0), (2, 5, 9)),
     "versions.qemu-unknown": libvirt((9, 0, 0), WHY),
@@ -181,7 +197,7 @@ BAD = {
     "ram.tight": with_guest(locked=True, max_memory=14 * GIB),
     "ram.memory-unknown": replace(GOOD, meminfo=WHY),
     "ram.guests-unknown": with_guest({"process": None}),
-    "ram.oomd": replace(GOOD, processes=(DAEMON, replace(DAEMON, name="systemd-oomd"))),
+    "ram.oomd": replace(GOOD, processes=(DAEMON, replace(DAEMON, service="systemd-oomd"))),
     "ram.oomd-unknown": replace(GOOD, processes=WHY),
     "ram.strict-overcommit": with_sysctl(overcommit_memory=2),
     "ram.overcommit-unknown": with_sysctl(overcommit_memory=WHY),

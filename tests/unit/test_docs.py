@@ -14,7 +14,8 @@ from ramshelf.cli import main
 from ramshelf.core.checks import catalog
 
 CHECKOUT = Path(__file__).parents[2]
-PAGES = [CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
+TOP = ("README.md", "CHANGELOG.md", "SECURITY.md")
+PAGES = [*(CHECKOUT / name for name in TOP), *sorted((CHECKOUT / "docs").rglob("*.md"))]
 _CODE = re.compile(r"[a-z]+\.[a-z]+(-[a-z]+)*")
 GROUPS = {
     "agent",
@@ -101,3 +102,9 @@ def test_every_error_code_is_in_the_reference() -> None:
     findings = set(catalog.RULES)
     assert codes_in_the_source() - findings <= documented
     assert documented <= codes_in_the_source() | findings
+
+
+def test_the_tests_that_the_security_page_names_are_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (CHECKOUT / "docs/explanation/security.md").read_text()))
+    sources = "".join(path.read_text() for path in (CHECKOUT / "tests").rglob("test_*.py"))
+    assert {name for name in named if f"def {name}(" not in sources} == set()

@@ -2,9 +2,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ramshelf.core.fstab import parse_fstab
-from ramshelf.core.host import Slice, Unknown
+from ramshelf.core.host import Process, Slice, Unknown
 from ramshelf.core.mounts import Mount, covering, parse_mountinfo
 from ramshelf.core.units import GIB, KIB, MIB
 from ramshelf.system import bootfacts
@@ -12,7 +14,7 @@ from ramshelf.system.bootfacts import boot_order, swap_uses, unit_values
 from ramshelf.system.devicefacts import devices_below
 from ramshelf.system.hostfacts import directories_to, known, machine_slice, modified, service_slices
 from ramshelf.system.processes import parse_process, processes
-from ramshelf.system.procfs import SwapArea, mounts
+from ramshelf.system.procfs import SwapArea, mounts, parse_maps
 
 # In the format of proc_pid_stat(5) and proc_pid_status(5).
 STAT = (
@@ -45,26 +47,64 @@ def test_a_process_by_its_files() -> None:
     assert (process.anonymous, process.swapped, process.page_tables) == (60 * MIB, MIB, 744 * KIB)
 
 
-@pytest.mark.parametrize("name", ["a) S 1 (b", "with space", ")"])
-def test_a_process_may_be_named_anything(name: str) -> None:
+def named(name: str, arguments: str = "x\0") -> Process:
+    """A process that is called so in both of its files."""
+    status = STATUS.replace("qemu-system-x86", name)
     stat = STAT.replace("qemu-system-x86", name)
-    process = parse_process(4711, stat, STATUS, "x\0", "-900", boot_time=0, ticks=100)
+    return parse_process(4711, stat, status, arguments, "-900", boot_time=0, ticks=100)
+
+
+@pytest.mark.parametrize("name", ["a) S 1 (b", "with space", ")", "x kB", "x\\n kB", ": 1 kB"])
+def test_a_process_may_be_named_anything(name: str) -> None:
+    process = named(name)
     assert (process.name, process.oom_score_adj) == (name, -900)
+
+
+@given(st.text(max_size=15), st.text(max_size=60))
+def test_neither_names_nor_arguments_change_what_is_read_of_a_process(name: str, arguments: str) -> None:
+    """Line ends too, which the kernel escapes in one of the two files only."""
+    process = named(name, arguments)
+    assert (process.uid, process.oom_score_adj) == (64055, -900)
+    assert (process.anonymous, process.swapped, process.page_tables) == (60 * MIB, MIB, 744 * KIB)
+    assert process.started == pytest.approx(1234.57)
+    assert process.name.isprintable()
+
+
+def test_a_name_that_a_terminal_would_obey_is_made_harmless() -> None:
+    assert named("\x1b]0;x\x07\udcff\nab").name == "?]0;x???ab"
+
+
+def test_what_is_no_qemu_has_its_arguments_forgotten() -> None:
+    assert named("yes", "yes\0" * 1000).argv == ()
+
+
+LINE_ENDS = st.sampled_from("\v\f\r\x1c\x1d\x1e\x85\u2028\u2029")
+FORGED = "7f0-7f1 rw-s 0 00:2d 9999 x"
+
+
+@given(st.text(max_size=200) | LINE_ENDS.map(lambda end: f"{end}{FORGED}{end}a b c d e f"))
+def test_what_a_process_maps_is_read_whatever_the_files_are_called(name: str) -> None:
+    escaped = name.replace("\n", "\\012")
+    line = f"7f0000000000-7f0000001000 rw-s 00000000 00:2d 1234     /dev/shm/{escaped}"
+    assert parse_maps(f"{line}\n{line.replace('1234', '0')}\n") == {(0, 0x2D, 1234)}
 
 
 def test_a_script_bears_its_own_name() -> None:
     stat = STAT.replace("qemu-system-x86", "python3.11")
     process = parse_process(
-        1, stat, STATUS, "/usr/bin/python3.11\0/usr/bin/nova-compute\0", "0", boot_time=0, ticks=100
+        1, stat, STATUS, "/usr/bin/python3.11\0-s\0/usr/bin/nova-compute\0--x\0", "0", boot_time=0, ticks=100
     )
     assert process.name == "nova-compute"
+    assert process.service == ""  # a name proves nothing
 
 
 def test_this_process_is_among_all() -> None:
     found = processes()
     assert not isinstance(found, Unknown)
-    assert any("pytest" in " ".join(process.argv) for process in found)
-    assert all(process.argv for process in found if process.name != "init")
+    [own] = [process for process in found if process.pid == os.getpid()]
+    assert "pytest" in own.name
+    assert (own.uid, own.service) == (os.getuid(), "")
+    assert own.anonymous > 0
 
 
 def test_unit_files() -> None:

@@ -89,6 +89,23 @@ def test_names_are_as_prometheus_wants_them() -> None:
         assert ("domain" in metric.labels) == metric.name.startswith("libvirt_domain_")
 
 
+def test_labels_tell_no_more_than_a_neighbour_may_know() -> None:
+    """Guests' names, the store's place, and words of ramshelf's and libvirt's; docs/reference/metrics.md."""
+    assert {label for metric in METRICS.values() for label in metric.labels} == {
+        "backing",
+        "code",
+        "domain",
+        "file_system",
+        "kind",
+        "mount_point",
+        "python",
+        "reason",
+        "resource",
+        "severity",
+        "version",
+    }
+
+
 def test_every_metric_is_given_out_and_no_other() -> None:
     found = list(samples(KNOWN))
     assert {name for name, _ in found} == set(METRICS)

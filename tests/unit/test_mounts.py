@@ -45,6 +45,13 @@ def test_lines_that_are_none_are_passed_over() -> None:
     assert parse_mountinfo("\nnonsense\n1 2 3\n") == ()
 
 
+@pytest.mark.parametrize("end", ["\v", "\r", "\x1c", "\x85", "\u2028"])
+def test_a_mount_point_may_have_any_letter(end: str) -> None:
+    """Any user can mount a FUSE file system wherever he likes below his own directory."""
+    [mount] = parse_mountinfo(f"36 25 0:40 / /home/x/a{end}b rw - fuse.x  rw,user_id=1000\n")
+    assert (mount.mount_point, mount.source) == (f"/home/x/a{end}b", "")
+
+
 def test_unescape() -> None:
     assert unescape(r"a\040b\011c\134d") == "a b\tc\\d"
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from ramshelf.core.conditions import Condition
 from ramshelf.core.findings import Severity
+from ramshelf.core.secrets import hide
 
 _PRIORITIES = {"error": 3, "warning": 4, "info": 6}
 _LEVELS = {
@@ -78,7 +79,7 @@ class _Libraries(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log it; an error of a library's is no more than a warning here."""
-        self._log.warning("library", " ".join(record.getMessage().split()), logger=record.name)
+        self._log.warning("library", hide(" ".join(record.getMessage().split())), logger=record.name)
 
 
 def _is_journal() -> bool:

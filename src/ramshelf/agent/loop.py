@@ -10,6 +10,7 @@ from queue import Empty, SimpleQueue
 
 import ramshelf
 from ramshelf.agent.checking import Checker, put_right
+from ramshelf.agent.endpoint import Endpoint
 from ramshelf.agent.link import Link, Told
 from ramshelf.agent.log import Log
 from ramshelf.agent.metrics import Exporter, Known, Reported, Took
@@ -64,6 +65,7 @@ class Agent:
         self._checker = Checker()
         self._reporter = Reporter(self._inbox.put)
         self._exporter = Exporter()
+        self._endpoint = Endpoint(self._exporter.registry)
         self._notifier = Notifier()
         self._looked = self._checked = Took()
         self._reported: Reported | None = None
@@ -160,7 +162,7 @@ class Agent:
         yield from ()
 
     def _listen(self) -> Iterator[Condition]:
-        self._exporter.serve(self._config.metrics_address, self._config.metrics_port)
+        self._endpoint.serve(self._config.metrics_address, self._config.metrics_port)
         yield from ()
 
     def _connect(self) -> Iterator[Condition]:
@@ -249,6 +251,7 @@ class Agent:
                 bypass_left=bypass().left,
             )
         )
+        self._endpoint.renew()
         if changed:
             self._notifier.status(self._status())
 

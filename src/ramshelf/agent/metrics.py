@@ -1,12 +1,10 @@
-"""The metrics: figures from what the agent has seen, and the HTTP server that gives them out."""
+"""The metrics: figures from what the agent has seen. ``agent/endpoint.py`` serves them."""
 
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from threading import Thread
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -14,7 +12,6 @@ import ramshelf
 from ramshelf.core.checks.catalog import RULES
 from ramshelf.core.conditions import Condition
 from ramshelf.core.config import Config
-from ramshelf.core.errors import ServiceError
 from ramshelf.core.findings import Severity
 from ramshelf.core.metrics import METRICS
 from ramshelf.core.tally import Tally
@@ -181,15 +178,16 @@ def _placement(reported: Reported) -> Iterator[tuple[str, Sample]]:
 
 
 class Exporter(Collector):
-    """Gives out what was published last, from threads of its own: a scrape costs the agent's loop nothing."""
+    """Gives out what was published last, in other threads too: a scrape costs the agent's loop nothing.
+
+    ``registry`` has it and the figures of this process.
+    """
 
     def __init__(self) -> None:
         self._known = Known()
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
-        self._place: tuple[str, int] | None = None
-        self._serving: tuple[WSGIServer, Thread] | None = None
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
 
     def publish(self, known: Known) -> None:
         """Give this out from now on."""
@@ -206,32 +204,3 @@ class Exporter(Collector):
                 family = families[name] = kind(name, metric.help, labels=metric.labels)
             family.add_metric(labels, value)
         yield from families.values()
-
-    def serve(self, address: str, port: int) -> None:
-        """Listen there, and no longer where it was; port 0: nowhere.
-
-        Raises ServiceError ``metrics.no-address``: to be tried again.
-        """
-        if self._place == (address, port):
-            return
-        self.close()
-        if port:
-            try:
-                self._serving = start_http_server(port, address, self._registry)
-            except OSError as error:
-                raise ServiceError(
-                    "metrics.no-address",
-                    f"The metrics cannot be served on {address} port {port}: {error.strerror or error}.",
-                    hint="Set [ramshelf] metrics_address and metrics_port; port 0 serves none.",
-                    facts={"address": address, "port": port},
-                ) from error
-        self._place = address, port
-
-    def close(self) -> None:
-        """Listen nowhere."""
-        if self._serving is not None:
-            server, thread = self._serving
-            server.shutdown()
-            server.server_close()
-            thread.join()
-        self._serving = self._place = None

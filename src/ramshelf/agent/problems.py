@@ -9,6 +9,7 @@ from ramshelf.agent.log import Log
 from ramshelf.core.conditions import Condition, changes, of_error
 from ramshelf.core.errors import HostError, RamshelfError
 from ramshelf.core.findings import Severity
+from ramshelf.core.secrets import hide
 
 AWAY = frozenset({"libvirt.unreachable", "libvirt.connection-lost", "libvirt.no-answer"})
 """The errors of a libvirt that is not there. It is one condition, whatever was asked of it first, until it is
@@ -75,8 +76,8 @@ def condition_of(error: Exception, subject: str) -> Condition:
         return of_error(HostError("system.io", f"{where}{os.strerror(error.errno)}."), subject=subject)
     bug = RamshelfError(
         "internal.bug",
-        f"This is a bug in ramshelf: {type(error).__name__}: {error}",
+        f"This is a bug in ramshelf: {type(error).__name__}: {hide(str(error))}",
         hint="Please report it with this line of the log.",
-        facts={"traceback": "".join(traceback.format_exception(error))},
+        facts={"traceback": hide("".join(traceback.format_exception(error)))},
     )
     return of_error(bug, subject=subject)

@@ -10,7 +10,7 @@ from ramshelf.agent.trims import Trims
 from ramshelf.core.capacity import capacity
 from ramshelf.core.checks.catalog import finding
 from ramshelf.core.checks.store import beyond_promise
-from ramshelf.core.conditions import Condition, of_finding
+from ramshelf.core.conditions import Condition, of_error, of_finding
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.events import Event, What
@@ -19,6 +19,7 @@ from ramshelf.core.tally import Tally
 from ramshelf.core.units import to_mib
 from ramshelf.node.guests import described
 from ramshelf.node.latereserve import Outcome, reserve_late
+from ramshelf.node.resuming import resume_left
 from ramshelf.node.storeclean import clean
 from ramshelf.node.watching import Look, differ, look, to_verify
 from ramshelf.system.hooklogfollower import Follower
@@ -87,6 +88,8 @@ class Watcher:
         before = self.look
         self._residency.begin(_RESIDENCY_SHARE * config.look_interval)
         self._problems.attempt("hook-log", self._follow)
+        if hypervisor is not None:
+            self._problems.attempt("resume", lambda: map(of_error, resume_left(hypervisor)))
         if not self._problems.attempt("look", lambda: self._see(hypervisor, config)) or hypervisor is None:
             return Wish()
         self._problems.attempt("clean", self._clean)
@@ -115,6 +118,13 @@ class Watcher:
                     f"Guest {entry.get('guest')} gave back {entry.get('given_back_mib')} MiB.",
                     guest=entry.get("guest", ""),
                     given_back_mib=entry.get("given_back_mib", 0),
+                )
+            elif entry.get("event") == "resumed" and not self._history:
+                self._log.warning(
+                    "guest-resumed",
+                    f"Guest {entry.get('guest')} runs again: a trim had paused it that was killed.",
+                    guest=entry.get("guest", ""),
+                    uuid=entry.get("uuid", ""),
                 )
         self._history = False
         yield from ()

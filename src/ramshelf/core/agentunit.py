@@ -38,6 +38,7 @@ RuntimeDirectory=ramshelf
 RuntimeDirectoryPreserve=yes
 # An embedded Placement keeps its database there.
 StateDirectory=ramshelf
+StateDirectoryMode=0700
 ProtectSystem=strict
 ReadWritePaths={writable}
 ProtectHome=read-only
@@ -52,8 +53,8 @@ DeviceAllow=/dev/kvm rw
 NoNewPrivileges=yes
 # chown: memory files belong to QEMU's user. dac_override: so do their directories, and the kernel tells what
 # of a file is in RAM only to who might write it. fowner: SELinux labels. sys_ptrace: who has a file open.
-# kill: to hold a guest still while it is trimmed.
-CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SYS_PTRACE
+# And to hold a guest still while it is trimmed.
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_SYS_PTRACE
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 RestrictNamespaces=yes
 RestrictRealtime=yes
@@ -62,6 +63,8 @@ LockPersonality=yes
 SystemCallArchitectures=native
 # Named is what is forbidden: cachestat(2) is newer than many lists of what is allowed.
 SystemCallFilter=~@clock @cpu-emulation @debug @module @mount @obsolete @raw-io @reboot @swap
+# But for one of @debug, which holds a guest still while it is trimmed.
+SystemCallFilter=ptrace
 SystemCallErrorNumber=EPERM
 UMask=0022
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
+from ramshelf.core.confinement import Labels
 from ramshelf.core.directory import FileUsage
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.guest import Guest
@@ -32,22 +33,42 @@ class Unknown:
 
 @dataclass(frozen=True, kw_only=True)
 class Hypervisor:
-    """libvirt as it answers at ``uri``, and the QEMU that it would run."""
+    """libvirt as it answers at ``uri``, and the QEMU that it would run.
+
+    ``security_models``: its security drivers, such as ``apparmor`` and ``dac``; None where it does not tell.
+    """
 
     uri: str
     libvirt: Version
     qemu: Version | Unknown
+    security_models: tuple[str, ...] | None = None
+
+
+LIBVIRT_DAEMONS = ("libvirtd", "virtqemud")
+"""What calls hooks and runs guests: one of the two, the modular one where libvirt is modular."""
+
+SERVICE_USERS = {
+    **dict.fromkeys(LIBVIRT_DAEMONS, "root"),
+    "nova-compute": "nova",
+    "systemd-oomd": "systemd-oom",
+}
+"""The services that are looked for among the processes, and the user, besides root, that each may run as."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """A process of this host, by /proc; ``argv`` is empty for a kernel thread.
+    """A process of this host, by /proc.
 
-    ``anonymous``: RssAnon; ``swapped``: VmSwap, which leaves shared memory out; ``page_tables``: VmPTE.
+    ``name`` is for people to read: any user can name a process anything, so nothing follows from it. ``uid``
+    is the real one. ``service`` is one of ``SERVICE_USERS``, where the process's owner proves it, else ''.
+    ``argv`` is empty for what is not called as QEMU is. ``anonymous``: RssAnon; ``swapped``: VmSwap, which
+    leaves shared memory out; ``page_tables``: VmPTE.
     """
 
     pid: int
+    uid: int
     name: str
+    service: str = ""
     argv: tuple[str, ...]
     started: float
     anonymous: int
@@ -57,7 +78,7 @@ class Process:
 
     @property
     def qemu(self) -> bool:
-        """Whether it runs a guest."""
+        """Whether it is called as QEMU is; whether it runs a guest only its owner and libvirt can tell."""
         return self.name.startswith(("qemu-system", "qemu-kvm"))
 
 
@@ -67,7 +88,7 @@ class RunningGuest:
 
     ``directory`` is where its memory files are, or should be; ``memory_files`` what lies there, and
     ``promised`` the bytes that it was promised.
-    ``discard_retracted``: its discard flag was taken back after it started.
+    ``discard_retracted``: its discard flag was taken back after it started. ``labels``: what confines it.
     """
 
     guest: Guest
@@ -76,6 +97,7 @@ class RunningGuest:
     promised: int | Unknown
     process: Process | None
     discard_retracted: bool = False
+    labels: Labels = field(default_factory=Labels)
 
 
 @dataclass(frozen=True, kw_only=True)

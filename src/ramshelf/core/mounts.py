@@ -43,7 +43,7 @@ class Mount:
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
     """All mounts, in the order in which they were made (a later one hides an earlier one)."""
     mounts = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # str.splitlines also breaks at what the kernel leaves as it is in a path
         left, separator, right = line.partition(" - ")
         fields, tail = left.split(" "), right.split(" ")
         if not separator or len(fields) < 6 or len(tail) < 3:

@@ -12,6 +12,7 @@ import sys
 
 
 def _run() -> int:
+    os.umask(0o022)  # libvirt's may be any
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     from ramshelf.hook.call import main  # noqa: PLC0415 - found by the line above
 

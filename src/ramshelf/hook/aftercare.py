@@ -7,6 +7,7 @@ import sys
 
 from ramshelf.core.hookcall import AFTERCARE
 from ramshelf.system.filesystem import read_text
+from ramshelf.system.heldnotes import orphaned
 from ramshelf.system.hooklog import record
 
 TYPE_CHECKING = False
@@ -27,6 +28,12 @@ def leave_aftercare(guest: str, uuid: str, domain_id: int, tasks: Sequence[str])
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         record("no-aftercare", guest=guest, uuid=uuid, tasks=list(tasks), reason=reason)
+
+
+def let_go() -> None:
+    """Have guests resumed that somebody has paused for a moment and did not live to let go."""
+    for name in orphaned():
+        leave_aftercare(name, "", 0, ("resume",))
 
 
 def _interpreter() -> str:

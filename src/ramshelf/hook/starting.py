@@ -24,7 +24,7 @@ from ramshelf.core.reservation import (
 )
 from ramshelf.core.store import Store
 from ramshelf.core.units import MIB, to_mib
-from ramshelf.hook.aftercare import leave_aftercare
+from ramshelf.hook.aftercare import leave_aftercare, let_go
 from ramshelf.hook.thishost import limit_mib, ram
 from ramshelf.system import backingstore, ledger, livestate, memoryfiles, storetree
 from ramshelf.system.counters import bytes_written
@@ -52,6 +52,7 @@ _EMPTYINGS = 20
 
 def reserve(files: Sequence[str], xml: bytes, step: Step) -> None:
     """``start begin``: note the guest and make its memory files, or raise RamshelfError and leave none."""
+    let_go()
     guest = parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE"))
     limit = limit_mib(files)
     with store_lock(timeout=_LOCK_TIMEOUT):

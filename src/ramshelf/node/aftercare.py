@@ -2,7 +2,8 @@
 
 The hook leaves ``python -m ramshelf.node.aftercare GUEST ID TASK...`` behind, since libvirt alone can talk to
 QEMU and cannot be asked from its own hook. So do others where it takes long. The tasks are ``discard``
-(node/discard.py) and ``trim`` (node/trimming.py); the hook's log tells.
+(node/discard.py) and ``trim`` (node/trimming.py), for this run of the guest only, and ``resume``
+(node/resuming.py), for whichever run it was; the hook's log tells.
 """
 
 import subprocess
@@ -11,6 +12,7 @@ import time
 
 from ramshelf.core.errors import HostError, RamshelfError, RefusedError
 from ramshelf.node.discard import retract
+from ramshelf.node.resuming import until_resumed
 from ramshelf.node.trimming import trim_guest
 from ramshelf.system.hooklog import record
 from ramshelf.system.hypervisor import Domain, Hypervisor
@@ -33,7 +35,9 @@ def leave(name: str, domain_id: int, *tasks: str) -> "subprocess.Popen[bytes]":
 
 def main(name: str, domain_id: int, *tasks: str) -> None:
     """Do the tasks as soon as libvirt lets one, unless the guest has ended."""
-    left = list(tasks)
+    if "resume" in tasks:  # first: nothing else can be done with a guest that is paused
+        until_resumed(_URI, name)
+    left = [task for task in tasks if task != "resume"]
     deadline = time.monotonic() + _PATIENCE
     while left:
         try:

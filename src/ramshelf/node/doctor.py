@@ -7,11 +7,14 @@ from dataclasses import replace
 
 from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
+from ramshelf.core.confinement import Labels, parse_labels
 from ramshelf.core.directory import GuestDirectory
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.fstab import Entry, parse_fstab
 from ramshelf.core.guest import Guest, directory_names, guest_directory, parse_guest
 from ramshelf.core.host import (
+    LIBVIRT_DAEMONS,
+    Account,
     Device,
     Facts,
     HookStatus,
@@ -62,7 +65,6 @@ from ramshelf.system.processes import processes
 from ramshelf.system.procfs import SwapArea, meminfo, mounts, swaps
 
 _SYSCTLS = ("page-cluster", "swappiness", "dirty_bytes", "dirty_ratio", "overcommit_memory")
-_DAEMONS = ("virtqemud", "libvirtd")
 _PID_FILES = ("/run/virtqemud.pid", "/run/libvirtd.pid", "/run/libvirt/libvirtd.pid")
 _BROKEN = (errno.EIO, errno.EUCLEAN, errno.ESHUTDOWN)
 """What a file system answers that is damaged or has shut down."""
@@ -105,7 +107,8 @@ def gather(
     present = known(list_directories)
     connected, domains = _libvirt(uri, patience, describe)
     found = processes()
-    guests, odd = _guests(domains, directory, found)
+    account = Unknown(conf_problem) if conf_problem else known(qemu_account, conf)
+    guests, odd = _guests(domains, directory, found, account)
     return Facts(
         config=config,
         hypervisor=connected,
@@ -113,11 +116,11 @@ def gather(
         kvm=kvm_problem(),
         processes=found,
         daemon=_daemon(found),
-        nova_compute=_named(found, ("nova-compute",)),
+        nova_compute=_serving(found, ("nova-compute",)),
         qemu_conf_problem=conf_problem,
         qemu_conf_changed=known(modified, QEMU_CONF),
         nova_changed=_nova_changed(config),
-        qemu_user=Unknown(conf_problem) if conf_problem else known(qemu_account, conf),
+        qemu_user=account,
         store=_store(table, directory, _stale(present, domains, guests)),
         sysctls={name: known(sysctl, name) for name in _SYSCTLS},
         slices=known(service_slices, table),
@@ -171,7 +174,10 @@ def _libvirt(
     try:
         with hypervisor.Hypervisor(uri, read_only=os.geteuid() != 0, patience=patience) as connection:
             versions = Hypervisor(
-                uri=uri, libvirt=connection.libvirt_version(), qemu=_qemu_version(connection)
+                uri=uri,
+                libvirt=connection.libvirt_version(),
+                qemu=_qemu_version(connection),
+                security_models=connection.security_models(),
             )
             documents = {domain.name: describe(connection, domain) for domain in connection.active()}
     except RamshelfError as error:
@@ -191,17 +197,18 @@ def _guests(
     domains: Mapping[str, str] | Unknown,
     directory: MemoryDirectory,
     found: tuple[Process, ...] | Unknown,
+    account: Account | Unknown,
 ) -> tuple[tuple[RunningGuest, ...] | Unknown, tuple[OddGuest, ...]]:
     """The running guests, and those whose XML is not understood, which hide no other."""
     if isinstance(domains, Unknown):
         return domains, ()
-    by_uuid = {} if isinstance(found, Unknown) else _by_uuid(found)
+    by_uuid = _by_uuid(found)
     there = known(list_directories)
     notes = known(_notes)
     running, odd = [], []
     for name, xml in domains.items():
         try:
-            guest = parse_guest(xml)
+            guest, labels = parse_guest(xml), parse_labels(xml)
         except RamshelfError as error:
             odd.append(OddGuest(name=name, problem=error.sentence.rstrip(".")))
             continue
@@ -220,7 +227,8 @@ def _guests(
                 if place is not None
                 else (),
                 promised=notes if isinstance(notes, Unknown) else note.promised if note is not None else 0,
-                process=by_uuid.get(guest.uuid),
+                process=_process(by_uuid.get(guest.uuid, []), _users(labels, account)),
+                labels=labels,
                 discard_retracted=guest.discard and _retracted(guest),
             )
         )
@@ -250,13 +258,26 @@ def _retracted(guest: Guest) -> bool:
     )
 
 
-def _by_uuid(found: tuple[Process, ...]) -> dict[str, Process]:
-    """QEMU's processes by the guest's UUID, which libvirt puts on their command line."""
-    return {
-        process.argv[process.argv.index("-uuid") + 1]: process
-        for process in found
-        if process.qemu and "-uuid" in process.argv[:-1]
-    }
+def _users(labels: Labels, account: Account | Unknown) -> set[int]:
+    """Whom the guest's QEMU may belong to: libvirt starts it as the label says, or as qemu.conf does."""
+    if labels.uid is not None:
+        return {labels.uid}
+    return {0} if isinstance(account, Unknown) else {0, account.uid}
+
+
+def _process(claiming: list[Process], users: set[int]) -> Process | None:
+    """The guest's QEMU, among those that have its UUID on their command line."""
+    return next((process for process in claiming if process.uid in users), None)
+
+
+def _by_uuid(found: tuple[Process, ...] | Unknown) -> dict[str, list[Process]]:
+    """What is called as QEMU is, by the guest's UUID, which libvirt puts on the command line."""
+    claiming: dict[str, list[Process]] = {}
+    for process in () if isinstance(found, Unknown) else found:
+        if process.qemu and "-uuid" in process.argv[:-1]:
+            uuid = process.argv[process.argv.index("-uuid") + 1]
+            claiming.setdefault(uuid, []).append(process)
+    return claiming
 
 
 def _daemon(found: tuple[Process, ...] | Unknown) -> Process | Unknown | None:
@@ -264,15 +285,15 @@ def _daemon(found: tuple[Process, ...] | Unknown) -> Process | Unknown | None:
     if not isinstance(found, Unknown):
         pids = {read_text(path, "").strip() for path in _PID_FILES}
         for process in found:
-            if str(process.pid) in pids and process.name in _DAEMONS:
+            if str(process.pid) in pids and process.service in LIBVIRT_DAEMONS:
                 return process
-    return _named(found, _DAEMONS)
+    return _serving(found, LIBVIRT_DAEMONS)
 
 
-def _named(found: tuple[Process, ...] | Unknown, names: tuple[str, ...]) -> Process | Unknown | None:
+def _serving(found: tuple[Process, ...] | Unknown, services: tuple[str, ...]) -> Process | Unknown | None:
     if isinstance(found, Unknown):
         return found
-    matching = [process for process in found if process.name in names]
+    matching = [process for process in found if process.service in services]
     # The parent of what was forked; daemons that are restarted one by one would not be told apart.
     return min(matching, key=lambda process: process.started, default=None)
 

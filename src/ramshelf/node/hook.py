@@ -27,7 +27,7 @@ from ramshelf.core.hookplan import (
     reload,
 )
 from ramshelf.core.hookscript import SCRIPT, HookScript
-from ramshelf.core.host import HookStatus
+from ramshelf.core.host import HookStatus, Unknown
 from ramshelf.core.plan import Action
 from ramshelf.core.requirements import Version, version
 from ramshelf.core.setting import DEFAULT_FILES
@@ -35,13 +35,13 @@ from ramshelf.node.apply import apply
 from ramshelf.node.hookbypass import bypass
 from ramshelf.system.filesystem import RUN_DIR, read_text, store_lock
 from ramshelf.system.hypervisor import Hypervisor
+from ramshelf.system.processes import libvirt_daemons
 from ramshelf.system.run import run
 from ramshelf.system.textfiles import write_atomically
 
 _SEEN = f"{RUN_DIR}/hook-seen"
 """The daemons, one "PID START" a line, that were once seen to call the hook: they do so while they live."""
 
-_DAEMONS = ("libvirtd", "virtqemud")
 _CONFIGURATION = "/etc/libvirt"
 _PATIENCE = 15.0
 """Seconds for a daemon to act upon SIGHUP. It does so in a thread of its own, and drops a SIGHUP that comes
@@ -308,14 +308,13 @@ def _known_to_be_seen(daemons: tuple[tuple[int, int], ...]) -> bool | None:
 
 def _daemons() -> Iterator[tuple[int, int]]:
     """The libvirt daemons that see this /etc/libvirt: process id, and start in ticks since boot."""
-    for entry in filter(str.isdecimal, os.listdir("/proc")):
-        with suppress(OSError):
-            name, _, rest = read_text(f"/proc/{entry}/stat").partition("(")[2].rpartition(")")
-            if name not in _DAEMONS or not os.path.samefile(
-                f"/proc/{entry}/root{_CONFIGURATION}", _CONFIGURATION
-            ):
-                continue
-            fields = rest.split()
-            # A child that has not yet become another program bears its parent's name.
-            if read_text(f"/proc/{fields[1]}/comm", "").strip() not in _DAEMONS:
-                yield int(entry), int(fields[19])
+    found = libvirt_daemons()
+    if isinstance(found, Unknown):
+        return
+    pids = {daemon.pid for daemon in found}
+    for daemon in found:
+        # A child that has not yet become another program is still a copy of its parent.
+        if daemon.parent not in pids:
+            with suppress(OSError):  # it has ended meanwhile
+                if os.path.samefile(f"/proc/{daemon.pid}/root{_CONFIGURATION}", _CONFIGURATION):
+                    yield daemon.pid, daemon.started

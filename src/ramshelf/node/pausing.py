@@ -1,164 +1,105 @@
 """Holding a guest still for moments, such that it goes on whatever becomes of the process that does it.
 
-libvirt pauses the guest: its vCPUs stop, its devices stop, block requests are drained (QEMU's do_vm_stop).
-Then QEMU itself is stopped (SIGSTOP), so that nobody else's ``virsh resume`` takes effect before the moment
-is over. A guard (node/guarding.py), ``python -m ramshelf.node.pausing URI ID PIDFD``, lets the guest go on in
-the end, if that is still to be done.
+First libvirt pauses the guest: its vCPUs stop, its devices stop, block requests are drained (QEMU's
+do_vm_stop). Only then QEMU's threads are stopped (system/ptrace.py), so that nobody else's ``virsh resume``
+takes effect before the moment is over. That alone would not do: it stops neither vhost nor I/O that is under
+way, and these write to the guest's memory. The kernel lets QEMU go on when this process ends. libvirt's pause
+outlives it: a note (system/heldnotes.py) tells whoever comes next (node/resuming.py), and a guard is there
+to come at once.
 """
 
-import fcntl
-import os
-import signal
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
-from ramshelf.core.errors import RamshelfError, RefusedError
-from ramshelf.node.guarding import IDLE, Guard, listen
+from ramshelf.core.errors import RamshelfError, RefusedError, ServiceError
+from ramshelf.core.held import PAUSABLE
+from ramshelf.node.guarding import Guard
+from ramshelf.system.heldnotes import Note
 from ramshelf.system.hypervisor import Hypervisor
-from ramshelf.system.procfs import thread_states
-
-PAUSABLE = frozenset({"running", "idle", "paused"})
-"""The states of a guest that can be held still."""
-
-_GOING, _STOPPED, _PAUSING, _PAUSED = IDLE, "stopped", "pausing", "paused"
-"""What the guard is told: it goes on; QEMU is stopped, or about to be; libvirt is asked to pause; it has."""
-
-_LIBVIRT_WAIT = 60
-"""Seconds in which libvirt may still do what a dead process has asked for: it waits 30 s for other jobs."""
-
-_PATIENCE = 900
-"""Seconds for libvirt to be there again and to have ended other jobs."""
+from ramshelf.system.ptrace import require_untraced, stopped
 
 _STOP_TIMEOUT = 2
 """Seconds for the threads of QEMU to stop."""
+
+_UNKNOWN = frozenset({"libvirt.connection-lost", "libvirt.no-answer"})
+"""With these errors libvirt may still do what it was asked for."""
 
 
 class Pauser:
     """Holds one run of a guest still, again and again; a context manager.
 
-    ``pid`` is its QEMU's, ``directory`` that of its memory files, which is locked as long as the guard lives.
-    Raises RefusedError ``guest.busy``, ``guest.state``, ``guest.not-found``, ServiceError.
+    ``pid`` is its QEMU's. Nobody else can hold the guest meanwhile. Raises RefusedError ``guest.busy``,
+    ``guest.state``, ``guest.not-found``, ``guest.traced``, ``guest.not-stopped``, HostError
+    ``host.no-ptrace``, ServiceError.
     """
 
-    def __init__(self, hypervisor: Hypervisor, domain_id: int, pid: int, directory: str) -> None:
+    def __init__(self, hypervisor: Hypervisor, name: str, uuid: str, domain_id: int, pid: int) -> None:
         self._hypervisor = hypervisor
+        self._name = name
+        self._uuid = uuid
         self._domain_id = domain_id
         self._pid = pid
-        self._directory = directory
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
+            # The note is let go of before the guard is, which looks whether it has to do anything.
+            guard = Guard("ramshelf.node.heldguard", self._hypervisor.uri, self._name)
+            self._guard = stack.enter_context(guard)
             try:
-                lock = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                stack.callback(os.close, lock)
-                self._qemu = os.pidfd_open(self._pid)
-                stack.callback(os.close, self._qemu)
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (FileNotFoundError, ProcessLookupError) as error:
-                raise RefusedError("guest.not-found", "The guest has ended.") from error
+                self._note = stack.enter_context(Note(self._name))
             except BlockingIOError as error:
                 raise RefusedError("guest.busy", "The guest's memory is being trimmed already.") from error
-            arguments = (self._hypervisor.uri, str(self._domain_id), str(self._qemu))
-            guard = Guard("ramshelf.node.pausing", *arguments, pass_fds=(self._qemu, lock))
-            self._guard = stack.enter_context(guard)
             self._held = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._note.domain_id is not None:
+            with suppress(ServiceError):  # without the guard somebody else comes next
+                self._guard.tell("paused")  # it is not waited for
         self._held.close()
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """The guest is paused meanwhile; one that somebody else had paused stays so."""
+        require_untraced(self._pid)
         state = self._hypervisor.state(self._domain_id)
         if state not in PAUSABLE:
             raise RefusedError("guest.state", f"The guest is {state}, and cannot be paused.")
         if state == "paused":
-            with self._stopped():
+            with stopped(self._pid, timeout=_STOP_TIMEOUT):
                 yield
             return
-        self._guard.tell(_PAUSING)
+        self._note.write(self._domain_id, self._uuid)
+        self._suspend()
         try:
-            self._hypervisor.suspend(self._domain_id)
-        except RamshelfError as error:
-            if error.code != "libvirt.connection-lost":  # libvirt will not do it any more
-                self._guard.tell(_GOING)
-            raise
-        try:
-            self._guard.tell(_PAUSED)
-            with self._stopped(paused=True):
+            with stopped(self._pid, timeout=_STOP_TIMEOUT):
                 yield
         finally:
-            try:
-                self._hypervisor.resume(self._domain_id)
-            except RefusedError as error:
-                if error.code != "guest.state":  # else somebody was quicker
-                    raise
-            self._guard.tell(_GOING)
+            self._resume()
 
     def still_paused(self) -> bool:
         """Whether nobody has let the guest go on since; to be asked a while after it is held."""
         # QEMU tells libvirt before its vCPUs run (vm_prepare_start), and it was stopped after that.
         return self._hypervisor.state(self._domain_id) == "paused"
 
-    @contextmanager
-    def _stopped(self, *, paused: bool = False) -> Iterator[None]:
-        if not paused:
-            self._guard.tell(_STOPPED)
+    def _suspend(self) -> None:
         try:
-            signal.pidfd_send_signal(self._qemu, signal.SIGSTOP)
-            deadline = time.monotonic() + _STOP_TIMEOUT
-            while not self._all_stopped():
-                if time.monotonic() > deadline:
-                    raise RefusedError("guest.not-stopped", "QEMU does not stop.")
-                time.sleep(0.001)
-            yield
-        finally:
-            _go_on(self._qemu)
-            if not paused:
-                self._guard.tell(_GOING)
+            self._hypervisor.suspend(self._domain_id)
+        except RamshelfError as error:
+            if error.code not in _UNKNOWN:
+                self._note.clear()
+            raise
 
-    def _all_stopped(self) -> bool:
-        """Whether no thread runs any more; the signal has been sent.
-
-        Looked at twice: a thread that began while the first look went on is not in it. Once one has stopped
-        all are about to, and none begins (copy_process gives way to signals).
-        """
-        return all(thread_states(self._pid) <= {"T", "t"} for _ in range(2))
-
-
-def _go_on(qemu: int) -> None:
-    with suppress(ProcessLookupError):
-        signal.pidfd_send_signal(qemu, signal.SIGCONT)
-
-
-def main(uri: str, domain_id: int, qemu: int) -> None:
-    """Let the guest go on in the end, unless it does."""
-    word = listen()
-    if word == _GOING:
-        return
-    _go_on(qemu)
-    if word == _STOPPED:
-        return
-    deadline = time.monotonic() + (_PATIENCE if word == _PAUSED else _LIBVIRT_WAIT)
-    while time.monotonic() < deadline:
-        with suppress(RamshelfError), Hypervisor(uri) as hypervisor:
-            try:
-                if hypervisor.state(domain_id) == "paused":
-                    hypervisor.resume(domain_id)
-                    return
-                if word == _PAUSED:
-                    return  # somebody was quicker
-            except RefusedError:
-                return  # it has ended
-        time.sleep(0.2)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    def _resume(self) -> None:
+        try:
+            self._hypervisor.resume(self._domain_id)
+        except RefusedError as error:
+            self._note.clear()
+            if error.code != "guest.state":  # else somebody was quicker
+                raise
+        else:
+            self._note.clear()

@@ -35,7 +35,7 @@ from ramshelf.system.backingstore import ObservedStore, observe_store
 from ramshelf.system.claims import being_made, in_the_making
 from ramshelf.system.hypervisor import Domain, Hypervisor
 from ramshelf.system.placement import Placement, connect
-from ramshelf.system.processes import running
+from ramshelf.system.processes import nova_compute
 
 _TRIES = 5
 """Passes that are begun anew because somebody else has changed the provider meanwhile."""
@@ -118,7 +118,7 @@ def nova_owns(config: Config) -> str:
     """Why this host is nova-compute's: its configuration is read, or it runs here; '' where it is not."""
     if config.nova_files:
         return f"Nova's configuration is read, {config.nova_files[-1]}"
-    pid = running("nova-compute")
+    pid = nova_compute()
     return f"nova-compute runs here, process {pid}" if pid else ""
 
 

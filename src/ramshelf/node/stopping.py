@@ -14,6 +14,7 @@ from ramshelf.core.store import Store
 from ramshelf.node.discard import retract
 from ramshelf.node.guests import described, observe_holdings
 from ramshelf.node.report import release
+from ramshelf.node.resuming import find_settled
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.counters import bytes_written
 from ramshelf.system.hypervisor import Domain, Hypervisor
@@ -56,7 +57,7 @@ def stop_guest(
     after_step: Callable[[str], None] = lambda _step: None,
 ) -> Stopped:
     """End a guest as ``end_guest`` does, and give back what it holds of Placement."""
-    domain = hypervisor.find(name)
+    domain = find_settled(hypervisor, name)
     if not domain.active:
         return Stopped(name=name, how="not running", seconds=0)
     stopped = end_guest(hypervisor, domain, timeout=timeout, progress=progress, after_step=after_step)

@@ -12,10 +12,9 @@ from ramshelf.system import backingstore, memoryfiles, storetree
 from ramshelf.system.filesystem import store_lock
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.livestate import live_guests
-from ramshelf.system.processes import processes
+from ramshelf.system.processes import libvirt_daemons
 from ramshelf.system.procfs import holders_of
 
-_DAEMONS = ("libvirtd", "virtqemud")
 _LOCK_TIMEOUT = 30
 
 
@@ -60,17 +59,16 @@ def _identities(directory: GuestDirectory) -> set[tuple[int, int, int]]:
 
 
 def _require_no_daemon() -> None:
-    seen = processes()
+    seen = libvirt_daemons()
     if isinstance(seen, Unknown):
         raise HostError("libvirt.running", f"Whether libvirt runs cannot be seen: {seen.reason}.")
-    for process in seen:
-        if process.name in _DAEMONS:
-            raise HostError(
-                "libvirt.running",
-                f"libvirt runs ({process.name}, process {process.pid}) and may be starting guests.",
-                hint="Without --without-libvirt it is asked which guests are active.",
-                facts={"process": process.pid},
-            )
+    for daemon in seen:
+        raise HostError(
+            "libvirt.running",
+            f"libvirt runs ({daemon.name}, process {daemon.pid}) and may be starting guests.",
+            hint="Without --without-libvirt it is asked which guests are active.",
+            facts={"process": daemon.pid},
+        )
 
 
 def _recorded() -> Iterator[tuple[int | None, str]]:

@@ -15,11 +15,13 @@ from typing import NamedTuple
 
 from ramshelf.core.directory import FileUsage
 from ramshelf.core.errors import HostError, RefusedError
+from ramshelf.core.held import PAUSABLE
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.trimming import check_trim
 from ramshelf.core.units import MIB
 from ramshelf.node.guests import described, observe_holdings
-from ramshelf.node.pausing import PAUSABLE, Pauser
+from ramshelf.node.pausing import Pauser
+from ramshelf.node.resuming import resume_left
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.hooklog import record
 from ramshelf.system.hypervisor import Hypervisor
@@ -73,6 +75,7 @@ def trim_guest(
     guest is held, for tests that stop there.
     """
     begin = time.monotonic()
+    resume_left(hypervisor)
     domain = hypervisor.find(name)
     if domain.domain_id is None or domain.state not in PAUSABLE:
         raise RefusedError(
@@ -102,9 +105,8 @@ def trim_guest(
             facts={"guest": name},
         )
     try:
-        trimming = _trim(
-            Pauser(hypervisor, domain.domain_id, maps[0], os.path.dirname(files[0].path)), files, after_step
-        )
+        pauser = Pauser(hypervisor, name, domain.uuid, domain.domain_id, maps[0])
+        trimming = _trim(pauser, files, after_step)
     except (FileNotFoundError, ProcessLookupError) as error:
         raise RefusedError("guest.not-found", f"Guest {name} has ended.", facts={"guest": name}) from error
     trimmed = Trimmed(

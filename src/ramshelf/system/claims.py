@@ -18,11 +18,14 @@ from pathlib import Path
 from uuid import UUID
 
 from ramshelf.system.filesystem import RUN_DIR
-from ramshelf.system.textfiles import write_atomically
 
 _DIRECTORY = Path(RUN_DIR, "claims")
 _EXPECTED = Path(RUN_DIR, "coming")
-"""A file for each guest that is expected: the second since boot until which it is."""
+"""An empty file for each guest that is expected, UUID.SECOND: the second since boot until which it is. All is
+in the name, so that whoever is killed leaves either the whole or nothing."""
+
+_MOST_EXPECTED = 1000
+"""Guests that are expected at one time. Whoever may start guests can make one more be expected."""
 
 _EXPECTED_FOR = 120
 """Seconds from the claim to the guest's directory on the store: libvirt takes one or two, as a rule."""
@@ -42,15 +45,22 @@ def being_made(uuid: str) -> Iterator[None]:
 
 
 def expect(uuid: str) -> None:
-    """Have the guest's claim count as being made until it arrives; ValueError for what is no UUID."""
+    """Have the guest's claim count as being made until it arrives; ValueError for what is no UUID.
+
+    Of too many the one that has been expected longest is forgotten.
+    """
+    uuid = str(UUID(uuid))
     _EXPECTED.mkdir(mode=0o755, parents=True, exist_ok=True)
-    write_atomically(_EXPECTED / str(UUID(uuid)), f"{_clock() + _EXPECTED_FOR:.0f}\n")
+    (_EXPECTED / f"{uuid}.{_clock() + _EXPECTED_FOR:.0f}").touch(mode=0o600)
+    expected = sorted(_expected(), reverse=True)
+    for _, name in expected[_MOST_EXPECTED:]:
+        (_EXPECTED / name).unlink(missing_ok=True)
 
 
 def in_the_making() -> frozenset[str]:
     """The guests whose claims are being made; what does not count any more is removed."""
     made = {name for name in _names(_DIRECTORY) if _is_held(str(_DIRECTORY / name))}
-    return frozenset(made | {name for name in _names(_EXPECTED) if _is_expected(_EXPECTED / name)})
+    return frozenset(made | {name.partition(".")[0] for _, name in _expected()})
 
 
 def _names(directory: Path) -> list[str]:
@@ -60,12 +70,17 @@ def _names(directory: Path) -> list[str]:
         return []
 
 
-def _is_expected(path: Path) -> bool:
-    with suppress(FileNotFoundError, ValueError):
-        if _clock() < float(path.read_text()):
-            return True
-        path.unlink()
-    return False
+def _expected() -> list[tuple[int, str]]:
+    """Until when, and the file's name, of each that is still expected; the others' files are removed."""
+    found = []
+    for name in _names(_EXPECTED):
+        until = name.partition(".")[2]
+        if until.isdecimal() and _clock() < int(until):
+            found.append((int(until), name))
+        else:
+            with suppress(FileNotFoundError, PermissionError):  # only root puts it right
+                (_EXPECTED / name).unlink()
+    return found
 
 
 def _clock() -> float:
@@ -84,10 +99,13 @@ def _locked(path: str) -> int:
 
 
 def _is_held(path: str) -> bool:
+    """To whom it does not belong it looks held."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
+    except PermissionError:
+        return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with suppress(FileNotFoundError):

@@ -239,6 +239,12 @@ class Hypervisor:
         match = re.search(r"<uuid>([^<]+)</uuid>", self._ask(lambda connection: connection.getCapabilities()))
         return match[1] if match else ""
 
+    def security_models(self) -> tuple[str, ...] | None:
+        """The models of libvirt's security drivers, such as ``apparmor`` and ``dac``; None: it names none."""
+        text = self._ask(lambda connection: connection.getCapabilities())
+        models = re.findall(r"<secmodel>\s*<model>([^<]*)</model>", text)
+        return tuple(models) or None
+
     def host_name(self) -> str:
         """What libvirt calls this host: the name of nova-compute's resource provider."""
         return str(self._ask(lambda connection: connection.getHostname()))
@@ -401,6 +407,14 @@ class Hypervisor:
     def state(self, domain_id: int) -> str:
         """The state of the domain with this id, in virsh's words, by libvirt's own record of it."""
         return _STATES.get(self._ask_active(domain_id, lambda domain: domain.state()[0]), "no state")
+
+    def paused_by_request(self, domain_id: int) -> bool:
+        """Whether the domain with this id is paused since somebody asked for it.
+
+        Not so where an error, a migration, a dump or the like has paused it.
+        """
+        asked = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER]
+        return bool(self._ask_active(domain_id, lambda domain: domain.state()[:2]) == asked)
 
     def busy(self, domain_id: int) -> bool:
         """Whether the domain is being dumped, saved, restored or migrated."""

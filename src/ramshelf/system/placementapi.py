@@ -19,6 +19,7 @@ from typing import Any, Self
 from ramshelf.core.config import Config
 from ramshelf.core.errors import ConfigError, HostError, RamshelfError, ServiceError
 from ramshelf.core.placement import MICROVERSION
+from ramshelf.core.secrets import hide, secret_values, without_secrets
 
 _PATIENCE = 10
 """Seconds for an answer where ``[placement] timeout`` does not say: keystoneauth1 itself waits for ever."""
@@ -99,15 +100,20 @@ class PlacementApi:
                 )
                 self._inode = self._inode or self._database_inode()
                 return _answer(response, method, path)
-            except RamshelfError:
-                raise
+            except RamshelfError as error:
+                raise without_secrets(error, self._secrets()) from error
             except Exception as error:
                 if self._embedded:
                     self.close()  # a connection to a file that is no database stays one
-                translated = _translated(error)
+                translated = _translated(error, hide(str(error), self._secrets()))
                 if translated is None:
                     raise
                 raise translated from error
+
+    def _secrets(self) -> frozenset[str]:
+        """What libraries and servers may quote, and others than root may read in our errors."""
+        settings = ((setting.key, setting.value) for setting in self._config.settings.values())
+        return secret_values((*self._config.placement.items(), *settings))
 
     def _opened(self) -> Any:
         for name in _LOGGERS:
@@ -198,6 +204,8 @@ def _embedded(database: str) -> Iterator[Any]:
     conf.set_override("sync_on_startup", True, group="placement_database")
     conf.set_override("max_retries", 0, group="placement_database")
     conf([], project="placement", default_config_files=[], default_config_dirs=[], use_env=False)
+    # SQLite gives its files that are beside it the same mode.
+    os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     db_api.configure(conf)
     direct = PlacementDirect(conf)
     direct.app = functools.cache(direct.app)  # else it is made anew, database and all, for each request
@@ -314,10 +322,13 @@ def _short(text: str) -> str:
     return textwrap.shorten(beginning.strip(" .:"), 200, placeholder=" ...")
 
 
-def _translated(error: Exception) -> RamshelfError | None:
-    """Our error for one of a library's that Placement is used with; None for a mistake of ours."""
-    text = _short(str(error))
-    facts = {"message": str(error), "exception": type(error).__name__}
+def _translated(error: Exception, message: str) -> RamshelfError | None:
+    """Our error for one of a library's that Placement is used with; None for a mistake of ours.
+
+    ``message``: what it says, without secrets.
+    """
+    text = _short(message)
+    facts = {"message": message, "exception": type(error).__name__}
     library = type(error).__module__.partition(".")[0]
     if library in {"sqlalchemy", "oslo_db", "sqlite3", "alembic"}:
         return ServiceError(
@@ -327,7 +338,7 @@ def _translated(error: Exception) -> RamshelfError | None:
             "[ramshelf] placement_database names, and the next report fills a new one.",
             facts=facts,
         )
-    if library == "oslo_config":
+    if library == "oslo_config" or message == "Invalid IPv6 URL":  # urllib's word for a [ without its ]
         return ConfigError("placement.configuration", f"[placement] cannot be used: {text}.", facts=facts)
     if library != "keystoneauth1":
         return None

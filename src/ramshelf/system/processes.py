@@ -1,14 +1,69 @@
-"""The processes of this host, by /proc."""
+"""The processes of this host, by /proc.
+
+Any local user can give a process any name and any arguments. So a process counts as a service only where its
+owner proves it: its real user is root, or the service's own user by the passwd file of where it runs.
+"""
 
 import os
+import pwd
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from ramshelf.core.host import Process, Unknown
+from ramshelf.core.host import LIBVIRT_DAEMONS, SERVICE_USERS, Process, Unknown
+from ramshelf.core.units import KIB, MIB
 from ramshelf.system.filesystem import read_text
-from ramshelf.system.procfs import parse_meminfo
+
+_ARGUMENTS = 128 * KIB
+"""Bytes of a command line that are read: a process may have megabytes, and there may be thousands of them."""
+
+_HIDDEN = Unknown("/proc hides the processes of other users (hidepid)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Daemon:
+    """A daemon of libvirt's. ``started``: ticks since boot, with which the pid is used once only."""
+
+    pid: int
+    name: str
+    parent: int
+    started: int
+
+
+@dataclass(frozen=True)
+class Stat:
+    """Of /proc/PID/stat (proc_pid_stat(5)) the name and the fields that follow, from the state on."""
+
+    name: str
+    fields: tuple[str, ...]
+
+    @property
+    def parent(self) -> int:
+        """Field 4."""
+        return int(self.fields[1])
+
+    @property
+    def started(self) -> int:
+        """Field 22, in ticks since boot."""
+        return int(self.fields[19])
+
+
+def parse_stat(text: str) -> Stat:
+    """The name stands in brackets and may contain any byte, brackets and line ends too."""
+    left, _, right = text.rpartition(")")
+    return Stat(left.partition("(")[2], tuple(right.split()))
+
+
+def parse_status(text: str) -> Mapping[str, str]:
+    """/proc/PID/status by name, where the process's own name is the first line.
+
+    The kernel writes a line end in it as a backslash and an n. Were it not so, the lines that come after
+    would count.
+    """
+    lines = (line.partition(":") for line in text.split("\n"))
+    return {name: value.strip() for name, _, value in lines}
 
 
 def parse_process(
@@ -16,67 +71,153 @@ def parse_process(
 ) -> Process:
     """A process by the text of its files; ``boot_time`` in seconds since the epoch, ``ticks`` a second.
 
-    A script is named after itself, not after its interpreter. The start is rounded up to a tick
-    (proc_pid_stat(5), field 22): what was written before it never looks newer.
+    A script is named after itself, not after its interpreter; what cannot be printed in a name is a ``?``.
+    The start is rounded up to a tick: what was written before it never looks newer.
     """
-    left, _, right = stat.rpartition(")")
-    name = left.partition("(")[2]
+    parsed, figures = parse_stat(stat), parse_status(status)
     argv = tuple(cmdline.rstrip("\0").split("\0")) if cmdline else ()
-    if name.startswith("python") and len(argv) > 1:
-        name = os.path.basename(argv[1])
-    sizes = parse_meminfo("\n".join(line for line in status.splitlines() if line.endswith(" kB")))
-    return Process(
+    process = Process(
         pid=pid,
-        name=name,
+        uid=_real_uid(figures),
+        name=_printable(_called(parsed.name, argv)),
         argv=argv,
-        started=boot_time + (int(right.split()[19]) + 1) / ticks,
-        anonymous=sizes.get("RssAnon", 0),
-        swapped=sizes.get("VmSwap", 0),
-        page_tables=sizes.get("VmPTE", 0),
+        started=boot_time + (parsed.started + 1) / ticks,
+        anonymous=_bytes(figures, "RssAnon"),
+        swapped=_bytes(figures, "VmSwap"),
+        page_tables=_bytes(figures, "VmPTE"),
         oom_score_adj=int(oom_score_adj),
     )
+    return process if process.qemu else replace(process, argv=())
+
+
+def _real_uid(figures: Mapping[str, str]) -> int:
+    return int(figures["Uid"].split()[0])
+
+
+def _bytes(figures: Mapping[str, str], name: str) -> int:
+    return int(figures.get(name, "0 kB").split()[0]) * KIB
+
+
+def _called(program: str, argv: tuple[str, ...]) -> str:
+    """The program's name, a Python script's own: the first argument that is no option."""
+    if not program.startswith("python"):
+        return program
+    return next((os.path.basename(word) for word in argv[1:] if word[:1] not in {"", "-"}), program)
+
+
+def _printable(name: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def processes() -> tuple[Process, ...] | Unknown:
     """All processes that have memory of their own (kernel threads have none)."""
+    return _HIDDEN if _hides() else tuple(_all())
+
+
+def libvirt_daemons() -> tuple[Daemon, ...] | Unknown:
+    """Every libvirtd and virtqemud that root runs, in containers too; children as long as they are copies."""
+    return _HIDDEN if _hides() else tuple(_daemons())
+
+
+def nova_compute() -> int | None:
+    """The process of a nova-compute, however it was started; None where there is none."""
+    for pid in _pids():
+        with suppress(OSError):
+            name = read_text(f"/proc/{pid}/comm").rstrip("\n")
+            if name.startswith(("nova-compute", "python")) and _service(pid) == "nova-compute":
+                return pid
+    return None
+
+
+def _hides() -> bool:
     try:
         read_text("/proc/1/stat")
     except OSError:
-        return Unknown("/proc hides the processes of other users (hidepid)")
-    return tuple(_all())
+        return True
+    return False
 
 
-def running(name: str) -> int | None:
-    """The process of this name, however it was started; reads no more than it must. None: there is none."""
-    for entry in filter(str.isdecimal, os.listdir("/proc")):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            command = read_text(f"/proc/{entry}/comm").strip()
-            if command.startswith("python"):
-                argv = read_text(f"/proc/{entry}/cmdline").split("\0")
-                command = os.path.basename(argv[1]) if len(argv) > 1 else command
-            if command == name:
-                return int(entry)
-    return None
+def _pids() -> Iterator[int]:
+    return map(int, filter(str.isdecimal, os.listdir("/proc")))
 
 
 def _all() -> Iterator[Process]:
     boot_time = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     ticks = os.sysconf("SC_CLK_TCK")
-    for entry in os.listdir("/proc"):
-        if not entry.isdecimal():
-            continue
-        directory = Path("/proc", entry)
-        try:
-            status = read_text(directory / "status")
-            if "\nVmRSS:" in status:
-                yield parse_process(
-                    int(entry),
-                    read_text(directory / "stat"),
-                    status,
-                    read_text(directory / "cmdline"),
-                    read_text(directory / "oom_score_adj"),
-                    boot_time=boot_time,
-                    ticks=ticks,
-                )
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended meanwhile
+    for pid in _pids():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            status = read_text(f"/proc/{pid}/status")
+            if "\nVmRSS:" not in status:
+                continue
+            process = parse_process(
+                pid,
+                read_text(f"/proc/{pid}/stat"),
+                status,
+                _command_line(pid),
+                read_text(f"/proc/{pid}/oom_score_adj"),
+                boot_time=boot_time,
+                ticks=ticks,
+            )
+            yield replace(process, service=_service(pid))
+
+
+def _daemons() -> Iterator[Daemon]:
+    for pid in _pids():
+        with suppress(OSError):  # it has ended meanwhile
+            seen = parse_stat(read_text(f"/proc/{pid}/stat"))
+            if seen.name in LIBVIRT_DAEMONS and _service(pid) in LIBVIRT_DAEMONS:
+                yield Daemon(pid=pid, name=seen.name, parent=seen.parent, started=seen.started)
+
+
+def _command_line(pid: int) -> str:
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read(_ARGUMENTS).decode(errors="surrogateescape")
+
+
+def _service(pid: int) -> str:
+    """Which of ``SERVICE_USERS`` the process is beyond doubt; '' for any other.
+
+    Where it may be read the executable counts, not the name that the process has: a program that takes on
+    root's user, such as sudo, keeps the name by which a user has called it.
+    """
+    try:
+        program = os.path.basename(os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
+    except PermissionError:
+        program = parse_stat(read_text(f"/proc/{pid}/stat")).name
+    if program not in SERVICE_USERS and not program.startswith("python"):
+        return ""
+    name = _called(program, tuple(_command_line(pid).split("\0")))
+    user = SERVICE_USERS.get(name)
+    uid = _real_uid(parse_status(read_text(f"/proc/{pid}/status")))
+    if user is None or not (uid == 0 or (user != "root" and user in _users(pid, uid))):
+        return ""
+    return name
+
+
+def _users(pid: int, uid: int) -> set[str]:
+    """What this user is called here, and in the container where the process runs."""
+    names = {_passwd_name(pid, uid)}
+    with suppress(KeyError):
+        names.add(pwd.getpwuid(uid).pw_name)
+    return names
+
+
+def _passwd_name(pid: int, uid: int) -> str:
+    """The user's name by the passwd file where the process runs; '' where there is none to be trusted.
+
+    Only root can put a process below another root directory, but in a user namespace of one's own; and the
+    file must be root's.
+    """
+    with suppress(OSError):
+        if not os.path.samefile(f"/proc/{pid}/ns/user", "/proc/self/ns/user"):
+            return ""
+        path = f"/proc/{pid}/root/etc/passwd"
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if status.st_uid == 0 and stat.S_ISREG(status.st_mode):
+                for line in file.read(MIB).decode(errors="replace").split("\n"):
+                    fields = line.split(":")
+                    if fields[2:3] == [str(uid)]:
+                        return fields[0]
+    return ""

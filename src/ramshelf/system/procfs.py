@@ -32,7 +32,7 @@ class SwapArea:
 def parse_swaps(text: str) -> tuple[SwapArea, ...]:
     """The active swap areas."""
     areas = []
-    for line in text.splitlines()[1:]:
+    for line in text.split("\n")[1:]:
         fields = line.split()
         if len(fields) >= 5:
             areas.append(
@@ -74,9 +74,13 @@ def meminfo() -> Mapping[str, int]:
 
 
 def parse_maps(text: str) -> frozenset[tuple[int, int, int]]:
-    """Device (major, minor) and inode of all that a /proc/PID/maps shows as mapped."""
+    """Device (major, minor) and inode of all that a /proc/PID/maps shows as mapped.
+
+    Files' names stand at the end of a line, as they are but for a line end: no other letter may be taken for
+    one, or a name could show what is not mapped.
+    """
     mapped = set()
-    for line in text.splitlines():
+    for line in text.split("\n"):
         fields = line.split(maxsplit=5)
         if len(fields) >= 5 and fields[4] != "0":
             major, _, minor = fields[3].partition(":")
@@ -106,17 +110,6 @@ def opened_paths(pid: int) -> tuple[str, ...]:
         except OSError:  # closed meanwhile
             continue
     return tuple(paths)
-
-
-def thread_states(pid: int) -> frozenset[str]:
-    """The letters of proc_pid_stat(5) that the threads of a process have, such as R, S, T."""
-    states = set()
-    for thread in _entries(f"/proc/{pid}/task"):
-        try:
-            states.add(read_text(f"{thread}/stat").rpartition(")")[2].split()[0])
-        except OSError:  # it has ended meanwhile
-            continue
-    return frozenset(states)
 
 
 def _those(files: set[_Identity], holds: Callable[[int, set[_Identity]], bool]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from ramshelf.core.checks.catalog import GROUPS
 from ramshelf.core.checks.config import check_config
+from ramshelf.core.checks.confinement import check_confinement
 from ramshelf.core.checks.guest import check_guests
 from ramshelf.core.checks.hook import check_hook
 from ramshelf.core.checks.medium import check_medium
@@ -20,7 +21,8 @@ def check(facts: Facts) -> tuple[Finding, ...]:
 
     Where file-backed memory is switched off and there is no store, neither it nor the hook is missed.
     """
-    checks = [check_versions, check_host, check_config, check_guests, check_ram, check_placement]
+    checks = [check_versions, check_host, check_confinement, check_config, check_guests, check_ram]
+    checks.append(check_placement)
     unused = (
         isinstance(facts.config, Config)
         and facts.config.off

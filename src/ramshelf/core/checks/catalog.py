@@ -103,6 +103,22 @@ _TABLE = (
         _AS_ROOT,
     ),
     Rule(
+        "host.unconfined",
+        _WARNING,
+        "libvirt has neither AppArmor nor SELinux as its security driver, and guests do not run as users "
+        "of their own: a QEMU that a guest has taken over can read, change and kill the other guests, and"
+        " fill the store.",
+        "Let libvirt confine guests: AppArmor or SELinux switched on in the kernel, and no "
+        'security_driver = "none" in qemu.conf; or give each guest a user of its own by a seclabel of '
+        "model dac. See docs/explanation/security.md.",
+    ),
+    Rule(
+        "host.confinement-unknown",
+        _WARNING,
+        "libvirt's capabilities name no security driver.",
+        "Look for secmodel in the output of virsh capabilities.",
+    ),
+    Rule(
         "config.ok",
         _OK,
         "The configuration is consistent with file-backed memory.",
@@ -620,6 +636,14 @@ _TABLE = (
         _WARNING,
         "A running guest has discard set where it writes all its memory back when the guest ends.",
         "'ramshelf guest stop NAME' takes it back first; the hook does so from guests that start.",
+    ),
+    Rule(
+        "guest.unconfined",
+        _WARNING,
+        "The host's security driver does not confine this guest (its seclabel is of type none), and it "
+        "runs as root or as a user that other guests have too.",
+        "Remove the seclabel from its definition, or give it a user of its own by one of model dac; then "
+        "start it anew.",
     ),
     Rule(
         "guest.files-unknown",

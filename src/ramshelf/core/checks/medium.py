@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ramshelf.core.checks.catalog import finding, unknown
 from ramshelf.core.config import Config
 from ramshelf.core.findings import Finding
-from ramshelf.core.host import Device, Facts, StoreFacts, Unknown
+from ramshelf.core.host import Device, Facts, Process, StoreFacts, Unknown
 from ramshelf.core.kind import Kind
 from ramshelf.core.requirements import punch_writes_back
 from ramshelf.core.store import Store
@@ -136,13 +136,20 @@ def _swap_settings(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def _runs_a_guest(process: Process, facts: Facts) -> bool:
+    """Where the guests are not known, by its name."""
+    if isinstance(facts.guests, Unknown):
+        return process.qemu
+    return any(each.process is not None and each.process.pid == process.pid for each in facts.guests)
+
+
 def _swap_users(facts: Facts) -> Iterator[Finding]:
     """VmSwap leaves tmpfs pages out, so what is swapped there of another process is a stranger."""
     if isinstance(facts.processes, Unknown):
         yield unknown("store.swap-shared-unknown", "Who else uses the swap is not known", facts.processes)
     else:
         strangers = sorted(
-            (process for process in facts.processes if process.swapped and not process.qemu),
+            (process for process in facts.processes if process.swapped and not _runs_a_guest(process, facts)),
             key=lambda process: -process.swapped,
         )
         total = sum(process.swapped for process in strangers)

@@ -147,7 +147,7 @@ def _killers(facts: Facts) -> Iterator[Finding]:
     tmpfs = isinstance(store, Store) and store.kind.tmpfs
     if isinstance(facts.processes, Unknown):
         yield unknown("ram.oomd-unknown", "Whether systemd-oomd runs is not known", facts.processes)
-    elif any(process.name == "systemd-oomd" for process in facts.processes):
+    elif any(process.service == "systemd-oomd" for process in facts.processes):
         yield finding("ram.oomd", "systemd-oomd runs: it may kill guests before RAM and swap are full.")
     overcommit = facts.sysctls["overcommit_memory"]
     if isinstance(overcommit, Unknown):

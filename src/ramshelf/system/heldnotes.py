@@ -1,0 +1,128 @@
+"""Notes of guests that ramshelf has paused for a moment: what is found in one, nobody has let go yet.
+
+There is a file for each guest that is being trimmed, NAME.held in a directory where root alone writes. Who
+holds the guest has it locked (flock(2)): the kernel takes that back with the process, however it ends. The
+file says which run of the guest was paused, from before libvirt is asked to pause it until it was resumed;
+else it is empty. So one that is not empty and not locked is of somebody who died.
+
+The hook asks for these on its way: os and fcntl are all that is imported here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+_DIRECTORY = "/run/ramshelf/held"
+_SUFFIX = ".held"
+
+_PATIENCE = 1.0
+"""Seconds to wait for another one's lock: who only looks has it for less."""
+
+
+def orphaned() -> tuple[str, ...]:
+    """The names of the guests that somebody has paused who is dead; none where this user may not know."""
+    return tuple(name for name in _names() if pending(name) and not _is_locked(_path(name)))
+
+
+def pending(name: str) -> bool:
+    """Whether the guest is paused for a moment, by somebody who may be dead."""
+    try:
+        return os.stat(_path(name)).st_size > 0
+    except OSError:
+        return False
+
+
+class Note:
+    """The guest's note, locked; a context manager. Raises BlockingIOError where somebody else has it.
+
+    ``domain_id``, ``uuid``: the run of the guest that is to be resumed; None and '' where none is. ``asked``:
+    when libvirt was asked to pause it, seconds since boot.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._path = _path(name)
+        os.makedirs(os.path.dirname(_DIRECTORY), mode=0o755, exist_ok=True)
+        os.makedirs(_DIRECTORY, mode=0o700, exist_ok=True)
+        self._file = _locked(self._path)
+        words = os.pread(self._file, 4096, 0).decode(errors="replace").split()
+        self.domain_id = int(words[0]) if len(words) > 2 else None
+        self.uuid = words[1] if len(words) > 2 else ""
+        self.asked = float(words[2]) if len(words) > 2 else 0.0
+
+    def __enter__(self) -> Note:  # noqa: PYI034 - typing costs the hook milliseconds
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let others have it; it stays as long as it says that a guest is to be resumed."""
+        if self.domain_id is None:
+            os.unlink(self._path)
+        os.close(self._file)
+
+    @property
+    def age(self) -> float:
+        """Seconds since libvirt was asked to pause the guest."""
+        return _clock() - self.asked
+
+    def write(self, domain_id: int, uuid: str) -> None:
+        """Have whoever comes next resume this run of the guest."""
+        self.domain_id, self.uuid, self.asked = domain_id, uuid, _clock()
+        text = f"{domain_id} {uuid} {self.asked:.0f}\n".encode()
+        os.pwrite(self._file, text, 0)  # in one piece: a signal ends no write that has begun in a page
+        os.ftruncate(self._file, len(text))
+
+    def clear(self) -> None:
+        """Have nobody resume it."""
+        self.domain_id = None
+        os.ftruncate(self._file, 0)
+
+
+def _path(name: str) -> str:
+    return f"{_DIRECTORY}/{name}{_SUFFIX}"
+
+
+def _names() -> list[str]:
+    try:
+        entries = os.listdir(_DIRECTORY)
+    except OSError:
+        return []
+    return [entry[: -len(_SUFFIX)] for entry in entries if entry.endswith(_SUFFIX)]
+
+
+def _is_locked(path: str) -> bool:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True  # it is gone
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def _locked(path: str) -> int:
+    """The locked file of that path: one that its holder has removed meanwhile is not."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file), os.stat(path)):
+                return file
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(file)
+                raise
+            time.sleep(0.01)
+        except FileNotFoundError:
+            pass
+        os.close(file)
+
+
+def _clock() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
