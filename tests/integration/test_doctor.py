@@ -206,8 +206,8 @@ def test_a_hook_outdated_or_not_executable(swap_store: Libvirtd) -> None:  # noq
 def test_a_hook_that_the_running_libvirtd_does_not_know_of(swap_store: Libvirtd) -> None:
     [script] = Path("/etc/libvirt/hooks/qemu.d").iterdir()
     text = read_text(script)
-    ramshelf("hook", "remove")
-    script.parent.mkdir(parents=True, exist_ok=True)
+    script.unlink()
+    swap_store.reload()
     script.write_text(text)
     script.chmod(0o755)
     assert "hook.unseen" in bad(doctor())

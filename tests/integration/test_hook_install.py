@@ -366,3 +366,15 @@ def test_the_bypass_lets_guests_pass_until_it_ends(libvirtd: Libvirtd) -> None:
 def test_a_bypass_that_makes_no_sense(words: list[str]) -> None:
     assert "[hook.bypass-time]" in ramshelf("hook", "bypass", *words, ok=(255,)).stderr
     assert status(1)["bypass_seconds"] == 0
+
+
+@pytest.mark.usefixtures("libvirtd")
+def test_not_root() -> None:
+    as_nobody = ("setpriv", "--reuid", "65534", "--clear-groups", RAMSHELF, "hook")
+    for verb in (["install"], ["bypass", "--for", "1h"], ["bypass", "--end"]):
+        assert "[hook.needs-root]" in run(*as_nobody, *verb, ok=(1,)).stderr
+    ramshelf("hook", "install")
+    for verb in (["status"], ["install", "--dry-run"]):
+        assert run(*as_nobody, *verb).stderr == ""
+    assert "[hook.needs-root]" in run(*as_nobody, "remove", ok=(1,)).stderr
+    assert SCRIPT.exists()

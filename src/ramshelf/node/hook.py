@@ -222,11 +222,11 @@ def tried(found: HookStatus, uri: str, *, again: bool = False) -> HookStatus:
     if not (found.installed and found.executable and may_probe()):
         return found
     found = replace(found, problem=try_out())
-    if found.problem or (found.seen and not again):
+    if found.seen and not again:
         return found
     probed = probe(uri)
-    problem = denied(probed.status).sentence.rstrip(".") if probed.status is not None else ""
-    return replace(found, seen=probed.seen, problem=problem)
+    denial = denied(probed.status).sentence.rstrip(".") if probed.status is not None else ""
+    return replace(found, seen=probed.seen, problem=found.problem or denial)
 
 
 @dataclass(frozen=True, kw_only=True)
