@@ -1,16 +1,20 @@
 """The hook: what its process costs, and a whole ``virsh start`` with it and without."""
 
 import os
+import resource
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from bench.measure import timed
 from bench.stores import MEMORY, store
+from ramshelf.core.hookcopy import PYTHON
+from ramshelf.core.ledger import Note
 from ramshelf.core.units import MIB
+from ramshelf.system import ledger
 from support.cli import ramshelf
 from support.domains import domain_xml
 from support.libvirtd import Libvirtd
@@ -23,26 +27,27 @@ GUEST_MIB = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One run of ``what``; ``files`` other guests' memory files lie on the store meanwhile.
+    """One run of ``what``; so many other ``guests`` are noted on the store meanwhile.
 
     ``hook`` is a call as libvirt makes it at ``start begin``, reservation included; ``/bin/true`` and
-    ``python -IS``, an empty program in the hook's interpreter, are run the same way. ``difference`` is what
-    of a pair of ``virsh start`` with the hook installed and ``without hook`` the hook took.
+    ``python -IS``, an empty program in the hook's interpreter, are run the same way. ``..., CPU`` is the time
+    that all processors spent on it, and ``release`` the call at ``release end``. ``difference`` is what of a
+    pair of ``virsh start`` with the hook installed and ``without hook`` the hook took.
     """
 
     store: str
-    files: int
+    guests: int
     what: str
     milliseconds: float
 
 
 def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
-    """Each store with few and many files."""
+    """Each store with few and many guests."""
     for name in ("ext4",) if quick else ("tmpfs", "ext4"):
-        for files in (0, 50) if quick else (0, 50, 500):
-            with store(name, STORE_MIB[name]), _other_guests(files):
+        for guests in (0, 50) if quick else (0, 50, 500):
+            with store(name, STORE_MIB[name]), _other_guests(guests):
                 for what, milliseconds in _measured(daemon, quick=quick):
-                    yield Sample(store=name, files=files, what=what, milliseconds=milliseconds)
+                    yield Sample(store=name, guests=guests, what=what, milliseconds=milliseconds)
 
 
 def _measured(daemon: Libvirtd, *, quick: bool) -> Iterator[tuple[str, float]]:
@@ -53,14 +58,17 @@ def _measured(daemon: Libvirtd, *, quick: bool) -> Iterator[tuple[str, float]]:
         with _hook_call() as hook:
             alone: dict[str, Callable[[], float]] = {
                 "/bin/true": lambda: timed("/bin/true"),
-                "python -IS": lambda: timed(os.path.realpath(sys.executable), "-IS", "-c", "pass"),
+                "python -IS": lambda: timed(PYTHON, "-IS", "-c", "pass"),
                 "hook": hook,
+                "release": lambda: timed(HOOK, "bench", "release", "end", "-"),
             }
             for number in range(1 + (5 if quick else 25)):
                 for what, run in alone.items():
+                    before = _cpu()
                     seconds = run()
                     if number:
                         yield what, seconds * 1000
+                        yield f"{what}, CPU", (_cpu() - before) * 1000
         for number in range(1 + (2 if quick else 8)):
             with_hook, without = _start(daemon, hook=True), _start(daemon, hook=False)
             if number:
@@ -100,16 +108,36 @@ def _start(daemon: Libvirtd, *, hook: bool) -> float:
     return seconds
 
 
+def _cpu() -> float:
+    """Seconds that programs which have ended took of all processors."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @contextmanager
 def _other_guests(count: int) -> Iterator[None]:
-    """Memory files of 1 MiB, as of other guests."""
-    directories = [MEMORY / f"{10000 + number}-other" for number in range(count)]
+    """Notes and memory files of 1 MiB, as of other guests that this process is just starting."""
+    starter = ledger.starter_of(os.getpid())
+    notes = [
+        Note(
+            name=f"other{number}",
+            uuid=str(uuid4()),
+            domain_id=10000 + number,
+            directory=f"{MEMORY}/{10000 + number}-other{number}",
+            promised=MIB,
+            starter=starter,
+            since=ledger.clock(),
+        )
+        for number in range(count)
+    ]
     try:
-        for directory in directories:
-            directory.mkdir(mode=0o700)
-            with open(directory / "pc.ram", "wb") as file:
+        for note in notes:
+            Path(note.directory).mkdir(mode=0o700)
+            with open(f"{note.directory}/pc.ram", "wb") as file:
                 file.truncate(MIB)
+            ledger.write_note(note)
         yield
     finally:
-        for directory in directories:
-            shutil.rmtree(directory, ignore_errors=True)
+        for note in notes:
+            shutil.rmtree(note.directory, ignore_errors=True)
+            ledger.remove_note(note.name)

@@ -126,7 +126,7 @@ def _zswap(rows: Sequence[Row]) -> Figure:
 
 
 def _hook(rows: Sequence[Row]) -> Figure:
-    return _panels(rows, {"milliseconds": "milliseconds"}, "store", "files", "what")
+    return _panels(rows, {"milliseconds": "milliseconds"}, "store", "guests", "what")
 
 
 def _agent(rows: Sequence[Row]) -> Figure:

@@ -14,7 +14,7 @@ from support.process import run
 
 CHECKOUT = Path(__file__).parents[2]
 THINGS = {
-    "hook-cost": 12,
+    "hook-cost": 22,
     "start": 14,
     "end": 10,
     "steady": 2,

@@ -207,6 +207,7 @@ def test_a_hook_that_the_running_libvirtd_does_not_know_of(swap_store: Libvirtd)
     [script] = Path("/etc/libvirt/hooks/qemu.d").iterdir()
     text = read_text(script)
     script.unlink()
+    Path("/run/ramshelf/hook-seen").unlink()  # as 'hook remove' does
     swap_store.reload()
     script.write_text(text)
     script.chmod(0o755)

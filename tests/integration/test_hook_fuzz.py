@@ -116,6 +116,11 @@ class Command:
         return [(path, main) for path in self.after("-mem-path")] + backends
 
     @property
+    def legacy(self) -> bool:
+        """Whether it is an old machine type's, whose NUMA cells may have no backends of their own."""
+        return any(",mem=" in words for words in self.after("-numa"))
+
+    @property
     def discards(self) -> bool:
         """Whether QEMU discards some of it when it ends."""
         return any(each.get("discard-data") for each in self.memory)
@@ -139,7 +144,8 @@ def wrong(guest: Guest, xml: str, command: Command) -> list[str]:
         for said, sentence in (
             (guest.file_bytes == command.mapped, "its files"),
             (guest.promise >= command.mapped, "its promise"),
-            (guest.huge_bytes == command.huge, "its huge pages"),
+            (guest.huge_bytes <= command.huge, "its huge pages"),
+            (guest.hugepages is bool(command.huge) or command.legacy, "whether it has huge pages"),
             (guest.locked is command.locked, "whether it is locked"),
             (guest.passthrough or not command.device, "its device"),
             (guest.discard or not command.discards, "whether it is discarded"),

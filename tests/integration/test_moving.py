@@ -1,6 +1,8 @@
 """Guests that move between two hosts with stores of all kinds, there by plain virsh, back by ramshelf.
 
 Each counts and compares memory with its checksum, and its memory is whole; the hook is on both hosts.
+With QEMU before 9.0 (see ``support.moving.moves_running``) those whose memory is compared afterwards move
+suspended: that a guest which runs loses nothing, and what its downtime is, is then not looked at.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,13 +25,15 @@ from support.moving import (
     goes_on_here,
     goes_on_there,
     guests_here,
+    hold,
+    let_go,
     migrate,
     migrate_back,
+    moves_running,
     moving,
     promised_here,
     start,
     wait_trimmed,
-    whole,
 )
 from support.process import run, wait_until
 from support.second_host import second_host
@@ -48,7 +52,6 @@ def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
     ramshelf("hook", "remove")
 
 
-@whole
 @pytest.mark.parametrize(("here", "there"), [("ext4", "xfs"), ("xfs", "tmpfs"), ("tmpfs", "swap")])
 def test_there_and_back(
     hooked: Libvirtd, here: str, there: str, record_property: Callable[[str, object], None]
@@ -56,6 +59,7 @@ def test_there_and_back(
     with store(here, ROOM_MIB), second_host(there, ROOM_MIB) as second:
         start(hooked, GUEST_MIB)
         written_mib = second.written_mib() if there == "xfs" else 0.0
+        hold(hooked)
         with moving(hooked, second.uri, second.migrate_uri) as one:
             size, allocated = second.memory_mib("guest")
             assert (size, second.capacity()["promised_mib"]) == (GUEST_MIB, GUEST_MIB)
@@ -70,17 +74,21 @@ def test_there_and_back(
         if there == "xfs":
             second.shell(f"sync --file-system {MEMORY}")
             assert second.written_mib() - written_mib < GUEST_MIB * 3 / 4
+        let_go(second)
         goes_on_there(second)
         if there != "xfs":
             wait_trimmed(second)
             assert second.memory_mib("guest")[1] <= OWN_MIB
-        record_property("downtime_ms", completed(second, "Total downtime"))
+        if moves_running():
+            record_property("downtime_ms", completed(second, "Total downtime"))
 
+        hold(second)
         migrate_back(second)
         between = second.console("guest")
         assert (guests_here(hooked), second.guests()) == (["guest"], [])
         assert (second.directories(), second.capacity()["promised_mib"]) == ([], 0)
         assert promised_here() == GUEST_MIB
+        let_go(hooked)
         goes_on_here()
         check_said(before, between, console("guest"))
 
@@ -157,15 +165,16 @@ def test_a_migration_that_is_given_up_leaves_nothing_allocated(hooked: Libvirtd,
         goes_on_here()
 
 
-@whole
 def test_a_sparse_guest_stays_sparse_on_swap(hooked: Libvirtd) -> None:
     """What it has touched moves, and no more is occupied when it has come."""
     with store("tmpfs", SPARSE_MIB + 64), second_host("swap", SPARSE_MIB + 64) as second:
         start(hooked, SPARSE_MIB)
         touched = allocated_here()
         assert touched < SPARSE_MIB / 4
+        hold(hooked)
         migrate(hooked, second)
         assert 0 < completed(second, "Memory processed") / MIB <= touched + MARGIN_MIB
         wait_trimmed(second)
         assert second.memory_mib("guest")[1] <= touched + MARGIN_MIB
+        let_go(second)
         goes_on_there(second)

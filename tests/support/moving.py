@@ -1,12 +1,15 @@
-"""Live migrations between the tests' host and a second one, of a guest that watches itself."""
+"""Live migrations between the tests' host and a second one, of a guest that watches itself.
+
+A guest whose memory is looked at afterwards moves between ``hold`` and ``let_go``: see ``moves_running``.
+"""
 
 import functools
 import json
-import logging
 import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from ramshelf.core.units import MIB
 from support.cli import RAMSHELF, ramshelf
@@ -121,37 +124,31 @@ class DamagedError(AssertionError):
     """The guest has lost memory, or its kernel has stumbled over what it lost, or it does not go on."""
 
 
-TRIES = 5
+@functools.cache
+def moves_running() -> bool:
+    """Whether a guest may run while it moves, and lose nothing: from QEMU 9.0 on.
 
-
-def whole(test: Callable[..., None]) -> Callable[..., None]:
-    """Mark a test of a guest that runs while it moves: it is tried again where QEMU may have lost memory.
-
-    Before 9.0 QEMU without KVM may miss a page that the guest writes to just while the bitmap of dirty pages
-    is read (mended by QEMU's commit 03bfc2188f06); the longer the host takes for that write, the likelier:
-    most with memory on a disk, whose first write to a page that has been written back waits for its file
-    system. Live moves that damaged a guest, with 7.2 on a busy machine: 1 of 157 with anonymous memory, 6 of
-    101 on tmpfs and 1 of 23 on disk without ramshelf, 6 of 40 and 15 of 90 with it; of 110 that were
-    suspended none, and with 10.0 none of 88 and 76. So from 9.0 on nothing is tried again. What ramshelf
-    did wrong now and then, this would hide with an older QEMU, not with that one;
-    ``test_a_suspended_guest_loses_nothing_on_swap`` has no second try with any.
+    Before, QEMU without KVM may miss a page that the guest writes to just while the bitmap of dirty pages is
+    read (mended by QEMU's commit 03bfc2188f06). The rates are in docs/reference/migration.md.
     """
-
-    @functools.wraps(test)
-    def tried(*args: object, **named: object) -> None:
-        for _ in range(TRIES - 1 if _loses_pages() else 0):
-            try:
-                return test(*args, **named)
-            except DamagedError as error:
-                logging.getLogger(__name__).warning("QEMU may have lost this, tried again: %s", error)
-        return test(*args, **named)
-
-    return tried
-
-
-def _loses_pages() -> bool:
     [major] = re.findall(r"version (\d+)", run("qemu-system-x86_64", "--version").stdout)[:1]
-    return int(major) < 9
+    return int(major) >= 9
+
+
+class _Host(Protocol):
+    def virsh(self, *args: str) -> object: ...
+
+
+def hold(host: _Host, name: str = "guest") -> None:
+    """Suspend the guest that is about to leave ``host``, unless it may move while it runs."""
+    if not moves_running():
+        host.virsh("suspend", name)
+
+
+def let_go(host: _Host, name: str = "guest") -> None:
+    """Let the guest that has come to ``host`` run again, if it was held."""
+    if not moves_running():
+        host.virsh("resume", name)
 
 
 def check_said(*consoles: str) -> None:

@@ -23,16 +23,20 @@ def memory_files() -> list[Path]:
 def assert_reserved(domain: str, memory_mib: int) -> None:
     """The running guest of this name has one memory file of its full size, whose extents no one can take.
 
-    Its latest start was reserved by the hook, before QEMU ran, and found as it was to be.
+    Its latest start was reserved by the hook, before QEMU ran, and found as it was to be, for which libvirt
+    does not wait.
     """
     [file] = MEMORY.glob(f"*-{domain[:20]}/*")
     assert file.stat().st_size == memory_mib * MIB
     if not _is_tmpfs():  # there it is the size that counts
         assert file.stat().st_blocks * 512 >= memory_mib * MIB
-    latest = [entry for entry in recorded(domain) if entry["event"] in {"reserved", "started", "ended"}][:2]
-    assert [entry["event"] for entry in latest] == ["started", "reserved"]
-    assert latest[1]["directory"] == str(file.parent)
-    assert latest[1]["promised_mib"] == memory_mib
+    wait_until(
+        lambda: [entry["event"] for entry in _lives(domain)[:2]] == ["started", "reserved"],
+        f"{domain} is found as it was to be",
+    )
+    reserved = _lives(domain)[1]
+    assert reserved["directory"] == str(file.parent)
+    assert reserved["promised_mib"] == memory_mib
 
 
 def allocates_at_start(domain: str) -> bool:
@@ -56,6 +60,11 @@ def wait_recorded(domain: str, event: str) -> dict[str, Any]:
 
     wait_until(seen, f"{event} is on record for {domain}")
     return found[0]
+
+
+def _lives(domain: str) -> list[dict[str, Any]]:
+    """The hook's words about the guest's starts and ends, the latest first."""
+    return [entry for entry in recorded(domain) if entry["event"] in {"reserved", "started", "ended"}]
 
 
 def _is_tmpfs() -> bool:

@@ -10,7 +10,7 @@ import pytest
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.reservation import Reservation
 from ramshelf.core.units import MIB
-from ramshelf.system.filesystem import store_lock
+from ramshelf.system.filesystem import make_directory, store_lock
 from ramshelf.system.memoryfiles import allocate, create, empty, remove
 from ramshelf.system.procfs import holders_of, parse_maps
 from ramshelf.system.storetree import open_memory
@@ -47,6 +47,24 @@ def test_the_lock_is_waited_for(tmp_path: Path) -> None:
 def _append(path: Path, order: list[str]) -> None:
     with store_lock(path, timeout=30):
         order.append("second")
+
+
+def test_a_directory_is_made_behind_roots_links_only(tmp_path: Path) -> None:
+    outside, ours, theirs = (tmp_path / name for name in ("outside", "ours", "theirs"))
+    for path in (outside, ours, theirs):
+        path.mkdir()
+    for path in (ours, theirs):
+        (path / "link").symlink_to(outside)
+    theirs.chmod(0o777)
+    me = {"uid": os.getuid(), "gid": os.getgid(), "mode": 0o750}
+    make_directory(str(ours / "link" / "made"), **me)
+    assert (outside / "made").stat().st_mode & 0o777 == 0o750
+    make_directory(str(ours / "link" / "made"), **me)
+    for name in ("link/planted", "link"):
+        with pytest.raises(RefusedError) as caught:
+            make_directory(str(theirs / name), **me)
+        assert caught.value.code == "file.link"
+    assert [path.name for path in outside.iterdir()] == ["made"]
 
 
 def test_holders(tmp_path: Path) -> None:

@@ -161,6 +161,15 @@ def test_huge_pages_of_one_cell_leave_the_other_pinned() -> None:
         assert (guest.huge_bytes // MIB, guest.pinned // MIB) == (huge, pinned)
 
 
+def test_where_pages_of_the_systems_size_are_named_none_is_huge_for_certain() -> None:
+    """Found at random, with an NVMe disk: pc-i440fx-2.11 took the first size for all cells."""
+    cells = "<cell id='0' cpus='0' memory='131072'/><cell id='1' memory='131072'/>"
+    pages = "<hugepages><page size='4' unit='KiB' nodeset='1'/><page size='1' unit='G'/></hugepages><locked/>"
+    guest = parse_guest(domain(pages, cells=cells, machine="pc-i440fx-2.11"))
+    assert guest.hugepages
+    assert (guest.huge_bytes, guest.pinned) == (0, guest.memory)
+
+
 def test_pages_for_all_cells_and_others_for_one() -> None:
     cells = "<cell id='0' cpus='0' memory='131072'/><cell id='1' memory='131072'/>"
     pages = "<hugepages><page size='1' unit='G'/><page size='4' unit='KiB' nodeset='1'/></hugepages>"

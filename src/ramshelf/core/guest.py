@@ -75,11 +75,11 @@ class Guest:
 
     ``memory`` is all that the guest starts with, memory devices included. ``source`` is the memoryBacking
     source type (``file``, ``memfd``, ``anonymous``) or None. ``discard``: QEMU is to discard some memory
-    when it ends; ``hugepages``: some, ``huge_bytes``, uses pages larger than the system's. ``files`` are the
-    memory files on the memory backing directory, none for a guest that is not file-backed; ``hotplug`` is
-    what may come to them by hot-plug, up to maxMemory. ``passthrough``: all of its memory is pinned, because
-    a device may use it at any time or because it is encrypted. ``domain_id`` is None for a guest that is not
-    running.
+    when it ends; ``hugepages``: some uses pages larger than the system's, and ``huge_bytes`` do so for
+    certain. ``files`` are the memory files on the memory backing directory, none for a guest that is not
+    file-backed; ``hotplug`` is what may come to them by hot-plug, up to maxMemory. ``passthrough``: all of
+    its memory is pinned, because a device may use it at any time or because it is encrypted. ``domain_id``
+    is None for a guest that is not running.
     """
 
     name: str
@@ -162,7 +162,7 @@ def _guest(domain: Element, page_size: int) -> Guest:
     maximum = max(memory, _bytes(max_memory)) if max_memory is not None else memory
     domain_id = domain.get("id")
     backends = _Backends(domain, page_size)
-    files, huge_bytes = backends.files(memory)
+    files, huge = backends.files(memory)
     return Guest(
         name=domain.findtext("name"),
         uuid=domain.findtext("uuid").strip(),
@@ -175,8 +175,8 @@ def _guest(domain: Element, page_size: int) -> Guest:
         access=backends.access,
         allocation=_attribute(backing, "allocation", "mode"),
         discard=_discards(domain),
-        hugepages=huge_bytes > 0,
-        huge_bytes=huge_bytes,
+        hugepages=huge > 0,
+        huge_bytes=0 if backends.mixed_pages else huge,
         locked=backing is not None and backing.find("locked") is not None,
         passthrough=_passthrough(domain),
         files=files,
@@ -244,6 +244,14 @@ class _Backends:
         self._page_size = page_size
         hugepages = backing.find("hugepages") if backing is not None else None
         self._pages = [] if hugepages is None else list(hugepages.each("page")) or [Element("page", {})]
+
+    @property
+    def mixed_pages(self) -> bool:
+        """Whether some memory is said to use pages of the system's own size.
+
+        On old machine types the first page size that is listed then counts for all (qemuBuildMemPathStr).
+        """
+        return any(not self._larger(page) for page in self._pages)
 
     def files(self, memory: int) -> tuple[tuple[MemoryFile, ...], int]:
         """The memory files, and the bytes that use huge pages."""

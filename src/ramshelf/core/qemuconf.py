@@ -137,6 +137,14 @@ class MemoryDirectory:
     explicit: bool
 
 
+def sets(text: str, key: str) -> bool:
+    """Whether qemu.conf may set this key: it stands on a line that is no comment.
+
+    For the hook, which is spared to parse what libvirt ships: half a thousand lines of comments.
+    """
+    return any(key in line and not line.lstrip().startswith("#") for line in text.split("\n"))
+
+
 def memory_directory(conf: dict[str, Value]) -> MemoryDirectory:
     """Where libvirt puts guest memory, by the parsed qemu.conf."""
     value = conf.get("memory_backing_dir")

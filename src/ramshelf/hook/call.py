@@ -51,7 +51,7 @@ def _start(files: Sequence[str], guest: str, xml: bytes, step: Callable[[str], N
     def decide() -> None:
         from ramshelf.hook.starting import reserve  # noqa: PLC0415 - most calls end before this
 
-        reserve(files, xml, step)
+        reserve(files, guest, xml, step)
 
     return _decided(decide, guest, "start", xml)
 

@@ -10,7 +10,6 @@ from ramshelf.core.directory import PROMISE_FILE
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.guest import directory_names, parse_guest
 from ramshelf.core.ledger import NotedFile, note_of
-from ramshelf.core.pinning import check_device, check_ram
 from ramshelf.core.record import dataclass, replace
 from ramshelf.core.requirements import punch_writes_back, version
 from ramshelf.core.reservation import (
@@ -25,7 +24,7 @@ from ramshelf.core.reservation import (
 from ramshelf.core.store import Store
 from ramshelf.core.units import MIB, to_mib
 from ramshelf.hook.aftercare import leave_aftercare, let_go
-from ramshelf.hook.thishost import limit_mib, ram
+from ramshelf.hook.thishost import limit_mib
 from ramshelf.system import backingstore, ledger, livestate, memoryfiles, storetree
 from ramshelf.system.counters import bytes_written
 from ramshelf.system.filesystem import store_lock
@@ -50,10 +49,13 @@ _EMPTYINGS = 20
 """How often a directory is emptied again in which somebody makes files all the while."""
 
 
-def reserve(files: Sequence[str], xml: bytes, step: Step) -> None:
-    """``start begin``: note the guest and make its memory files, or raise RamshelfError and leave none."""
+def reserve(files: Sequence[str], name: str, xml: bytes, step: Step) -> None:
+    """``start begin``: note the guest and make its memory files, or raise RamshelfError and leave none.
+
+    ``name`` is as libvirt calls the guest: XML has no carriage return, which libvirt writes as it is.
+    """
     let_go()
-    guest = parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE"))
+    guest = replace(parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE")), name=name)
     limit = limit_mib(files)
     with store_lock(timeout=_LOCK_TIMEOUT):
         step("locked")
@@ -61,14 +63,14 @@ def reserve(files: Sequence[str], xml: bytes, step: Step) -> None:
         others = backingstore.holding(places, but=guest.name, keep=True)
         check_pages(guest)
         if guest.pinned:
-            size, reserved = ram(files)
-            check_ram(guest, others, ram=size, reserved=reserved)
+            _check_pinned(guest, files, others)
         found = _find(guest, places, off=limit == 0) if guest.file_backed else None
         if found is None:
             ledger.write_note(_timed(note_of(guest), None))
             return
         with found.opened as parent:
-            check_device(guest, found.store, version(os.uname().release))
+            if guest.passthrough:
+                _check_device(guest, found.store)
             directory = storetree.observe(parent, found.path)
             if directory.files or directory.others:
                 _empty(guest, parent, directory, others)
@@ -80,6 +82,20 @@ def reserve(files: Sequence[str], xml: bytes, step: Step) -> None:
             _note(note, waits=any(file.name is None for file in guest.files))
     _record("reserved", note, files=[file.name for file in noted], clock=note.since, written=note.written)
     step("reserved")
+
+
+def _check_pinned(guest: Guest, files: Sequence[str], others: tuple[Note, ...]) -> None:
+    from ramshelf.core.pinning import check_ram  # noqa: PLC0415 - most guests pin nothing
+    from ramshelf.hook.thishost import ram  # noqa: PLC0415
+
+    size, reserved = ram(files)
+    check_ram(guest, others, ram=size, reserved=reserved)
+
+
+def _check_device(guest: Guest, store: Store) -> None:
+    from ramshelf.core.pinning import check_device  # noqa: PLC0415 - most guests have none
+
+    check_device(guest, store, version(os.uname().release))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from ramshelf.core.plan import (
     WriteFile,
 )
 from ramshelf.core.units import GIB
-from ramshelf.system.filesystem import read_text
+from ramshelf.system.filesystem import make_directory, read_text
 from ramshelf.system.run import Runner, run
 from ramshelf.system.textfiles import change_text
 
@@ -88,10 +88,7 @@ def _do(action: Action, runner: Runner, tell: Callable[[float], None]) -> None:
             with suppress(FileNotFoundError):
                 shutil.rmtree(action.path)
         case MakeDirectory():
-            with suppress(FileExistsError):
-                os.mkdir(action.path, 0o700)
-            os.chown(action.path, action.uid, action.gid)
-            os.chmod(action.path, action.mode)
+            make_directory(action.path, uid=action.uid, gid=action.gid, mode=action.mode)
         case RemoveDirectory():
             with suppress(OSError):  # it is gone, or somebody has put something into it
                 os.rmdir(action.path)

@@ -33,6 +33,7 @@ from ramshelf.core.requirements import Version, version
 from ramshelf.core.setting import DEFAULT_FILES
 from ramshelf.node.apply import apply
 from ramshelf.node.hookbypass import bypass
+from ramshelf.system import ledger
 from ramshelf.system.filesystem import RUN_DIR, read_text, store_lock
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.processes import libvirt_daemons
@@ -164,6 +165,8 @@ def install(
     with store_lock(_LOCK, timeout=_LOCK_TIMEOUT):
         actions = plan_install(observe(wanted, uri), wanted)
         apply(actions, noun="hook", after_step=after_step)
+    if actions:
+        _forget_notes()
     problem = try_out()
     if problem:
         raise HostError(
@@ -197,8 +200,15 @@ def remove(*, dry_run: bool) -> Outcome:
     with store_lock(_LOCK, timeout=_LOCK_TIMEOUT):
         actions = plan_remove(observe(wanted_hook()))
         apply(actions, noun="hook")
+        _forget_notes()
         Path(_SEEN).unlink(missing_ok=True)
     return Outcome(actions=actions, seen=None)
+
+
+def _forget_notes() -> None:
+    """Have what running guests were promised noted anew: another hook, or none, has not kept the notes."""
+    with store_lock(timeout=_LOCK_TIMEOUT):
+        ledger.forget()
 
 
 def status(wanted: Wanted) -> HookStatus:

@@ -11,7 +11,7 @@ from ramshelf.core.errors import ConfigError
 from ramshelf.core.fstab import KIND_OPTION, parse_fstab
 from ramshelf.core.guest import directory_names
 from ramshelf.core.mounts import covering, is_below
-from ramshelf.core.qemuconf import DEFAULT_MEMORY_BACKING_DIR, memory_directory, parse_qemu_conf
+from ramshelf.core.qemuconf import DEFAULT_MEMORY_BACKING_DIR, memory_directory, parse_qemu_conf, sets
 from ramshelf.core.record import dataclass, replace
 from ramshelf.core.store import NoStore, Store, find_store
 from ramshelf.system import ledger, livestate, storetree
@@ -92,8 +92,9 @@ def places(first: str | None = None) -> tuple[Place, ...]:
 
 def configured_directory() -> str:
     """The memory backing directory by qemu.conf; libvirt's default where that cannot be parsed."""
+    text = read_text(QEMU_CONF, "")
     try:
-        conf = parse_qemu_conf(read_text(QEMU_CONF, ""), QEMU_CONF)
+        conf = parse_qemu_conf(text, QEMU_CONF) if sets(text, "memory_backing_dir") else {}
     except ConfigError:
         conf = {}
     return memory_directory(conf).path

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import time
 
 from ramshelf.core.errors import RefusedError
@@ -36,6 +38,45 @@ def size_and_used(mount_point: Path) -> tuple[int, int]:
     """
     figures = os.statvfs(mount_point)
     return figures.f_blocks * figures.f_frsize, (figures.f_blocks - figures.f_bavail) * figures.f_frsize
+
+
+def make_directory(path: str, *, uid: int, gid: int, mode: int) -> None:
+    """Make a directory, or give one that is there this owner and mode; its parent is there.
+
+    A link on the way is followed where root alone can have made it. Raises RefusedError ``file.link`` for
+    others, as QEMU's user may plant them on the store; OSError.
+    """
+    parts = [part for part in path.split("/") if part]
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    current = os.open("/", flags)
+    try:
+        for part in parts[:-1]:
+            status = os.fstat(current)
+            trusted = status.st_uid == 0 and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            below = os.open(part, flags & ~os.O_NOFOLLOW if trusted else flags, dir_fd=current)
+            os.close(current)
+            current = below
+        try:
+            os.mkdir(parts[-1], 0o700, dir_fd=current)
+        except FileExistsError:
+            pass
+        made = os.open(parts[-1], flags, dir_fd=current)
+    except OSError as error:
+        if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
+            raise
+        raise RefusedError(
+            "file.link",
+            f"{path} leads through a link, or through what is no directory.",
+            hint="Somebody else than root has put it there: see what it is, and remove it.",
+            facts={"path": path},
+        ) from error
+    finally:
+        os.close(current)
+    try:
+        os.fchown(made, uid, gid)
+        os.fchmod(made, mode)
+    finally:
+        os.close(made)
 
 
 class store_lock:  # noqa: N801 - used as a function is: `with store_lock():`

@@ -79,7 +79,11 @@ def noted_names() -> frozenset[str]:
 
 def this_starter() -> str:
     """The process that called the hook's script, which called this one, as a note has it: "PID START"."""
-    pid = int(_stat(os.getppid())[1])
+    return starter_of(int(_stat(os.getppid())[1]))
+
+
+def starter_of(pid: int) -> str:
+    """A process as a note has it."""
     return f"{pid} {_start(pid)}"
 
 
@@ -135,7 +139,7 @@ def _again(
         for file in (files(directory) if directory else ())
         if sizes.get(file.name) == file.apparent
     ]
-    return replace(note_of(guest, directory=directory, files=made), name=name, since=round(clock(), 3))
+    return replace(note_of(guest, directory=directory, files=made), since=round(clock(), 3))
 
 
 def _starts(note: Note) -> bool:

@@ -10,7 +10,7 @@ import os
 
 from ramshelf.core.errors import InputError
 from ramshelf.core.guest import parse_guest
-from ramshelf.core.record import dataclass
+from ramshelf.core.record import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def read_live(name: str) -> Live | None:
     try:
         with open(f"{STATE_DIR}/{name}.xml", "rb") as file:
             xml = file.read(_LARGEST)
-        return Live(name=name, guest=parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE")))
+        guest = parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE"))
+        return Live(name=name, guest=replace(guest, name=name))
     except FileNotFoundError:
         return None
     except (InputError, OSError) as error:

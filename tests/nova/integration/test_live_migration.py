@@ -1,4 +1,7 @@
-"""Two hosts with ramshelf's driver, and the servers that move between them while they run."""
+"""Two hosts with ramshelf's driver, and the servers that move between them while they run.
+
+Nova takes them for such also where libvirt has suspended the guest (``support.moving.moves_running``).
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +12,7 @@ import pytest
 from support.cli import RAMSHELF, ramshelf
 from support.domains import domain_xml, qemu_pid
 from support.libvirtd import Libvirtd
+from support.moving import hold, let_go
 from support.nova.broker import rabbitmq
 from support.nova.client import Server
 from support.nova.cloud import Cloud, cloud
@@ -96,9 +100,9 @@ def booted_here(first: Cloud) -> Server:
     return server
 
 
-def test_there_and_back(pair: tuple[Cloud, SecondCompute]) -> None:
+def test_there_and_back(libvirtd: Libvirtd, pair: tuple[Cloud, SecondCompute]) -> None:
     """Nova's source asks for memory at once and discard; the host it comes to decides."""
-    there_and_back(*pair)
+    there_and_back(libvirtd, *pair)
 
 
 @contextmanager
@@ -120,9 +124,11 @@ def changed(
 
 
 @pytest.mark.usefixtures("pair")
-def test_from_and_to_a_host_with_novas_own_driver(hosts: tuple[Cloud, SecondCompute, str]) -> None:
+def test_from_and_to_a_host_with_novas_own_driver(
+    libvirtd: Libvirtd, hosts: tuple[Cloud, SecondCompute, str]
+) -> None:
     with changed(hosts, (STOCK, TOLD_MIB), (OURS, TOLD_MIB)) as (first, second):
-        there_and_back(first, second)
+        there_and_back(libvirtd, first, second)
 
 
 @pytest.mark.usefixtures("pair")
@@ -170,8 +176,9 @@ def is_over(first: Cloud, server: Server) -> bool:
     return bool(ended) and first.compute.server(server.uuid).task is None
 
 
-def there_and_back(first: Cloud, second: SecondCompute) -> None:
+def there_and_back(libvirtd: Libvirtd, first: Cloud, second: SecondCompute) -> None:
     server = booted_here(first)
+    hold(libvirtd, server.domain)
     server = moved(first, server, NAME)
     assert memory_files() == []
     size, _ = second.host.memory_mib(server.domain)
@@ -185,6 +192,7 @@ def there_and_back(first: Cloud, second: SecondCompute) -> None:
     assert_reserved(server.domain, 128)
     assert second.host.directories() == []
     assert first.placement.allocated_mib(first.node) == {server.uuid: 128}
+    let_go(libvirtd, server.domain)
     first.wait_console(server, "COUNT ")
 
 
