@@ -148,11 +148,13 @@ def test_a_guest_that_does_not_fit_names_who_holds_the_space(hooked: Libvirtd, t
 def test_leftovers_are_shown_as_nobody_s(hooked: Libvirtd) -> None:  # noqa: ARG001 - a store is there
     stale = MEMORY / "7-gone"
     stale.mkdir()
-    with (stale / "pc.ram").open("wb") as memory:
-        memory.truncate(64 << 20)
+    (stale / "pc.ram").write_bytes(bytes(8 << 20))
+    free = document("capacity")["free_mib"]
     (unknown,) = document("capacity")["unknown"]
-    assert unknown == {"directory": str(stale), "promised_mib": 64, "allocated_mib": 0}
+    assert unknown == {"directory": str(stale), "promised_mib": 0, "allocated_mib": 8}
     assert f"{stale} (no guest's)" in ramshelf("capacity").stdout
+    (stale / "pc.ram").unlink()
+    assert document("capacity")["free_mib"] == free + 8  # nobody was promised it, but it was in the way
 
 
 def test_without_hook_or_store_nothing_is_started(libvirtd: Libvirtd, tmp_path: Path) -> None:

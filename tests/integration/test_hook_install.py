@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import pytest
 
 from ramshelf.core.hookcall import AFTERCARE
 from ramshelf.core.hookcopy import DIRECTORY, MAIN
+from ramshelf.node import hook
 from support.cli import RAMSHELF, ramshelf
 from support.domains import domain_xml
 from support.libvirtd import Libvirtd
@@ -251,6 +253,39 @@ def test_many_that_install_and_remove_it_at_once() -> None:
     assert status(0)["current"] is True
 
 
+def kill_at(last: int, number: int) -> None:
+    if number == last:
+        os.kill(os.getpid(), SIGKILL)
+
+
+def test_killed_after_each_step_the_next_run_goes_on(libvirtd: Libvirtd) -> None:
+    """Before the script is there guests start as if nothing were; from then on it works."""
+    before = tree()
+    for last in range(20):
+        if child := os.fork():
+            killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        else:
+            try:
+                hook.install(
+                    Libvirtd.uri, hook.wanted_hook(), dry_run=False, after_step=partial(kill_at, last)
+                )
+            finally:
+                os._exit(0)
+        libvirtd.create(domain_xml("other", 32, memory_backing=""))
+        libvirtd.virsh("destroy", "other")
+        ramshelf("hook", "install")
+        assert status(0)["current"] is True
+        ramshelf("hook", "remove")
+        assert not Path(DIRECTORY).exists()
+        if SCRIPT.parent.exists():  # that it was made for this a run that was killed could not say
+            SCRIPT.parent.rmdir()
+        assert tree() == before
+        if not killed:
+            break
+    assert last > 3
+    assert not killed
+
+
 @contextmanager
 def its_own_view(libvirtd: Libvirtd, tmp_path: Path, command: str) -> Iterator[None]:
     """libvirtd in a mount namespace of its own in which ``command`` has been run."""
@@ -331,3 +366,15 @@ def test_the_bypass_lets_guests_pass_until_it_ends(libvirtd: Libvirtd) -> None:
 def test_a_bypass_that_makes_no_sense(words: list[str]) -> None:
     assert "[hook.bypass-time]" in ramshelf("hook", "bypass", *words, ok=(255,)).stderr
     assert status(1)["bypass_seconds"] == 0
+
+
+@pytest.mark.usefixtures("libvirtd")
+def test_not_root() -> None:
+    as_nobody = ("setpriv", "--reuid", "65534", "--clear-groups", RAMSHELF, "hook")
+    for verb in (["install"], ["bypass", "--for", "1h"], ["bypass", "--end"]):
+        assert "[hook.needs-root]" in run(*as_nobody, *verb, ok=(1,)).stderr
+    ramshelf("hook", "install")
+    for verb in (["status"], ["install", "--dry-run"]):
+        assert run(*as_nobody, *verb).stderr == ""
+    assert "[hook.needs-root]" in run(*as_nobody, "remove", ok=(1,)).stderr
+    assert SCRIPT.exists()

@@ -24,6 +24,9 @@ DIRECTORY_SINCE = (6, 5, 0)
 MADE = (HOOK_DIR, SCRIPT_DIR, "/usr/local/lib/ramshelf", DIRECTORY)
 """The directories that are made where they are missing, outer ones first."""
 
+_OWN = MADE[2:]
+"""Those that are nobody else's, whoever made them: a plan that was cut off cannot tell any more."""
+
 _COPY = re.compile(rf"{DIRECTORY}/[0-9a-f]{{16}}")
 
 
@@ -157,7 +160,7 @@ def plan_remove(installed: Installation) -> tuple[Action, ...]:
         *(RemoveTree(why="Remove the copy that it ran", path=path) for path in installed.copies),
         *(
             RemoveDirectory(why="Remove the directory that was made for it", path=path)
-            for path in reversed(made_directories(installed.text or "") or ())
+            for path in sorted({*(made_directories(installed.text or "") or ()), *_OWN}, reverse=True)
         ),
         *reload(installed),
     )

@@ -135,16 +135,22 @@ def _copy(action: CopyFiles) -> None:
 
     Whatever root's umask is, everybody may read it: libvirt of a user's own calls the same hook.
     """
+    for parent, _, names in os.walk(action.path):
+        for name in names:
+            path = os.path.join(parent, name)
+            if os.path.relpath(path, action.path) not in action.files or not _proper(path):
+                os.unlink(path)
     for name, text in action.files.items():
         path = f"{action.path}/{name}"
         _make_parents(path)
         change_text(path, partial(_always, text), mode=0o644)
-    for parent, _, names in os.walk(action.path):
+    for parent, _, _ in os.walk(action.path):
         os.chmod(parent, 0o755)  # noqa: S103 - modules, for everybody to read
-        for name in names:
-            path = os.path.join(parent, name)
-            if os.path.relpath(path, action.path) not in action.files:
-                os.unlink(path)
+
+
+def _proper(path: str) -> bool:
+    status = os.lstat(path)
+    return (status.st_uid, status.st_mode) == (os.geteuid(), stat.S_IFREG | 0o644)
 
 
 def _always(text: str, _found: str | None) -> str:

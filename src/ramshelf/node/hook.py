@@ -6,7 +6,7 @@ import secrets
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,8 +150,10 @@ def _python() -> Version | None:
         return None
 
 
-def install(uri: str, wanted: Wanted, *, dry_run: bool) -> Outcome:
-    """Put the hook there and make the running daemon call it.
+def install(
+    uri: str, wanted: Wanted, *, dry_run: bool, after_step: Callable[[int], None] = lambda _number: None
+) -> Outcome:
+    """Put the hook there and make the running daemon call it; ``after_step`` is for tests that stop there.
 
     Raises HostError ``hook.not-called`` where it does not, ``hook.broken``, ``hook.denied`` or
     ``hook.no-python`` where that does not work, and what ``plan_install`` raises.
@@ -162,7 +164,7 @@ def install(uri: str, wanted: Wanted, *, dry_run: bool) -> Outcome:
     _require_root()
     with store_lock(_LOCK, timeout=_LOCK_TIMEOUT):
         actions = plan_install(observe(wanted, uri), wanted)
-        apply(actions, noun="hook")
+        apply(actions, noun="hook", after_step=after_step)
     if actions:
         _forget_notes()
     problem = try_out()
@@ -230,11 +232,11 @@ def tried(found: HookStatus, uri: str, *, again: bool = False) -> HookStatus:
     if not (found.installed and found.executable and may_probe()):
         return found
     found = replace(found, problem=try_out())
-    if found.problem or (found.seen and not again):
+    if found.seen and not again:
         return found
     probed = probe(uri)
-    problem = denied(probed.status).sentence.rstrip(".") if probed.status is not None else ""
-    return replace(found, seen=probed.seen, problem=problem)
+    denial = denied(probed.status).sentence.rstrip(".") if probed.status is not None else ""
+    return replace(found, seen=probed.seen, problem=found.problem or denial)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,8 +250,10 @@ class Probed:
     status: int | None = None
 
 
-_ENDED = re.compile(r"the hook is broken \(status (\d+)\)|exit status (12[67])\b")
-"""What libvirt passes on of the hook's script, or says where it could not even run that."""
+_ENDED = re.compile(rf"the hook is broken \(status (\d+)\)|cannot execute binary {SCRIPT}")
+"""What libvirt passes on of the hook's script, or says where it could not even run that (virExec)."""
+
+_CANNOT_EXECUTE = 126
 
 
 def probe(uri: str) -> Probed:
@@ -266,9 +270,9 @@ def probe(uri: str) -> Probed:
     if f"the hook answers {name}" in answer:
         _remember("".join(f"{pid} {start}\n" for pid, start in _daemons()))
         return Probed(seen=True)
-    ended = _ENDED.search(answer) if SCRIPT in answer else None
+    ended = _ENDED.search(answer)
     if ended is not None:
-        return Probed(seen=True, status=int(ended[1] or ended[2]))
+        return Probed(seen=True, status=int(ended[1] or _CANNOT_EXECUTE))
     return Probed(seen=False)
 
 

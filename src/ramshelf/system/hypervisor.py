@@ -106,7 +106,8 @@ _KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT = 5, 3
 """A daemon that answers nothing for so long counts as gone (virConnectSetKeepAlive)."""
 
 _HOOK_OUTPUT = re.compile(r"unexpected (?:exit status|fatal signal) \d+: (?P<output>.+)")
-_OWN_HOOK = re.compile(r"ramshelf: (?P<sentence>.+) \[(?P<code>[a-z.-]+)\](?: hint: (?P<hint>.+))?")
+_OWN_HOOK = re.compile(r"(?:.*\s)?ramshelf: (?P<sentence>.+) \[(?P<code>[a-z.-]+)\](?: hint: (?P<hint>.+))?")
+"""The last such line: the shell, too, begins what it says of a script with its path."""
 
 
 @dataclass(frozen=True, kw_only=True)
