@@ -88,18 +88,14 @@ def test_the_hook_killed_when_a_guest_has_ended(libvirtd: Libvirtd) -> None:
     dies = text.replace(first, f'[ "$2" != release ] || kill -9 $$\n{first}', 1)
     with store("ext4"):
         libvirtd.create(domain_xml("guest"))
-        script.write_text(
-            text.replace("case $2-$3 in", '[ "$2" != release ] || kill -9 $$\ncase $2-$3 in', 1)
-        )
+        script.write_text(dies)
         libvirtd.virsh("destroy", "guest", ok=(0, 1))
         script.write_text(text)
         assert contents() == []
         assert promised() == 128
         libvirtd.create(domain_xml("guest", 64))
         assert promised() == 64
-        script.write_text(
-            text.replace("case $2-$3 in", '[ "$2" != release ] || kill -9 $$\ncase $2-$3 in', 1)
-        )
+        script.write_text(dies)
         libvirtd.virsh("destroy", "guest", ok=(0, 1))
         script.write_text(text)
         libvirtd.restart()

@@ -44,6 +44,7 @@ class Note:
     that were made for it. ``starter`` is the process that called the hook, as "PID START", '' for a note that
     was made again. ``since``, in seconds since boot, and ``written``, in bytes, are where clock and device's
     counter stood when it was written. ``flushes``: discard is set, and would write the guest's memory.
+    ``pid`` is its QEMU's, 0 before that is known.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Note:
     since: float = 0.0
     written: int = 0
     flushes: bool = False
+    pid: int = 0
 
     @property
     def noted(self) -> int:
@@ -64,7 +66,13 @@ class Note:
         return sum(file.size for file in self.files)
 
 
-_NUMBERS = {"id": "domain_id", "promised": "promised", "pinned": "pinned", "written": "written"}
+_NUMBERS = {
+    "id": "domain_id",
+    "promised": "promised",
+    "pinned": "pinned",
+    "written": "written",
+    "pid": "pid",
+}
 _WORDS = {"uuid": "uuid", "directory": "directory", "starter": "starter"}
 
 

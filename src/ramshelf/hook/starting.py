@@ -242,7 +242,7 @@ def verify_started(files: Sequence[str], name: str, step: Step) -> None:
         before = ledger.read_note(guest.name)
         if before is not None and (before.uuid, before.domain_id) != (guest.uuid, guest.domain_id):
             before = None
-        note = before or note_of(guest)
+        note = replace(before or note_of(guest), pid=livestate.qemu_pid(name) or 0)
         if note.promised < guest.promise:
             note = replace(note, promised=guest.promise)
         if before != note:

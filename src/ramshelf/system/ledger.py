@@ -115,7 +115,7 @@ def holding(
             if keep:
                 remove_note(name)
             continue
-        if note is None:
+        if note is None or (name in running and not _same_run(note)):
             note = _again(name, place, files)
             if note is not None and keep:
                 write_note(note)
@@ -139,7 +139,19 @@ def _again(
         for file in (files(directory) if directory else ())
         if sizes.get(file.name) == file.apparent
     ]
-    return replace(note_of(guest, directory=directory, files=made), since=round(clock(), 3))
+    pid = livestate.qemu_pid(name) or 0
+    return replace(note_of(guest, directory=directory, files=made), since=round(clock(), 3), pid=pid)
+
+
+def _same_run(note: Note) -> bool:
+    """Whether the guest that runs is the one that was noted: a hook that was away has not seen it end."""
+    pid = livestate.recorded_pid(note.name)
+    if note.pid and pid is not None:
+        return note.pid == pid
+    live = livestate.read_live(note.name)
+    if live is None or live.guest is None:
+        return True
+    return (note.uuid, note.domain_id) == (live.guest.uuid, live.guest.domain_id)
 
 
 def _starts(note: Note) -> bool:

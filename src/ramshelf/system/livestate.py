@@ -59,12 +59,16 @@ def live_guests() -> tuple[Live, ...]:
     return tuple(live for live in found if live is not None)
 
 
-def qemu_pid(name: str) -> int | None:
-    """The guest's QEMU by libvirt's record, while the process is there."""
+def recorded_pid(name: str) -> int | None:
+    """The guest's QEMU by libvirt's record, whether the process is there or not."""
     try:
         with open(f"{STATE_DIR}/{name}.pid", "rb") as file:
-            pid = int(file.read(32))
-        os.stat(f"/proc/{pid}")
+            return int(file.read(32))
     except (OSError, ValueError):
         return None
-    return pid
+
+
+def qemu_pid(name: str) -> int | None:
+    """The guest's QEMU by libvirt's record, while the process is there."""
+    pid = recorded_pid(name)
+    return pid if pid is not None and os.path.exists(f"/proc/{pid}") else None
