@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from ramshelf.core.directory import PROMISE_FILE
 from ramshelf.core.hookscript import SCRIPT, HookScript, render
 from ramshelf.core.units import MIB
+from ramshelf.system.filesystem import store_lock
 from support.cli import ramshelf
 from support.domains import FILE_BACKED, domain_xml
 from support.hooks import FaultyHook, bypassed
@@ -197,3 +199,15 @@ def test_incoming_migration_and_restore_pass_their_xml() -> None:
     for operation in ("migrate", "restore"):
         ended = run(SCRIPT, "guest", operation, "begin", "-", stdin=GUEST)
         assert (ended.stdout, ended.stderr) == ("", "")
+
+
+def test_whom_it_does_not_concern_waits_for_nobody(libvirtd: Libvirtd) -> None:
+    """The store's lock is held, its notes cannot be written: an anonymous guest starts all the same."""
+    ramshelf("hook", "install")
+    with store("tmpfs", 300), store_lock():
+        libvirtd.create(domain_xml("one", 64, memory_backing=""))
+        shutil.rmtree(NOTES)
+        NOTES.write_text("no directory")
+        libvirtd.create(domain_xml("two", 64, memory_backing=""))
+        NOTES.unlink()
+    assert {event for event in events() if event in {"refused", "broken"}} == set()

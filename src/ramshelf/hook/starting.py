@@ -56,12 +56,15 @@ def reserve(files: Sequence[str], name: str, xml: bytes, step: Step) -> None:
     """
     let_go()
     guest = replace(parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE")), name=name)
+    check_pages(guest)
+    if not guest.file_backed and not guest.pinned:
+        ledger.write_note(_timed(note_of(guest), None))  # its own alone: it waits for nobody
+        return
     limit = limit_mib(files)
     with store_lock(timeout=_LOCK_TIMEOUT):
         step("locked")
         places = backingstore.places()
         others = backingstore.holding(places, but=guest.name, keep=True)
-        check_pages(guest)
         if guest.pinned:
             _check_pinned(guest, files, others)
         found = _find(guest, places, off=limit == 0) if guest.file_backed else None

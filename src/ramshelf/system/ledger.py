@@ -1,7 +1,7 @@
 """The notes of what guests were promised, in /run/ramshelf/guests: read, made right, written, removed.
 
-Root alone can go there. All who write hold the store's lock, but for the hook's script, which removes the
-note of a guest that has ended.
+Root alone can go there. All who write what somebody was promised hold the store's lock, but for the hook's
+script, which removes the note of a guest that has ended.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NOTE, _WAIT = ".guest", ".wait"
 def write_note(note: Note) -> None:
     """Write or replace a guest's note: old or new, never half. Raises OSError."""
     os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
-    temporary = f"{DIRECTORY}/.new"
+    temporary = f"{DIRECTORY}/.new{os.getpid()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600)
     try:
