@@ -245,7 +245,8 @@ def verify_started(files: Sequence[str], name: str, step: Step) -> None:
         before = ledger.read_note(guest.name)
         if before is not None and (before.uuid, before.domain_id) != (guest.uuid, guest.domain_id):
             before = None
-        note = replace(before or note_of(guest), pid=livestate.qemu_pid(name) or 0)
+        # It has a record now: if it ends while this goes on, nobody takes it for one that is just starting.
+        note = replace(before or note_of(guest), pid=livestate.qemu_pid(name) or 0, starter="")
         if note.promised < guest.promise:
             note = replace(note, promised=guest.promise)
         if before != note:
@@ -299,7 +300,10 @@ def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) 
     ledger.write_note(note)
     step("noted")
     for usage in seen.unallocated:
-        memoryfiles.allocate(parent, usage)
+        try:
+            memoryfiles.allocate(parent, usage)
+        except FileNotFoundError:
+            wrong.append(f"{usage.name} is another file now")
         step("allocated")
     if wrong:
         _record("wrong", note, found=wrong)
