@@ -178,3 +178,21 @@ def test_notes_are_made_anew_where_the_hook_was_away(hooked: Libvirtd) -> None:
         hooked.virsh("destroy", "guest")
         hooked.virsh("undefine", "guest")
         assert promised() == 0
+
+
+def test_a_record_that_libvirt_forgot_holds_nothing(hooked: Libvirtd) -> None:
+    """libvirtd killed in the middle of an ending, and started again, leaves the guest's record for good."""
+    with store("tmpfs", 300):
+        hooked.create(domain_xml("guest", 128))
+        wait_recorded("guest", "started")
+        assassin = Path("/etc/libvirt/hooks/qemu.d/assassin")
+        assassin.write_text(f'#!/bin/sh\n[ "$2" != stopped ] || kill -9 {hooked.pid}\n')
+        assassin.chmod(0o755)
+        hooked.virsh("destroy", "guest", ok=(1,))
+        hooked.kill()
+        assassin.unlink()
+        assert promised() == 128
+        hooked.start()
+        wait_until(lambda: promised() == 0, "it is seen that the guest is gone")
+        assert not refused(hooked, 200)
+        assert not (NOTES / "guest.guest").exists()

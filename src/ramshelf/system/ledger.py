@@ -105,17 +105,18 @@ def holding(
     that are made again. The guest ``but`` is left out. ``keep``: what was found is written down, for callers
     that hold the store's lock; a note whose guest has ended is removed.
     """
-    running, noted = livestate.live_names(), noted_names()
+    recorded, noted = livestate.live_names(), noted_names()
     found = []
-    for name in sorted(running | noted):
+    for name in sorted(recorded | noted):
         if name == but:
             continue
         note = read_note(name) if name in noted else None
-        if note is not None and name not in running and not _starts(note):
-            if keep:
+        runs = name in recorded and not livestate.is_forgotten(name)
+        if not runs and (note is None or name in recorded or not _starts(note)):
+            if keep and note is not None:
                 remove_note(name)
             continue
-        if note is None or (name in running and not _same_run(note)):
+        if note is None or (runs and not _same_run(note)):
             note = _again(name, place, files)
             if note is not None and keep:
                 write_note(note)

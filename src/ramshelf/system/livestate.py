@@ -55,7 +55,7 @@ def read_live(name: str) -> Live | None:
 
 def live_guests() -> tuple[Live, ...]:
     """All of them, understood or not, by name."""
-    found = (read_live(name) for name in sorted(live_names()))
+    found = (read_live(name) for name in sorted(live_names()) if not is_forgotten(name))
     return tuple(live for live in found if live is not None)
 
 
@@ -66,6 +66,23 @@ def recorded_pid(name: str) -> int | None:
             return int(file.read(32))
     except (OSError, ValueError):
         return None
+
+
+def is_forgotten(name: str) -> bool:
+    """Whether a guest has ended though its record is there: QEMU is gone, and libvirt has not noticed.
+
+    libvirt leaves the record for good where its daemon was killed while it ended the guest. As long as no
+    daemon runs that sees the processes that this one sees, the guest counts as there.
+    """
+    pid = recorded_pid(name)
+    if pid is None or os.path.exists(f"/proc/{pid}"):
+        return False
+    daemon = recorded_pid("driver")
+    try:
+        with open(f"/proc/{daemon}/comm", "rb") as file:
+            return file.read().strip() in {b"libvirtd", b"virtqemud"}
+    except OSError:
+        return False
 
 
 def qemu_pid(name: str) -> int | None:
