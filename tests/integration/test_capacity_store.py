@@ -8,8 +8,8 @@ from ramshelf.core.record import replace
 from ramshelf.core.reservation import Reservation
 from ramshelf.core.units import MIB
 from ramshelf.system.backingstore import observe_store
-from ramshelf.system.memoryfiles import create
-from support.files import opened
+from ramshelf.system.memoryfiles import allocate, create
+from support.files import opened, usage
 from support.libvirtd import Libvirtd
 from support.stores import MEMORY, store
 
@@ -42,7 +42,8 @@ def test_all_of_the_capacity_can_be_reserved(
             path.mkdir()
             size = (total // guests + (total % guests if guest == 0 else 0)) * MIB
             with opened(path) as (parent, directory):
-                made = create(parent, directory, Reservation(name="pc.ram", size=size, allocate=True))
+                made = create(parent, directory, Reservation(name="pc.ram", size=size))
+                allocate(parent, usage(path / "pc.ram"))
             notes.append(
                 Note(
                     name=f"guest{guest}",

@@ -91,6 +91,16 @@ def total_mib(store: StoreUsage) -> int:
         pytest.param(usage(file("pc.ram", 100), file("b", 300, inode=8), used_mib=400), 724, id="added"),
         pytest.param(usage(file("pc.ram", 100), file("b", 100), used_mib=100), 1024, id="linked twice"),
         pytest.param(
+            usage(
+                file("pc.ram", 64),
+                file("x", 200, inode=8),
+                used_mib=264,
+                notes=(note(64, ("pc.ram", 64, 7), ("x", 200, 8)),),
+            ),
+            825,
+            id="noted beyond the promise",
+        ),
+        pytest.param(
             usage(file("dimm0", 300, inode=8), used_mib=300, notes=(note(500, ("pc.ram", 200, 7)),)),
             1024,
             id="plugged in as was promised",

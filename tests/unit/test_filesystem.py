@@ -11,7 +11,7 @@ from ramshelf.core.errors import RefusedError
 from ramshelf.core.reservation import Reservation
 from ramshelf.core.units import MIB
 from ramshelf.system.filesystem import make_directory, store_lock
-from ramshelf.system.memoryfiles import allocate, create, empty, remove
+from ramshelf.system.memoryfiles import allocate, create, empty, put_away, remove
 from ramshelf.system.procfs import holders_of, parse_maps
 from ramshelf.system.storetree import open_memory
 from support.files import observed, opened, usage
@@ -90,15 +90,15 @@ def test_memory_files(tmp_path: Path) -> None:
     guest.mkdir()
     with opened(guest) as (parent, directory):
         assert (directory.uid, directory.files, directory.others) == (os.getuid(), (), ())
-        made = create(parent, directory, Reservation(name="pc.ram", size=2 * MIB, allocate=True))
-        create(parent, directory, Reservation(name="dimm0", size=MIB, allocate=False))
+        made = create(parent, directory, Reservation(name="pc.ram", size=2 * MIB))
+        create(parent, directory, Reservation(name="dimm0", size=MIB))
         dimm, main = observed(guest).files
-        assert (main.apparent, main.allocated >= 2 * MIB, main.inode) == (2 * MIB, True, made.inode)
-        assert (dimm.apparent, dimm.allocated) == (MIB, 0)
-        allocate(parent, dimm)
+        assert (main.apparent, main.allocated, main.inode) == (2 * MIB, 0, made.inode)
+        for file in (dimm, main):
+            allocate(parent, file)
         assert all(file.allocated >= file.apparent for file in observed(guest).files)
         with pytest.raises(FileExistsError):
-            create(parent, directory, Reservation(name="pc.ram", size=MIB, allocate=False))
+            create(parent, directory, Reservation(name="pc.ram", size=MIB))
         remove(parent, ("dimm0", "dimm0"))
         assert [file.name for file in observed(guest).files] == ["pc.ram"]
 
@@ -150,6 +150,20 @@ def test_a_directory_is_emptied_and_no_link_followed(tmp_path: Path) -> None:
         empty(parent)
     assert list(guest.iterdir()) == []
     assert (outside / "precious").exists()
+
+
+def test_no_name_keeps_a_directory_from_being_emptied(tmp_path: Path) -> None:
+    (tmp_path / ".removed-1" / "x" / "y").mkdir(parents=True)
+    (tmp_path / "pc.ram" / "x").mkdir(parents=True)
+    with opened(tmp_path) as (parent, _):
+        put_away(parent, "pc.ram")
+        assert not (tmp_path / "pc.ram").exists()
+        empty(parent)
+        assert list(tmp_path.iterdir()) == []
+        for number in range(30):
+            (tmp_path / str(number)).touch()
+        with pytest.raises(OSError, match="more than is removed"):
+            empty(parent, most=20)
 
 
 def test_no_depth_is_too_deep_to_be_removed(tmp_path: Path) -> None:

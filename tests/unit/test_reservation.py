@@ -123,17 +123,15 @@ def test_what_is_another_guests_is_no_leftover() -> None:
 @pytest.mark.parametrize(
     ("starting", "expected"),
     [
-        (guest(("pc.ram", 256)), [("pc.ram", 256, True)]),
-        (guest(("ram-node0", 64), ("dimm0", 32)), [("ram-node0", 64, True), ("dimm0", 32, True)]),
-        (guest((None, 256)), [(PROMISE_FILE, 256, False)]),
-        (guest((None, 256), ("dimm0", 32)), [(PROMISE_FILE, 288, False), ("dimm0", 32, True)]),
-        (guest(("pc.ram", 256), hotplug_mib=64), [(PROMISE_FILE, 320, False), ("pc.ram", 256, True)]),
+        (guest(("pc.ram", 256)), [("pc.ram", 256)]),
+        (guest(("ram-node0", 64), ("dimm0", 32)), [("ram-node0", 64), ("dimm0", 32)]),
+        (guest((None, 256)), [(PROMISE_FILE, 256)]),
+        (guest((None, 256), ("dimm0", 32)), [(PROMISE_FILE, 288), ("dimm0", 32)]),
+        (guest(("pc.ram", 256), hotplug_mib=64), [(PROMISE_FILE, 320), ("pc.ram", 256)]),
     ],
 )
-def test_reservations(starting: Guest, expected: list[tuple[str, int, bool]]) -> None:
-    made = [(each.name, each.size // MIB, each.allocate) for each in reservations(starting, Kind.DISK)]
-    assert made == expected
-    assert not any(each.allocate for kind in (Kind.SWAP, Kind.RAM) for each in reservations(starting, kind))
+def test_reservations(starting: Guest, expected: list[tuple[str, int]]) -> None:
+    assert [(each.name, each.size // MIB) for each in reservations(starting)] == expected
 
 
 def names(files: tuple[FileUsage, ...]) -> list[str]:
@@ -155,7 +153,7 @@ def names(files: tuple[FileUsage, ...]) -> list[str]:
         # QEMU named it otherwise: ours is not needed.
         (guest(("pc.ram", 64)), {"pc.ram": (64, 64), "ram": (64, 0)}, ["ram"], ["pc.ram"], 0),
         # Names of NUMA cells and devices are libvirt's: such a file is a stranger.
-        (guest(("ram-node0", 64)), {"ram-node0": (64, 64), "ram": (64, 0)}, ["ram"], [], 1),
+        (guest(("ram-node0", 64)), {"ram-node0": (64, 64), "ram": (64, 0)}, [], [], 1),
     ],
 )
 def test_verify(
@@ -169,3 +167,26 @@ def test_verify(
     assert (names(found.unallocated), names(found.superfluous)) == (unallocated, superfluous)
     assert len(found.wrong) == wrong
     assert verify(started, directory(**files), Kind.RAM).unallocated == ()
+
+
+def test_what_qemu_has_not_open_is_a_stranger_whatever_it_looks_like() -> None:
+    """Planted files: one of the size of QEMU's own, one in the place of the main memory, a huge one."""
+    opened = frozenset({7})
+
+    def files(**inodes: int) -> GuestDirectory:
+        return GuestDirectory(
+            path=DIRECTORY,
+            device=(0, 51),
+            uid=1,
+            gid=1,
+            files=tuple(
+                FileUsage(path=f"{DIRECTORY}/{name}", apparent=64 * MIB, allocated=0, inode=inode)
+                for name, inode in inodes.items()
+            ),
+        )
+
+    found = verify(guest((None, 64)), files(planted=9, chosen=7), Kind.DISK, opened)
+    assert (found.adopted, names(found.unallocated)) == (frozenset({"chosen"}), ["chosen"])
+    assert found.wrong == ("planted is not known",)
+    found = verify(guest(("pc.ram", 64)), files(**{"pc.ram": 7, "planted": 9}), Kind.DISK, opened)
+    assert (found.superfluous, names(found.unallocated)) == ((), ["pc.ram"])

@@ -103,6 +103,7 @@ def _held(note: Note, directory: GuestDirectory | None, lost: dict[int, FileUsag
             made += min(found[noted.inode].allocated, noted.size + noted.size // EXTENTS_SHARE)
     inodes = {noted.inode for noted in note.files}
     others = sum(file.allocated for file in files if file.inode not in inodes)
+    made = min(made, note.promised + note.promised // EXTENTS_SHARE)
     return made + min(others, max(0, note.promised - note.noted))
 
 

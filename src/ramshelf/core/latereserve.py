@@ -32,13 +32,19 @@ class Late:
         return bool(self.promise or self.allocate)
 
 
-def plan_late(guest: Guest, note: Note, directory: GuestDirectory, kind: Kind) -> Late:
+def plan_late(
+    guest: Guest,
+    note: Note,
+    directory: GuestDirectory,
+    kind: Kind,
+    opened: frozenset[int] | None = None,
+) -> Late:
     """Hold a running guest's note and files against what the hook would have made sure of.
 
     The note is made to tell what the guest may come to need even where the store does not hold that: it runs,
-    and none must be admitted on the same space.
+    and none must be admitted on the same space. ``opened`` is as for ``verify``.
     """
-    found = verify(guest, directory, kind)
+    found = verify(guest, directory, kind, opened)
     if found.wrong or not directory.memory:
         return Late(promise=0, allocate=(), settled=False)
     return Late(

@@ -25,11 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Reservation:
-    """A file to make: ``allocate`` with its extents, else by its apparent size alone."""
+    """A file to make, and its size in bytes."""
 
     name: str
     size: int
-    allocate: bool
 
 
 def check_pages(guest: Guest) -> None:
@@ -89,20 +88,17 @@ def check_leftovers(guest: Guest, directory: GuestDirectory, others: Iterable[No
         )
 
 
-def reservations(guest: Guest, kind: Kind) -> tuple[Reservation, ...]:
+def reservations(guest: Guest) -> tuple[Reservation, ...]:
     """The files that hold the guest's place, before QEMU opens them.
 
-    A memory file at full size, its extents allocated where the store is a disk (on a tmpfs that would take
-    real pages, and its size is what counts). PROMISE_FILE is for older versions: it states what cannot be
-    named yet, a file whose name QEMU chooses and memory to be hot-plugged.
+    Each at full size; where the store is a disk their extents are allocated then. PROMISE_FILE is for older
+    versions: it states what cannot be named yet, a file whose name QEMU chooses and memory to be hot-plugged.
     """
     files = tuple(
-        Reservation(name=file.name, size=file.size, allocate=not kind.tmpfs)
-        for file in guest.files
-        if file.name is not None
+        Reservation(name=file.name, size=file.size) for file in guest.files if file.name is not None
     )
     if sum(file.size for file in files) < guest.promise:
-        return (Reservation(name=PROMISE_FILE, size=guest.promise, allocate=False), *files)
+        return (Reservation(name=PROMISE_FILE, size=guest.promise), *files)
     return files
 
 
@@ -112,15 +108,23 @@ class Verification:
 
     ``unallocated`` are to be given their extents, ``superfluous`` to be removed (the reservation that QEMU
     did not take, having named its file otherwise; the promise that is fulfilled), ``wrong`` is told.
+    ``adopted`` are the names of the files that QEMU has named itself.
     """
 
     unallocated: tuple[FileUsage, ...]
     superfluous: tuple[FileUsage, ...]
     wrong: tuple[str, ...]
+    adopted: frozenset[str] = frozenset()
 
 
-def verify(guest: Guest, directory: GuestDirectory, kind: Kind) -> Verification:
-    """Hold the files of a guest that has started against those it was to have."""
+def verify(
+    guest: Guest, directory: GuestDirectory, kind: Kind, opened: frozenset[int] | None = None
+) -> Verification:
+    """Hold the files of a guest that has started against those it was to have.
+
+    ``opened``: the inodes that its QEMU has open; others were put there by somebody else, and are strangers
+    whatever they look like. None where that was not looked at.
+    """
     names = {file.name: file.size for file in guest.files if file.name is not None}
     present = {file.name: file for file in directory.memory}
     strangers = {name: file for name, file in present.items() if name not in names}
@@ -128,7 +132,10 @@ def verify(guest: Guest, directory: GuestDirectory, kind: Kind) -> Verification:
     # QEMU has made files that were not reserved: those with no known name, or (before QEMU 5.0, which knows
     # no memory ids) one in place of the one that was.
     expected = [file.size for file in guest.files if file.name is None]
+    adopted = set()
     for stranger in list(strangers.values()):
+        if opened is not None and stranger.inode not in opened:
+            continue
         if stranger.apparent in expected:
             expected.remove(stranger.apparent)
         elif (replaced := _replaced(guest, present, stranger.apparent)) is not None:
@@ -136,6 +143,7 @@ def verify(guest: Guest, directory: GuestDirectory, kind: Kind) -> Verification:
             del names[replaced]
         else:
             continue
+        adopted.add(stranger.name)
         del strangers[stranger.name]
     wrong = [f"{name} is not there" for name in names if name not in present]
     wrong += [
@@ -147,11 +155,15 @@ def verify(guest: Guest, directory: GuestDirectory, kind: Kind) -> Verification:
     wrong += [f"a file of {to_mib(size)} MiB is not there" for size in expected]
     if not wrong and not guest.hotplug:
         superfluous += [file for file in directory.files if file.is_promise]
+
+    def lacks(file: FileUsage) -> bool:
+        ours = names.get(file.name) == file.apparent or file.name in adopted
+        return ours and file.allocated < file.apparent
+
     return Verification(
-        unallocated=()
-        if kind.tmpfs
-        else tuple(file for file in present.values() if file.allocated < file.apparent),
+        unallocated=() if kind.tmpfs else tuple(filter(lacks, present.values())),
         superfluous=tuple(superfluous),
+        adopted=frozenset(adopted),
         wrong=tuple(wrong),
     )
 

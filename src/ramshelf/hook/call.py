@@ -90,6 +90,8 @@ def _decided(decide: Callable[[], None], guest: str, operation: str, xml: bytes)
     except InputError as error:
         return _undecided(guest, operation, xml, error.sentence, error.code)
     except RamshelfError as error:
+        if operation != "started" and not concerned(xml) and not error.code.startswith("migration."):
+            return _undecided(guest, operation, xml, error.sentence, error.code)
         from ramshelf.system.hooklog import record  # noqa: PLC0415
 
         facts = {"guest": guest, **error.facts}

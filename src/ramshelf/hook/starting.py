@@ -6,7 +6,7 @@ import errno
 import os
 
 from ramshelf.core.capacity import admit, capacity
-from ramshelf.core.directory import PROMISE_FILE
+from ramshelf.core.directory import PROMISE_FILE, FileUsage, GuestDirectory
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.guest import directory_names, parse_guest
 from ramshelf.core.ledger import NotedFile, note_of
@@ -14,6 +14,7 @@ from ramshelf.core.record import dataclass, replace
 from ramshelf.core.requirements import punch_writes_back, version
 from ramshelf.core.reservation import (
     Reservation,
+    Verification,
     check_leftovers,
     check_pages,
     check_store,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ramshelf.core.capacity import StoreUsage
-    from ramshelf.core.directory import FileUsage, GuestDirectory
     from ramshelf.core.guest import Guest
     from ramshelf.core.ledger import Note
     from ramshelf.system.backingstore import Place
@@ -45,8 +45,11 @@ if TYPE_CHECKING:
 _LOCK_TIMEOUT = 15
 """Seconds; libvirt holds the guest meanwhile, and the hook as a whole has 20 (hook/call.py)."""
 
-_EMPTYINGS = 20
-"""How often a directory is emptied again in which somebody makes files all the while."""
+_MOST = 20_000
+"""Entries that are removed of a guest's directory before the guest is refused: others wait meanwhile."""
+
+_TRIES = 20
+"""How often a file is made again in whose place somebody puts another all the while."""
 
 
 def reserve(files: Sequence[str], name: str, xml: bytes, step: Step) -> None:
@@ -54,37 +57,61 @@ def reserve(files: Sequence[str], name: str, xml: bytes, step: Step) -> None:
 
     ``name`` is as libvirt calls the guest: XML has no carriage return, which libvirt writes as it is.
     """
-    let_go()
+    _let_go()
     guest = replace(parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE")), name=name)
     check_pages(guest)
     if not guest.file_backed and not guest.pinned:
         ledger.write_note(_timed(note_of(guest), None))  # its own alone: it waits for nobody
         return
-    limit = limit_mib(files)
     with store_lock(timeout=_LOCK_TIMEOUT):
         step("locked")
-        places = backingstore.places()
-        others = backingstore.holding(places, but=guest.name, keep=True)
-        if guest.pinned:
-            _check_pinned(guest, files, others)
-        found = _find(guest, places, off=limit == 0) if guest.file_backed else None
-        if found is None:
-            ledger.write_note(_timed(note_of(guest), None))
-            return
-        with found.opened as parent:
-            if guest.passthrough:
-                _check_device(guest, found.store)
-            directory = storetree.observe(parent, found.path)
-            if directory.files or directory.others:
-                _empty(guest, parent, directory, others)
-                step("emptied")
-            usage = backingstore.figures(found.store, others)
-            _admit(guest, usage, places, limit)
-            noted = _make(guest, parent, directory, found.store, step)
-            note = _timed(note_of(guest, directory=found.path, files=noted), found.store)
-            _note(note, waits=any(file.name is None for file in guest.files))
-    _record("reserved", note, files=[file.name for file in noted], clock=note.since, written=note.written)
+        held = _hold(files, guest, step)
+    if held is None:
+        return
+    note, found = held
+    with found.opened:
+        _allocate(guest, note, found, step)
+    names = [file.name for file in note.files]
+    _record("reserved", note, files=names, clock=note.since, written=note.written)
     step("reserved")
+
+
+def _hold(files: Sequence[str], guest: Guest, step: Step) -> tuple[Note, _Found] | None:
+    """Admit and note the guest, and make its files, under the lock; None where it has none on the store."""
+    limit = limit_mib(files)
+    places = backingstore.places()
+    others = backingstore.holding(places, but=guest.name, keep=True)
+    if guest.pinned:
+        _check_pinned(guest, files, others)
+    found = _find(guest, places, off=limit == 0) if guest.file_backed else None
+    if found is None:
+        ledger.write_note(_timed(note_of(guest), None))
+        return None
+    parent = found.opened.descriptor
+    try:
+        if guest.passthrough:
+            _check_device(guest, found.store)
+        directory = storetree.observe(parent, found.path)
+        if directory.files or directory.others:
+            _empty(guest, parent, directory, others)
+            step("emptied")
+        _admit(guest, backingstore.figures(found.store, others), places, limit)
+        noted = _make(guest, parent, directory, step)
+        note = _timed(note_of(guest, directory=found.path, files=noted), found.store)
+        ledger.write_note(note)
+        if any(file.name is None for file in guest.files):
+            ledger.have_started_waited_for(note.name)
+    except BaseException:
+        os.close(parent)
+        raise
+    return note, found
+
+
+def _let_go() -> None:
+    try:
+        let_go()
+    except OSError as error:  # no reason to refuse a guest
+        record("no-aftercare", reason=str(error))
 
 
 def _check_pinned(guest: Guest, files: Sequence[str], others: tuple[Note, ...]) -> None:
@@ -144,13 +171,10 @@ def _opened(guest: Guest, place: Place) -> tuple[str, storetree.Opened] | None:
 def _empty(guest: Guest, parent: int, directory: GuestDirectory, others: tuple[Note, ...]) -> None:
     """Empty the directory of what an earlier guest left, or QEMU's user puts there: it is nobody's."""
     check_leftovers(guest, directory, others)
-    for left in reversed(range(_EMPTYINGS)):
-        try:
-            memoryfiles.empty(parent)
-            break
-        except OSError as error:
-            if error.errno != errno.ENOTEMPTY or left == 0:
-                raise _not_emptied(directory) from error
+    try:
+        memoryfiles.empty(parent, most=_MOST)
+    except OSError as error:
+        raise _not_emptied(directory) from error
     removed = [file.path for file in directory.files] + [
         f"{directory.path}/{name}" for name in directory.others
     ]
@@ -178,18 +202,15 @@ def _admit(guest: Guest, usage: StoreUsage, places: tuple[Place, ...], limit: in
         admit(capacity(usage, configured_mib=limit or None), guest.name, guest.promise)
 
 
-def _make(
-    guest: Guest, parent: int, directory: GuestDirectory, store: Store, step: Step
-) -> tuple[NotedFile, ...]:
-    """The memory files, made; all or none."""
-    wanted = reservations(guest, store.kind)
+def _make(guest: Guest, parent: int, directory: GuestDirectory, step: Step) -> tuple[NotedFile, ...]:
+    """The memory files, made at their sizes; all or none."""
     made = []
     try:
-        for reservation in wanted:
+        for reservation in reservations(guest):
             made.append(_create(parent, directory, reservation))
             step(f"created {reservation.name}")
     except BaseException as error:
-        memoryfiles.remove(parent, tuple(reservation.name for reservation in wanted))
+        memoryfiles.remove(parent, tuple(file.name for file in made))
         _translate(error, directory)
         raise
     return tuple(file for file in made if file.name != PROMISE_FILE)
@@ -197,14 +218,34 @@ def _make(
 
 def _create(parent: int, directory: GuestDirectory, reservation: Reservation) -> NotedFile:
     """One file, whatever somebody puts in its place meanwhile."""
-    for left in reversed(range(_EMPTYINGS)):
+    for _ in range(_TRIES):
         try:
             return memoryfiles.create(parent, directory, reservation)
-        except FileExistsError as error:
-            if left == 0:
-                raise _not_emptied(directory) from error
-            memoryfiles.empty(parent)
-    raise AssertionError
+        except FileExistsError:
+            memoryfiles.put_away(parent, reservation.name)
+    raise _not_emptied(directory)
+
+
+def _allocate(guest: Guest, note: Note, found: _Found, step: Step) -> None:
+    """Give the files their extents; all or none, and no note. Nobody waits for the lock meanwhile."""
+    if found.store.kind.tmpfs:
+        return
+    directory = GuestDirectory(path=note.directory, device=found.store.mount.device, uid=0, gid=0)
+    parent = found.opened.descriptor
+    try:
+        for file in note.files:
+            memoryfiles.allocate(parent, usage_of(file, note.directory))
+            step(f"allocated {file.name}")
+    except BaseException as error:
+        memoryfiles.remove(parent, (*(file.name for file in note.files), PROMISE_FILE))
+        ledger.remove_note(guest.name)
+        _translate(error, directory)
+        raise
+
+
+def usage_of(file: NotedFile, directory: str) -> FileUsage:
+    """A file that was made, as one that was found."""
+    return FileUsage(path=f"{directory}/{file.name}", apparent=file.size, allocated=0, inode=file.inode)
 
 
 def _timed(note: Note, store: Store | None) -> Note:
@@ -222,12 +263,6 @@ def _timed(note: Note, store: Store | None) -> Note:
     )
 
 
-def _note(note: Note, *, waits: bool) -> None:
-    ledger.write_note(note)
-    if waits:
-        ledger.have_started_waited_for(note.name)
-
-
 def verify_started(files: Sequence[str], name: str, step: Step) -> None:
     """``started begin``: see that what QEMU opened is what was reserved, make it so, and do what follows.
 
@@ -235,18 +270,21 @@ def verify_started(files: Sequence[str], name: str, step: Step) -> None:
     be made right: libvirt ends the guest if it waits for the hook. What the guest runs with is noted in any
     case.
     """
-    live = livestate.read_live(name)
-    if live is None or live.guest is None:
-        return
-    guest, limit = live.guest, limit_mib(files)
+    limit = limit_mib(files)
     with store_lock(timeout=_LOCK_TIMEOUT):
+        # Under the lock: an earlier run's call that comes late finds this run's record, or none.
+        live = livestate.read_live(name)
+        if live is None or live.guest is None or livestate.is_forgotten(name):
+            return
+        guest = live.guest
         places = backingstore.places()
         others = backingstore.holding(places, but=guest.name, keep=True)
         before = ledger.read_note(guest.name)
         if before is not None and (before.uuid, before.domain_id) != (guest.uuid, guest.domain_id):
             before = None
         # It has a record now: if it ends while this goes on, nobody takes it for one that is just starting.
-        note = replace(before or note_of(guest), pid=livestate.qemu_pid(name) or 0, starter="")
+        pid = livestate.qemu_pid(name) or 0
+        note = replace(before or backingstore.noted_again(guest, places), pid=pid, starter="")
         if note.promised < guest.promise:
             note = replace(note, promised=guest.promise)
         if before != note:
@@ -285,7 +323,8 @@ def _admit_late(guest: Guest, note: Note, usage: StoreUsage, limit: int | None) 
 def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) -> Note:
     """The guest's note by what QEMU has opened; its files have their extents now, nothing is left over."""
     directory = storetree.observe(parent, found.path)
-    seen = verify(guest, directory, found.store.kind)
+    opened = livestate.opened_files(guest.name)
+    seen = verify(guest, directory, found.store.kind, opened)
     if seen.superfluous:
         memoryfiles.remove(parent, tuple(file.name for file in seen.superfluous))
         step("removed superfluous")
@@ -296,7 +335,7 @@ def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) 
         for file in directory.memory
         if made.get(file.name, file.inode) != file.inode
     ]
-    note = replace(note, directory=found.path, files=_files(guest, note, directory, seen.superfluous))
+    note = replace(note, directory=found.path, files=_files(guest, note, directory, seen, opened))
     ledger.write_note(note)
     step("noted")
     for usage in seen.unallocated:
@@ -313,17 +352,19 @@ def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) 
 
 
 def _files(
-    guest: Guest, note: Note, directory: GuestDirectory, superfluous: Sequence[FileUsage]
+    guest: Guest, note: Note, directory: GuestDirectory, seen: Verification, opened: frozenset[int]
 ) -> tuple[NotedFile, ...]:
     """The files that were made for the guest, wherever they are now, and those that QEMU has made itself."""
-    gone = {file.name for file in superfluous}
+    gone = {file.name for file in seen.superfluous}
     kept = [file for file in note.files if file.name not in gone]
-    names = {file.name for file in kept}
-    sizes = {file.name: file.size for file in guest.files}
+    known = {file.name: file.size for file in guest.files}
+    missing = (known.keys() | seen.adopted) - gone - {file.name for file in kept}
     made = [
         NotedFile(name=file.name, size=file.apparent, inode=file.inode)
         for file in directory.memory
-        if file.name not in names | gone and sizes.get(file.name, file.apparent) == file.apparent
+        if file.name in missing
+        and file.inode in opened
+        and known.get(file.name, file.apparent) == file.apparent
     ]
     return (*kept, *made)
 

@@ -7,7 +7,7 @@ from ramshelf.core.latereserve import Late, plan_late
 from ramshelf.core.record import replace
 from ramshelf.core.store import Store
 from ramshelf.core.units import MIB, align_up, to_mib
-from ramshelf.system import backingstore, ledger, memoryfiles, storetree
+from ramshelf.system import backingstore, ledger, livestate, memoryfiles, storetree
 from ramshelf.system.filesystem import store_lock
 from ramshelf.system.hooklog import record
 
@@ -48,7 +48,8 @@ def reserve_late(guest: Guest) -> Outcome:
                 storetree.open_directory(place.mount, path) as parent,
                 storetree.open_guest(parent, name) as opened,
             ):
-                late = plan_late(guest, note, storetree.observe(opened, directory), place.store.kind)
+                seen = storetree.observe(opened, directory)
+                late = plan_late(guest, note, seen, place.store.kind, livestate.opened_files(guest.name))
                 if late.promise:
                     ledger.write_note(replace(note, promised=late.promise, directory=directory))
                 for usage in late.allocate:

@@ -7,7 +7,7 @@ import stat
 
 from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.directory import FileUsage
-from ramshelf.core.errors import ConfigError
+from ramshelf.core.errors import ConfigError, RefusedError
 from ramshelf.core.fstab import KIND_OPTION, parse_fstab
 from ramshelf.core.guest import directory_names
 from ramshelf.core.mounts import covering, is_below
@@ -109,13 +109,20 @@ def _is_roots(path: str) -> bool:
 
 def holding(found: tuple[Place, ...], *, but: str = "", keep: bool = False) -> tuple[Note, ...]:
     """What guests were promised (ledger.holding), by the places where their directories may be."""
+    return ledger.holding(
+        lambda guest: directory_of(guest, found), lambda path: _files_in(path, found), but=but, keep=keep
+    )
 
-    def files_in(path: str) -> tuple[FileUsage, ...]:
-        parent, _, name = path.rpartition("/")
-        looked = (each for place in found if place.path == parent for each in _look(place, {name}))
-        return next((each.memory for each in looked), ())
 
-    return ledger.holding(lambda guest: directory_of(guest, found), files_in, but=but, keep=keep)
+def _files_in(path: str, found: tuple[Place, ...]) -> tuple[FileUsage, ...]:
+    parent, _, name = path.rpartition("/")
+    looked = (each for place in found if place.path == parent for each in _look(place, {name}))
+    return next((each.memory for each in looked), ())
+
+
+def noted_again(guest: Guest, found: tuple[Place, ...]) -> Note:
+    """The note of a guest that runs and has none, by its XML and where its directory is."""
+    return ledger.noted_again(guest, directory_of(guest, found), lambda path: _files_in(path, found))
 
 
 def directory_of(guest: Guest, found: tuple[Place, ...]) -> str:
@@ -185,8 +192,13 @@ def directories(found: tuple[Place, ...]) -> tuple[GuestDirectory, ...]:
 
 
 def _look(place: Place, names: set[str] | None) -> Iterator[GuestDirectory]:
-    if place.mount is not None:
+    """The guests' directories there; none where something else is mounted in between."""
+    if place.mount is None:
+        return
+    try:
         yield from storetree.look(place.mount, place.path, names)
+    except RefusedError:
+        return
 
 
 def named_devices(entries: Iterable[Entry]) -> dict[str, tuple[int, int]]:

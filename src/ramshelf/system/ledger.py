@@ -51,10 +51,14 @@ def read_note(name: str) -> Note | None:
 def remove_note(name: str) -> None:
     """Remove a guest's note; one that is gone already is passed over."""
     for suffix in (_NOTE, _WAIT):
-        try:
-            os.unlink(f"{DIRECTORY}/{name}{suffix}")
-        except FileNotFoundError:
-            pass
+        _unlink(f"{DIRECTORY}/{name}{suffix}")
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def have_started_waited_for(name: str) -> None:
@@ -116,7 +120,7 @@ def holding(
             if keep and note is not None:
                 remove_note(name)
             continue
-        if note is None or (runs and not _same_run(note)):
+        if note is None or (runs and not _is_whole(note)):
             note = _again(name, place, files)
             if note is not None and keep:
                 write_note(note)
@@ -132,20 +136,29 @@ def _again(
     live = livestate.read_live(name)
     if live is None or live.guest is None:
         return None
-    guest = live.guest
-    directory = place(guest) if guest.file_backed else ""
+    return noted_again(live.guest, place(live.guest), files)
+
+
+def noted_again(guest: Guest, path: str, files: Callable[[str], tuple[FileUsage, ...]]) -> Note:
+    """The note of a guest that runs, whose directory is to be ``path``; the files in it of its own alone."""
+    directory = path if guest.file_backed else ""
     sizes = {file.name: file.size for file in guest.files}
     made = [
         NotedFile(name=file.name, size=file.apparent, inode=file.inode)
         for file in (files(directory) if directory else ())
         if sizes.get(file.name) == file.apparent
     ]
-    pid = livestate.qemu_pid(name) or 0
+    pid = livestate.qemu_pid(guest.name) or 0
     return replace(note_of(guest, directory=directory, files=made), since=round(clock(), 3), pid=pid)
 
 
-def _same_run(note: Note) -> bool:
-    """Whether the guest that runs is the one that was noted: a hook that was away has not seen it end."""
+def _is_whole(note: Note) -> bool:
+    """Whether the note is of the guest that runs, and says where its memory is.
+
+    A hook that was away has not seen a guest end; one that was killed has not said where.
+    """
+    if note.promised and not note.directory:
+        return False
     pid = livestate.recorded_pid(note.name)
     if note.pid and pid is not None:
         return note.pid == pid
@@ -185,4 +198,4 @@ def _stat(pid: int) -> list[bytes]:
 def forget() -> None:
     """Remove the notes of guests that run, to be made again: after a time without this hook."""
     for name in noted_names() & livestate.live_names():
-        remove_note(name)
+        _unlink(f"{DIRECTORY}/{name}{_NOTE}")

@@ -7,6 +7,7 @@ One record that cannot be understood hides no other.
 from __future__ import annotations
 
 import os
+import stat
 
 from ramshelf.core.errors import InputError
 from ramshelf.core.guest import parse_guest
@@ -66,6 +67,24 @@ def recorded_pid(name: str) -> int | None:
             return int(file.read(32))
     except (OSError, ValueError):
         return None
+
+
+def opened_files(name: str) -> frozenset[int]:
+    """The inodes of the regular files that the guest's QEMU has open; none where it cannot be seen."""
+    pid = qemu_pid(name)
+    found = set()
+    try:
+        descriptors = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return frozenset()
+    for descriptor in descriptors:
+        try:
+            status = os.stat(f"/proc/{pid}/fd/{descriptor}")
+        except OSError:
+            continue
+        if stat.S_ISREG(status.st_mode):
+            found.add(status.st_ino)
+    return frozenset(found)
 
 
 def is_forgotten(name: str) -> bool:

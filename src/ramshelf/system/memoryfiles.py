@@ -24,7 +24,10 @@ _MOST = 100_000
 
 
 def create(parent: int, directory: GuestDirectory, reservation: Reservation) -> NotedFile:
-    """Make a memory file in the opened directory, owned and labelled alike. Raises RefusedError, OSError."""
+    """Make a memory file in the opened directory, owned and labelled alike, all of it a hole.
+
+    Raises OSError: FileExistsError where somebody was quicker.
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     file = os.open(reservation.name, flags, 0o600, dir_fd=parent)
     try:
@@ -34,8 +37,6 @@ def create(parent: int, directory: GuestDirectory, reservation: Reservation) -> 
         except OSError:
             pass  # no SELinux, or a file system without labels
         os.ftruncate(file, reservation.size)
-        if reservation.allocate:
-            _allocate(file, reservation.size, directory.path)
         inode = os.fstat(file).st_ino
     finally:
         os.close(file)
@@ -43,9 +44,10 @@ def create(parent: int, directory: GuestDirectory, reservation: Reservation) -> 
 
 
 def allocate(parent: int, usage: FileUsage) -> None:
-    """Give a memory file that is in use all its extents; what is written stays. Raises as ``create``.
+    """Give a memory file all its extents, in use or not; what is written stays.
 
-    FileNotFoundError where another file is in its place.
+    Raises RefusedError ``store.no-fallocate`` or ``store.full``, OSError; FileNotFoundError where another
+    file is in its place.
     """
     with open_file(parent, usage.name, writable=True, inode=usage.inode) as file:
         _allocate(file, usage.apparent, usage.path.rpartition("/")[0])
@@ -129,20 +131,31 @@ def remove(parent: int, gone: tuple[str, ...]) -> None:
             pass
 
 
-def empty(directory: int) -> None:
+def put_away(directory: int, name: str) -> None:
+    """Have nothing of this name in the opened directory; a directory that is not empty gets another name."""
+    if not _removed(directory, name):
+        _rename(name, directory, directory)
+
+
+def _rename(name: str, source: int, target: int) -> None:
+    """Give an entry a name that nobody can have foreseen."""
+    os.rename(name, f".removed-{os.urandom(8).hex()}", src_dir_fd=source, dst_dir_fd=target)
+
+
+def empty(directory: int, most: int = _MOST) -> None:
     """Remove all that lies in the opened directory, however deep, and follow no link.
 
     What lies in a directory below is brought up, so that depth costs nothing. Raises OSError ENOTEMPTY where
     there is more than is removed at a time, or more comes all the while; EBUSY for another file system.
     """
-    left, number = _MOST, 0
+    left = most
     while found := names(directory, left):
         for name in found:
             left -= 1
             if left <= 0:
                 raise OSError(errno.ENOTEMPTY, "there is more than is removed at a time", name)
             if not _removed(directory, name):
-                number, left = _bring_up(directory, name, number, left)
+                left = _bring_up(directory, name, left)
 
 
 def _removed(directory: int, name: str) -> bool:
@@ -161,16 +174,22 @@ def _removed(directory: int, name: str) -> bool:
     return True
 
 
-def _bring_up(directory: int, name: str, number: int, left: int) -> tuple[int, int]:
-    """Empty the directory ``name``: what in it is a directory itself comes into ``directory``."""
+def _bring_up(directory: int, name: str, left: int) -> int:
+    """Empty the directory ``name``: what in it is a directory itself comes into ``directory``.
+
+    Gives what is left of the entries that may be removed.
+    """
     try:
         inner = open_guest(directory, name)
-    except FileNotFoundError:
-        return number, left
+    except (FileNotFoundError, NotADirectoryError):
+        return left
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return left
     with inner as descriptor:
         for entry in names(descriptor, left):
             left -= 1
             if not _removed(descriptor, entry):
-                number += 1
-                os.rename(entry, f".removed-{number}", src_dir_fd=descriptor, dst_dir_fd=directory)
-    return number, left
+                _rename(entry, descriptor, directory)
+    return left

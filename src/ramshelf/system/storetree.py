@@ -56,11 +56,16 @@ def open_directory(mount: Mount, path: str) -> Opened:
     parts = [part for part in path.split("/") if part]
     above = len([part for part in mount.mount_point.split("/") if part])
     current = os.open("/", _DIRECTORY)
+    device = 0
     try:
         for depth, part in enumerate(parts, start=1):
             current = _into(current, part)
-            if depth >= above:
-                _require_device(current, mount, path)
+            found = os.fstat(current).st_dev
+            if depth == above:
+                device = found
+                _require(_is_mounts(found, mount), mount, path)
+            elif depth > above > 0:
+                _require(found == device, mount, path)
     except BaseException:
         os.close(current)
         raise
@@ -220,9 +225,13 @@ def _into(parent: int, name: str) -> int:
     return descriptor
 
 
-def _require_device(descriptor: int, mount: Mount, path: str) -> None:
-    found = os.fstat(descriptor).st_dev
-    if (os.major(found), os.minor(found)) != mount.device:
+def _is_mounts(found: int, mount: Mount) -> bool:
+    """Whether it is the mount's device. btrfs gives each subvolume a number that the mount table has not."""
+    return mount.fstype == "btrfs" or (os.major(found), os.minor(found)) == mount.device
+
+
+def _require(right: bool, mount: Mount, path: str) -> None:  # noqa: FBT001 - what is required
+    if not right:
         raise RefusedError(
             "store.other-device",
             f"{path} is not on the file system at {mount.mount_point}.",
