@@ -62,7 +62,7 @@ def btrfs(size_mib: int) -> Iterator[Store]:
 
     It copies on write: with no more room than the guest is large, QEMU is killed by SIGBUS.
     """
-    owner = MEMORY.stat()
+    owner = MEMORY.parent.stat()
     with loop_device(4 * size_mib) as device:
         run("mkfs.btrfs", "-q", device)
         run("mount", device, str(MEMORY))

@@ -293,7 +293,7 @@ def test_what_a_crash_left_is_removed(hooked: Libvirtd, leftover: str) -> None:
         path = MEMORY / f"{number + 1}-guest"
         (path / leftover).parent.mkdir(parents=True)
         (path / leftover).write_bytes(b"of an earlier guest" * 1000)
-        owner = MEMORY.stat()
+        owner = MEMORY.parent.stat()
         os.chown(path, owner.st_uid, owner.st_gid)
         hooked.create(domain_xml("guest", 64))
         assert directory(hooked, "guest") == path
@@ -310,7 +310,7 @@ def test_whoever_holds_a_leftover_open_holds_up_nobody(hooked: Libvirtd) -> None
         hooked.virsh("destroy", "guest")
         path = MEMORY / f"{number + 1}-guest"
         path.mkdir()
-        owner = MEMORY.stat()
+        owner = MEMORY.parent.stat()
         os.chown(path, owner.st_uid, owner.st_gid)
         with (path / "pc.ram").open("wb") as held:
             hooked.create(domain_xml("guest", 64))

@@ -51,7 +51,7 @@ def leave_something(libvirtd: Libvirtd) -> None:
     path = MEMORY / f"{number + 1}-guest"
     path.mkdir()
     (path / "ram-node0").write_bytes(b"old")
-    owner = MEMORY.stat()
+    owner = MEMORY.parent.stat()
     os.chown(path, owner.st_uid, owner.st_gid)
 
 

@@ -155,7 +155,7 @@ def test_no_guest_finds_its_predecessor_s_secret(
         reused.mkdir()
         run("cp", "--sparse=always", str(kept), str(reused / "pc.ram"))
         kept.unlink()
-        owner = MEMORY.stat()
+        owner = MEMORY.parent.stat()
         for path in (reused, reused / "pc.ram"):
             os.chown(path, owner.st_uid, owner.st_gid)
         assert WORD.encode() in (reused / "pc.ram").read_bytes()
@@ -186,7 +186,7 @@ def test_what_qemu_will_map_is_zero(libvirtd: Libvirtd, tmp_path: Path, file_sys
         reused = MEMORY / f"{next_id(libvirtd)}-guest"
         reused.mkdir()
         (reused / "pc.ram").write_bytes(secret[: 16 * MIB])
-        owner = MEMORY.stat()
+        owner = MEMORY.parent.stat()
         os.chown(reused, owner.st_uid, owner.st_gid)
         seen = tmp_path / "seen"
         hook.set(copy_at="start reserved", copy_to=seen)

@@ -22,7 +22,7 @@ def store(
     """
     before = _FSTAB.read_text()
     at.mkdir(parents=True, exist_ok=True)
-    owner = MEMORY.stat()
+    owner = MEMORY.parent.stat()
     with ExitStack() as stack:
         if file_system == "tmpfs":
             line = f"ramshelf {at} tmpfs size={size_mib}M,x-ramshelf.kind=ram 0 0"
