@@ -240,6 +240,25 @@ def test_libvirtd_is_restarted_killed_and_frozen(hooked: Libvirtd) -> None:
         running.wait_log("guest-stopped", guest="guest")
 
 
+def test_a_look_that_had_to_wait_for_libvirt_puts_off_none(hooked: Libvirtd) -> None:
+    """As for a guest that takes long to start: ten times as long without a look would be minutes."""
+
+    def looked() -> float:
+        return running.scrape()["ramshelf_look_timestamp_seconds"]
+
+    with agent() as running:
+        before = looked()
+        running.wait_metric("ramshelf_look_timestamp_seconds", lambda value: value > before)
+        os.kill(hooked.pid, signal.SIGSTOP)
+        try:
+            wait_until(lambda: time.time() - looked() > PATIENCE / 5, "it waits", timeout=PATIENCE)
+        finally:
+            os.kill(hooked.pid, signal.SIGCONT)
+        running.wait_metric("ramshelf_look_duration_seconds", lambda value: value > PATIENCE / 10)
+        waited = looked()
+        running.wait_metric("ramshelf_look_timestamp_seconds", lambda value: value > waited)
+
+
 def test_it_ends_at_once_while_libvirtd_hangs(hooked: Libvirtd) -> None:
     with agent() as running:
         looked = running.scrape()["ramshelf_look_timestamp_seconds"]

@@ -176,7 +176,7 @@ class Agent:
         return Severity.WARNING if self._link.restarts else Severity.FAILURE
 
     def _look(self) -> None:
-        begun = time.monotonic()
+        begun = _Begun()
         wish = self._watcher.turn(self._link.hypervisor, self._config)
         self._looked = _done(self._look_pace, begun)
         for wanted, pace in (
@@ -188,7 +188,7 @@ class Agent:
                 pace.ask()
 
     def _check(self, hypervisor: Hypervisor) -> None:
-        begun = time.monotonic()
+        begun = _Begun()
         self._problems.attempt("check", lambda: self._findings(hypervisor))
         self._checked = _done(self._check_pace, begun)
 
@@ -204,7 +204,7 @@ class Agent:
         if self._config.placement_mode == "none":
             self._reported = None
             self._problems.attempt("placement", lambda: ())
-            self._report_pace.done(begun=now, ended=now)
+            self._report_pace.done(ended=now, took=0)
             return
         self._report_again = self._reporter.busy
         if not self._reporter.busy:
@@ -213,7 +213,8 @@ class Agent:
 
     def _passed(self, passed: Pass) -> None:
         self._reporter.busy = False
-        self._report_pace.done(begun=passed.begun, ended=time.monotonic())
+        ended = time.monotonic()
+        self._report_pace.done(ended=ended, took=ended - passed.begun)
         if self._report_again:
             self._report_pace.ask()
         outcome = passed.outcome
@@ -261,10 +262,24 @@ class Agent:
         return f"Guests: {guests}, failures: {failures}."
 
 
-def _done(pace: Pace, begun: float) -> Took:
+class _Begun:
+    """When something began: by the clock, and by what this process and its children had cost until then."""
+
+    def __init__(self) -> None:
+        self.clock = time.monotonic()
+        self.cost = _cost()
+
+
+def _done(pace: Pace, begun: _Begun) -> Took:
+    """It costs its CPU time: libvirt may have had it wait a minute for a guest that was starting."""
     ended = time.monotonic()
-    pace.done(begun=begun, ended=ended)
-    return Took(ended=time.time(), seconds=ended - begun)
+    pace.done(ended=ended, took=_cost() - begun.cost)
+    return Took(ended=time.time(), seconds=ended - begun.clock)
+
+
+def _cost() -> float:
+    """Seconds of CPU time of this process, and of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def _stop(*_: object) -> None:

@@ -23,8 +23,10 @@ Restart=on-failure
 RestartSec=10
 # What is wrong in the configuration is wrong the next time, too.
 RestartPreventExitStatus=255
-# One turn may wait 60 s for libvirt and 30 s for the store's lock, twice each.
+# One turn may wait 60 s for libvirt and 30 s for the store's lock, twice each; so may the first, which is the
+# start: at boot libvirt answers when guests have been started.
 WatchdogSec=300
+TimeoutStartSec=300
 TimeoutStopSec=20
 # What trims a guest, and holds it still meanwhile, is let finish.
 KillMode=process
@@ -49,7 +51,8 @@ ProtectControlGroups=yes
 ProtectClock=yes
 ProtectHostname=yes
 DevicePolicy=closed
-DeviceAllow=/dev/kvm rw
+# /dev/kvm, by its numbers: where KVM is loaded after the agent is started there is no such path yet.
+DeviceAllow=/dev/char/10:232 rw
 NoNewPrivileges=yes
 # chown: memory files belong to QEMU's user. dac_override: so do their directories, and the kernel tells what
 # of a file is in RAM only to who might write it. fowner: SELinux labels. sys_ptrace: who has a file open.

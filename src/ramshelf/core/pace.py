@@ -13,6 +13,9 @@ class Pace:
     ``interval``: seconds between two that nobody asked for. One that was asked for (an event) comes after
     ``pause`` at the soonest, and never so soon that all of them take more than one part in ``share`` of the
     time: a storm of events cannot make the agent busy.
+
+    What it takes is what it costs, by the caller's measure: who only waits for another makes nobody busy, and
+    must not be kept from coming back.
     """
 
     interval: float
@@ -21,9 +24,9 @@ class Pace:
     due: float = 0.0
     _soonest: float = 0.0
 
-    def done(self, *, begun: float, ended: float) -> None:
-        """It was just done, and took from ``begun`` to ``ended``."""
-        self._soonest = ended + max(self.pause, self.share * (ended - begun))
+    def done(self, *, ended: float, took: float) -> None:
+        """It was just done, and took so many seconds."""
+        self._soonest = ended + max(self.pause, self.share * took)
         self.due = max(ended + self.interval, self._soonest)
 
     def ask(self) -> None:
