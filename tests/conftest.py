@@ -1,8 +1,11 @@
-"""Options of the test suite."""
+"""Options of the test suite, and the fixtures of all tests that need libvirt: each once, for all folders."""
 
 import pytest
 
+from support.fixtures import daemon, host, libvirtd
 from support.side_by_side import own_temporary_directory
+
+__all__ = ["daemon", "host", "libvirtd"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

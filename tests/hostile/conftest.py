@@ -2,10 +2,7 @@
 
 import pytest
 
-from support.fixtures import daemon, host, libvirtd
 from support.side_by_side import only_isolated
-
-__all__ = ["daemon", "host", "libvirtd"]
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -4,10 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from support.fixtures import daemon, host, libvirtd
 from support.side_by_side import ByScope, only_isolated
-
-__all__ = ["daemon", "host", "libvirtd"]
 
 _OF_SWAP = (
     "test_bench",

@@ -1,4 +1,4 @@
-"""Fixtures of all tests that need libvirt: the conftests of their folders import them."""
+"""Fixtures of all tests that need libvirt: tests/conftest.py imports them."""
 
 from collections.abc import Iterator
 
