@@ -1,11 +1,10 @@
 """The mount table and fstab."""
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from ramshelf.core.fstab import KIND_OPTION, parse_fstab
-from ramshelf.core.mounts import covering, is_below, outermost, parse_mountinfo, unescape
+from ramshelf.core.mounts import covering, parse_mountinfo, unescape
 
 MOUNTINFO = r"""
 22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro
@@ -57,15 +56,6 @@ def test_unescape() -> None:
 
 
 paths = st.lists(st.sampled_from(["a", "b", "cc"]), max_size=4).map(lambda parts: "/" + "/".join(parts))
-
-
-@given(st.lists(paths))
-def test_outermost_covers_all_and_itself_only_once(given_paths: list[str]) -> None:
-    kept = outermost(given_paths)
-    assert set(kept) <= set(given_paths)
-    assert all(any(is_below(path, top) for top in kept) for path in given_paths)
-    assert all(not is_below(one, other) for one in kept for other in kept if one != other)
-    assert len(set(kept)) == len(kept)
 
 
 def test_fstab() -> None:

@@ -6,7 +6,7 @@ from ramshelf.core.record import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    pass
 
 _OCTAL = frozenset("01234567")
 
@@ -68,15 +68,6 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
 def is_below(path: str, directory: str) -> bool:
     """Whether ``path`` is ``directory`` or lies below it; both absolute and normal."""
     return path == directory or path.startswith(f"{directory.rstrip('/')}/")
-
-
-def outermost(paths: Iterable[str]) -> tuple[str, ...]:
-    """Those of these directories that lie below no other of them, each once, in order."""
-    kept: list[str] = []
-    for path in paths:
-        if not any(is_below(path, other) for other in kept):
-            kept = [other for other in kept if not is_below(other, path)] + [path]
-    return tuple(kept)
 
 
 def covering(mounts: tuple[Mount, ...], path: str) -> Mount | None:

@@ -234,7 +234,7 @@ def _allocate(guest: Guest, note: Note, found: _Found, step: Step) -> None:
     parent = found.opened.descriptor
     try:
         for file in note.files:
-            memoryfiles.allocate(parent, usage_of(file, note.directory))
+            memoryfiles.allocate(parent, _usage_of(file, note.directory))
             step(f"allocated {file.name}")
     except BaseException as error:
         memoryfiles.remove(parent, (*(file.name for file in note.files), PROMISE_FILE))
@@ -243,7 +243,7 @@ def _allocate(guest: Guest, note: Note, found: _Found, step: Step) -> None:
         raise
 
 
-def usage_of(file: NotedFile, directory: str) -> FileUsage:
+def _usage_of(file: NotedFile, directory: str) -> FileUsage:
     """A file that was made, as one that was found."""
     return FileUsage(path=f"{directory}/{file.name}", apparent=file.size, allocated=0, inode=file.inode)
 
