@@ -252,6 +252,23 @@ def test_a_directory_that_grows_is_named_within_seconds(libvirtd: Libvirtd) -> N
         libvirtd.create(domain_xml("second", 128))
 
 
+def test_a_directory_that_takes_all_inodes_is_named(libvirtd: Libvirtd) -> None:
+    """No guest can be given a directory then, and libvirt alone would say that no space is left."""
+    ramshelf("hook", "install")
+    without_end = "import itertools; [open(f'f{i}', 'x').close() for i in itertools.count()]"
+    with store("ext4", 400):
+        libvirtd.create(domain_xml("guest", 64))
+        with agent() as running:
+            as_qemu(f'cd *-guest; /usr/bin/python3 -c "{without_end}" || :')
+            line = running.wait_log("began", code="store.inodes")
+            assert "-guest has 1024 or more entries" in line["message"]
+            assert "store.inodes" in ramshelf("doctor", ok=(2,)).stdout
+            assert "No space left on device" in libvirtd.create(domain_xml("second", 64), ok=(1,)).stderr
+            as_qemu("find *-guest -name 'f[0-9]*' -delete")
+            running.wait_log("ended", code="store.inodes")
+        libvirtd.create(domain_xml("second", 64))
+
+
 def test_directories_deeper_than_any_path_hold_up_nobody(libvirtd: Libvirtd) -> None:
     """CASES T4."""
     ramshelf("hook", "install")

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from ramshelf.core.hookcall import AFTERCARE
 from ramshelf.core.units import MIB
 from ramshelf.system.procfs import swaps
 from support.cgroup import memory_limit
@@ -392,6 +393,20 @@ def test_discard_is_taken_back_from_every_memory_file(libvirtd: Libvirtd) -> Non
         assert not any(flag(libvirtd, backend) for backend in backends)
         libvirtd.virsh("destroy", "guest")
         assert gone()
+
+
+def test_what_could_not_be_done_for_want_of_the_installation_is_on_record(libvirtd: Libvirtd) -> None:
+    """As where its virtual environment was removed and another ramshelf is not installed yet."""
+    ramshelf("hook", "install")
+    [named] = Path("/usr/local/lib/ramshelf/hook").glob(f"*/{AFTERCARE}")
+    named.write_text("/usr/bin/python3\n")
+    with store("xfs", SIZE_MIB):
+        libvirtd.create(domain_xml("guest", GUEST_MIB, memory_backing=NOVA))
+        wait_until(lambda: "no-aftercare" in events(), "it is told", timeout=120)
+        [entry] = [entry for entry in log() if entry["event"] == "no-aftercare"]
+        assert (entry["guest"], entry["tasks"]) == ("guest", ["discard"])
+        assert "No module named 'ramshelf'" in entry["reason"]
+    ramshelf("hook", "install")
 
 
 RAM_MIB = 128

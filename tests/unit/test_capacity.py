@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramshelf.core.capacity import Capacity, StoreUsage, admit, capacity, excesses
+from ramshelf.core.capacity import Capacity, StoreUsage, admit, capacity, excesses, inodes_run_out
 from ramshelf.core.directory import FileUsage, GuestDirectory
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.kind import Kind
@@ -124,6 +124,23 @@ def test_directories_that_grow_beyond_their_promise_are_named() -> None:
     [excess] = excesses(usage(file("pc.ram", 200), file("b", 300, inode=8)))
     assert (excess.guest, excess.directory, excess.beyond // MIB) == ("a", DIRECTORY, 296)
     assert excesses(usage(file("pc.ram", 201))) == ()
+
+
+@pytest.mark.parametrize(
+    ("inodes", "free", "used_mib", "expected"),
+    [
+        pytest.param(4096, 39, 100, True, id="fewer than one in a hundred"),
+        pytest.param(4096, 40, 100, False, id="enough"),
+        pytest.param(64, 2, 100, True, id="fewer than a guest takes"),
+        pytest.param(64, 3, 100, False, id="a small store that has room for a guest"),
+        pytest.param(0, 0, 100, False, id="btrfs: no bound"),
+        pytest.param(64, 0, 1024, False, id="xfs without space"),
+    ],
+)
+def test_inodes_run_out_where_space_does_not(
+    inodes: int, free: int, used_mib: int, *, expected: bool
+) -> None:
+    assert inodes_run_out(replace(usage(used_mib=used_mib), inodes=inodes, inodes_free=free)) is expected
 
 
 def test_admitted_up_to_the_last_byte() -> None:

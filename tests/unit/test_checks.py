@@ -141,6 +141,7 @@ BAD = {
     "store.beyond-promise": with_usage(
         directories=(guest_directory(RAM_FILE, replace(DIMM, allocated=3 * GIB, inode=8)),)
     ),
+    "store.inodes": with_usage(inodes=4096, inodes_free=2),
     "store.overpromised": with_usage(notes=(replace(NOTE, promised=65 * GIB),)),
     "store.rotational": with_device(rotational=True),
     "store.network": with_device(network="nbd"),

@@ -91,7 +91,8 @@ BARE = Labels(uid=QEMU_UID)
         (host("apparmor", "dac", guests=(SVIRT, Labels(uid=70001))), []),
         (host("apparmor", "dac", guests=(Labels(uid=0),)), [("guest.unconfined", "g0")]),
         (host("apparmor", guests=(Labels(),), qemu_user=Unknown("w")), [("guest.unconfined", "g0")]),
-        (host("dac", guests=(SVIRT,), qemu_user=Account(user="root", uid=0, gids=frozenset())), []),
+        (host("dac", guests=(SVIRT, SVIRT)), [("host.unconfined", None)]),
+        (host("apparmor", guests=(SVIRT,), qemu_user=Account(user="root", uid=0, gids=frozenset())), []),
     ],
 )
 def test_a_guest_that_nothing_keeps_from_the_others_is_warned_of(

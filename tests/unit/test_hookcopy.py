@@ -15,6 +15,7 @@ MODULES = {
     "ramshelf/__init__.py": "",
     MAIN: "import sys\ndef f():\n    from ramshelf.hook.call import main\n",
     "ramshelf/hook/__init__.py": "",
+    "ramshelf/hook/carer.py": "",
     "ramshelf/hook/call.py": "from ..core import units\nfrom ramshelf.core.a.b import c\n"
     "import ramshelf.system.x\n",
     "ramshelf/core/__init__.py": "from .early import *\n",
@@ -45,7 +46,13 @@ def test_the_place_tells_what_is_in_it() -> None:
 
 def test_this_ramshelf_copies_the_hook_and_not_the_rest() -> None:
     files = FILES
-    assert {MAIN, "ramshelf/hook/call.py", "ramshelf/system/hooklog.py", AFTERCARE} <= set(files)
+    assert {
+        MAIN,
+        "ramshelf/hook/call.py",
+        "ramshelf/hook/carer.py",
+        "ramshelf/system/hooklog.py",
+        AFTERCARE,
+    } <= set(files)
     layers = {Path(name).parts[1] for name in files if name.startswith("ramshelf/")}
     assert layers == {"__init__.py", "core", "system", "hook"}
     assert "ramshelf/system/hypervisor.py" not in files

@@ -46,7 +46,7 @@ class Checker:
             return self._described[run]
 
         config = replace(config, placement_mode="none")
-        facts = gather(config, uri, files, directories, patience=PATIENCE, describe=remembered)
+        facts = gather(config, uri, files, directories, patience=PATIENCE, describe=remembered, probe=False)
         if isinstance(facts.hypervisor, Unknown):
             raise ServiceError("libvirt.unreachable", f"{facts.hypervisor.reason}.")
         return tuple(of_finding(each) for each in check(facts))

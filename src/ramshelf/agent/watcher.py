@@ -9,7 +9,7 @@ from ramshelf.agent.residency import Residency
 from ramshelf.agent.trims import Trims
 from ramshelf.core.capacity import capacity
 from ramshelf.core.checks.catalog import finding
-from ramshelf.core.checks.store import beyond_promise
+from ramshelf.core.checks.store import overgrown
 from ramshelf.core.conditions import Condition, of_error, of_finding
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
@@ -29,6 +29,7 @@ KNOWN_BETTER = frozenset(
     {
         "store.overpromised",
         "store.beyond-promise",
+        "store.inodes",
         "store.not-mounted",
         "store.root-file-system",
         "store.unsupported",
@@ -211,7 +212,7 @@ def _wrong(seen: Look, config: Config) -> Iterator[Condition]:
             hint=seen.problem.hint,
         )
     if seen.usage is not None:
-        for each in beyond_promise(seen.usage):
+        for each in overgrown(seen.usage):
             yield of_finding(each)
         room = capacity(seen.usage, configured_mib=None)
         if room.promised > room.total:

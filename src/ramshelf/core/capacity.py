@@ -27,13 +27,20 @@ _UNREACHABLE_SHARE, _UNREACHABLE_MOST = 50, 16 * MIB
 the extents that it splits when a full file is written (ext4_calculate_resv_clusters). XFS has its own
 reserve in f_blocks - f_bavail; there this is slack."""
 
+_FEW = 100
+"""What is left is few where it is less than one in so many."""
+
+_INODES_OF_A_GUEST = 3
+"""The directory, a memory file and the promise of a guest with one NUMA cell."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoreUsage:
     """A store's figures as the kernel gives them; bytes.
 
-    ``size`` and ``used`` are from statvfs (f_blocks, f_blocks - f_bavail); ``swap`` is the sum of the swap
-    areas (0 where there is none). ``notes`` are of the guests on it, ``directories`` those of guests that run
+    ``size`` and ``used`` are from statvfs (f_blocks, f_blocks - f_bavail); ``inodes`` and ``inodes_free`` are
+    numbers (f_files, f_ffree; 0 and 0 where there is no bound). ``swap`` is the sum of the swap areas (0
+    where there is none). ``notes`` are of the guests on it, ``directories`` those of guests that run
     or ran, and ``lost`` the memory files that are in no directory any more, but open in the guest's QEMU.
     """
 
@@ -42,6 +49,8 @@ class StoreUsage:
     used: int
     swap: int
     beyond_swap: bool
+    inodes: int = 0
+    inodes_free: int = 0
     notes: tuple[Note, ...] = ()
     directories: tuple[GuestDirectory, ...] = ()
     lost: tuple[FileUsage, ...] = ()
@@ -132,6 +141,15 @@ def excesses(usage: StoreUsage) -> tuple[Excess, ...]:
         if beyond > MIB:
             found.append(Excess(guest=note.name, directory=directory.path, beyond=beyond))
     return tuple(sorted(found, key=lambda each: -each.beyond))
+
+
+def inodes_run_out(usage: StoreUsage) -> bool:
+    """Whether inodes end before space does: fewer than one in a hundred are left, or than one guest needs.
+
+    An XFS without space says that it has no inodes either: it makes them of space.
+    """
+    few = max(usage.inodes // _FEW, _INODES_OF_A_GUEST)
+    return usage.inodes > 0 and usage.inodes_free < few and usage.size - usage.used > usage.size // _FEW
 
 
 def admit(current: Capacity, guest_name: str, wanted: int, *, present: int = 0) -> None:

@@ -53,6 +53,11 @@ class GuestDirectory:
         return self.path.rpartition("/")[2]
 
     @property
+    def entries(self) -> int:
+        """How much lies in it, as far as was looked at."""
+        return len(self.files) + len(self.others)
+
+    @property
     def memory(self) -> tuple[FileUsage, ...]:
         """The files that are memory."""
         return tuple(file for file in self.files if not file.is_promise)

@@ -20,6 +20,7 @@ DIRECTORY = "/usr/local/lib/ramshelf/hook"
 """Each copy lies in a directory below, which is named by what is in it: one that is in use never changes."""
 
 MAIN = "ramshelf/hook/__main__.py"
+_CARER = "ramshelf/hook/carer.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +51,9 @@ def make_copy(source: str, modules: Mapping[str, str], interpreter: str) -> Copy
 
 
 def needed(modules: Mapping[str, str]) -> frozenset[str]:
-    """What MAIN imports, directly or not and also inside functions, with the packages that it lies in."""
+    """What is run, and what that imports, directly or not and also inside functions, with its packages."""
     found: set[str] = set()
-    waiting = [MAIN]
+    waiting = [MAIN, _CARER]
     while waiting:
         name = waiting.pop()
         if name not in found:

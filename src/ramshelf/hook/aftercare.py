@@ -22,7 +22,8 @@ def leave_aftercare(guest: str, uuid: str, domain_id: int, tasks: Sequence[str])
     """
     python = _interpreter()
     devnull = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
-    argv = (python, "-I", "-m", "ramshelf.node.aftercare", guest, str(domain_id), *tasks)
+    carer = os.path.join(os.path.dirname(os.path.abspath(__file__)), "carer.py")
+    argv = (python, "-I", carer, guest, str(domain_id), *tasks)
     try:
         os.posix_spawn(python, argv, os.environ, file_actions=devnull, setsid=True)
     except OSError as error:

@@ -92,11 +92,13 @@ def gather(
     *,
     patience: float | None = None,
     describe: Describe = describe,
+    probe: bool = True,
 ) -> Facts:
     """Everything, in an order that a guest which starts meanwhile does not disturb.
 
     ``files`` and ``directories`` are the configuration's, where any were named; ``patience`` is for libvirt,
-    ``describe`` what to know running guests by.
+    ``describe`` what to know running guests by. ``probe``: have libvirt call its hook, even where
+    it once did.
 
     Directories are listed before guests are: one whose guest is not listed afterwards is a stale one.
     Processes come last, so that a daemon that the connection activated is among them.
@@ -127,7 +129,7 @@ def gather(
         machine_slice=known(machine_slice, table),
         meminfo=known(meminfo),
         oom_kills=known(oom_kills),
-        hook=_hook(uri, files, directories),
+        hook=_hook(uri, files, directories, again=probe),
         guests=guests,
         odd_guests=odd,
         placement=_placement(config, uri),
@@ -152,10 +154,12 @@ def _placement(config: Config | Unknown, uri: str) -> Comparison | RamshelfError
             return error
 
 
-def _hook(uri: str, files: tuple[str, ...], directories: tuple[str, ...]) -> HookStatus | Unknown:
-    """The hook; whether it is called is asked of libvirt only where nothing else tells, and by root only."""
+def _hook(
+    uri: str, files: tuple[str, ...], directories: tuple[str, ...], *, again: bool
+) -> HookStatus | Unknown:
+    """The hook; whether libvirt calls it, and may run it, is asked of libvirt itself, by root only."""
     status = known(hook.status, hook.wanted_hook(files, directories))
-    return hook.tried(status, uri) if isinstance(status, HookStatus) else status
+    return hook.tried(status, uri, again=again) if isinstance(status, HookStatus) else status
 
 
 def _qemu_conf() -> tuple[dict[str, Value], str]:

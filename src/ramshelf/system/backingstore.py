@@ -15,7 +15,7 @@ from ramshelf.core.qemuconf import DEFAULT_MEMORY_BACKING_DIR, memory_directory,
 from ramshelf.core.record import dataclass, replace
 from ramshelf.core.store import NoStore, Store, find_store
 from ramshelf.system import ledger, livestate, storetree
-from ramshelf.system.filesystem import read_text, size_and_used
+from ramshelf.system.filesystem import inodes, read_text, size_and_used
 from ramshelf.system.procfs import mounts, swaps
 
 TYPE_CHECKING = False
@@ -135,12 +135,15 @@ def directory_of(guest: Guest, found: tuple[Place, ...]) -> str:
 def figures(store: Store, notes: Iterable[Note]) -> StoreUsage:
     """The store's figures with the notes of the guests on it, no file looked at: what is used is nobody's."""
     size, used = size_and_used(store.mount_point)
+    most, left = inodes(store.mount_point)
     return StoreUsage(
         kind=store.kind,
         size=size,
         used=used,
         swap=sum(area.size for area in swaps()),
         beyond_swap=store.beyond_swap,
+        inodes=most,
+        inodes_free=left,
         notes=tuple(note for note in notes if is_below(note.directory, store.mount_point)),
     )
 

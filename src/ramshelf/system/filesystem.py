@@ -40,6 +40,12 @@ def size_and_used(mount_point: Path) -> tuple[int, int]:
     return figures.f_blocks * figures.f_frsize, (figures.f_blocks - figures.f_bavail) * figures.f_frsize
 
 
+def inodes(mount_point: Path) -> tuple[int, int]:
+    """How many inodes the file system can have, and how many are left (statvfs: f_files, f_favail)."""
+    figures = os.statvfs(mount_point)
+    return figures.f_files, figures.f_favail
+
+
 def make_directory(path: str, *, uid: int, gid: int, mode: int) -> None:
     """Make a directory, or give one that is there this owner and mode; its parent is there.
 

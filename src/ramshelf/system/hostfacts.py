@@ -68,7 +68,8 @@ def kvm_problem() -> str | Unknown:
     except FileNotFoundError:
         return "there is no /dev/kvm"
     except PermissionError:
-        return Unknown("only root and the group kvm may open it")
+        who = "only root and the group kvm may" if os.geteuid() else "root may not, here,"
+        return Unknown(f"{who} open it")
     except OSError as error:
         return os.strerror(error.errno or 0).lower()
     try:

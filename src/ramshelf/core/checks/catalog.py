@@ -100,7 +100,7 @@ _TABLE = (
         "host.kvm-unknown",
         _WARNING,
         "Whether /dev/kvm can be used could not be tried.",
-        _AS_ROOT,
+        f"{_AS_ROOT} Where root may not open it either, a unit's DevicePolicy= or a container keeps it away.",
     ),
     Rule(
         "host.unconfined",
@@ -313,6 +313,14 @@ _TABLE = (
         "process of QEMU's user, writes there. What it holds is taken off what can be promised; a tmpfs "
         "has no quota for a directory, so it is noticed and not prevented.",
         "See what lies in the directory, and which process writes it; confine guests (AppArmor, SELinux).",
+    ),
+    Rule(
+        "store.inodes",
+        _FAILURE,
+        "The store has space left and hardly an inode: libvirt cannot make the next guest's directory. Each "
+        "guest takes three; somebody makes files without end where guests' memory lies.",
+        "See what lies in the directory that is named, and which process writes it; confine guests "
+        "(AppArmor, SELinux).",
     ),
     Rule(
         "store.overpromised",

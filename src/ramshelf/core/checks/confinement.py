@@ -15,11 +15,12 @@ def check_confinement(facts: Facts) -> Iterator[Finding]:
         return
     models, guests = facts.hypervisor.security_models, facts.guests
     running = () if isinstance(guests, Unknown) else guests
-    exposed = _exposed(running, facts.qemu_user)
+    sharing = _sharing(running, facts.qemu_user)
+    exposed = [each.guest.name for each in sharing if not each.labels.confined]
     if models is None:
         yield finding("host.confinement-unknown", "libvirt does not tell which security driver it uses.")
     elif MANDATORY.isdisjoint(models):
-        if exposed or not running:
+        if sharing or not running:  # also where they started under a driver: the next ones do not
             yield finding(
                 "host.unconfined",
                 f"No security driver confines guests, and they run as {_user(facts.qemu_user)}: a QEMU that "
@@ -37,16 +38,15 @@ def check_confinement(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _exposed(running: tuple[RunningGuest, ...], account: Account | Unknown) -> list[str]:
-    """The guests that neither a label nor a user of their own keeps from others'."""
+def _sharing(running: tuple[RunningGuest, ...], account: Account | Unknown) -> list[RunningGuest]:
+    """The guests that have no user of their own."""
     shared = None if isinstance(account, Unknown) else account.uid
     uids = {each.guest.name: shared if each.labels.uid is None else each.labels.uid for each in running}
     users = Counter(uids.values())
     return [
-        each.guest.name
+        each
         for each in running
-        if not each.labels.confined
-        and (uids[each.guest.name] in {None, 0, shared} or users[uids[each.guest.name]] > 1)
+        if uids[each.guest.name] in {None, 0, shared} or users[uids[each.guest.name]] > 1
     ]
 
 

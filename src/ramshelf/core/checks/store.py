@@ -3,7 +3,7 @@
 import stat
 from collections.abc import Iterator
 
-from ramshelf.core.capacity import StoreUsage, capacity, excesses
+from ramshelf.core.capacity import StoreUsage, capacity, excesses, inodes_run_out
 from ramshelf.core.checks.catalog import finding, unknown
 from ramshelf.core.checks.config import configured_bytes
 from ramshelf.core.findings import Finding
@@ -82,7 +82,7 @@ def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
         )
     if isinstance(seen.usage, Unknown):
         return
-    yield from beyond_promise(seen.usage)
+    yield from overgrown(seen.usage)
     room = capacity(seen.usage, configured_mib=None)
     if room.promised > room.total:
         yield finding(
@@ -105,8 +105,8 @@ def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
         )
 
 
-def beyond_promise(usage: StoreUsage) -> Iterator[Finding]:
-    """The guests whose directories hold more than they are promised."""
+def overgrown(usage: StoreUsage) -> Iterator[Finding]:
+    """The guests whose directories hold more than is promised, or so much that others find no inode."""
     for excess in excesses(usage):
         size = to_mib(align_up(excess.beyond, MIB))
         yield finding(
@@ -116,6 +116,19 @@ def beyond_promise(usage: StoreUsage) -> Iterator[Finding]:
             guest=excess.guest,
             directory=excess.directory,
             beyond_mib=size,
+        )
+    if inodes_run_out(usage):
+        fullest = max(usage.directories, key=lambda each: each.entries, default=None)
+        where = ""
+        if fullest is not None:
+            more = " or more" if fullest.cut else ""
+            where = f"; {fullest.path} has {fullest.entries}{more} entries"
+        yield finding(
+            "store.inodes",
+            f"{usage.inodes_free} of the store's {usage.inodes} inodes are left{where}.",
+            directory=fullest.path if fullest else "",
+            inodes=usage.inodes,
+            inodes_free=usage.inodes_free,
         )
 
 
