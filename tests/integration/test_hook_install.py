@@ -183,10 +183,41 @@ def test_it_runs_on_the_distributions_python_from_a_copy_of_its_own() -> None:
     for path in (copy, *copy.rglob("*")):
         status = path.stat()
         assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (0, 0o755 if path.is_dir() else 0o644)
-    compiled = {path.name.partition(".")[0] for path in copy.rglob("__pycache__/*.pyc")}
-    assert compiled == {path.stem for path in copy.rglob("*.py")}
+    assert {path.name for path in copy.iterdir() if path.is_file()} == {AFTERCARE, compiled().name}
+    assert list(copy.rglob("__pycache__")) == []
     ramshelf("hook", "remove")
     assert not Path(DIRECTORY).exists()
+
+
+def compiled() -> Path:
+    """The one file from which the hook has its modules."""
+    [copy] = Path(DIRECTORY).iterdir()
+    [file] = copy.glob("modules.*")
+    return file
+
+
+def test_after_an_upgrade_of_python_the_hook_works_from_the_texts(libvirtd: Libvirtd) -> None:
+    ramshelf("hook", "install")
+    file = compiled()
+    file.rename(file.with_name("modules.cpython-30"))
+    with store():
+        libvirtd.create(domain_xml("guest"))
+        assert "[capacity.exceeded]" in libvirtd.create(domain_xml("big", 600), ok=(1,)).stderr
+    found = status(1)
+    assert (found["current"], found["problem"]) == (False, "")
+    ramshelf("hook", "install")
+    assert status(0)["current"] is True
+    assert compiled() == file
+
+
+def test_a_guest_is_refused_where_what_was_compiled_is_spoilt(libvirtd: Libvirtd) -> None:
+    ramshelf("hook", "install")
+    file = compiled()
+    file.write_bytes(file.read_bytes()[:-1])
+    with store():
+        assert "[hook.broken]" in libvirtd.create(domain_xml("guest"), ok=(1,)).stderr
+        libvirtd.create(domain_xml("other", 32, memory_backing=""))
+    assert findings()["hook.broken"]["severity"] == "failure"
 
 
 @pytest.mark.usefixtures("libvirtd")

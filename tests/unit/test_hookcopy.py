@@ -16,6 +16,7 @@ MODULES = {
     MAIN: "import sys\ndef f():\n    from ramshelf.hook.call import main\n",
     "ramshelf/hook/__init__.py": "",
     "ramshelf/hook/carer.py": "",
+    "ramshelf/hook/compiling.py": "",
     "ramshelf/hook/call.py": "from ..core import units\nfrom ramshelf.core.a.b import c\n"
     "import ramshelf.system.x\n",
     "ramshelf/core/__init__.py": "from .early import *\n",
@@ -38,6 +39,7 @@ def test_the_place_tells_what_is_in_it() -> None:
     assert copy.files[AFTERCARE] == "/opt/python\n"
     assert copy.path.startswith(f"{DIRECTORY}/")
     assert copy.main == f"{copy.path}/{MAIN}"
+    assert copy.compiled((3, 11, 2)) == f"{copy.path}/modules.cpython-311"
     assert make_copy("/elsewhere", MODULES, "/opt/python").path == copy.path
     assert make_copy("/site", MODULES, "/other/python").path != copy.path
     moved = Copy(source="/site", files={"a": "bc"})

@@ -21,6 +21,7 @@ DIRECTORY = "/usr/local/lib/ramshelf/hook"
 
 MAIN = "ramshelf/hook/__main__.py"
 _CARER = "ramshelf/hook/carer.py"
+_COMPILING = "ramshelf/hook/compiling.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,15 @@ class Copy:
         """What the hook's script has Python run."""
         return f"{self.path}/{MAIN}"
 
+    @property
+    def compiling(self) -> str:
+        """What Python is to run once, when all files are there: it makes ``compiled``."""
+        return f"{self.path}/{_COMPILING}"
+
+    def compiled(self, python: tuple[int, ...]) -> str:
+        """The file with all modules, compiled by this version of CPython (sys.implementation.cache_tag)."""
+        return f"{self.path}/modules.cpython-{python[0]}{python[1]}"
+
 
 def make_copy(source: str, modules: Mapping[str, str], interpreter: str) -> Copy:
     """The copy of what the hook needs of ``modules``: texts by path, such as ``ramshelf/core/units.py``."""
@@ -53,7 +63,7 @@ def make_copy(source: str, modules: Mapping[str, str], interpreter: str) -> Copy
 def needed(modules: Mapping[str, str]) -> frozenset[str]:
     """What is run, and what that imports, directly or not and also inside functions, with its packages."""
     found: set[str] = set()
-    waiting = [MAIN, _CARER]
+    waiting = [MAIN, _CARER, _COMPILING]
     while waiting:
         name = waiting.pop()
         if name not in found:

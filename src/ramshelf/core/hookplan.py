@@ -141,11 +141,7 @@ def _copy(copy: Copy) -> tuple[Action, ...]:
         ),
         Run(
             why="Compile it, which spares each call some milliseconds",
-            argv=(
-                "sh",
-                "-c",
-                f"{PYTHON} -IS -m compileall -q --invalidation-mode unchecked-hash {copy.path} || :",
-            ),
+            argv=(PYTHON, "-IS", copy.compiling),
         ),
     )
 

@@ -13,6 +13,8 @@ _OCTAL = frozenset("01234567")
 
 def unescape(field: str) -> str:
     r"""Undo the kernel's and fstab's octal escapes (``\040`` for a space)."""
+    if "\\" not in field:
+        return field
     first, *parts = field.split("\\")
     return first + "".join(
         chr(int(part[:3], 8)) + part[3:] if len(part) > 2 and _OCTAL.issuperset(part[:3]) else f"\\{part}"

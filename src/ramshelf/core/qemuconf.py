@@ -142,7 +142,12 @@ def sets(text: str, key: str) -> bool:
 
     For the hook, which is spared to parse what libvirt ships: half a thousand lines of comments.
     """
-    return any(key in line and not line.lstrip().startswith("#") for line in text.split("\n"))
+    at = text.find(key)
+    while at >= 0:
+        if not text[text.rfind("\n", 0, at) + 1 : at].lstrip().startswith("#"):
+            return True
+        at = text.find(key, at + 1)
+    return False
 
 
 def memory_directory(conf: dict[str, Value]) -> MemoryDirectory:

@@ -8,13 +8,46 @@ for something that was decided.
 from __future__ import annotations
 
 import gc
+import marshal
 import os
 import sys
+from _frozen_importlib import ModuleSpec  # importlib.machinery's, without importing that
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+
+class _Compiled:
+    """Finds modules in the file that hook/compiling.py has made."""
+
+    def __init__(self, modules: dict[str, tuple[bool, bytes]]) -> None:
+        self._modules = modules
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        if name not in self._modules:
+            return None
+        loader: Any = self
+        return ModuleSpec(name, loader, is_package=self._modules[name][0])
+
+    def create_module(self, _spec: ModuleSpec) -> None:
+        """As usual."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        code = marshal.loads(self._modules[module.__name__][1])  # noqa: S302 - root's own, as the texts are
+        module.__file__ = code.co_filename
+        exec(code, module.__dict__)  # noqa: S102
 
 
 def _run() -> int:
     os.umask(0o022)  # libvirt's may be any
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    place = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    try:
+        with open(f"{place}/modules.{sys.implementation.cache_tag}", "rb") as file:
+            sys.meta_path.insert(0, _Compiled(marshal.loads(file.read())))  # noqa: S302
+    except FileNotFoundError:  # as after an upgrade to another Python: the texts are there
+        sys.path.append(place)
     from ramshelf.hook.call import main  # noqa: PLC0415 - found by the line above
 
     return main(sys.argv[1:], sys.stdin.buffer.read)

@@ -96,16 +96,17 @@ def observe(wanted: Wanted, uri: str | None = None) -> Installation:
     if uri is not None:
         with suppress(RamshelfError), Hypervisor(uri, read_only=True) as hypervisor:
             libvirt = hypervisor.libvirt_version()
+    python = _python()
     plain = os.path.isfile(SCRIPT) and not os.path.islink(SCRIPT)
     return Installation(
         text=read_text(SCRIPT) if plain else None,
         odd=os.path.lexists(SCRIPT) and not plain,
         executable=plain and os.access(SCRIPT, os.X_OK),
         copies=tuple(_copies()),
-        intact=_intact(wanted.copy),
+        intact=_intact(wanted.copy, python),
         missing=tuple(path for path in MADE if not os.path.isdir(path)),
         libvirt=libvirt,
-        python=_python(),
+        python=python,
         daemons=tuple(pid for pid, _ in daemons),
         seen=_known_to_be_seen(daemons) if plain else None,
     )
@@ -118,9 +119,10 @@ def _copies() -> Iterator[str]:
                 yield f"{COPIES}/{name}"
 
 
-def _intact(copy: Copy) -> bool:
-    """Whether exactly these files are there, apart from what Python has compiled, and only root can write."""
+def _intact(copy: Copy, python: Version | None) -> bool:
+    """Whether exactly these files are there, and compiled for this Python, and only root can write."""
     found = set()
+    compiled = os.path.relpath(copy.compiled(python), copy.path) if python else ""
     for parent, directories, names in os.walk(copy.path):
         directories[:] = [name for name in directories if name != "__pycache__"]
         status = os.lstat(parent)
@@ -134,11 +136,11 @@ def _intact(copy: Copy) -> bool:
                 status.st_uid != 0
                 or stat.S_IFMT(status.st_mode) != stat.S_IFREG
                 or status.st_mode & 0o022
-                or copy.files.get(relative) != read_text(path)
+                or (relative != compiled and copy.files.get(relative) != read_text(path))
             ):
                 return False
             found.add(relative)
-    return found == set(copy.files)
+    return found == {*copy.files, compiled}
 
 
 def _python() -> Version | None:
