@@ -14,7 +14,20 @@ from typing import Any
 
 import pytest
 
-from bench import CHECKOUT, agent, end, hook_cost, migrate, nova, pressure, reread, start, steady, zswap
+from bench import (
+    CHECKOUT,
+    agent,
+    beside,
+    end,
+    hook_cost,
+    migrate,
+    nova,
+    pressure,
+    reread,
+    start,
+    steady,
+    zswap,
+)
 from bench.guests import started
 from bench.measure import Unavailable, machine
 from bench.results import Result, digest, text
@@ -25,6 +38,7 @@ from support.process import run
 TABLES: dict[str, ModuleType] = {
     "hook-cost": hook_cost,
     "start": start,
+    "beside": beside,
     "end": end,
     "steady": steady,
     "pressure": pressure,

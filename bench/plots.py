@@ -129,6 +129,10 @@ def _hook(rows: Sequence[Row]) -> Figure:
     return _panels(rows, {"milliseconds": "milliseconds"}, "store", "guests", "what")
 
 
+def _beside(rows: Sequence[Row]) -> Figure:
+    return _panels(rows, {"ratio": "times as long as an anonymous guest"}, "store", "guest_mib")
+
+
 def _agent(rows: Sequence[Row]) -> Figure:
     titles = {"milliseconds": "milliseconds of CPU time", "share": "percent of one core"}
     return _panels(rows, titles, "what", "interval", "guests")
@@ -229,6 +233,7 @@ PLOTS: dict[str, Callable[[Sequence[Row]], Figure]] = {
     "reread": _reread,
     "zswap": _zswap,
     "hook-cost": _hook,
+    "beside": _beside,
     "agent": _agent,
     "migrate": _migrate,
     "nova": _nova,

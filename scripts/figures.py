@@ -27,8 +27,10 @@ _MARKED = re.compile(
 def part(name: str) -> str:
     """What stands between the marks called ``name``: a table, "machine" or "headline"."""
     if name == "machine":
-        results = sorted(RESULTS.glob("*.json"))
-        return f"{_machine(load(results[0]))} {SPREAD}\n" if results else _NOT_YET
+        first = min(RESULTS.glob("*.json"), default=None)
+        if first is None:
+            return _NOT_YET
+        return f"{_machine(load(first))} {SPREAD} A table from another machine says so.\n"
     if name == "headline":
         return _headline()
     path = RESULTS / f"{name}.json"
@@ -38,6 +40,8 @@ def part(name: str) -> str:
     if result.quick:
         raise SystemExit(f"{path} was measured with --quick: no figures to quote")
     picture = f"![{result.title}](figures/{name}.svg)\n"
+    if result.machine != load(min(RESULTS.glob("*.json"))).machine:
+        picture += f"\n{_machine(result)}\n"
     if name not in _ACROSS:
         return f"{picture}\n{_table(result.rows)}\n"
     figures = result.rows[0].figures
@@ -78,7 +82,10 @@ def _headline() -> str:
         for row in start.rows
         if row.keys["guest_mib"] == largest and (row.keys["store"], row.keys["backing"]) in ends
     ]
-    return f"{_table(rows)}\n\n{_machine(start)} {SPREAD}\n"
+    if start.machine == end.machine:
+        return f"{_table(rows)}\n\n{_machine(start)} {SPREAD}\n"
+    machines = f"{_machine(start, 'Starts measured')} {_machine(end, 'Ends measured')}"
+    return f"{_table(rows)}\n\n{machines} {SPREAD}\n"
 
 
 def _wide(result: Result, figure: str) -> list[Row]:
@@ -105,8 +112,8 @@ def _words(name: str) -> str:
     return name.replace("_", " ").replace(" mib", " MiB")
 
 
-def _machine(result: Result) -> str:
-    return "Measured on: " + ", ".join(f"{name} {value}" for name, value in result.machine.items()) + "."
+def _machine(result: Result, what: str = "Measured") -> str:
+    return f"{what} on: " + ", ".join(f"{name} {value}" for name, value in result.machine.items()) + "."
 
 
 def _stale_pictures() -> list[tuple[Path, Path]]:
