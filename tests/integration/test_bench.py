@@ -14,6 +14,7 @@ from support.process import run
 
 CHECKOUT = Path(__file__).parents[2]
 THINGS = {
+    "beside": 1,
     "hook-cost": 22,
     "start": 14,
     "end": 10,
