@@ -80,11 +80,12 @@ def test_starts_ends_and_refusals_are_seen(hooked: Libvirtd) -> None:
         ramshelf("guest", "start", "large", ok=(1,))
         hooked.virsh("destroy", "guest")
         assert running.wait_log("guest-stopped", guest="guest")["reason"] == "destroyed"
-        running.wait_metric("ramshelf_store_promised_bytes", lambda value: value == 0)
+        gone = lambda: guest_metric("guest", "promised") not in running.scrape()  # noqa: E731
+        wait_until(gone, "it is not told of any more", timeout=PATIENCE)
         figures = running.scrape()
+        assert figures["ramshelf_store_promised_bytes"] == 0
         assert (figures[starts("booted")], figures[stops("destroyed")]) == (1, 1)
         assert figures['ramshelf_guest_refusals_total{code="capacity.exceeded"}'] == 2
-        assert guest_metric("guest", "promised") not in figures
 
 
 def test_a_crash_is_a_warning(hooked: Libvirtd) -> None:
@@ -107,6 +108,16 @@ def test_what_past_guests_left_is_removed_at_the_start_and_later(hooked: Libvirt
         wait_until(lambda: not second.exists(), "it is removed", timeout=PATIENCE)
         running.wait_metric("ramshelf_cleaned_directories_total", lambda value: value == 2)
         assert directory("alive").is_dir()
+
+
+def test_a_bypass_is_told_of_while_it_lasts(hooked: Libvirtd) -> None:
+    with agent() as running:
+        ramshelf("hook", "bypass", "--for", "1h")
+        running.wait_log("began", code="hook.bypassed")
+        hooked.create(domain_xml("large", 2048))
+        assert running.wait_log("guest-bypassed")["guest"] == "large"
+        ramshelf("hook", "bypass", "--end")
+        running.wait_log("ended", code="hook.bypassed")
 
 
 @pytest.mark.parametrize("file_system", ["tmpfs", "ext4"])

@@ -9,14 +9,16 @@ from ramshelf.agent.residency import Residency
 from ramshelf.agent.trims import Trims
 from ramshelf.core.capacity import capacity
 from ramshelf.core.checks.catalog import finding
+from ramshelf.core.checks.hook import bypassed
 from ramshelf.core.checks.store import overgrown
 from ramshelf.core.conditions import Condition, of_error, of_finding
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.events import Event, What
 from ramshelf.core.findings import Severity
-from ramshelf.core.tally import Tally
+from ramshelf.core.tally import Tally, refusal
 from ramshelf.core.units import to_mib
+from ramshelf.node import hookbypass
 from ramshelf.node.guests import described
 from ramshelf.node.latereserve import Outcome, reserve_late
 from ramshelf.node.resuming import resume_left
@@ -27,6 +29,7 @@ from ramshelf.system.hypervisor import Hypervisor
 
 KNOWN_BETTER = frozenset(
     {
+        "hook.bypassed",
         "store.overpromised",
         "store.beyond-promise",
         "store.inodes",
@@ -106,11 +109,19 @@ class Watcher:
     def _follow(self) -> Iterator[Condition]:
         for entry in self._hooklog.entries():
             self.tally.record(entry)
-            if entry.get("event") == "refused" and not self._history:
+            code = refusal(entry)
+            if code is not None and not self._history:
+                reason = entry.get("reason") or f"the hook is broken (status {entry.get('status')})"
                 self._log.warning(
                     "guest-refused",
-                    f"A guest was refused: {entry.get('reason', '')}",
-                    code=entry.get("code", ""),
+                    f"A guest was refused: {reason}",
+                    code=code,
+                    guest=entry.get("guest", ""),
+                )
+            elif entry.get("event") == "bypassed" and not self._history:
+                self._log.warning(
+                    "guest-bypassed",
+                    f"Guest {entry.get('guest')} passed all the same: the hook is bypassed.",
                     guest=entry.get("guest", ""),
                 )
             elif entry.get("event") == "trimmed" and not self._history:
@@ -139,6 +150,7 @@ class Watcher:
         if hypervisor is not None:
             self.tally.look(_runs(now), now.written)
         self._tell_of_capacity(before, now)
+        yield from map(of_finding, bypassed(hookbypass.bypass()))
         yield from _wrong(now, config)
 
     def _tell_of_capacity(self, before: Look | None, now: Look) -> None:

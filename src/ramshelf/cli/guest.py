@@ -80,7 +80,7 @@ def start(context: Context, guest: str) -> None:
         "seconds": round(started.seconds, 3),
         "size_mib": _mib(started.guest.file_bytes),
         "promised_mib": _mib(started.guest.promise),
-        "reserved_mib": _mib(started.guest.promise) if started.guest.file_backed else 0,
+        "reserved_mib": _mib(started.guest.promise) if started.guest.file_backed and started.guarded else 0,
         "written_mib": _tenths(started.written),
         "notes": documents(started.notes),
     }
@@ -97,8 +97,9 @@ def start(context: Context, guest: str) -> None:
         else:
             click.echo(f"Guest {started.name} started in {started.seconds:.1f} s, with {backing}.")
             if started.written is not None:
+                reserved = f"{_mib(started.guest.promise)} MiB" if started.guarded else "Nothing"
                 click.echo(
-                    f"{_mib(started.guest.promise)} MiB reserved, {_tenths(started.written)} MiB written "
+                    f"{reserved} reserved, {_tenths(started.written)} MiB written "
                     "to the store's device meanwhile."
                 )
 

@@ -405,7 +405,7 @@ def _translate(error: BaseException, directory: GuestDirectory) -> None:
         raise RefusedError(
             "store.failed",
             f"The store refuses the memory files in {directory.path}: {os.strerror(error.errno or 0)}.",
-            hint="'ramshelf doctor' looks at the store; the kernel's messages may say more.",
+            hint="'df' and 'df -i' show whether space or inodes are gone; 'ramshelf doctor' says more.",
             facts={"directory": directory.path, "errno": error.errno},
         ) from error
 

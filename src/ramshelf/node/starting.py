@@ -42,7 +42,8 @@ def observe_support(hypervisor: Hypervisor | None) -> Support:
 class Started:
     """``already``: it ran before, and nothing was done.
 
-    ``written``: bytes that went to the store's device meanwhile, whosever; None without a store.
+    ``written``: bytes that went to the store's device meanwhile, whosever; None without a store. ``guarded``:
+    the hook works, so what the guest is promised is reserved; else it passed by a bypass.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Started:
     seconds: float
     notes: tuple[Finding, ...]
     written: int | None = None
+    guarded: bool = True
 
 
 def start_guest(
@@ -98,6 +100,7 @@ def start_guest(
         seconds=time.monotonic() - begin,
         notes=(*plan.notes, *notes),
         written=bytes_written(store) - before if store else None,
+        guarded=not facts.hook.problem,
     )
 
 

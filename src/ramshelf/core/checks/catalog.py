@@ -317,8 +317,9 @@ _TABLE = (
     Rule(
         "store.inodes",
         _FAILURE,
-        "The store has space left and hardly an inode: libvirt cannot make the next guest's directory. Each "
-        "guest takes three; somebody makes files without end where guests' memory lies.",
+        "The store has space left and hardly an inode: libvirt cannot make the next guest's directory. A "
+        "guest takes three, and one more for each further NUMA cell and memory device. Many small guests "
+        "take them, or somebody who makes files without end in a guest's directory.",
         "See what lies in the directory that is named, and which process writes it; confine guests "
         "(AppArmor, SELinux).",
     ),
@@ -568,7 +569,7 @@ _TABLE = (
         "hook.seen-unknown",
         _WARNING,
         "Whether the running libvirt daemon calls the hook could not be found out.",
-        "Run the doctor as root, or ramshelf hook install again.",
+        "Run the doctor as root while libvirt runs, or ramshelf hook install again.",
     ),
     Rule(
         "hook.status-unknown",
