@@ -233,7 +233,7 @@ BAD = {
         f"placement.{what}": replace(GOOD, placement=ServiceError(f"placement.{what}", "It does not serve."))
         for what in (
             *("unreachable", "timeout", "unauthorized", "forbidden", "tls", "no-endpoint", "too-old"),
-            *("conflict", "error", "database", "configuration", "not-installed"),
+            *("conflict", "consumer", "error", "database", "configuration", "not-installed"),
         )
     },
 }

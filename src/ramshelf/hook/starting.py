@@ -26,7 +26,7 @@ from ramshelf.core.store import Store
 from ramshelf.core.units import MIB, to_mib
 from ramshelf.hook.aftercare import leave_aftercare, let_go
 from ramshelf.hook.thishost import limit_mib
-from ramshelf.system import backingstore, ledger, livestate, memoryfiles, storetree
+from ramshelf.system import arrivals, backingstore, ledger, livestate, memoryfiles, storetree
 from ramshelf.system.counters import bytes_written
 from ramshelf.system.filesystem import store_lock
 from ramshelf.system.hooklog import record
@@ -60,6 +60,8 @@ def reserve(files: Sequence[str], name: str, xml: bytes, step: Step) -> None:
     _let_go()
     guest = replace(parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE")), name=name)
     check_pages(guest)
+    if arrivals.comes_running(name):
+        _check_arrival(guest, files)
     if not guest.file_backed and not guest.pinned:
         ledger.write_note(_timed(note_of(guest), None))  # its own alone: it waits for nobody
         return
@@ -112,6 +114,12 @@ def _let_go() -> None:
         let_go()
     except OSError as error:  # no reason to refuse a guest
         record("no-aftercare", reason=str(error))
+
+
+def _check_arrival(guest: Guest, files: Sequence[str]) -> None:
+    from ramshelf.hook.incoming import check_arrival  # noqa: PLC0415 - hardly any guest comes like that
+
+    check_arrival(files, guest)
 
 
 def _check_pinned(guest: Guest, files: Sequence[str], others: tuple[Note, ...]) -> None:

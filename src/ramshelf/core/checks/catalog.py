@@ -901,6 +901,12 @@ _TABLE = (
         "The next pass tries again. Find out who writes to it.",
     ),
     Rule(
+        "placement.consumer",
+        _WARNING,
+        "Placement refuses what one consumer is to hold, whatever room there is. The others are reported.",
+        "The next pass tries again. 'openstack resource provider allocation show UUID' shows what it holds.",
+    ),
+    Rule(
         "placement.error",
         _WARNING,
         "Placement answers, but fails.",
