@@ -29,6 +29,7 @@ KNOWN_BETTER = frozenset(
     {
         "store.overpromised",
         "store.beyond-promise",
+        "store.extents",
         "store.inodes",
         "store.not-mounted",
         "store.root-file-system",
