@@ -81,6 +81,7 @@ def _content(page: int) -> bytes:
 
 def _write(order: list[int]) -> None:
     with FILE.open("r+b") as file, closing(mmap.mmap(file.fileno(), 0)) as memory:
+        memory.madvise(mmap.MADV_RANDOM)  # reading around would have whole folios written
         for page in order:
             memory[page * _PAGE : (page + 1) * _PAGE] = _content(page)
         memory.flush()

@@ -23,7 +23,7 @@ _EXT4_FILL = 5
 leaf where the new extent goes and not in the middle, and leaves are never joined again. Of the orders that
 were tried on Linux 6.18, every fourth page in one round of writing back and those between them in the next
 takes most: 12.9 MiB for a GiB. A random order takes 11.2 in two rounds, and 6 to 9 in more. A guest that
-works the tree out, and has a few of its pages written back at a time, had 23 after 85 rounds, and can have
+works the tree out, and has a few of its pages written back at a time, had 55 after 85 rounds, and can have
 more: what is beyond its share is named as ``store.beyond-promise``. XFS knows no such guest."""
 
 _OTHER_SHARE = 64
