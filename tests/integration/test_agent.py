@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ramshelf.system.filesystem import size_and_used
 from ramshelf.system.procfs import swaps
 from support.agent import CONF, PATIENCE, Agent, agent, confined, promtool
 from support.cli import ramshelf
@@ -196,6 +197,25 @@ def test_a_store_that_shrinks_below_its_promise_is_shouted_about(hooked: Libvirt
         running.wait_log("ended", code="store.overpromised")
         running.wait_metric(finding("store.overpromised", "failure"), lambda value: value == 0)
         assert hooked.virsh("domstate", "guest").stdout.strip() == "running"
+
+
+@pytest.mark.parametrize("file_system", ["ext4", "xfs"])
+def test_a_disk_store_that_fills_up_is_shouted_about_while_there_is_room(
+    libvirtd: Libvirtd, file_system: str
+) -> None:
+    ramshelf("hook", "install")
+    with store(file_system, 400):
+        libvirtd.create(domain_xml("guest", 128))
+        with agent() as running:
+            size, used = size_and_used(MEMORY)
+            stranger = MEMORY / "stranger"
+            run("fallocate", "--length", str(size - used - 2 * MIB), str(stranger))
+            line = running.wait_log("began", code="store.extents")
+            assert line["message"].startswith(("1 MiB of the ", "2 MiB of the "))
+            assert "store.extents" in ramshelf("doctor", ok=(2,)).stdout
+            stranger.unlink()
+            running.wait_log("ended", code="store.extents")
+        assert "store.extents" not in ramshelf("doctor", ok=(1, 2)).stdout
 
 
 def test_lost_swap_is_lost_capacity(libvirtd: Libvirtd) -> None:

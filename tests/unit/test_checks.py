@@ -20,6 +20,7 @@ from ramshelf.core.host import (
     StoreFacts,
     Unknown,
 )
+from ramshelf.core.kind import Kind
 from ramshelf.core.placement import TRAIT, Allocation, Inventory
 from ramshelf.core.qemuconf import MemoryDirectory
 from ramshelf.core.record import replace
@@ -141,6 +142,7 @@ BAD = {
     "store.beyond-promise": with_usage(
         directories=(guest_directory(RAM_FILE, replace(DIMM, allocated=3 * GIB, inode=8)),)
     ),
+    "store.extents": with_usage(kind=Kind.DISK, used=64 * GIB - 10 * MIB, notes=(), directories=()),
     "store.inodes": with_usage(inodes=4096, inodes_free=2),
     "store.overpromised": with_usage(notes=(replace(NOTE, promised=65 * GIB),)),
     "store.rotational": with_device(rotational=True),

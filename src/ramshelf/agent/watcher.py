@@ -32,6 +32,7 @@ KNOWN_BETTER = frozenset(
         "hook.bypassed",
         "store.overpromised",
         "store.beyond-promise",
+        "store.extents",
         "store.inodes",
         "store.not-mounted",
         "store.root-file-system",

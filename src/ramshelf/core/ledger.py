@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
     from ramshelf.core.guest import Guest
 
-EXTENTS_SHARE = 64
-"""A memory file may occupy one part in so many more than its size: ext4 counts the blocks of a file's own
-extent tree with it, at most 12 MiB a GiB."""
-
 STARTING = 600
 """Seconds after which a guest without any trace but its note is taken to have failed to start. libvirt needs
 milliseconds from its hook's answer to its record of the guest; the hook's script takes the note away where a

@@ -15,7 +15,7 @@ from ramshelf.core.qemuconf import DEFAULT_MEMORY_BACKING_DIR, memory_directory,
 from ramshelf.core.record import dataclass, replace
 from ramshelf.core.store import NoStore, Store, find_store
 from ramshelf.system import ledger, livestate, storetree
-from ramshelf.system.filesystem import inodes, read_text, size_and_used
+from ramshelf.system.filesystem import block_size, inodes, read_text, size_and_used
 from ramshelf.system.procfs import mounts, swaps
 
 TYPE_CHECKING = False
@@ -138,6 +138,8 @@ def figures(store: Store, notes: Iterable[Note]) -> StoreUsage:
     most, left = inodes(store.mount_point)
     return StoreUsage(
         kind=store.kind,
+        file_system=store.mount.fstype,
+        block=block_size(store.mount_point),
         size=size,
         used=used,
         swap=sum(area.size for area in swaps()),

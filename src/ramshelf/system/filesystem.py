@@ -46,6 +46,11 @@ def inodes(mount_point: Path) -> tuple[int, int]:
     return figures.f_files, figures.f_favail
 
 
+def block_size(mount_point: Path) -> int:
+    """Bytes of the file system's blocks (statvfs: f_frsize)."""
+    return os.statvfs(mount_point).f_frsize
+
+
 def make_directory(path: str, *, uid: int, gid: int, mode: int) -> None:
     """Make a directory, or give one that is there this owner and mode; its parent is there.
 

@@ -315,6 +315,14 @@ _TABLE = (
         "See what lies in the directory, and which process writes it; confine guests (AppArmor, SELinux).",
     ),
     Rule(
+        "store.extents",
+        _FAILURE,
+        "A disk store's file system has hardly room left to record which pages of guests' memory were "
+        "written. When that is gone the kernel loses pages that guests write, and tells nobody.",
+        "Stop or migrate a guest, or remove what else lies on the store ('ramshelf capacity' shows who holds "
+        "what); then enlarge the store.",
+    ),
+    Rule(
         "store.inodes",
         _FAILURE,
         "The store has space left and hardly an inode: libvirt cannot make the next guest's directory. A "

@@ -3,7 +3,15 @@
 import stat
 from collections.abc import Iterator
 
-from ramshelf.core.capacity import StoreUsage, capacity, excesses, inodes_run_out
+from ramshelf.core.capacity import (
+    StoreUsage,
+    capacity,
+    excesses,
+    extents_run_out,
+    inodes_run_out,
+    set_aside,
+    spare,
+)
 from ramshelf.core.checks.catalog import finding, unknown
 from ramshelf.core.checks.config import configured_bytes
 from ramshelf.core.findings import Finding
@@ -106,7 +114,7 @@ def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
 
 
 def overgrown(usage: StoreUsage) -> Iterator[Finding]:
-    """The guests whose directories hold more than is promised, or so much that others find no inode."""
+    """The guests whose directories hold more than is promised, and what of the store runs out."""
     for excess in excesses(usage):
         size = to_mib(align_up(excess.beyond, MIB))
         yield finding(
@@ -116,6 +124,14 @@ def overgrown(usage: StoreUsage) -> Iterator[Finding]:
             guest=excess.guest,
             directory=excess.directory,
             beyond_mib=size,
+        )
+    if extents_run_out(usage):
+        left, aside = max(0, to_mib(spare(usage))), to_mib(set_aside(usage))
+        yield finding(
+            "store.extents",
+            f"{left} MiB of the {aside} MiB that are set aside for the records of guests' memory are left.",
+            left_mib=left,
+            set_aside_mib=aside,
         )
     if inodes_run_out(usage):
         fullest = max(usage.directories, key=lambda each: each.entries, default=None)
