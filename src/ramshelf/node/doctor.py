@@ -62,7 +62,7 @@ from ramshelf.system.hostfacts import (
 )
 from ramshelf.system.placement import connect
 from ramshelf.system.processes import processes
-from ramshelf.system.procfs import SwapArea, meminfo, mounts, swaps
+from ramshelf.system.procfs import disk_swaps, meminfo, mounts, swaps
 
 _SYSCTLS = ("page-cluster", "swappiness", "dirty_bytes", "dirty_ratio", "overcommit_memory")
 _PID_FILES = ("/run/virtqemud.pid", "/run/libvirtd.pid", "/run/libvirt/libvirtd.pid")
@@ -340,7 +340,7 @@ def _store(
     entries = known(_fstab)
     if isinstance(entries, Unknown):
         return entries
-    areas = swaps()
+    areas = disk_swaps()
     store = find_store(
         table, entries, directory.path, devices=named_devices(entries), swap_active=bool(areas)
     )
@@ -365,7 +365,7 @@ def _store(
         facts,
         usage=usage,
         io_error=io_error,
-        devices=known(_devices, store, areas),
+        devices=known(_devices, store),
         boot=known(boot_order, entries, store.mount_point),
         file_system_errors=file_system_errors(store.mount.fstype, store.mount.device),
     )
@@ -398,10 +398,10 @@ def _usage(store: Store) -> tuple[StoreUsage | Unknown, str]:
     return usage or Unknown("the store was unmounted meanwhile"), ""
 
 
-def _devices(store: Store, areas: tuple[SwapArea, ...]) -> tuple[Device, ...]:
-    """Below a tmpfs over swap lie the swap areas; below a tmpfs alone nothing."""
+def _devices(store: Store) -> tuple[Device, ...]:
+    """Below a tmpfs over swap lie all swap areas, those in RAM too; below a tmpfs alone nothing."""
     if store.kind is Kind.SWAP:
-        statuses = [os.stat(area.path) for area in areas]
+        statuses = [os.stat(area.path) for area in swaps()]
         numbers = [status.st_rdev or status.st_dev for status in statuses]
     elif store.kind.tmpfs:
         numbers = []

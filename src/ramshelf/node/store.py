@@ -36,7 +36,7 @@ from ramshelf.system.devicefacts import devices_below
 from ramshelf.system.filesystem import RUN_DIR, read_text, store_lock
 from ramshelf.system.hostfacts import qemu_account
 from ramshelf.system.livestate import live_guests
-from ramshelf.system.procfs import holders_of, meminfo, mounts, swaps
+from ramshelf.system.procfs import disk_swaps, holders_of, meminfo, mounts, swaps
 from ramshelf.system.run import SEARCH_PATH, run
 
 STATE_DIR = "/run/libvirt/qemu"
@@ -172,7 +172,7 @@ def show(config: Config) -> Shown:
     store = observed.store
     source = store.mount.source if isinstance(store, Store) else ""
     file = claim.file if claim else ""
-    areas = swaps()
+    areas = disk_swaps()
     if isinstance(store, Store) and store.kind.tmpfs:
         source = ""
         if claim and not claim.file and claim.uuid and os.geteuid() == 0:

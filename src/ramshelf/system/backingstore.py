@@ -10,13 +10,14 @@ from ramshelf.core.directory import FileUsage
 from ramshelf.core.errors import ConfigError, RefusedError
 from ramshelf.core.fstab import KIND_OPTION, parse_fstab
 from ramshelf.core.guest import directory_names
+from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import covering, is_below
 from ramshelf.core.qemuconf import DEFAULT_MEMORY_BACKING_DIR, memory_directory, parse_qemu_conf, sets
 from ramshelf.core.record import dataclass, replace
 from ramshelf.core.store import NoStore, Store, find_store
 from ramshelf.system import ledger, livestate, storetree
 from ramshelf.system.filesystem import inodes, read_text, size_and_used
-from ramshelf.system.procfs import mounts, swaps
+from ramshelf.system.procfs import disk_swaps, mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def places(first: str | None = None) -> tuple[Place, ...]:
     so also its default, and below the stores of fstab what it appends there. That is passed over where QEMU's
     user owns the store's root: such a directory may have been planted.
     """
-    table, areas = mounts(), swaps()
+    table, areas = mounts(), disk_swaps()
     entries = parse_fstab(read_text(FSTAB, ""))
     devices = named_devices(entries)
     paths = [first or configured_directory(), DEFAULT_MEMORY_BACKING_DIR]
@@ -140,7 +141,7 @@ def figures(store: Store, notes: Iterable[Note]) -> StoreUsage:
         kind=store.kind,
         size=size,
         used=used,
-        swap=sum(area.size for area in swaps()),
+        swap=sum(area.size for area in disk_swaps()) if store.kind is Kind.SWAP else 0,
         beyond_swap=store.beyond_swap,
         inodes=most,
         inodes_free=left,

@@ -363,8 +363,10 @@ _TABLE = (
     Rule(
         "store.in-ram",
         _FAILURE,
-        "The store's swap is compressed RAM (zram) or a RAM disk: what it holds is not guaranteed.",
-        "Put the store's swap on an NVMe device or file; switch zram off.",
+        "Swap of the store's, or what the store lies on, is RAM: zram, a RAM disk, a file on a tmpfs. Such "
+        "swap is not counted as room, and what goes there stays in RAM.",
+        "Switch it off (swapoff), and keep zram from coming back; put the store's swap on an NVMe device or "
+        "file.",
     ),
     Rule(
         "store.buffered-loop",
@@ -419,8 +421,8 @@ _TABLE = (
     Rule(
         "store.no-swap",
         _FAILURE,
-        "The store is a tmpfs over swap, and no swap is active: all of it must fit in RAM.",
-        "Activate the swap: swapon -a.",
+        "The store is a tmpfs over swap, and no swap on a disk is active: all of it must fit in RAM.",
+        "Activate the swap: swapon -a. Swap of zram does not count.",
     ),
     Rule(
         "store.beyond-swap",

@@ -1,0 +1,144 @@
+"""A store is taken for what it is, however its operator has put it there, and a guest really runs on it."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from ramshelf.system.procfs import disk_swaps, swaps
+from support.cli import ramshelf
+from support.devices import loop_device, release
+from support.domains import domain_xml, wait_console
+from support.libvirtd import Libvirtd
+from support.onstore import assert_reserved, capacity
+from support.process import run
+from support.stores import MEMORY
+
+FSTAB = Path("/etc/fstab")
+CONF = Path("/etc/ramshelf/ramshelf.conf")
+ZRAM = Path("/sys/class/zram-control")
+
+
+@pytest.fixture
+def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
+    """At the end no guest is left on what the test has mounted."""
+    ramshelf("hook", "install")
+    yield libvirtd
+    libvirtd.reset()
+
+
+def to_guests(*paths: Path) -> None:
+    """Give directories to QEMU's user, as libvirtd does with its own."""
+    owner = MEMORY.parent.stat()
+    for path in paths:
+        run("chown", f"{owner.st_uid}:{owner.st_gid}", str(path))
+        path.chmod(0o751)
+
+
+def in_fstab(*lines: str) -> None:
+    FSTAB.write_text(FSTAB.read_text() + "".join(f"{line}\n" for line in lines))
+
+
+def findings() -> dict[str, list[str]]:
+    """What the doctor says, by code."""
+    found: dict[str, list[str]] = {}
+    for finding in json.loads(ramshelf("doctor", "--json", ok=(0, 1, 2)).stdout)["findings"]:
+        found.setdefault(finding["code"], []).append(finding["message"])
+    return found
+
+
+def runs(libvirtd: Libvirtd, name: str, *, dirty_mib: int = 0) -> None:
+    """A guest starts on the store, reserved by the hook, and its kernel comes up."""
+    libvirtd.create(domain_xml(name, 128, dirty_mib=dirty_mib))
+    wait_console(name, "GUEST-UP", timeout=240)
+    assert_reserved(name, 128)
+
+
+@contextmanager
+def swap_on_zram(size_mib: int) -> Iterator[str]:
+    """Swap that the kernel compresses and keeps in RAM, on a device of its own."""
+    number = (ZRAM / "hot_add").read_text().strip()
+    device = f"/dev/zram{number}"
+    try:
+        Path(f"/sys/block/zram{number}/disksize").write_text(f"{size_mib}M")
+        run("mkswap", device)
+        run("swapon", device)
+        yield device
+    finally:
+        release_zram(number)
+
+
+def release_zram(number: str) -> None:
+    if f"/dev/zram{number}" in {area.path for area in swaps()}:
+        run("swapoff", f"/dev/zram{number}")
+    (ZRAM / "hot_remove").write_text(number)
+
+
+@contextmanager
+def swap_on_tmpfs(size_mib: int) -> Iterator[str]:
+    """Swap on a loop device over a file that lies on a tmpfs."""
+    file = Path("/run/in-ram")
+    run("fallocate", "--length", f"{size_mib}MiB", str(file))
+    device = run("losetup", "--find", "--show", str(file)).stdout.strip()
+    try:
+        run("mkswap", device)
+        run("swapon", device)
+        yield device
+    finally:
+        release(device)
+        file.unlink()
+
+
+@pytest.mark.parametrize("swap_in_ram", [swap_on_zram, swap_on_tmpfs])
+def test_swap_that_stays_in_ram_makes_no_room(
+    hooked: Libvirtd, tmp_path: Path, swap_in_ram: Callable[[int], AbstractContextManager[str]]
+) -> None:
+    before = sum(area.size for area in disk_swaps()) >> 20
+    with loop_device(200) as device, swap_in_ram(300) as ram:
+        run("mkswap", device)
+        run("swapon", device)
+        in_fstab(f"store {MEMORY} tmpfs size=600M,x-ramshelf.kind=swap 0 0")
+        run("mount", str(MEMORY))
+        to_guests(MEMORY)
+        room = before + 199
+        assert capacity()["total_mib"] == room
+        shown = json.loads(ramshelf("store", "show", "--json").stdout)
+        assert (shown["capacity_mib"], shown["limited_by"]) == (room, "swap")
+        assert device in {area["path"] for area in shown["swap"]}
+        assert ram not in {area["path"] for area in shown["swap"]}
+        said = hooked.create(domain_xml("large", room + 1), ok=(1,)).stderr
+        assert f"capacity {room} MiB, promised 0 MiB" in said
+        runs(hooked, "small")
+        found = findings()
+        assert f"swap store at {MEMORY}: {room} MiB, 128 MiB promised." in found["store.ok"]
+        assert f"{Path(ram).name} below the store is RAM." in found["store.in-ram"]
+        assert not any(ram in message for message in found.get("store.swap-no-boot", []))
+        CONF.parent.mkdir(exist_ok=True)
+        CONF.write_text(
+            "[ramshelf]\nplacement_owner = true\nplacement = embedded\n"
+            f"placement_database = {tmp_path}/own.sqlite\n"
+        )
+        assert json.loads(ramshelf("placement", "report", "--json").stdout)["total_mib"] == room
+        CONF.unlink()
+        hooked.reset()
+        run("umount", str(MEMORY))
+
+
+def test_swap_in_ram_alone_makes_no_store_of_kind_swap(hooked: Libvirtd) -> None:
+    with swap_on_zram(300):
+        run("mount", "-t", "tmpfs", "-o", "size=300M", "store", str(MEMORY))
+        to_guests(MEMORY)
+        if not disk_swaps():  # of the machine's own
+            assert capacity()["store"]["kind"] == "ram"
+        run("umount", str(MEMORY))
+        in_fstab(f"store {MEMORY} tmpfs size=300M,x-ramshelf.kind=swap 0 0")
+        run("mount", str(MEMORY))
+        room = sum(area.size for area in disk_swaps()) >> 20
+        assert capacity()["total_mib"] == min(room, 300)
+        hooked.create(domain_xml("one", 128), ok=(0,) if room >= 128 else (1,))
+        if not room:
+            assert "store.no-swap" in findings()
+        hooked.reset()
+        run("umount", str(MEMORY))
