@@ -9,7 +9,7 @@ import pytest
 
 from ramshelf.system.procfs import disk_swaps, swaps
 from support.cli import ramshelf
-from support.devices import loop_device, release
+from support.devices import loop_device, release, unmount
 from support.domains import domain_xml, wait_console
 from support.libvirtd import Libvirtd
 from support.onstore import assert_reserved, capacity
@@ -123,7 +123,7 @@ def test_swap_that_stays_in_ram_makes_no_room(
         assert json.loads(ramshelf("placement", "report", "--json").stdout)["total_mib"] == room
         CONF.unlink()
         hooked.reset()
-        run("umount", str(MEMORY))
+        unmount(str(MEMORY))
 
 
 def test_swap_in_ram_alone_makes_no_store_of_kind_swap(hooked: Libvirtd) -> None:
@@ -132,7 +132,7 @@ def test_swap_in_ram_alone_makes_no_store_of_kind_swap(hooked: Libvirtd) -> None
         to_guests(MEMORY)
         if not disk_swaps():  # of the machine's own
             assert capacity()["store"]["kind"] == "ram"
-        run("umount", str(MEMORY))
+        unmount(str(MEMORY))
         in_fstab(f"store {MEMORY} tmpfs size=300M,x-ramshelf.kind=swap 0 0")
         run("mount", str(MEMORY))
         room = sum(area.size for area in disk_swaps()) >> 20
@@ -141,4 +141,37 @@ def test_swap_in_ram_alone_makes_no_store_of_kind_swap(hooked: Libvirtd) -> None
         if not room:
             assert "store.no-swap" in findings()
         hooked.reset()
-        run("umount", str(MEMORY))
+        unmount(str(MEMORY))
+
+
+def test_a_tmpfs_with_noswap_is_ram_whatever_swap_there_is(hooked: Libvirtd) -> None:
+    with loop_device(260) as device:
+        run("mkswap", device)
+        run("swapon", device)
+        run("mount", "-t", "tmpfs", "-o", "size=600M,noswap", "store", str(MEMORY))
+        to_guests(MEMORY)
+        figures = capacity()
+        assert (figures["store"]["kind"], figures["total_mib"]) == ("ram", 600)
+        runs(hooked, "guest")
+        assert any(
+            message.startswith(f"ram store at {MEMORY}: 600 MiB") for message in findings()["store.ok"]
+        )
+        hooked.virsh("destroy", "guest")
+        unmount(str(MEMORY))
+
+        in_fstab(f"store {MEMORY} tmpfs size=250M,noswap,x-ramshelf.kind=swap 0 0")
+        run("mount", str(MEMORY))
+        to_guests(MEMORY)
+        said = hooked.create(domain_xml("guest", 128), ok=(1,)).stderr
+        assert f"The tmpfs at {MEMORY} is mounted with noswap" in said
+        assert "[store.not-mounted]" in said
+        assert "store.not-mounted" in findings()
+        assert "[store.not-mounted]" in ramshelf("capacity", ok=(1,)).stderr
+        unmount(str(MEMORY))
+        FSTAB.write_text(FSTAB.read_text().replace("noswap,", ""))
+        run("mount", str(MEMORY))
+        to_guests(MEMORY)
+        assert capacity()["store"]["kind"] == "swap"
+        runs(hooked, "again")
+        hooked.reset()
+        unmount(str(MEMORY))

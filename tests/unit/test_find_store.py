@@ -34,6 +34,8 @@ def find(
         ("ext4", "rw,dax=always", False, Kind.DAX),
         ("tmpfs", "rw", False, Kind.RAM),
         ("tmpfs", "rw", True, Kind.SWAP),
+        ("tmpfs", "rw,size=600m,noswap", True, Kind.RAM),
+        ("tmpfs", "rw,noswap", False, Kind.RAM),
     ],
 )
 def test_a_mount_that_nobody_announced_is_known_by_its_file_system(
@@ -52,6 +54,19 @@ def test_the_mark_in_fstab_decides_what_a_tmpfs_is() -> None:
     store = find(mounts("tmpfs"), entry, swap=True)
     assert isinstance(store, Store)
     assert (store.kind, store.marked, store.beyond_swap) == (Kind.RAM, True, False)
+
+
+@pytest.mark.parametrize(("kind", "found"), [("ram", Kind.RAM), ("swap", None)])
+def test_a_tmpfs_that_cannot_swap_is_no_swap_store_whatever_fstab_says(kind: str, found: Kind | None) -> None:
+    entry = f"ramshelf {DIRECTORY} tmpfs size=1g,x-ramshelf.kind={kind} 0 0"
+    store = find(mounts("tmpfs", "rw,noswap"), entry, swap=True)
+    assert (store.kind if isinstance(store, Store) else None) is found
+    if isinstance(store, NoStore):
+        assert (store.code, "noswap" in store.sentence, store.expected is None) == (
+            "store.not-mounted",
+            True,
+            False,
+        )
 
 
 def test_the_mark_says_whether_it_may_be_larger_than_its_swap() -> None:

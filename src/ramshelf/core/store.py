@@ -15,6 +15,9 @@ DISK_FILE_SYSTEMS = ("ext4", "xfs")
 BEYOND_SWAP_OPTION = "x-ramshelf.beyond-swap"
 """fstab mark of a ``swap`` store that the operator made larger than its swap on purpose."""
 
+NO_SWAP = "noswap"
+"""tmpfs' option that keeps all of it in RAM (Linux 6.4, shmem_show_options); it cannot be remounted away."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
@@ -37,8 +40,9 @@ class NoStore:
     """Why the memory backing directory does not lie on a store.
 
     ``code`` is one of ``store.not-mounted`` (fstab names a mount that is not there, or another file
-    system or device is in its place), ``store.root-file-system`` (a plain directory of a file system that is
-    not a store), ``store.unsupported`` (mounted, but a file system that cannot be a store).
+    system or device is in its place, or a tmpfs that cannot swap), ``store.root-file-system`` (a plain
+    directory of a file system that is not a store), ``store.unsupported`` (mounted, but a file system that
+    cannot be a store).
     """
 
     code: str
@@ -79,6 +83,14 @@ def find_store(
             mount=mount,
         )
     kind = _kind(mount, expected, swap_active=swap_active)
+    if kind is Kind.SWAP and NO_SWAP in mount.super_options:
+        return NoStore(
+            code="store.not-mounted",
+            sentence=f"The tmpfs at {mount.mount_point} is mounted with noswap, but fstab has kind swap.",
+            hint=f"Mount it again without noswap: umount {mount.mount_point} and mount {mount.mount_point}.",
+            mount=mount,
+            expected=expected,
+        )
     if kind is None:
         return NoStore(
             code="store.unsupported",
@@ -126,7 +138,7 @@ def _kind(mount: Mount, expected: Entry | None, *, swap_active: bool) -> Kind | 
         mark = expected.option(KIND_OPTION) if expected is not None else None
         if mark in {"swap", "ram"}:
             return Kind(mark)
-        return Kind.SWAP if swap_active else Kind.RAM
+        return Kind.SWAP if swap_active and NO_SWAP not in mount.super_options else Kind.RAM
     if mount.fstype in DISK_FILE_SYSTEMS:
         dax = {"dax", "dax=always"} & {*mount.options, *mount.super_options}
         return Kind.DAX if dax else Kind.DISK

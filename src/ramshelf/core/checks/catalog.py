@@ -209,7 +209,7 @@ _TABLE = (
         "store.not-mounted",
         _FAILURE,
         "fstab names a store that is not mounted, or something else is in its place: guests would fill the "
-        "file system below.",
+        "file system below. Something else is also a tmpfs with noswap where fstab has kind swap.",
         "Mount it: mount MOUNT-POINT. Until then the hook refuses guests there.",
     ),
     Rule(
