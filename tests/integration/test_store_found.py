@@ -9,7 +9,7 @@ import pytest
 
 from ramshelf.system.procfs import disk_swaps, swaps
 from support.cli import ramshelf
-from support.devices import loop_device, release, unmount
+from support.devices import loop_device, release, scratch, unmount
 from support.domains import domain_xml, wait_console
 from support.libvirtd import Libvirtd
 from support.onstore import assert_reserved, capacity
@@ -68,6 +68,18 @@ def swap_on_zram(size_mib: int) -> Iterator[str]:
         yield device
     finally:
         release_zram(number)
+
+
+@contextmanager
+def xfs_at(place: Path, size_mib: int = 320) -> Iterator[str]:
+    """XFS on a loop device there, in fstab as its operator would have it; gives the device."""
+    with loop_device(size_mib) as device:
+        run("mkfs.xfs", "-q", device)
+        place.mkdir()
+        in_fstab(f"{device} {place} xfs defaults 0 0")
+        run("mount", str(place))
+        yield device
+        unmount(str(place))
 
 
 def release_zram(number: str) -> None:
@@ -173,5 +185,62 @@ def test_a_tmpfs_with_noswap_is_ram_whatever_swap_there_is(hooked: Libvirtd) -> 
         to_guests(MEMORY)
         assert capacity()["store"]["kind"] == "swap"
         runs(hooked, "again")
+        hooked.reset()
+        unmount(str(MEMORY))
+
+
+def test_a_directory_that_fstab_binds_to_libvirts_place(hooked: Libvirtd) -> None:
+    fast = scratch() / "fast"
+    with xfs_at(fast) as device:
+        (fast / "ram").mkdir()
+        in_fstab(f"{fast}/ram {MEMORY} none bind 0 0")
+        assert "[store.not-mounted]" in hooked.create(domain_xml("early", 128), ok=(1,)).stderr
+        run("mount", str(MEMORY))
+        to_guests(MEMORY)
+        shown = json.loads(ramshelf("store", "show", "--json").stdout)
+        assert (shown["kind"], shown["mount_point"], shown["device"]) == ("disk", str(MEMORY), device)
+        runs(hooked, "guest")
+        assert list((fast / "ram").glob("*-guest/pc.ram"))
+        figures = capacity()
+        assert (figures["promised_mib"], figures["used_mib"]) == (128, 128)
+        assert 128 < figures["total_mib"] < 320
+        found = findings()
+        assert found["store.ok"]
+        assert (
+            not {"store.not-mounted", "store.no-boot", "guest.elsewhere", "guest.not-reserved"} & found.keys()
+        )
+        assert "[capacity.exceeded]" in hooked.create(domain_xml("large", 256), ok=(1,)).stderr
+        hooked.virsh("destroy", "guest")
+        assert list((fast / "ram").iterdir()) == []
+        unmount(str(MEMORY))
+
+        unmount(str(fast))
+        (fast / "ram").mkdir()  # of the file system below
+        run("mount", str(MEMORY))
+        run("mount", str(fast))
+        said = hooked.create(domain_xml("late", 128), ok=(1,)).stderr
+        assert "[store.not-mounted]" in said
+        unmount(str(MEMORY))
+        unmount(str(fast))
+        (fast / "ram").rmdir()
+        run("mount", str(fast))
+
+
+def test_a_guest_counts_in_whichever_place_of_the_file_system_it_lies(hooked: Libvirtd) -> None:
+    fast = scratch() / "fast"
+    with xfs_at(fast):
+        (fast / "ram").mkdir()
+        (fast / "libvirt/qemu").mkdir(parents=True)
+        to_guests(fast / "libvirt", fast / "libvirt/qemu")
+        hooked.set_qemu_conf(f'\nmemory_backing_dir = "{fast}"\n')
+        hooked.create(domain_xml("before", 128))
+        in_fstab(f"{fast}/ram {MEMORY} none bind 0 0")
+        run("mount", str(MEMORY))
+        to_guests(MEMORY)
+        hooked.set_qemu_conf("")
+        assert capacity()["promised_mib"] == 128
+        hooked.create(domain_xml("beside", 64))
+        assert capacity()["promised_mib"] == 192
+        assert "[capacity.exceeded]" in hooked.create(domain_xml("large", 128), ok=(1,)).stderr
         hooked.reset()
         unmount(str(MEMORY))

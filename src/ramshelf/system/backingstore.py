@@ -145,8 +145,16 @@ def figures(store: Store, notes: Iterable[Note]) -> StoreUsage:
         beyond_swap=store.beyond_swap,
         inodes=most,
         inodes_free=left,
-        notes=tuple(note for note in notes if is_below(note.directory, store.mount_point)),
+        notes=tuple(note for note in notes if lies_on(note.directory, store.mount)),
     )
+
+
+def lies_on(path: str, mount: Mount) -> bool:
+    """Whether the directory is on the mount's file system, which a bind mount may show in several places."""
+    if not path or is_below(path, mount.mount_point):
+        return bool(path)
+    found = covering(mounts(), path)
+    return found is not None and found.device == mount.device
 
 
 def with_files(usage: StoreUsage, found: tuple[Place, ...], *, everything: bool) -> StoreUsage:
