@@ -1,12 +1,14 @@
 """A store is taken for what it is, however its operator has put it there, and a guest really runs on it."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
+from ramshelf.system.filesystem import first_link, follow, resolved
 from ramshelf.system.procfs import disk_swaps, swaps
 from support.cli import ramshelf
 from support.devices import loop_device, release, scratch, unmount
@@ -244,3 +246,127 @@ def test_a_guest_counts_in_whichever_place_of_the_file_system_it_lies(hooked: Li
         assert "[capacity.exceeded]" in hooked.create(domain_xml("large", 128), ok=(1,)).stderr
         hooked.reset()
         unmount(str(MEMORY))
+
+
+@contextmanager
+def tmpfs_at(place: Path, entry: str = "") -> Iterator[None]:
+    """A tmpfs of 400 MiB, by an entry of fstab's or by hand."""
+    place.mkdir(parents=True, exist_ok=True)
+    if entry:
+        in_fstab(entry)
+        run("mount", entry.split()[1])
+    else:
+        run("mount", "-t", "tmpfs", "-o", "size=400M", "store", str(place))
+    try:
+        yield
+    finally:
+        unmount(str(place))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "",
+        "store /run/link/fast tmpfs size=400M,x-ramshelf.kind=ram 0 0",
+        "/run/link/slow /run/link/fast none bind 0 0",
+    ],
+)
+def test_a_directory_behind_roots_own_links(hooked: Libvirtd, entry: str) -> None:
+    place = Path("/run/data/fast")
+    Path("/run/link").symlink_to("./data")
+    with tmpfs_at(Path("/run/data/slow")), tmpfs_at(place, entry):
+        place.chmod(0o755)
+        hooked.set_qemu_conf('\nmemory_backing_dir = "/run/link/fast"\n')
+        hooked.create(domain_xml("guest", 128))
+        wait_console("guest", "GUEST-UP", timeout=240)
+        [file] = (place / "libvirt/qemu").glob("*-guest/pc.ram")
+        assert file.stat().st_size == 128 << 20
+        figures = capacity()
+        assert (figures["total_mib"], figures["promised_mib"]) == (400, 128)
+        assert figures["store"]["mount_point"] == str(place)
+        found = findings()
+        assert found["store.ok"]
+        assert found["guest.ok"]
+        about_guests = {code for code in found if code.startswith("guest.")}
+        assert about_guests - {"guest.unconfined"} == {"guest.ok"}
+        assert not {"store.not-mounted", "store.symbolic-link", "store.stale", "store.owner"} & found.keys()
+        assert not entry or "store.no-boot" not in found
+        assert "[capacity.exceeded]" in hooked.create(domain_xml("large", 300), ok=(1,)).stderr
+        hooked.virsh("destroy", "guest")
+        assert list((place / "libvirt/qemu").iterdir()) == []
+        stale = place / "libvirt/qemu/77-dead"
+        stale.mkdir()
+        ramshelf("store", "clean")
+        assert not stale.exists()
+        hooked.set_qemu_conf("")
+        hooked.reset()
+    Path("/run/link").unlink()
+
+
+def test_a_link_from_another_disk_is_followed_and_one_on_the_store_is_not(hooked: Libvirtd) -> None:
+    disk, place = Path("/run/disk"), Path("/run/data/fast")
+    with xfs_at(disk), tmpfs_at(place):
+        place.chmod(0o755)
+        (disk / "link").symlink_to(place)
+        hooked.set_qemu_conf(f'\nmemory_backing_dir = "{disk}/link"\n')
+        hooked.create(domain_xml("guest", 64))
+        assert capacity()["store"]["mount_point"] == str(place)
+        assert len(list(place.glob("libvirt/qemu/*-guest/pc.ram"))) == 1
+        hooked.virsh("destroy", "guest")
+        (disk / "inner").mkdir()
+        (disk / "link").unlink()
+        (disk / "link").symlink_to("inner")
+        hooked.restart()
+        said = hooked.create(domain_xml("guest", 64), ok=(1,)).stderr
+        assert "[guest.directory-missing]" in said
+        hooked.set_qemu_conf("")
+        hooked.reset()
+
+
+def test_a_link_that_qemus_user_could_have_made_is_named_and_not_followed(hooked: Libvirtd) -> None:
+    place = Path("/run/data/fast")
+    with tmpfs_at(place):
+        to_guests(place)
+        (place / "77-dead").mkdir()
+        MEMORY.rmdir()
+        MEMORY.symlink_to(place)
+        try:
+            said = hooked.create(domain_xml("guest", 128), ok=(1,)).stderr
+            assert f"{MEMORY} is a symbolic link" in said
+            assert "[store.symbolic-link]" in said
+            assert "[store.symbolic-link]" in ramshelf("capacity", ok=(1,)).stderr
+            assert any(str(MEMORY) in message for message in findings()["store.symbolic-link"])
+            ramshelf("store", "clean", ok=(0, 1))
+            assert [each.name for each in place.iterdir()] == ["77-dead"]
+        finally:
+            MEMORY.unlink()
+            MEMORY.mkdir()
+            to_guests(MEMORY)
+
+
+def test_links_are_followed_as_far_as_root_alone_can_have_made_them(hooked: Libvirtd) -> None:
+    del hooked
+    top = Path("/run/links")
+    (top / "real/deep").mkdir(parents=True)
+    (top / "guests").mkdir()
+    (top / "open").mkdir()
+    to_guests(top / "guests")
+    (top / "open").chmod(0o1777)
+    (top / "absolute").symlink_to(top / "real")
+    (top / "relative").symlink_to("real/../absolute/deep")
+    (top / "real/deep/up").symlink_to("../..")
+    (top / "loop").symlink_to("loop")
+    (top / "out").symlink_to("guests/..")
+    for theirs in ("guests", "open"):
+        (top / theirs / "link").symlink_to(top / "real")
+    assert resolved(f"{top}/absolute/x") == f"{top}/real/x"
+    assert resolved(f"{top}/relative/up/real") == f"{top}/real"
+    assert follow(f"{top}/absolute/deep") == (f"{top}/real/deep", (f"{top}/absolute",))
+    (top / "given").symlink_to(top / "real")
+    os.chown(top / "given", 64055, -1, follow_symlinks=False)  # made when the directory was somebody's
+    for path in ("/", f"{top}/real/deep", f"{top}/given/x", "no/path"):
+        assert follow(path) == (path, ())
+    for path in ("guests/link/x", "open/link/x", "loop/x", "missing/x/y", "out/link"):
+        assert resolved(f"{top}/{path}") == f"{top}/{path}"
+    assert first_link(f"{top}/guests/link/x") == f"{top}/guests/link"
+    assert first_link(f"{top}/real/deep") == ""

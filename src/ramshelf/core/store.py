@@ -5,7 +5,7 @@ from __future__ import annotations
 from ramshelf.core.fstab import KIND_OPTION, Entry
 from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import Mount, covering, is_below, normal, shown
-from ramshelf.core.record import dataclass
+from ramshelf.core.record import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class NoStore:
     ``code`` is one of ``store.not-mounted`` (fstab names a mount that is not there, or another file
     system or device is in its place, or a tmpfs that cannot swap), ``store.root-file-system`` (a plain
     directory of a file system that is not a store), ``store.unsupported`` (mounted, but a file system that
-    cannot be a store).
+    cannot be a store), ``store.symbolic-link`` (behind a link that is not followed).
     """
 
     code: str
@@ -111,6 +111,17 @@ def find_store(
         marked=marked,
         # The size of a tmpfs that ramshelf did not make is its operator's own choice.
         beyond_swap=not marked or (marks is not None and marks.option(BEYOND_SWAP_OPTION) is not None),
+    )
+
+
+def not_followed(link: str, instead: NoStore) -> NoStore:
+    """What is said of a directory behind a symbolic link that others than root could have made."""
+    return replace(
+        instead,
+        code="store.symbolic-link",
+        sentence=f"{link} is a symbolic link where others than root can make one, and is not followed.",
+        hint="Make it a directory and mount the store there, or have memory_backing_dir in qemu.conf "
+        "name what the link leads to.",
     )
 
 

@@ -12,7 +12,6 @@ from ramshelf.core.boot import SYSCTL_KEYS
 from ramshelf.core.capacity import Capacity, capacity
 from ramshelf.core.config import Config
 from ramshelf.core.errors import ConfigError, HostError
-from ramshelf.core.fstab import parse_fstab
 from ramshelf.core.mounts import covering
 from ramshelf.core.plan import Action, EditFile
 from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
@@ -30,7 +29,7 @@ from ramshelf.core.storelayout import (
 )
 from ramshelf.core.storeplan import DROP_INS, WRITTEN, plan_create, plan_remove
 from ramshelf.node.apply import Tell, apply
-from ramshelf.system.backingstore import directories, holding, lies_on, observe_store, places
+from ramshelf.system.backingstore import directories, holding, lies_on, observe_store, places, read_fstab
 from ramshelf.system.blockdevice import block_device, device_of, find_by_uuid, loop_of, mount_of, signatures
 from ramshelf.system.devicefacts import devices_below
 from ramshelf.system.filesystem import RUN_DIR, read_text, store_lock
@@ -189,7 +188,7 @@ def show(config: Config) -> Shown:
         if observed.usage
         else None,
         swap=tuple((area.path, area.size, area.used) for area in areas),
-        in_fstab=any(entry.mount_point == mount_point for entry in parse_fstab(fstab)),
+        in_fstab=any(entry.mount_point == mount_point for entry in read_fstab(mounts())),
         drop_ins=tuple(
             os.path.basename(os.path.dirname(path)).removesuffix(".d")
             for path in DROP_INS

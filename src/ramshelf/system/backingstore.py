@@ -14,14 +14,14 @@ from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import covering, is_below
 from ramshelf.core.qemuconf import DEFAULT_MEMORY_BACKING_DIR, memory_directory, parse_qemu_conf, sets
 from ramshelf.core.record import dataclass, replace
-from ramshelf.core.store import NoStore, Store, find_store
+from ramshelf.core.store import NoStore, Store, find_store, not_followed
 from ramshelf.system import ledger, livestate, storetree
-from ramshelf.system.filesystem import inodes, read_text, size_and_used
+from ramshelf.system.filesystem import first_link, follow, inodes, read_text, resolved, size_and_used
 from ramshelf.system.procfs import disk_swaps, mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ramshelf.core.directory import GuestDirectory
     from ramshelf.core.fstab import Entry
@@ -76,19 +76,53 @@ def places(first: str | None = None) -> tuple[Place, ...]:
     user owns the store's root: such a directory may have been planted.
     """
     table, areas = mounts(), disk_swaps()
-    entries = parse_fstab(read_text(FSTAB, ""))
+    entries = read_fstab(table)
     devices = named_devices(entries)
     paths = [first or configured_directory(), DEFAULT_MEMORY_BACKING_DIR]
     stores = [entry.mount_point for entry in entries if entry.option(KIND_OPTION) is not None]
     paths += [memory_directory({"memory_backing_dir": path}).path for path in stores if _is_roots(path)]
-    return tuple(
-        Place(
-            path=path,
-            store=find_store(table, entries, path, devices=devices, swap_active=bool(areas)),
-            mount=covering(table, path),
-        )
-        for path in dict.fromkeys(paths)
-    )
+
+    def find(path: str) -> Place:
+        store = find_store(table, entries, path, devices=devices, swap_active=bool(areas))
+        return Place(path=path, store=store, mount=covering(table, path))
+
+    found = [_behind_links(find(path), find) for path in dict.fromkeys(paths)]
+    return tuple({place.path: place for place in found}.values())
+
+
+def _behind_links(place: Place, find: Callable[[str], Place]) -> Place:
+    """The place itself, or what it leads to by links that root alone can have made.
+
+    Below the store's mount point none is followed, and above it the mount table's paths have none. Where one
+    is left on the way to what is no store, it is named.
+    """
+    if isinstance(place.store, Store) and not first_link(place.path, below=place.store.mount_point):
+        return place
+    path, links = follow(place.path)
+    if links:
+        there = find(path)
+        store = there.store
+        if isinstance(store, NoStore) or not any(is_below(link, store.mount_point) for link in links):
+            place = there
+    if isinstance(place.store, NoStore) and (link := first_link(place.path)):
+        return replace(place, store=not_followed(link, place.store))
+    return place
+
+
+def read_fstab(table: tuple[Mount, ...]) -> tuple[Entry, ...]:
+    """What fstab mounts, where the kernel then has it: mount(8) follows the links in its paths."""
+    there = {mount.mount_point for mount in table}
+    return tuple(_followed(entry, there) for entry in parse_fstab(read_text(FSTAB, "")))
+
+
+def _followed(entry: Entry, there: set[str]) -> Entry:
+    place = entry.mount_point
+    if place not in there and place.startswith("/"):
+        place = resolved(place)
+    spec = resolved(entry.spec) if entry.bind and entry.spec.startswith("/") else entry.spec
+    if (place, spec) == (entry.mount_point, entry.spec):
+        return entry
+    return replace(entry, mount_point=place, spec=spec)
 
 
 def configured_directory() -> str:

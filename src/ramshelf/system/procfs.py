@@ -95,7 +95,10 @@ def node_in_ram(node: str) -> bool:
 
     So it is with zram and brd, and with what lies on them or on a tmpfs, whatever layers are in between.
     """
-    node = os.path.realpath(node)
+    try:
+        node = os.path.join(os.path.dirname(node), os.readlink(node))
+    except OSError:  # no link
+        pass
     if os.path.exists(f"{node}/partition"):
         node = os.path.dirname(node)
     if is_ram_disk(os.path.basename(node)):

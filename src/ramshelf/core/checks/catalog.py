@@ -219,6 +219,14 @@ _TABLE = (
         "Make a store: ramshelf store create --help.",
     ),
     Rule(
+        "store.symbolic-link",
+        _FAILURE,
+        "The memory backing directory lies behind a symbolic link that others than root could have made, as "
+        "in libvirt's /var/lib/libvirt/qemu, which is QEMU's user's: it is not followed.",
+        "Make it a directory and mount the store there (a bind mount will do), or have memory_backing_dir in "
+        "qemu.conf name what the link leads to, and restart libvirt.",
+    ),
+    Rule(
         "store.unsupported",
         _FAILURE,
         "The file system cannot be a store. btrfs copies on write: a reserved file can still run out of "
