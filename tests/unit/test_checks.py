@@ -123,6 +123,7 @@ BAD = {
     "store.mount-unknown": replace(GOOD, store=WHY),
     "store.not-mounted": without_store("store.not-mounted"),
     "store.root-file-system": without_store("store.root-file-system"),
+    "store.symbolic-link": without_store("store.symbolic-link"),
     "store.unsupported": without_store("store.unsupported"),
     "store.read-only": read_only(),
     "store.error": with_store(usage=WHY, io_error="input/output error"),

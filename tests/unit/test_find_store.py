@@ -34,6 +34,8 @@ def find(
         ("ext4", "rw,dax=always", False, Kind.DAX),
         ("tmpfs", "rw", False, Kind.RAM),
         ("tmpfs", "rw", True, Kind.SWAP),
+        ("tmpfs", "rw,size=600m,noswap", True, Kind.RAM),
+        ("tmpfs", "rw,noswap", False, Kind.RAM),
     ],
 )
 def test_a_mount_that_nobody_announced_is_known_by_its_file_system(
@@ -52,6 +54,19 @@ def test_the_mark_in_fstab_decides_what_a_tmpfs_is() -> None:
     store = find(mounts("tmpfs"), entry, swap=True)
     assert isinstance(store, Store)
     assert (store.kind, store.marked, store.beyond_swap) == (Kind.RAM, True, False)
+
+
+@pytest.mark.parametrize(("kind", "found"), [("ram", Kind.RAM), ("swap", None)])
+def test_a_tmpfs_that_cannot_swap_is_no_swap_store_whatever_fstab_says(kind: str, found: Kind | None) -> None:
+    entry = f"ramshelf {DIRECTORY} tmpfs size=1g,x-ramshelf.kind={kind} 0 0"
+    store = find(mounts("tmpfs", "rw,noswap"), entry, swap=True)
+    assert (store.kind if isinstance(store, Store) else None) is found
+    if isinstance(store, NoStore):
+        assert (store.code, "noswap" in store.sentence, store.expected is None) == (
+            "store.not-mounted",
+            True,
+            False,
+        )
 
 
 def test_the_mark_says_whether_it_may_be_larger_than_its_swap() -> None:
@@ -86,3 +101,87 @@ def test_the_device_that_fstab_names_is_the_one_mounted_as_far_as_is_known(
     devices: dict[str, tuple[int, int]],
 ) -> None:
     assert isinstance(find(mounts(), f"UUID=a {DIRECTORY} xfs defaults 0 0", devices), Store)
+
+
+FAST = "/data/fast"
+BIND = f"{FAST}/ram {DIRECTORY} none bind 0 0\n"
+SHOWN = f"{ROOT}28 20 7:3 / {FAST} rw - xfs /dev/loop3 rw\n"
+
+
+def bound(line: str, *, before: str = SHOWN) -> tuple[Mount, ...]:
+    return parse_mountinfo(f"{before}30 20 {line}")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        BIND,
+        f"{FAST}/ram/ {DIRECTORY}/ none defaults,rbind 0 0",
+        f"{FAST}//ram /var/lib/libvirt/qemu//ram xfs rw,bind,nofail 0 0",
+    ],
+)
+def test_a_bind_mount_of_fstabs_is_a_store_where_it_shows_what_fstab_names(entry: str) -> None:
+    store = find(bound(f"7:3 /ram {DIRECTORY} rw - xfs /dev/loop3 rw\n"), entry)
+    assert isinstance(store, Store)
+    assert (store.kind, store.mount_point, store.marked) == (Kind.DISK, DIRECTORY, False)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"254:0 {FAST}/ram {DIRECTORY} rw - ext4 /dev/vda rw\n",  # made before the other was mounted
+        f"7:3 /other {DIRECTORY} rw - xfs /dev/loop3 rw\n",
+        f"7:3 /ram//deleted {DIRECTORY} rw - xfs /dev/loop3 rw\n",
+        "7:3 /ram /var/lib/libvirt/qemu rw - xfs /dev/loop3 rw\n",
+    ],
+)
+def test_a_bind_mount_that_shows_something_else_is_not_what_fstab_means(line: str) -> None:
+    found = find(bound(line), BIND)
+    assert isinstance(found, NoStore)
+    assert (found.code, found.expected is None) == ("store.not-mounted", False)
+
+
+@pytest.mark.parametrize("fstab", ["", "/srv/ram {DIRECTORY} none bind 0 0"])
+def test_a_directory_of_the_systems_own_file_system_is_no_store_where_it_is_bound(fstab: str) -> None:
+    table = bound(f"254:0 /srv/ram {DIRECTORY} rw - ext4 /dev/vda rw\n", before=ROOT)
+    found = find(table, fstab.format(DIRECTORY=DIRECTORY))
+    assert isinstance(found, NoStore)
+    assert found.code == "store.root-file-system"
+
+
+def test_what_is_bound_to_the_systems_place_makes_its_file_system_not_the_systems() -> None:
+    table = parse_mountinfo(
+        f"{SHOWN}30 20 7:3 /libvirt /var/lib/libvirt rw - xfs /dev/loop3 rw\n"
+        f"31 20 7:3 /ram {DIRECTORY} rw - xfs /dev/loop3 rw\n"
+    )
+    assert isinstance(find(table, BIND), Store)
+
+
+def test_a_bind_mount_is_built_as_the_entry_of_what_it_shows_says() -> None:
+    fast = f"ramshelf {FAST} tmpfs size=1g,x-ramshelf.kind=swap 0 0\n"
+    table = parse_mountinfo(
+        f"{ROOT}28 20 0:50 / {FAST} rw - tmpfs ramshelf rw\n"
+        f"30 20 0:50 /ram {DIRECTORY} rw - tmpfs ramshelf rw\n"
+    )
+    store = find(table, fast + BIND)
+    assert isinstance(store, Store)
+    assert (store.kind, store.marked, store.beyond_swap) == (Kind.SWAP, True, False)
+    store = find(table, BIND)
+    assert isinstance(store, Store)
+    assert (store.kind, store.marked, store.beyond_swap) == (Kind.RAM, False, True)
+
+
+def test_fstab_says_nothing_of_what_a_mount_unit_mounts_below() -> None:
+    table = parse_mountinfo(
+        f"{ROOT}28 20 7:4 / /var/lib/libvirt/qemu rw - xfs /dev/loop4 rw\n"
+        f"30 28 7:3 / {DIRECTORY} rw - ext4 /dev/loop3 rw\n"
+    )
+    assert isinstance(find(table, "/dev/loop4 /var/lib/libvirt/qemu xfs defaults 0 0"), Store)
+    found = find(table, "/dev/loop4 /var/lib/libvirt/qemu xfs x-ramshelf.kind=disk 0 0")
+    assert isinstance(found, NoStore)
+    assert found.code == "store.not-mounted"
+
+
+@pytest.mark.parametrize("fstype", ["auto", "ext4,xfs"])
+def test_fstab_may_leave_the_file_system_open(fstype: str) -> None:
+    assert isinstance(find(mounts(), f"/dev/x {DIRECTORY} {fstype} defaults 0 0"), Store)

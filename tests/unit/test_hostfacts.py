@@ -144,6 +144,18 @@ def test_a_mount_unit_mounts_the_store_too(units: Path) -> None:
     assert (order.mounted_by, order.requires) == (unit.name, frozenset({"b.swap", "c.swap"}))
 
 
+def test_a_bind_mount_needs_what_the_mount_that_it_shows_needs(units: Path) -> None:  # noqa: ARG001 - fstab alone
+    entries = parse_fstab(
+        "/dev/vda / ext4 defaults 0 0\n"
+        "ramshelf /data/fast tmpfs size=1g,x-systemd.requires=a.swap 0 0\n"
+        f"/data/fast/ram {STORE} none bind,x-systemd.requires=b.service 0 0\n"
+    )
+    order = boot_order(entries, STORE)
+    assert (order.mounted_by, order.requires) == ("/etc/fstab", frozenset({"a.swap", "b.service"}))
+    itself = parse_fstab(f"{STORE} {STORE} none bind 0 0\n")
+    assert boot_order(itself, STORE).requires == frozenset()
+
+
 def test_noauto_mounts_nothing(units: Path) -> None:  # noqa: ARG001 - no unit does either
     assert boot_order(parse_fstab(f"ramshelf {STORE} tmpfs noauto 0 0\n"), STORE).mounted_by == ""
 

@@ -38,6 +38,7 @@ KNOWN_BETTER = frozenset(
         "store.root-file-system",
         "store.unsupported",
         "store.stale",
+        "store.symbolic-link",
     }
 )
 """The doctor's codes that each look knows better than the last check."""

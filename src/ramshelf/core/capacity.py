@@ -43,9 +43,10 @@ class StoreUsage:
 
     ``size`` and ``used`` are from statvfs (f_blocks, f_blocks - f_bavail); ``inodes`` and ``inodes_free`` are
     numbers (f_files, f_ffree; 0 and 0 where there is no bound). ``file_system`` is its name in the mount
-    table, ``block`` the size of its blocks. ``swap`` is the sum of the swap areas (0 where there is none).
-    ``notes`` are of the guests on it, ``directories`` those of guests that run or ran, and ``lost`` the
-    memory files that are in no directory any more, but open in the guest's QEMU.
+    table, ``block`` the size of its blocks. ``swap`` is what a store of kind ``swap`` has of it on disks:
+    what swaps to RAM (zram) makes no room. ``notes`` are of the guests on it, ``directories`` those of
+    guests that run or ran, and ``lost`` the memory files that are in no directory any more, but open in the
+    guest's QEMU.
     """
 
     kind: Kind

@@ -7,7 +7,7 @@ with an option that starts with ``x-ramshelf.`` are ramshelf's own; all other li
 
 from __future__ import annotations
 
-from ramshelf.core.mounts import unescape
+from ramshelf.core.mounts import normal, unescape
 from ramshelf.core.record import dataclass
 
 OWN_PREFIX = "x-ramshelf."
@@ -34,6 +34,11 @@ class Entry:
             if key == name:
                 return value
         return None
+
+    @property
+    def bind(self) -> bool:
+        """Whether it shows a directory, ``spec``, in another place; its type is none, whatever is written."""
+        return "bind" in self.options or "rbind" in self.options
 
     @property
     def own(self) -> bool:
@@ -81,7 +86,7 @@ def _entry(line: str) -> Entry | None:
     options = fields[3] if len(fields) > 3 else "defaults"
     return Entry(
         spec=unescape(fields[0]),
-        mount_point=unescape(fields[1]),
+        mount_point=normal(unescape(fields[1])),
         fstype=fields[2],
         options=tuple(options.split(",")),
     )

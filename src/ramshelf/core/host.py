@@ -183,7 +183,8 @@ class StoreFacts:
     """What lies at libvirt's memory backing directory, and below it.
 
     ``io_error`` is what the file system answered, '' where it works. ``file_system_errors`` is ext4's count,
-    None where the file system keeps none. ``path`` ends with the memory backing directory.
+    None where the file system keeps none. ``path`` ends with the memory backing directory. ``swaps`` are
+    those on disks, ``devices`` below a tmpfs over swap those of all swap.
     """
 
     directory: MemoryDirectory

@@ -67,6 +67,13 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
     return tuple(mounts)
 
 
+def normal(path: str) -> str:
+    """An absolute path as the kernel shows it: without needless slashes and dots; others as they are."""
+    if not path.startswith("/"):
+        return path
+    return "/" + "/".join(part for part in path.split("/") if part not in {"", "."})
+
+
 def is_below(path: str, directory: str) -> bool:
     """Whether ``path`` is ``directory`` or lies below it; both absolute and normal."""
     return path == directory or path.startswith(f"{directory.rstrip('/')}/")
@@ -81,3 +88,12 @@ def covering(mounts: tuple[Mount, ...], path: str) -> Mount | None:
         ):
             best = mount
     return best
+
+
+def shown(mounts: tuple[Mount, ...], path: str) -> tuple[tuple[int, int], str] | None:
+    """What of which file system ``path`` is: the device, and what it is called there (a mount's ``root``)."""
+    mount = covering(mounts, path)
+    if mount is None:
+        return None
+    below = path[len(mount.mount_point.rstrip("/")) :]
+    return mount.device, f"{mount.root.rstrip('/')}{below}".rstrip("/") or "/"

@@ -9,7 +9,7 @@ from ramshelf.core.errors import ConfigError, HostError
 from ramshelf.core.plan import Action
 from ramshelf.node.apply import apply
 from ramshelf.system.backingstore import observe_store
-from ramshelf.system.filesystem import read_text
+from ramshelf.system.filesystem import read_text, resolved
 
 _DEFAULT_WRITABLE = "/var/lib/libvirt/qemu"
 """Above libvirt's own memory backing directory: what is mounted there later is writable as well."""
@@ -48,7 +48,7 @@ def _observe() -> Service:
 def _writable() -> tuple[str, ...]:
     paths = [_DEFAULT_WRITABLE]
     with suppress(ConfigError, OSError):  # the doctor tells
-        paths.append(observe_store().directory.configured)
+        paths.append(resolved(observe_store().directory.configured))
     return tuple(
         path
         for path in dict.fromkeys(paths)

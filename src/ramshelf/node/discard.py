@@ -8,6 +8,7 @@ files and the kernel drops the pages.
 import os
 
 from ramshelf.system.backingstore import places
+from ramshelf.system.filesystem import resolved
 from ramshelf.system.hypervisor import Hypervisor
 
 
@@ -20,7 +21,7 @@ def retract(hypervisor: Hypervisor, name: str) -> tuple[str, ...]:
             continue
         path = f"/objects/{child['name']}"
         file = hypervisor.monitor(name, "qom-get", path=path, property="mem-path")
-        if os.path.dirname(os.path.dirname(file)) not in directories:
+        if resolved(os.path.dirname(os.path.dirname(file))) not in directories:
             continue
         if hypervisor.monitor(name, "qom-get", path=path, property="discard-data"):
             hypervisor.monitor(name, "qom-set", path=path, property="discard-data", value=False)

@@ -10,7 +10,6 @@ from ramshelf.core.config import Config
 from ramshelf.core.confinement import Labels, parse_labels
 from ramshelf.core.directory import GuestDirectory
 from ramshelf.core.errors import RamshelfError
-from ramshelf.core.fstab import Entry, parse_fstab
 from ramshelf.core.guest import Guest, directory_names, guest_directory, parse_guest
 from ramshelf.core.host import (
     LIBVIRT_DAEMONS,
@@ -28,21 +27,19 @@ from ramshelf.core.host import (
 )
 from ramshelf.core.kind import Kind
 from ramshelf.core.ledger import Note
-from ramshelf.core.mounts import Mount
 from ramshelf.core.placement import Comparison
 from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
-from ramshelf.core.store import NoStore, Store, find_store
+from ramshelf.core.store import NoStore, Store
 from ramshelf.core.storeclean import stale
 from ramshelf.node import hook, report
 from ramshelf.node.storeclean import list_directories
 from ramshelf.system import hypervisor
 from ramshelf.system.backingstore import (
-    FSTAB,
     QEMU_CONF,
     holding,
-    named_devices,
     observe_store,
     places,
+    read_fstab,
 )
 from ramshelf.system.bootfacts import boot_order, swap_uses
 from ramshelf.system.devicefacts import devices_below, file_system_errors
@@ -62,7 +59,7 @@ from ramshelf.system.hostfacts import (
 )
 from ramshelf.system.placement import connect
 from ramshelf.system.processes import processes
-from ramshelf.system.procfs import SwapArea, meminfo, mounts, swaps
+from ramshelf.system.procfs import disk_swaps, meminfo, mounts, swaps
 
 _SYSCTLS = ("page-cluster", "swappiness", "dirty_bytes", "dirty_ratio", "overcommit_memory")
 _PID_FILES = ("/run/virtqemud.pid", "/run/libvirtd.pid", "/run/libvirt/libvirtd.pid")
@@ -123,7 +120,7 @@ def gather(
         qemu_conf_changed=known(modified, QEMU_CONF),
         nova_changed=_nova_changed(config),
         qemu_user=account,
-        store=_store(table, directory, _stale(present, domains, guests)),
+        store=_store(directory, _stale(present, domains, guests)),
         sysctls={name: known(sysctl, name) for name in _SYSCTLS},
         slices=known(service_slices, table),
         machine_slice=known(machine_slice, table),
@@ -332,26 +329,20 @@ def _stale(
     )
 
 
-def _store(
-    table: tuple[Mount, ...],
-    directory: MemoryDirectory,
-    stale: tuple[StaleDirectory, ...] | Unknown,
-) -> StoreFacts | Unknown:
-    entries = known(_fstab)
-    if isinstance(entries, Unknown):
-        return entries
-    areas = swaps()
-    store = find_store(
-        table, entries, directory.path, devices=named_devices(entries), swap_active=bool(areas)
-    )
+def _store(directory: MemoryDirectory, stale: tuple[StaleDirectory, ...] | Unknown) -> StoreFacts | Unknown:
+    found = known(places, directory.path)
+    if isinstance(found, Unknown):
+        return found
+    place, store = found[0].path, found[0].store
+    entries, areas = read_fstab(mounts()), disk_swaps()
     absent = Unknown("there is no store")
     facts = StoreFacts(
         directory=directory,
         store=store,
         usage=absent,
         io_error="",
-        path=known(directories_to, directory.path),
-        memory_dir_missing=known(_missing, directory.path) is True,
+        path=known(directories_to, place),
+        memory_dir_missing=known(_missing, place) is True,
         devices=absent,
         swaps=swap_uses(entries, areas),
         boot=absent,
@@ -365,14 +356,10 @@ def _store(
         facts,
         usage=usage,
         io_error=io_error,
-        devices=known(_devices, store, areas),
+        devices=known(_devices, store),
         boot=known(boot_order, entries, store.mount_point),
         file_system_errors=file_system_errors(store.mount.fstype, store.mount.device),
     )
-
-
-def _fstab() -> tuple[Entry, ...]:
-    return parse_fstab(read_text(FSTAB, ""))
 
 
 def _missing(path: str) -> bool:
@@ -398,10 +385,10 @@ def _usage(store: Store) -> tuple[StoreUsage | Unknown, str]:
     return usage or Unknown("the store was unmounted meanwhile"), ""
 
 
-def _devices(store: Store, areas: tuple[SwapArea, ...]) -> tuple[Device, ...]:
-    """Below a tmpfs over swap lie the swap areas; below a tmpfs alone nothing."""
+def _devices(store: Store) -> tuple[Device, ...]:
+    """Below a tmpfs over swap lie all swap areas, those in RAM too; below a tmpfs alone nothing."""
     if store.kind is Kind.SWAP:
-        statuses = [os.stat(area.path) for area in areas]
+        statuses = [os.stat(area.path) for area in swaps()]
         numbers = [status.st_rdev or status.st_dev for status in statuses]
     elif store.kind.tmpfs:
         numbers = []

@@ -12,8 +12,7 @@ from ramshelf.core.boot import SYSCTL_KEYS
 from ramshelf.core.capacity import Capacity, capacity
 from ramshelf.core.config import Config
 from ramshelf.core.errors import ConfigError, HostError
-from ramshelf.core.fstab import parse_fstab
-from ramshelf.core.mounts import is_below
+from ramshelf.core.mounts import covering
 from ramshelf.core.plan import Action, EditFile
 from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
 from ramshelf.core.store import NoStore, Store
@@ -30,13 +29,13 @@ from ramshelf.core.storelayout import (
 )
 from ramshelf.core.storeplan import DROP_INS, WRITTEN, plan_create, plan_remove
 from ramshelf.node.apply import Tell, apply
-from ramshelf.system.backingstore import directories, holding, observe_store, places
+from ramshelf.system.backingstore import directories, holding, lies_on, observe_store, places, read_fstab
 from ramshelf.system.blockdevice import block_device, device_of, find_by_uuid, loop_of, mount_of, signatures
 from ramshelf.system.devicefacts import devices_below
 from ramshelf.system.filesystem import RUN_DIR, read_text, store_lock
 from ramshelf.system.hostfacts import qemu_account
 from ramshelf.system.livestate import live_guests
-from ramshelf.system.procfs import holders_of, meminfo, mounts, swaps
+from ramshelf.system.procfs import disk_swaps, holders_of, meminfo, mounts, swaps
 from ramshelf.system.run import SEARCH_PATH, run
 
 STATE_DIR = "/run/libvirt/qemu"
@@ -172,7 +171,7 @@ def show(config: Config) -> Shown:
     store = observed.store
     source = store.mount.source if isinstance(store, Store) else ""
     file = claim.file if claim else ""
-    areas = swaps()
+    areas = disk_swaps()
     if isinstance(store, Store) and store.kind.tmpfs:
         source = ""
         if claim and not claim.file and claim.uuid and os.geteuid() == 0:
@@ -189,7 +188,7 @@ def show(config: Config) -> Shown:
         if observed.usage
         else None,
         swap=tuple((area.path, area.size, area.used) for area in areas),
-        in_fstab=any(entry.mount_point == mount_point for entry in parse_fstab(fstab)),
+        in_fstab=any(entry.mount_point == mount_point for entry in read_fstab(mounts())),
         drop_ins=tuple(
             os.path.basename(os.path.dirname(path)).removesuffix(".d")
             for path in DROP_INS
@@ -372,10 +371,12 @@ def _live_guests() -> Iterator[str]:
 
 def _guests_on(mount_point: str) -> Iterator[str]:
     """The guests, and the processes that are none, which use files on the store."""
-    found = places()
-    names = [note.name for note in holding(found) if note.directory and is_below(note.directory, mount_point)]
+    found, mount = places(), covering(mounts(), mount_point)
+    if mount is None or mount.mount_point != mount_point:
+        return
+    names = [note.name for note in holding(found) if lies_on(note.directory, mount)]
     yield from names
     if not names:
-        on_it = (each for each in directories(found) if is_below(each.path, mount_point))
+        on_it = (each for each in directories(found) if lies_on(each.path, mount))
         identities = {(*each.device, file.inode) for each in on_it for file in each.files}
         yield from (f"process {pid}" for pid in holders_of(identities))

@@ -10,17 +10,26 @@ from ramshelf.core.directory import FileUsage
 from ramshelf.core.errors import ConfigError, RefusedError
 from ramshelf.core.fstab import KIND_OPTION, parse_fstab
 from ramshelf.core.guest import directory_names
+from ramshelf.core.kind import Kind
 from ramshelf.core.mounts import covering, is_below
 from ramshelf.core.qemuconf import DEFAULT_MEMORY_BACKING_DIR, memory_directory, parse_qemu_conf, sets
 from ramshelf.core.record import dataclass, replace
-from ramshelf.core.store import NoStore, Store, find_store
+from ramshelf.core.store import NoStore, Store, find_store, not_followed
 from ramshelf.system import ledger, livestate, storetree
-from ramshelf.system.filesystem import block_size, inodes, read_text, size_and_used
-from ramshelf.system.procfs import mounts, swaps
+from ramshelf.system.filesystem import (
+    block_size,
+    first_link,
+    follow,
+    inodes,
+    read_text,
+    resolved,
+    size_and_used,
+)
+from ramshelf.system.procfs import disk_swaps, mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ramshelf.core.directory import GuestDirectory
     from ramshelf.core.fstab import Entry
@@ -74,20 +83,54 @@ def places(first: str | None = None) -> tuple[Place, ...]:
     so also its default, and below the stores of fstab what it appends there. That is passed over where QEMU's
     user owns the store's root: such a directory may have been planted.
     """
-    table, areas = mounts(), swaps()
-    entries = parse_fstab(read_text(FSTAB, ""))
+    table, areas = mounts(), disk_swaps()
+    entries = read_fstab(table)
     devices = named_devices(entries)
     paths = [first or configured_directory(), DEFAULT_MEMORY_BACKING_DIR]
     stores = [entry.mount_point for entry in entries if entry.option(KIND_OPTION) is not None]
     paths += [memory_directory({"memory_backing_dir": path}).path for path in stores if _is_roots(path)]
-    return tuple(
-        Place(
-            path=path,
-            store=find_store(table, entries, path, devices=devices, swap_active=bool(areas)),
-            mount=covering(table, path),
-        )
-        for path in dict.fromkeys(paths)
-    )
+
+    def find(path: str) -> Place:
+        store = find_store(table, entries, path, devices=devices, swap_active=bool(areas))
+        return Place(path=path, store=store, mount=covering(table, path))
+
+    found = [_behind_links(find(path), find) for path in dict.fromkeys(paths)]
+    return tuple({place.path: place for place in found}.values())
+
+
+def _behind_links(place: Place, find: Callable[[str], Place]) -> Place:
+    """The place itself, or what it leads to by links that root alone can have made.
+
+    Below the store's mount point none is followed, and above it the mount table's paths have none. Where one
+    is left on the way to what is no store, it is named.
+    """
+    if isinstance(place.store, Store) and not first_link(place.path, below=place.store.mount_point):
+        return place
+    path, links = follow(place.path)
+    if links:
+        there = find(path)
+        store = there.store
+        if isinstance(store, NoStore) or not any(is_below(link, store.mount_point) for link in links):
+            place = there
+    if isinstance(place.store, NoStore) and (link := first_link(place.path)):
+        return replace(place, store=not_followed(link, place.store))
+    return place
+
+
+def read_fstab(table: tuple[Mount, ...]) -> tuple[Entry, ...]:
+    """What fstab mounts, where the kernel then has it: mount(8) follows the links in its paths."""
+    there = {mount.mount_point for mount in table}
+    return tuple(_followed(entry, there) for entry in parse_fstab(read_text(FSTAB, "")))
+
+
+def _followed(entry: Entry, there: set[str]) -> Entry:
+    place = entry.mount_point
+    if place not in there and place.startswith("/"):
+        place = resolved(place)
+    spec = resolved(entry.spec) if entry.bind and entry.spec.startswith("/") else entry.spec
+    if (place, spec) == (entry.mount_point, entry.spec):
+        return entry
+    return replace(entry, mount_point=place, spec=spec)
 
 
 def configured_directory() -> str:
@@ -142,12 +185,20 @@ def figures(store: Store, notes: Iterable[Note]) -> StoreUsage:
         block=block_size(store.mount_point),
         size=size,
         used=used,
-        swap=sum(area.size for area in swaps()),
+        swap=sum(area.size for area in disk_swaps()) if store.kind is Kind.SWAP else 0,
         beyond_swap=store.beyond_swap,
         inodes=most,
         inodes_free=left,
-        notes=tuple(note for note in notes if is_below(note.directory, store.mount_point)),
+        notes=tuple(note for note in notes if lies_on(note.directory, store.mount)),
     )
+
+
+def lies_on(path: str, mount: Mount) -> bool:
+    """Whether the directory is on the mount's file system, which a bind mount may show in several places."""
+    if not path or is_below(path, mount.mount_point):
+        return bool(path)
+    found = covering(mounts(), path)
+    return found is not None and found.device == mount.device
 
 
 def with_files(usage: StoreUsage, found: tuple[Place, ...], *, everything: bool) -> StoreUsage:

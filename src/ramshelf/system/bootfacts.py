@@ -7,6 +7,7 @@ from pathlib import Path
 from ramshelf.core.boot import SERVICES, escape_path
 from ramshelf.core.fstab import Entry
 from ramshelf.core.host import BootOrder, SwapUse
+from ramshelf.core.mounts import is_below, normal
 from ramshelf.system.blockdevice import find_by_uuid
 from ramshelf.system.filesystem import read_text
 from ramshelf.system.procfs import SwapArea
@@ -34,6 +35,21 @@ def unit_values(text: str, key: str) -> tuple[str, ...]:
 
 def boot_order(entries: tuple[Entry, ...], mount_point: str) -> BootOrder:
     """What mounts ``mount_point`` at boot, what that requires, and which services wait for it."""
+    mounted_by, requires = _mounting(entries, mount_point)
+    services = {
+        service: unit_values(text, "RequiresMountsFor")
+        for service in SERVICES
+        if (text := _unit(service)) is not None
+    }
+    return BootOrder(mounted_by=mounted_by, requires=frozenset(requires), services=services)
+
+
+def _mounting(entries: tuple[Entry, ...], mount_point: str) -> tuple[str, set[str]]:
+    """What mounts it, and the units without which it is not; a bind mount also needs what it shows.
+
+    systemd makes a bind mount require the mount that its source lies on (systemd.mount(5), "Implicit
+    Dependencies"), and so what that requires.
+    """
     unit = escape_path(mount_point, "mount")
     entry = next((entry for entry in reversed(entries) if entry.mount_point == mount_point), None)
     mounted_by, requires = "", set(unit_values(_unit(unit) or "", "Requires"))
@@ -42,15 +58,23 @@ def boot_order(entries: tuple[Entry, ...], mount_point: str) -> BootOrder:
         requires |= {
             option.partition("=")[2] for option in entry.options if option.startswith("x-systemd.requires=")
         }
+        if entry.bind:
+            requires |= _mounting(_above(entries, entry), _source(entries, entry))[1]
     elif _unit_file(unit) is not None:
         mounted_by = unit
         requires |= set(unit_values(_unit(unit) or "", "BindsTo"))
-    services = {
-        service: unit_values(text, "RequiresMountsFor")
-        for service in SERVICES
-        if (text := _unit(service)) is not None
-    }
-    return BootOrder(mounted_by=mounted_by, requires=frozenset(requires), services=services)
+    return mounted_by, requires
+
+
+def _above(entries: tuple[Entry, ...], bind: Entry) -> tuple[Entry, ...]:
+    """The other mounts that the source of a bind mount lies on."""
+    path = normal(bind.spec)
+    return tuple(entry for entry in entries if entry is not bind and is_below(path, entry.mount_point))
+
+
+def _source(entries: tuple[Entry, ...], bind: Entry) -> str:
+    """Where fstab mounts what a bind mount shows a part of."""
+    return max((entry.mount_point for entry in _above(entries, bind)), key=len, default=normal(bind.spec))
 
 
 def swap_uses(entries: tuple[Entry, ...], areas: tuple[SwapArea, ...]) -> tuple[SwapUse, ...]:

@@ -8,11 +8,10 @@ from ramshelf.core.errors import ToolError
 from ramshelf.core.host import Device, Unknown
 from ramshelf.core.mounts import covering
 from ramshelf.system.filesystem import read_text
-from ramshelf.system.procfs import mounts
+from ramshelf.system.procfs import is_ram_disk, mounts, on_ram_file_system
 from ramshelf.system.run import run
 
 _NETWORK_NAMES = {"nbd": "nbd", "rbd": "Ceph", "drbd": "DRBD", "etherd": "ATA over Ethernet"}
-_RAM_NAMES = ("zram", "ram")
 _THIN_TARGETS = {"thin": "a thin volume", "vdo": "a VDO volume", "snapshot": "a snapshot"}
 _COPY_ON_WRITE = ("btrfs", "zfs", "bcachefs")
 _VIRTUAL_DISKS = ("vd", "xvd")
@@ -65,7 +64,7 @@ def _device(disk: Path, backing: str) -> Device:
         rotational=read_text(disk / "queue/rotational", "0").strip() == "1" and not virtual,
         network=_network(disk, letters),
         thin=thin,
-        in_ram=letters in _RAM_NAMES,
+        in_ram=is_ram_disk(name) or (bool(backing) and on_ram_file_system(backing)),
         direct_io=read_text(disk / "loop/dio", "0").strip() == "1" if backing else None,
         errors=int(errors, 16) if errors else None,
         commands=int(done, 16) if done else None,
@@ -96,6 +95,8 @@ def _sparse(backing: str) -> str | Unknown:
     mount = covering(mounts(), os.path.realpath(backing))
     if mount is not None and mount.fstype in _COPY_ON_WRITE:
         return f"a loop device over a file on {mount.fstype}, which copies on write"
+    if on_ram_file_system(backing):  # which is worse, and reported by itself
+        return ""
     if mount is None or not _node(status.st_dev).exists():
         return Unknown(f"{backing} lies on {mount.fstype if mount else 'an unknown file system'}")
     return ""

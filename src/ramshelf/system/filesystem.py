@@ -51,6 +51,72 @@ def block_size(mount_point: Path) -> int:
     return os.statvfs(mount_point).f_frsize
 
 
+_MOST_LINKS = 40
+"""Links in a path that the kernel follows (MAXSYMLINKS)."""
+
+
+def resolved(path: str) -> str:
+    """The path with those links followed that root alone can have made (``follow``)."""
+    return follow(path)[0]
+
+
+def follow(path: str) -> tuple[str, tuple[str, ...]]:
+    """An absolute path with those links followed that root alone can have made, and these links.
+
+    They are root's, and so is each directory from the root down to them, where nobody else may write: so
+    nobody else has made the link, nor can put another one or another directory in its place. From the first
+    directory on where that is not so, or where there is none, the path stays as it is, links included:
+    who opens it follows none (storetree).
+    """
+    done, left = "", _parts(path)
+    links: list[str] = []
+    while path.startswith("/") and left and _is_roots_alone(done or "/"):
+        part = left.pop(0)
+        if part == "..":
+            done = done.rpartition("/")[0]
+            continue
+        here = f"{done}/{part}"
+        try:
+            target = os.readlink(here)
+        except OSError:  # no link, or nothing at all
+            done = here
+            continue
+        if os.lstat(here).st_uid != 0 or len(links) == _MOST_LINKS:
+            left.insert(0, part)
+            break
+        links.append(here)
+        left = _parts(target) + left
+        if target.startswith("/"):
+            done = ""
+    if not links or ".." in left:
+        return path, ()
+    return "/".join((done, *left)) or "/", tuple(links)
+
+
+def first_link(path: str, below: str = "") -> str:
+    """The first part of the way to ``path``, from ``below`` on, that is a symbolic link; '' where none is."""
+    done = below.rstrip("/")
+    for part in _parts(path[len(done) :]):
+        done = f"{done}/{part}"
+        if os.path.islink(done):
+            return done
+    return ""
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in {"", "."}]
+
+
+def _is_roots_alone(directory: str) -> bool:
+    """Whether root alone can change what is in it; an access control list shows as the group's mode."""
+    try:
+        status = os.lstat(directory)
+    except OSError:
+        return False
+    others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == 0 and not others_write
+
+
 def make_directory(path: str, *, uid: int, gid: int, mode: int) -> None:
     """Make a directory, or give one that is there this owner and mode; its parent is there.
 

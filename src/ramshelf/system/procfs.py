@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from ramshelf.core.mounts import parse_mountinfo, unescape
 from ramshelf.core.record import dataclass
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from ramshelf.core.mounts import Mount
 
     _Identity = tuple[int, int, int]
+
+
+_RAM_DISKS = frozenset({"zram", "ram"})
+_RAM_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +69,63 @@ def mounts() -> tuple[Mount, ...]:
 
 
 def swaps() -> tuple[SwapArea, ...]:
-    """The active swap areas."""
+    """The active swap areas, wherever they lie."""
     return parse_swaps(read_text("/proc/swaps", ""))
+
+
+def disk_swaps() -> tuple[SwapArea, ...]:
+    """The active swap areas that are room: what goes there leaves RAM.
+
+    An area whose file is not seen, as from another mount namespace, is taken for one: a tmpfs has none.
+    """
+    return tuple(area for area in swaps() if not _lies_in_ram(area.path))
+
+
+def _lies_in_ram(path: str) -> bool:
+    try:
+        status = os.stat(path)
+    except OSError:  # a device is known by its name, too
+        return node_in_ram(f"/sys/class/block/{os.path.basename(path)}")
+    number = status.st_rdev if stat.S_ISBLK(status.st_mode) else status.st_dev
+    return node_in_ram(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+
+
+def node_in_ram(node: str) -> bool:
+    """Whether what the block device of this sysfs node holds, or a part of it, stays in RAM.
+
+    So it is with zram and brd, and with what lies on them or on a tmpfs, whatever layers are in between.
+    """
+    try:
+        node = os.path.join(os.path.dirname(node), os.readlink(node))
+    except OSError:  # no link
+        pass
+    if os.path.exists(f"{node}/partition"):
+        node = os.path.dirname(node)
+    if is_ram_disk(os.path.basename(node)):
+        return True
+    backing = read_text(f"{node}/loop/backing_file", "").rstrip("\n")
+    if backing:
+        return on_ram_file_system(backing) or _lies_in_ram(backing)
+    try:
+        below = os.listdir(f"{node}/slaves")
+    except OSError:
+        return False
+    return any(node_in_ram(f"{node}/slaves/{name}") for name in below)
+
+
+def is_ram_disk(name: str) -> bool:
+    """Whether the block device of this name is one of zram or brd."""
+    return name.rstrip("0123456789") in _RAM_DISKS
+
+
+def on_ram_file_system(path: str) -> bool:
+    """Whether a file that can be seen lies on a tmpfs or the like."""
+    try:
+        number = os.stat(path).st_dev
+    except OSError:
+        return False
+    device = os.major(number), os.minor(number)
+    return any(mount.device == device and mount.fstype in _RAM_FILE_SYSTEMS for mount in mounts())
 
 
 def meminfo() -> Mapping[str, int]:

@@ -2,9 +2,9 @@
 
 QEMU's user owns the guests' directories, and libvirtd gives it their parents at every start of its own: what
 is looked at may be renamed, removed or planted at that very moment. So each component is opened by itself and
-no link is followed at any of them, nothing is opened that could block, all lies on the store's own device,
-guests' directories are looked at one level deep, and entries are bounded. What follows goes by descriptor,
-too.
+no link is followed at any of them (those that root alone can have made have been resolved in the path before:
+filesystem.resolved), nothing is opened that could block, all lies on the store's own device, guests'
+directories are looked at one level deep, and entries are bounded. What follows goes by descriptor, too.
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ _TABLE = (
         "store.not-mounted",
         _FAILURE,
         "fstab names a store that is not mounted, or something else is in its place: guests would fill the "
-        "file system below.",
+        "file system below. Something else is also a tmpfs with noswap where fstab has kind swap.",
         "Mount it: mount MOUNT-POINT. Until then the hook refuses guests there.",
     ),
     Rule(
@@ -217,6 +217,14 @@ _TABLE = (
         _FAILURE,
         "The memory backing directory is a plain directory of the system's own file system.",
         "Make a store: ramshelf store create --help.",
+    ),
+    Rule(
+        "store.symbolic-link",
+        _FAILURE,
+        "The memory backing directory lies behind a symbolic link that others than root could have made, as "
+        "in libvirt's /var/lib/libvirt/qemu, which is QEMU's user's: it is not followed.",
+        "Make it a directory and mount the store there (a bind mount will do), or have memory_backing_dir in "
+        "qemu.conf name what the link leads to, and restart libvirt.",
     ),
     Rule(
         "store.unsupported",
@@ -372,8 +380,10 @@ _TABLE = (
     Rule(
         "store.in-ram",
         _FAILURE,
-        "The store's swap is compressed RAM (zram) or a RAM disk: what it holds is not guaranteed.",
-        "Put the store's swap on an NVMe device or file; switch zram off.",
+        "Swap of the store's, or what the store lies on, is RAM: zram, a RAM disk, a file on a tmpfs. Such "
+        "swap is not counted as room, and what goes there stays in RAM.",
+        "Switch it off (swapoff), and keep zram from coming back; put the store's swap on an NVMe device or "
+        "file.",
     ),
     Rule(
         "store.buffered-loop",
@@ -428,8 +438,8 @@ _TABLE = (
     Rule(
         "store.no-swap",
         _FAILURE,
-        "The store is a tmpfs over swap, and no swap is active: all of it must fit in RAM.",
-        "Activate the swap: swapon -a.",
+        "The store is a tmpfs over swap, and no swap on a disk is active: all of it must fit in RAM.",
+        "Activate the swap: swapon -a. Swap of zram does not count.",
     ),
     Rule(
         "store.beyond-swap",

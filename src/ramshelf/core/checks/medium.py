@@ -76,7 +76,7 @@ def _device(device: Device, store: Store) -> Iterator[Finding]:
 
 def _swap_size(seen: StoreFacts, store: Store) -> Iterator[Finding]:
     if not seen.swaps:
-        yield finding("store.no-swap", "The store is a tmpfs over swap, and no swap is active.")
+        yield finding("store.no-swap", "The store is a tmpfs over swap, and no swap on a disk is active.")
         return
     if isinstance(seen.usage, Unknown) or seen.usage.size <= seen.usage.swap:
         return
