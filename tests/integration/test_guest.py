@@ -186,6 +186,36 @@ def test_a_failed_start_leaves_no_new_guest_and_the_old_definition(hooked: Libvi
     assert names(hooked) == ["old"]
 
 
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        pytest.param("web ", "web ", id="a blank at the end"),
+        pytest.param(" &#9;web", " \tweb", id="blanks at the beginning"),
+        pytest.param("we<!-- remark -->b", "web", id="a comment"),
+    ],
+)
+def test_a_name_is_what_libvirt_makes_of_it(
+    hooked: Libvirtd, tmp_path: Path, written: str, name: str
+) -> None:
+    path = file(tmp_path, anonymous("X", 64).replace("<name>X<", f"<name>{written}<"))
+    veto()
+    assert refused("guest", "start", path)[0] == "guest.vetoed"
+    assert names(hooked) == []
+    VETO.unlink()
+    started = document("guest", "start", path)
+    assert (started["name"], started["reserved_mib"]) == (name, 64)
+    assert document("guest", "start", path)["already_running"]
+    [listed] = document("guest", "list")["guests"]
+    assert (listed["name"], listed["promised_mib"]) == (name, 64)
+    assert [entry["path"] for entry in listed["files"]] == [f"{MEMORY}/{listed['id']}-{name}/pc.ram"]
+    assert document("guest", "show", name)["promised_mib"] == 64
+    found = json.loads(ramshelf("doctor", "--json", ok=(0, 1, 2)).stdout)["findings"]
+    assert {each["code"] for each in found if each["group"] == "guest"} == {"guest.ok"}
+    assert document("guest", "stop", name, "--now")["how"] == "destroyed"
+    assert document("capacity")["promised_mib"] == 0
+    assert list(MEMORY.iterdir()) == []
+
+
 def test_ramshelf_s_own_hook_speaks_for_itself(hooked: Libvirtd, tmp_path: Path) -> None:
     """Space that is gone between the plan and the start: the hook's sentence, code and hint come through."""
     path = file(tmp_path, anonymous("late", 300))

@@ -171,7 +171,7 @@ class Watcher:
         for name in tuple(self._unsettled):
             left = self._unsettled.pop(name)
             try:
-                outcome = reserve_late(described(hypervisor.live_xml(name)))
+                outcome = reserve_late(described(hypervisor.live_xml(name), name))
             except (RamshelfError, OSError) as error:
                 code = error.code if isinstance(error, RamshelfError) else ""
                 if code == "guest.not-found":

@@ -11,7 +11,7 @@ from ramshelf.core.confinement import Labels, parse_labels
 from ramshelf.core.directory import GuestDirectory
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.fstab import Entry, parse_fstab
-from ramshelf.core.guest import Guest, directory_names, guest_directory, parse_guest
+from ramshelf.core.guest import Guest, directory_names, guest_directory
 from ramshelf.core.host import (
     LIBVIRT_DAEMONS,
     Account,
@@ -34,6 +34,7 @@ from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, par
 from ramshelf.core.store import NoStore, Store, find_store
 from ramshelf.core.storeclean import stale
 from ramshelf.node import hook, report
+from ramshelf.node.guests import described
 from ramshelf.node.storeclean import list_directories
 from ramshelf.system import hypervisor
 from ramshelf.system.backingstore import (
@@ -212,7 +213,7 @@ def _guests(
     running, odd = [], []
     for name, xml in domains.items():
         try:
-            guest, labels = parse_guest(xml), parse_labels(xml)
+            guest, labels = described(xml, name), parse_labels(xml)
         except RamshelfError as error:
             odd.append(OddGuest(name=name, problem=error.sentence.rstrip(".")))
             continue

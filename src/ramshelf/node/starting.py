@@ -114,7 +114,7 @@ def _on_record(guest: str) -> Iterator[None]:
 
 def _already(hypervisor: Hypervisor, config: Config, domain: Domain) -> Started:
     """Nothing is to be done for a guest that runs as wished."""
-    guest = described(hypervisor.live_xml(domain.name))
+    guest = described(hypervisor.live_xml(domain.name), domain.name)
     if not guest.file_backed and not config.off:
         raise RefusedError(
             "guest.not-file-backed",
