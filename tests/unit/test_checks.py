@@ -366,6 +366,12 @@ def test_extents_that_lack_are_milder_than_a_promise_that_lacks() -> None:
     assert the("guest.not-reserved", BAD["guest.not-reserved"]).severity is Severity.FAILURE
 
 
+def test_what_a_guest_has_given_back_does_not_lack() -> None:
+    sparse = replace(RAM_FILE, allocated=GIB)
+    given = {"memory_files": (sparse,), "given": frozenset({sparse.inode})}
+    assert "guest.not-reserved" not in codes(replace(on_disk("ext4"), guests=with_guest(given).guests))
+
+
 def test_memory_that_was_promised_may_be_hot_plugged() -> None:
     running = {"memory_files": (RAM_FILE, DIMM), "promised": 4 * GIB}
     assert "guest.hot-plugged" not in codes(with_guest(running, max_memory=4 * GIB, hotplug=2 * GIB))

@@ -186,7 +186,7 @@ class Watcher:
                 continue
             if not outcome.late.settled and left > 1:
                 self._unsettled[name] = left - 1
-            if outcome.late.needed:
+            if outcome.late.overdue:
                 self.tally.late += 1
                 self._log.warning(
                     "reserved-late",

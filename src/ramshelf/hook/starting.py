@@ -98,6 +98,10 @@ def _hold(files: Sequence[str], guest: Guest, step: Step) -> tuple[Note, _Found]
         _admit(guest, backingstore.figures(found.store, others), places, limit)
         noted = _make(guest, parent, directory, step)
         note = _timed(note_of(guest, directory=found.path, files=noted), found.store)
+        if (
+            not found.store.kind.tmpfs
+        ):  # that they get their extents next; where they do not it is not started
+            note = replace(note, given=tuple(file.inode for file in noted))
         ledger.write_note(note)
         if any(file.name is None for file in guest.files):
             ledger.have_started_waited_for(note.name)
@@ -324,7 +328,7 @@ def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) 
     """The guest's note by what QEMU has opened; its files have their extents now, nothing is left over."""
     directory = storetree.observe(parent, found.path)
     opened = livestate.opened_files(guest.name)
-    seen = verify(guest, directory, found.store.kind, opened)
+    seen = verify(guest, directory, found.store.kind, opened, note.given)
     if seen.superfluous:
         memoryfiles.remove(parent, tuple(file.name for file in seen.superfluous))
         step("removed superfluous")
@@ -344,6 +348,9 @@ def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) 
         except FileNotFoundError:
             wrong.append(f"{usage.name} is another file now")
         step("allocated")
+    if seen.given != note.given:
+        note = replace(note, given=seen.given)
+        ledger.write_note(note)
     if wrong:
         _record("wrong", note, found=wrong)
     if seen.unallocated:

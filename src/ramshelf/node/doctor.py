@@ -232,6 +232,7 @@ def _guests(
                 if place is not None
                 else (),
                 promised=notes if isinstance(notes, Unknown) else note.promised if note is not None else 0,
+                given=frozenset(note.given if note is not None else ()),
                 process=_process(by_uuid.get(guest.uuid, []), _users(labels, account)),
                 labels=labels,
                 discard_retracted=guest.discard and _retracted(guest),

@@ -616,7 +616,8 @@ _TABLE = (
         "guest.not-reserved",
         _FAILURE,
         "A running guest needs more than it was promised, so others may be given its room. A warning where "
-        "the promise is right and files only lack allocated blocks.",
+        "the promise is right and files never had their blocks; those that a guest has given back "
+        "(virtio-mem, a balloon, free page reporting) are not missed.",
         "ramshelf hook install, then stop it and start it again.",
         _WARNING,
     ),

@@ -102,7 +102,8 @@ def _reservation(running: RunningGuest, files: tuple[FileUsage, ...], *, tmpfs: 
         yield unknown("guest.promise-unknown", f"What guest {guest.name} was promised is not known", promised)
         return
     missing = max(0, guest.promise - promised)
-    unallocated = 0 if tmpfs else sum(max(0, file.apparent - file.allocated) for file in memory)
+    never = () if tmpfs else (file for file in memory if file.inode not in running.given)
+    unallocated = sum(max(0, file.apparent - file.allocated) for file in never)
     if missing or unallocated:
         size = to_mib(align_up(missing or unallocated, MIB))
         yield finding(
