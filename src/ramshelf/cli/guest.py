@@ -254,8 +254,8 @@ def trim(context: Context, name: str) -> None:
     """Give back what a save or a dump has populated of a guest's memory.
 
     On a store of kind swap or ram these occupy all of it, whatever the guest has used. Pages in RAM that are
-    zero are given back; the guest runs on, but for moments of some 50 ms. After a restore or an incoming
-    migration the hook has it done by itself.
+    zero are given back; the guest runs on, but for moments of some 50 ms. After a restore, a revert to a
+    snapshot with memory, or an incoming migration the hook has it done by itself.
     """
     from ramshelf.node.trimming import trim_guest  # noqa: PLC0415 - only where it is used
 

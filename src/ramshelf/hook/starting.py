@@ -387,10 +387,13 @@ def _cost(reserved: Note | None, store: Store) -> dict[str, float]:
 
 
 def _from_stream(name: str) -> bool:
-    """Whether QEMU reads all of the guest's memory from a saved image or another host."""
+    """Whether QEMU reads all of the guest's memory from a saved image, another host or a snapshot.
+
+    ``-loadvm`` is how libvirt reverts to a snapshot inside a disk image (qemuBuildLoadVMCommandLine).
+    """
     try:
         with open(f"/proc/{livestate.qemu_pid(name)}/cmdline", "rb") as file:
-            return b"-incoming" in file.read().split(b"\0")
+            return not {b"-incoming", b"-loadvm"}.isdisjoint(file.read().split(b"\0"))
     except OSError:  # it has ended already
         return False
 
