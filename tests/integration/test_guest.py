@@ -20,7 +20,7 @@ from ramshelf.node.starting import start_guest
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.run import Completed
 from support.cli import RAMSHELF, ramshelf
-from support.domains import domain_xml, wait_console
+from support.domains import domain_xml, qemu_pid, wait_console
 from support.libvirtd import Libvirtd
 from support.process import run, wait_until
 from support.stores import MEMORY, store
@@ -143,6 +143,25 @@ def test_a_guest_that_does_not_fit_names_who_holds_the_space(hooked: Libvirtd, t
         == [{"guest": "holder", "directory": str(MEMORY / "1-holder"), "promised_mib": 256}]
         or failed["facts"]["holders"][0]["guest"] == "holder"
     )
+
+
+def test_a_private_mapping_is_said_wherever_one_looks(hooked: Libvirtd) -> None:
+    """A file source without shared access: what the guest writes is anonymous memory, not in the file."""
+    hooked.create(domain_xml("one", 128, memory_backing="<source type='file'/>", dirty_mib=40))
+    wait_console("one", "DIRTIED 40")
+    pid = qemu_pid("one")
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert int(re.findall(r"RssAnon:\s+(\d+) kB", status)[0]) >= 40 << 10
+    found = json.loads(ramshelf("doctor", "--json", ok=(0, 1, 2)).stdout)["findings"]
+    [said] = [each for each in found if each["group"] == "guest"]
+    assert (said["code"], said["severity"], said["facts"]["private_mib"]) == ("guest.private", "warning", 128)
+    assert [note["code"] for note in document("guest", "start", "one")["notes"]] == ["guest.private"]
+    shown = document("guest", "show", "one")
+    assert (shown["private_mib"], [note["code"] for note in shown["notes"]]) == (128, ["guest.private"])
+    hooked.virsh("destroy", "one")
+    hooked.define(domain_xml("one", 128, memory_backing="<source type='file'/>"))
+    assert document("guest", "start", "one")["notes"] == []
+    assert document("guest", "show", "one")["private_mib"] == 0
 
 
 def test_leftovers_are_shown_as_nobody_s(hooked: Libvirtd) -> None:  # noqa: ARG001 - a store is there

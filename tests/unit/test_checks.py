@@ -30,6 +30,7 @@ from ramshelf.core.units import GIB, MIB
 from support.good_host import (
     DAEMON,
     GOOD,
+    GUEST,
     MEMORY_DIR,
     NOTE,
     NOVA_CONF,
@@ -187,6 +188,7 @@ BAD = {
     "guest.huge-pages": with_guest(hugepages=True, files=()),
     "guest.locked": with_guest(locked=True),
     "guest.anonymous": with_guest(files=()),
+    "guest.private": with_guest(files=(replace(GUEST.files[0], private=True),)),
     "guest.elsewhere": with_guest({"memory_files": ()}),
     "guest.not-reserved": with_guest({"promised": GIB}),
     "guest.hot-plugged": with_guest({"memory_files": (RAM_FILE, DIMM)}),

@@ -317,6 +317,8 @@ def show(context: Context, name: str) -> None:
 
     Also what it holds on the store, where it runs; sizes are in MiB.
     """
+    from ramshelf.core.checks.guest import private_mapping  # noqa: PLC0415 - only where it is used
+
     with Hypervisor(context.uri) as hypervisor:
         details = guests.show_guest(hypervisor, name)
     guest, domain = details.description, details.domain
@@ -335,6 +337,7 @@ def show(context: Context, name: str) -> None:
         "hugepages": guest.hugepages,
         "locked": guest.locked,
         "size_mib": _mib(guest.file_bytes),
+        "private_mib": _mib(guest.private_bytes),
         "promised_mib": _mib(details.running.promised) if details.running else 0,
         "allocated_mib": _mib(details.running.allocated) if details.running else 0,
         "resident_mib": _mib(details.running.resident) if details.running else 0,
@@ -346,7 +349,13 @@ def show(context: Context, name: str) -> None:
         for key, value in document.items()
     ]
     lines += [("file", file["path"]) for file in files]
-    context.emit({**document, "files": files}, lambda: click.echo(fields(lines)))
+    notes = tuple(private_mapping(guest)) if domain.active else ()
+
+    def text() -> None:
+        say(notes)
+        click.echo(fields(lines))
+
+    context.emit({**document, "files": files, "notes": documents(notes)}, text)
 
 
 def running_document(guest: guests.RunningGuest) -> dict[str, object]:

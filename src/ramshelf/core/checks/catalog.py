@@ -605,6 +605,15 @@ _TABLE = (
         "Stop it; 'ramshelf guest start NAME' then makes it file-backed.",
     ),
     Rule(
+        "guest.private",
+        _WARNING,
+        "A running guest's memory is in files without shared access (<source type='file'/> alone, or access "
+        "mode='private'): what the guest writes becomes anonymous memory, which takes RAM and swap from the "
+        "others, and its place on the store besides.",
+        "Stop it; 'ramshelf guest start NAME' then gives it shared access (<access mode='shared'/> in its "
+        "memoryBacking, no memAccess='private' in its NUMA cells).",
+    ),
+    Rule(
         "guest.elsewhere",
         _FAILURE,
         "A running guest's memory files are not on the store: it was started before the store was "
