@@ -31,6 +31,7 @@ from ramshelf.core.units import GIB, MIB
 from support.good_host import (
     DAEMON,
     GOOD,
+    GUEST,
     MEMORY_DIR,
     NOTE,
     NOVA_CONF,
@@ -190,6 +191,7 @@ BAD = {
     "guest.huge-pages": with_guest(hugepages=True, files=()),
     "guest.locked": with_guest(locked=True),
     "guest.anonymous": with_guest(files=()),
+    "guest.private": with_guest(files=(replace(GUEST.files[0], private=True),)),
     "guest.elsewhere": with_guest({"memory_files": ()}),
     "guest.not-reserved": with_guest({"promised": GIB}),
     "guest.hot-plugged": with_guest({"memory_files": (RAM_FILE, DIMM)}),
@@ -367,6 +369,12 @@ def test_extents_that_lack_are_milder_than_a_promise_that_lacks() -> None:
     facts = replace(on_disk("ext4"), guests=with_guest({"memory_files": (sparse,)}).guests)
     assert the("guest.not-reserved", facts).severity is Severity.WARNING
     assert the("guest.not-reserved", BAD["guest.not-reserved"]).severity is Severity.FAILURE
+
+
+def test_what_a_guest_has_given_back_does_not_lack() -> None:
+    sparse = replace(RAM_FILE, allocated=GIB)
+    given = {"memory_files": (sparse,), "given": frozenset({sparse.inode})}
+    assert "guest.not-reserved" not in codes(replace(on_disk("ext4"), guests=with_guest(given).guests))
 
 
 def test_memory_that_was_promised_may_be_hot_plugged() -> None:

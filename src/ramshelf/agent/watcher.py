@@ -185,7 +185,7 @@ class Watcher:
         for name in tuple(self._unsettled):
             left = self._unsettled.pop(name)
             try:
-                outcome = reserve_late(described(hypervisor.live_xml(name)))
+                outcome = reserve_late(described(hypervisor.live_xml(name), name))
             except (RamshelfError, OSError) as error:
                 code = error.code if isinstance(error, RamshelfError) else ""
                 if code == "guest.not-found":
@@ -200,7 +200,7 @@ class Watcher:
                 continue
             if not outcome.late.settled and left > 1:
                 self._unsettled[name] = left - 1
-            if outcome.late.needed:
+            if outcome.late.overdue:
                 self.tally.late += 1
                 self._log.warning(
                     "reserved-late",

@@ -255,8 +255,8 @@ def trim(context: Context, name: str) -> None:
     """Give back what a save or a dump has populated of a guest's memory.
 
     On a store of kind swap or ram these occupy all of it, whatever the guest has used. Pages in RAM that are
-    zero are given back; the guest runs on, but for moments of some 50 ms. After a restore or an incoming
-    migration the hook has it done by itself.
+    zero are given back; the guest runs on, but for moments of some 50 ms. After a restore, a revert to a
+    snapshot with memory, or an incoming migration the hook has it done by itself.
     """
     from ramshelf.node.trimming import trim_guest  # noqa: PLC0415 - only where it is used
 
@@ -318,6 +318,8 @@ def show(context: Context, name: str) -> None:
 
     Also what it holds on the store, where it runs; sizes are in MiB.
     """
+    from ramshelf.core.checks.guest import private_mapping  # noqa: PLC0415 - only where it is used
+
     with Hypervisor(context.uri) as hypervisor:
         details = guests.show_guest(hypervisor, name)
     guest, domain = details.description, details.domain
@@ -336,6 +338,7 @@ def show(context: Context, name: str) -> None:
         "hugepages": guest.hugepages,
         "locked": guest.locked,
         "size_mib": _mib(guest.file_bytes),
+        "private_mib": _mib(guest.private_bytes),
         "promised_mib": _mib(details.running.promised) if details.running else 0,
         "allocated_mib": _mib(details.running.allocated) if details.running else 0,
         "resident_mib": _mib(details.running.resident) if details.running else 0,
@@ -347,7 +350,13 @@ def show(context: Context, name: str) -> None:
         for key, value in document.items()
     ]
     lines += [("file", file["path"]) for file in files]
-    context.emit({**document, "files": files}, lambda: click.echo(fields(lines)))
+    notes = tuple(private_mapping(guest)) if domain.active else ()
+
+    def text() -> None:
+        say(notes)
+        click.echo(fields(lines))
+
+    context.emit({**document, "files": files, "notes": documents(notes)}, text)
 
 
 def running_document(guest: guests.RunningGuest) -> dict[str, object]:

@@ -100,6 +100,10 @@ def _hold(files: Sequence[str], guest: Guest, step: Step) -> tuple[Note, _Found]
         _admit(guest, backingstore.figures(found.store, others), places, limit)
         noted = _make(guest, parent, directory, step)
         note = _timed(note_of(guest, directory=found.path, files=noted), found.store)
+        if (
+            not found.store.kind.tmpfs
+        ):  # that they get their extents next; where they do not it is not started
+            note = replace(note, given=tuple(file.inode for file in noted))
         ledger.write_note(note)
         if any(file.name is None for file in guest.files):
             ledger.have_started_waited_for(note.name)
@@ -332,7 +336,7 @@ def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) 
     """The guest's note by what QEMU has opened; its files have their extents now, nothing is left over."""
     directory = storetree.observe(parent, found.path)
     opened = livestate.opened_files(guest.name)
-    seen = verify(guest, directory, found.store.kind, opened)
+    seen = verify(guest, directory, found.store.kind, opened, note.given)
     if seen.superfluous:
         memoryfiles.remove(parent, tuple(file.name for file in seen.superfluous))
         step("removed superfluous")
@@ -352,6 +356,9 @@ def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) 
         except FileNotFoundError:
             wrong.append(f"{usage.name} is another file now")
         step("allocated")
+    if seen.given != note.given:
+        note = replace(note, given=seen.given)
+        ledger.write_note(note)
     if wrong:
         _record("wrong", note, found=wrong)
     if seen.unallocated:
@@ -388,10 +395,13 @@ def _cost(reserved: Note | None, store: Store) -> dict[str, float]:
 
 
 def _from_stream(name: str) -> bool:
-    """Whether QEMU reads all of the guest's memory from a saved image or another host."""
+    """Whether QEMU reads all of the guest's memory from a saved image, another host or a snapshot.
+
+    ``-loadvm`` is how libvirt reverts to a snapshot inside a disk image (qemuBuildLoadVMCommandLine).
+    """
     try:
         with open(f"/proc/{livestate.qemu_pid(name)}/cmdline", "rb") as file:
-            return b"-incoming" in file.read().split(b"\0")
+            return not {b"-incoming", b"-loadvm"}.isdisjoint(file.read().split(b"\0"))
     except OSError:  # it has ended already
         return False
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ramshelf.core.backing import Support, domain_name, parse
 from ramshelf.core.capacity import Capacity, capacity
+from ramshelf.core.checks.guest import private_mapping
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError, RefusedError
 from ramshelf.core.findings import Finding
@@ -117,7 +118,7 @@ def _on_record(guest: str) -> Iterator[None]:
 
 def _already(hypervisor: Hypervisor, config: Config, domain: Domain) -> Started:
     """Nothing is to be done for a guest that runs as wished."""
-    guest = described(hypervisor.live_xml(domain.name))
+    guest = described(hypervisor.live_xml(domain.name), domain.name)
     if not guest.file_backed and not config.off:
         raise RefusedError(
             "guest.not-file-backed",
@@ -125,7 +126,8 @@ def _already(hypervisor: Hypervisor, config: Config, domain: Domain) -> Started:
             hint=f"Stop it first: ramshelf guest stop {domain.name}.",
             facts={"guest": domain.name, "state": domain.state},
         )
-    return Started(name=domain.name, guest=guest, already=True, seconds=0, notes=())
+    notes = tuple(private_mapping(guest))
+    return Started(name=domain.name, guest=guest, already=True, seconds=0, notes=notes)
 
 
 def _start_facts(

@@ -624,6 +624,15 @@ _TABLE = (
         "Stop it; 'ramshelf guest start NAME' then makes it file-backed.",
     ),
     Rule(
+        "guest.private",
+        _WARNING,
+        "A running guest's memory is in files without shared access (<source type='file'/> alone, or access "
+        "mode='private'): what the guest writes becomes anonymous memory, which takes RAM and swap from the "
+        "others, and its place on the store besides.",
+        "Stop it; 'ramshelf guest start NAME' then gives it shared access (<access mode='shared'/> in its "
+        "memoryBacking, no memAccess='private' in its NUMA cells).",
+    ),
+    Rule(
         "guest.elsewhere",
         _FAILURE,
         "A running guest's memory files are not on the store: it was started before the store was "
@@ -635,7 +644,8 @@ _TABLE = (
         "guest.not-reserved",
         _FAILURE,
         "A running guest needs more than it was promised, so others may be given its room. A warning where "
-        "the promise is right and files only lack allocated blocks.",
+        "the promise is right and files never had their blocks; those that a guest has given back "
+        "(virtio-mem, a balloon, free page reporting) are not missed.",
         "ramshelf hook install, then stop it and start it again.",
         _WARNING,
     ),
