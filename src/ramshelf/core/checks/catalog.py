@@ -319,8 +319,8 @@ _TABLE = (
         _FAILURE,
         "The store has space left and hardly an inode: libvirt cannot make the next guest's directory. Each "
         "guest takes three; somebody makes files without end where guests' memory lies.",
-        "See what lies in the directory that is named, and which process writes it; confine guests "
-        "(AppArmor, SELinux).",
+        "See what lies in the directory that is named, or else on the store, and which process writes it; "
+        "confine guests (AppArmor, SELinux).",
     ),
     Rule(
         "store.overpromised",
