@@ -9,6 +9,7 @@ from ramshelf.core.capacity import (
     StoreUsage,
     admit,
     capacity,
+    crowded,
     excesses,
     extents_run_out,
     inodes_run_out,
@@ -194,6 +195,34 @@ def test_inodes_run_out_where_space_does_not(
     inodes: int, free: int, used_mib: int, *, expected: bool
 ) -> None:
     assert inodes_run_out(replace(usage(used_mib=used_mib), inodes=inodes, inodes_free=free)) is expected
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        pytest.param((150, 0, False), (2, 0, False), "/s/1-a", id="many entries"),
+        pytest.param((1024, 0, True), (2, 0, False), "/s/1-a", id="more than were looked at"),
+        pytest.param((2, 0, False), (1, 1, False), "/s/2-b", id="they lie deeper"),
+        pytest.param((2, 0, False), (2, 0, False), None, id="not in guests' directories"),
+    ],
+)
+def test_only_who_takes_the_inodes_is_named(
+    first: tuple[int, int, bool], second: tuple[int, int, bool], expected: str | None
+) -> None:
+    directories = tuple(
+        GuestDirectory(
+            path=path,
+            device=(0, 1),
+            uid=1,
+            gid=1,
+            files=tuple(file(str(number), 0) for number in range(files)),
+            others=tuple(map(str, range(others))),
+            cut=cut,
+        )
+        for path, (files, others, cut) in (("/s/1-a", first), ("/s/2-b", second))
+    )
+    found = crowded(replace(usage(), inodes=200, inodes_free=0, directories=directories))
+    assert (found.path if found else None) == expected
 
 
 def test_admitted_up_to_the_last_byte() -> None:

@@ -33,6 +33,9 @@ _ALARM = 4
 _FEW = 100
 """What is left is few where it is less than one in so many."""
 
+_MANY = 10
+"""A directory is crowded where one in so many of the inodes that are used lies in it."""
+
 _INODES_OF_A_GUEST = 3
 """The directory, a memory file and the promise of a guest with one NUMA cell."""
 
@@ -188,6 +191,19 @@ def inodes_run_out(usage: StoreUsage) -> bool:
     """
     few = max(usage.inodes // _FEW, _INODES_OF_A_GUEST)
     return usage.inodes > 0 and usage.inodes_free < few and usage.size - usage.used > usage.size // _FEW
+
+
+def crowded(usage: StoreUsage) -> GuestDirectory | None:
+    """The guest's directory that takes the inodes, None where none stands out.
+
+    What lies deeper is not looked at. So a directory that has few entries is only taken for it where it has
+    others than regular files, of which QEMU makes none, and more of them than each other guest's.
+    """
+    fullest = max(usage.directories, key=lambda each: each.entries, default=None)
+    if fullest is None or fullest.cut or fullest.entries * _MANY >= usage.inodes - usage.inodes_free:
+        return fullest
+    strange = max(usage.directories, key=lambda each: len(each.others))
+    return strange if strange.others else None
 
 
 def admit(current: Capacity, guest_name: str, wanted: int, *, present: int = 0) -> None:

@@ -336,8 +336,8 @@ _TABLE = (
         "The store has space left and hardly an inode: libvirt cannot make the next guest's directory. A "
         "guest takes three, and one more for each further NUMA cell and memory device. Many small guests "
         "take them, or somebody who makes files without end in a guest's directory.",
-        "See what lies in the directory that is named, and which process writes it; confine guests "
-        "(AppArmor, SELinux).",
+        "See what lies in the directory that is named, or else on the store, and which process writes it; "
+        "confine guests (AppArmor, SELinux).",
     ),
     Rule(
         "store.overpromised",
