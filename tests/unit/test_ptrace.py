@@ -79,12 +79,12 @@ def states(pid: int) -> set[str]:
 def is_held(process: Tracee) -> bool:
     """Whether no thread runs; one that has just ended is there as long as it is traced."""
     found = states(process.pid)
-    return "t" in found and found <= {"t", "Z"}
+    return "t" in found and found <= {"t", "Z", "X"}
 
 
 def has_ended(process: Tracee) -> bool:
     """To be asked in place of poll(): its parent, which traces it, would be told of its stop instead."""
-    return states(process.pid) <= {"Z"}
+    return states(process.pid) <= {"Z", "X"}
 
 
 def until(ready: Callable[[], bool]) -> None:
