@@ -269,6 +269,21 @@ def test_a_directory_that_takes_all_inodes_is_named(libvirtd: Libvirtd) -> None:
         libvirtd.create(domain_xml("second", 64))
 
 
+def test_a_guest_is_not_blamed_for_the_inodes_that_another_takes(libvirtd: Libvirtd) -> None:
+    """What lies deeper is not counted: who hides what it makes has fewer entries than the innocent."""
+    ramshelf("hook", "install")
+    without_end = "import itertools; [open(f'f{i}', 'x').close() for i in itertools.count()]"
+    with store("tmpfs", 400):
+        run("mount", "-o", "remount,nr_inodes=200", str(MEMORY))
+        libvirtd.create(domain_xml("innocent", 64))
+        libvirtd.create(domain_xml("guilty", 64))
+        as_qemu("cd *-innocent; touch more")
+        as_qemu(f'cd *-guilty; rm pc.ram; mkdir sub; cd sub; /usr/bin/python3 -c "{without_end}" || :')
+        said = ramshelf("doctor", ok=(2,)).stdout
+        assert "-guilty has" in said
+        assert "-innocent has" not in said
+
+
 def test_directories_deeper_than_any_path_hold_up_nobody(libvirtd: Libvirtd) -> None:
     """CASES T4."""
     ramshelf("hook", "install")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ramshelf.system.filesystem import size_and_used
 from ramshelf.system.procfs import swaps
 from support.agent import CONF, PATIENCE, Agent, agent, confined, promtool
 from support.cli import ramshelf
@@ -80,11 +81,12 @@ def test_starts_ends_and_refusals_are_seen(hooked: Libvirtd) -> None:
         ramshelf("guest", "start", "large", ok=(1,))
         hooked.virsh("destroy", "guest")
         assert running.wait_log("guest-stopped", guest="guest")["reason"] == "destroyed"
-        running.wait_metric("ramshelf_store_promised_bytes", lambda value: value == 0)
+        gone = lambda: guest_metric("guest", "promised") not in running.scrape()  # noqa: E731
+        wait_until(gone, "it is not told of any more", timeout=PATIENCE)
         figures = running.scrape()
+        assert figures["ramshelf_store_promised_bytes"] == 0
         assert (figures[starts("booted")], figures[stops("destroyed")]) == (1, 1)
         assert figures['ramshelf_guest_refusals_total{code="capacity.exceeded"}'] == 2
-        assert guest_metric("guest", "promised") not in figures
 
 
 def test_a_crash_is_a_warning(hooked: Libvirtd) -> None:
@@ -107,6 +109,16 @@ def test_what_past_guests_left_is_removed_at_the_start_and_later(hooked: Libvirt
         wait_until(lambda: not second.exists(), "it is removed", timeout=PATIENCE)
         running.wait_metric("ramshelf_cleaned_directories_total", lambda value: value == 2)
         assert directory("alive").is_dir()
+
+
+def test_a_bypass_is_told_of_while_it_lasts(hooked: Libvirtd) -> None:
+    with agent() as running:
+        ramshelf("hook", "bypass", "--for", "1h")
+        running.wait_log("began", code="hook.bypassed")
+        hooked.create(domain_xml("large", 2048))
+        assert running.wait_log("guest-bypassed")["guest"] == "large"
+        ramshelf("hook", "bypass", "--end")
+        running.wait_log("ended", code="hook.bypassed")
 
 
 @pytest.mark.parametrize("file_system", ["tmpfs", "ext4"])
@@ -136,15 +148,26 @@ def test_a_guest_that_needs_more_than_there_is_runs_on_and_is_told(libvirtd: Lib
         running.wait_log("ended", code="store.overpromised")
 
 
-def test_hot_plugged_memory_is_within_the_promise(hooked: Libvirtd) -> None:
-    with agent() as running:
-        hooked.create(domain_xml("guest", 128, cpu=NUMA, top=PLUGGABLE))
-        hooked.virsh("attach-device", "guest", "/dev/stdin", "--live", stdin=DIMM)
+@pytest.mark.parametrize("file_system", ["tmpfs", "ext4"])
+def test_hot_plugged_memory_is_within_the_promise(libvirtd: Libvirtd, file_system: str) -> None:
+    """On a disk it gets its extents; nothing was missing, so nothing is told or counted."""
+
+    def given() -> bool:
+        return file_system == "tmpfs" or (directory("guest") / "dimm0").stat().st_blocks * 512 >= 128 * MIB
+
+    with store(file_system, 1024), agent() as running:
+        ramshelf("hook", "install")
+        libvirtd.create(domain_xml("guest", 128, cpu=NUMA, top=PLUGGABLE))
+        libvirtd.virsh("attach-device", "guest", "/dev/stdin", "--live", stdin=DIMM)
         running.wait_metric(guest_metric("guest", "size"), lambda value: value == 256 * MIB)
+        wait_until(given, "the memory that was plugged in has its extents", timeout=PATIENCE)
+        looked = running.scrape()["ramshelf_look_timestamp_seconds"]
+        running.wait_metric("ramshelf_look_timestamp_seconds", lambda value: value > looked + 1)
         figures = running.scrape()
         assert figures[guest_metric("guest", "promised")] == 384 * MIB
         assert figures["ramshelf_store_promised_bytes"] == 384 * MIB
         assert figures["ramshelf_late_reservations_total"] == 0
+        assert running.events().count("reserved-late") == 0
 
 
 def test_memory_plugged_into_a_guest_that_no_hook_saw_is_promised(libvirtd: Libvirtd) -> None:
@@ -185,6 +208,25 @@ def test_a_store_that_shrinks_below_its_promise_is_shouted_about(hooked: Libvirt
         running.wait_log("ended", code="store.overpromised")
         running.wait_metric(finding("store.overpromised", "failure"), lambda value: value == 0)
         assert hooked.virsh("domstate", "guest").stdout.strip() == "running"
+
+
+@pytest.mark.parametrize("file_system", ["ext4", "xfs"])
+def test_a_disk_store_that_fills_up_is_shouted_about_while_there_is_room(
+    libvirtd: Libvirtd, file_system: str
+) -> None:
+    ramshelf("hook", "install")
+    with store(file_system, 400):
+        libvirtd.create(domain_xml("guest", 128))
+        with agent() as running:
+            size, used = size_and_used(MEMORY)
+            stranger = MEMORY / "stranger"
+            run("fallocate", "--length", str(size - used - 2 * MIB), str(stranger))
+            line = running.wait_log("began", code="store.extents")
+            assert line["message"].startswith(("1 MiB of the ", "2 MiB of the "))
+            assert "store.extents" in ramshelf("doctor", ok=(2,)).stdout
+            stranger.unlink()
+            running.wait_log("ended", code="store.extents")
+        assert "store.extents" not in ramshelf("doctor", ok=(1, 2)).stdout
 
 
 def test_lost_swap_is_lost_capacity(libvirtd: Libvirtd) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ramshelf.core.hookscript import SCRIPT
 from support.agent import agent
 from support.cli import RAMSHELF
 from support.devices import scratch
@@ -34,6 +35,7 @@ UUID = "8e4b4c5e-5f5f-4c3c-9d0c-52c1b1c1a0aa"
 EMBEDDED = "placement = embedded\nplacement_owner = true\n"
 EXPECTED = {
     "/run/ramshelf",
+    "/run/ramshelf/arriving/*",
     "/run/ramshelf/coming/*.*",
     "/run/ramshelf/hook.log",
     "/run/ramshelf/lock",
@@ -85,6 +87,7 @@ def test_modes_are_what_the_page_says_whatever_the_umask(
                 live(libvirtd, f"{EMBEDDED}placement_database = {state}/placement.sqlite\n")
             libvirtd.create(domain_xml("large", 2048), ok=(1,))
             libvirtd.create(domain_xml(f"ramshelf-probe-coming-{UUID}"), ok=(1,))
+            run(SCRIPT, "sent", "migrate", "begin", "-", stdin=domain_xml("sent", memory_backing=""))
         made = {str(path): path.lstat() for path in listed() - before}
         if all_of_it:
             as_shipped = str(state), "/var/lib/ramshelf"

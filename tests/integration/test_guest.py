@@ -20,7 +20,7 @@ from ramshelf.node.starting import start_guest
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.run import Completed
 from support.cli import RAMSHELF, ramshelf
-from support.domains import domain_xml, wait_console
+from support.domains import domain_xml, qemu_pid, wait_console
 from support.libvirtd import Libvirtd
 from support.process import run, wait_until
 from support.stores import MEMORY, store
@@ -145,6 +145,25 @@ def test_a_guest_that_does_not_fit_names_who_holds_the_space(hooked: Libvirtd, t
     )
 
 
+def test_a_private_mapping_is_said_wherever_one_looks(hooked: Libvirtd) -> None:
+    """A file source without shared access: what the guest writes is anonymous memory, not in the file."""
+    hooked.create(domain_xml("one", 128, memory_backing="<source type='file'/>", dirty_mib=40))
+    wait_console("one", "DIRTIED 40")
+    pid = qemu_pid("one")
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert int(re.findall(r"RssAnon:\s+(\d+) kB", status)[0]) >= 40 << 10
+    found = json.loads(ramshelf("doctor", "--json", ok=(0, 1, 2)).stdout)["findings"]
+    [said] = [each for each in found if each["group"] == "guest"]
+    assert (said["code"], said["severity"], said["facts"]["private_mib"]) == ("guest.private", "warning", 128)
+    assert [note["code"] for note in document("guest", "start", "one")["notes"]] == ["guest.private"]
+    shown = document("guest", "show", "one")
+    assert (shown["private_mib"], [note["code"] for note in shown["notes"]]) == (128, ["guest.private"])
+    hooked.virsh("destroy", "one")
+    hooked.define(domain_xml("one", 128, memory_backing="<source type='file'/>"))
+    assert document("guest", "start", "one")["notes"] == []
+    assert document("guest", "show", "one")["private_mib"] == 0
+
+
 def test_leftovers_are_shown_as_nobody_s(hooked: Libvirtd) -> None:  # noqa: ARG001 - a store is there
     stale = MEMORY / "7-gone"
     stale.mkdir()
@@ -184,6 +203,36 @@ def test_a_failed_start_leaves_no_new_guest_and_the_old_definition(hooked: Libvi
     assert definition(hooked, "old") == before
     assert refused("guest", "start", file(tmp_path, anonymous("new")))[0] == "guest.vetoed"
     assert names(hooked) == ["old"]
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        pytest.param("web ", "web ", id="a blank at the end"),
+        pytest.param(" &#9;web", " \tweb", id="blanks at the beginning"),
+        pytest.param("we<!-- remark -->b", "web", id="a comment"),
+    ],
+)
+def test_a_name_is_what_libvirt_makes_of_it(
+    hooked: Libvirtd, tmp_path: Path, written: str, name: str
+) -> None:
+    path = file(tmp_path, anonymous("X", 64).replace("<name>X<", f"<name>{written}<"))
+    veto()
+    assert refused("guest", "start", path)[0] == "guest.vetoed"
+    assert names(hooked) == []
+    VETO.unlink()
+    started = document("guest", "start", path)
+    assert (started["name"], started["reserved_mib"]) == (name, 64)
+    assert document("guest", "start", path)["already_running"]
+    [listed] = document("guest", "list")["guests"]
+    assert (listed["name"], listed["promised_mib"]) == (name, 64)
+    assert [entry["path"] for entry in listed["files"]] == [f"{MEMORY}/{listed['id']}-{name}/pc.ram"]
+    assert document("guest", "show", name)["promised_mib"] == 64
+    found = json.loads(ramshelf("doctor", "--json", ok=(0, 1, 2)).stdout)["findings"]
+    assert {each["code"] for each in found if each["group"] == "guest"} == {"guest.ok"}
+    assert document("guest", "stop", name, "--now")["how"] == "destroyed"
+    assert document("capacity")["promised_mib"] == 0
+    assert list(MEMORY.iterdir()) == []
 
 
 def test_ramshelf_s_own_hook_speaks_for_itself(hooked: Libvirtd, tmp_path: Path) -> None:

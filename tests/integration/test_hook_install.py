@@ -6,7 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ import pytest
 from ramshelf.core.hookcall import AFTERCARE
 from ramshelf.core.hookcopy import DIRECTORY, MAIN
 from ramshelf.node import hook
+from support.agent import agent
 from support.cli import RAMSHELF, ramshelf
 from support.domains import domain_xml
 from support.libvirtd import Libvirtd
@@ -210,14 +211,55 @@ def test_after_an_upgrade_of_python_the_hook_works_from_the_texts(libvirtd: Libv
     assert compiled() == file
 
 
-def test_a_guest_is_refused_where_what_was_compiled_is_spoilt(libvirtd: Libvirtd) -> None:
+def cut(content: bytes) -> bytes:
+    return content[:-1]
+
+
+def without_a_module(content: bytes) -> bytes:
+    """What is called is found by its name only where it is needed."""
+    return content.replace(b"ramshelf.hook.starting", b"ramshelf.hook.staaaaar", 1)
+
+
+@pytest.mark.parametrize("spoil", [cut, without_a_module], ids=["cut", "inside"])
+def test_a_guest_is_refused_where_what_was_compiled_is_spoilt(
+    libvirtd: Libvirtd, spoil: Callable[[bytes], bytes]
+) -> None:
+    """And the installation knows it, and mends it."""
     ramshelf("hook", "install")
     file = compiled()
-    file.write_bytes(file.read_bytes()[:-1])
-    with store():
+    file.write_bytes(spoil(file.read_bytes()))
+    assert status(1)["current"] is False
+    assert "hook.outdated" in findings()
+    with store(), agent() as running:
         assert "[hook.broken]" in libvirtd.create(domain_xml("guest"), ok=(1,)).stderr
+        assert running.wait_log("guest-refused")["code"] == "hook.broken"
         libvirtd.create(domain_xml("other", 32, memory_backing=""))
-    assert findings()["hook.broken"]["severity"] == "failure"
+        ramshelf("hook", "install")
+        assert (status(0)["current"], status(0)["problem"]) == (True, "")
+        libvirtd.create(domain_xml("guest"))
+
+
+def of_another_python(content: bytes) -> bytes:
+    return content[:32] + b"\0\0" + content[34:]
+
+
+def empty(_: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize("spoil", [of_another_python, empty])
+def test_what_this_python_has_not_compiled_is_not_run(
+    libvirtd: Libvirtd, spoil: Callable[[bytes], bytes]
+) -> None:
+    """Its magic number tells, and the texts are there."""
+    ramshelf("hook", "install")
+    file = compiled()
+    file.write_bytes(spoil(file.read_bytes()))
+    with store():
+        libvirtd.create(domain_xml("guest"))
+    assert status(1)["problem"] == ""
+    ramshelf("hook", "install")
+    assert status(0)["current"] is True
 
 
 @pytest.mark.usefixtures("libvirtd")

@@ -1,13 +1,17 @@
 """An incoming migration comes through the destination's hook, from one real libvirtd to another."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from ramshelf.core.hookscript import SCRIPT
+from support.agent import CONF
 from support.cli import ramshelf
 from support.devices import scratch
 from support.domains import console, domain_xml, wait_console
 from support.libvirtd import Libvirtd
+from support.process import run
 from support.second_host import SecondHost, second_host
 from support.stores import MEMORY, store
 
@@ -78,4 +82,58 @@ def test_a_guest_that_comes_gets_the_policy_and_nobody_runs_its_emulator(
         defined = destination.virsh("dumpxml", "one")
         assert "<discard/>" in defined
         assert "<b:y/>" in defined
+        ramshelf("hook", "remove")
+
+
+def test_a_definition_that_moves_alone_is_taken_whatever_backs_its_memory(
+    libvirtd: Libvirtd, destination: SecondHost
+) -> None:
+    """Nothing runs. One that comes running is refused, also where a definition of it lies there."""
+    libvirtd.define(domain_xml("plain", 64, memory_backing=""))
+    libvirtd.define(domain_xml("backed", 64))
+    move_definition(libvirtd, destination, "plain")
+    destination.virsh("start", "plain")  # as any other of this host's, and at once
+    destination.virsh("destroy", "plain")
+
+    libvirtd.virsh("start", "plain")
+    for _ in range(2):
+        said = migrate(libvirtd, destination, "plain", ok=(1,))
+        assert "[migration.becomes-file-backed]" in said
+    move_definition(libvirtd, destination, "backed")
+    assert destination.guests() == []
+
+    destination.run(
+        "sh", "-c", f"mkdir -p {CONF.parent}; cat >{CONF}", stdin="[libvirt]\nfile_backed_memory = 0\n"
+    )
+    libvirtd.define(domain_xml("other", 64))
+    move_definition(libvirtd, destination, "other")
+    assert "<source type='file'/>" in destination.virsh("dumpxml", "other")
+    assert destination.virsh("list", "--all", "--name").split() == ["backed", "other", "plain"]
+    assert destination.shell("ls /run/ramshelf/arriving").split() == ["other"]
+
+
+def move_definition(libvirtd: Libvirtd, destination: SecondHost, name: str) -> None:
+    route = (destination.uri, "--migrateuri", destination.migrate_uri)
+    libvirtd.virsh("migrate", "--offline", "--persistent", name, *route, timeout=120)
+
+
+@pytest.mark.usefixtures("libvirtd")
+def test_a_start_long_after_the_definition_came_is_none_of_a_guest_that_comes() -> None:
+    """As where libvirt took a definition and did not keep it."""
+    noted = Path("/run/ramshelf/arriving")
+    plain = domain_xml("one", 64, memory_backing="")
+
+    def call(operation: str, name: str, ok: int = 0) -> None:
+        run(SCRIPT, name, operation, "begin", "-", stdin=plain, ok=(ok,))
+
+    with store("tmpfs"):
+        ramshelf("hook", "install")
+        call("migrate", "soon")
+        call("start", "soon", ok=1)
+        call("migrate", "late")
+        second, _, definition = (noted / "late").read_text().partition(" ")
+        (noted / "late").write_text(f"{int(second) - 60} {definition}")
+        call("start", "late")
+        call("migrate", "another")
+        assert [path.name for path in noted.iterdir()] == ["another"]
         ramshelf("hook", "remove")

@@ -12,6 +12,7 @@ from support.cli import ramshelf
 from support.domains import console, domain_xml, qemu_pid, wait_console
 from support.hooks import FaultyHook
 from support.libvirtd import Libvirtd
+from support.onstore import wait_recorded
 from support.process import run, wait_until
 from support.stores import MEMORY, store
 
@@ -123,6 +124,8 @@ def test_what_a_guest_gives_back_stays_promised(hooked: Libvirtd, file_system: s
         pid = qemu_pid("guest")
         figures = json.loads(ramshelf("capacity", "--json").stdout)
         assert figures["promised_mib"] == 192
+        found = json.loads(ramshelf("doctor", "--json", ok=(0, 1, 2)).stdout)["findings"]
+        assert "guest.not-reserved" not in {each["code"] for each in found}
         in_the_hole = domain_xml("other", figures["free_mib"] + 8)
         assert "[capacity.exceeded]" in hooked.create(in_the_hole, ok=(1,)).stderr
         hooked.create(domain_xml("fits", figures["free_mib"] - 1))
@@ -131,6 +134,24 @@ def test_what_a_guest_gives_back_stays_promised(hooked: Libvirtd, file_system: s
         hooked.virsh("setmem", "guest", "192MiB", "--live")
         wait_console("guest", "DIRTIED", timeout=120)
         assert (qemu_pid("guest"), promised_mib()) == (pid, 192 + figures["free_mib"] - 1)
+
+
+def test_holes_of_virtio_mem_are_no_lack(hooked: Libvirtd) -> None:
+    """QEMU punches them before the guest runs; the doctor warned for ever, and its hint did nothing."""
+    cell = "<cpu><numa><cell id='0' cpus='0' memory='128' unit='MiB'/></numa></cpu>"
+    device = (
+        "<memory model='virtio-mem'><target><size unit='MiB'>128</size><node>0</node>"
+        "<block unit='MiB'>2</block><requested unit='MiB'>0</requested></target></memory>"
+    )
+    top = "<maxMemory slots='1' unit='MiB'>256</maxMemory>"
+    with store("ext4", 420):
+        hooked.create(domain_xml("guest", 256, cpu=cell, top=top, devices=device))
+        wait_recorded("guest", "started")
+        [file] = MEMORY.glob("*-guest/virtiomem0")
+        assert (file.stat().st_size >> 20, file.stat().st_blocks) == (128, 0)
+        found = json.loads(ramshelf("doctor", "--json", ok=(0, 1, 2)).stdout)["findings"]
+        assert {each["code"] for each in found if each["group"] == "guest"} == {"guest.ok"}
+        assert json.loads(ramshelf("capacity", "--json").stdout)["promised_mib"] == 256
 
 
 WORD = "Zq7CanaryXw9"

@@ -190,7 +190,8 @@ def test_the_policy_of_a_store(
         assert [child.tag for child in children] == expected
         assert "mode='ondemand'" in said.stdout
         other = domain_xml("two", memory_backing="<discard/>", devices=devices)
-        refused = run(SCRIPT, "two", "migrate", "begin", "-", stdin=other, ok=(1,))
+        assert run(SCRIPT, "two", "migrate", "begin", "-", stdin=other).stdout == ""
+        refused = run(SCRIPT, "two", "start", "begin", "-", stdin=other, ok=(1,))
         assert (refused.stdout, "[migration.becomes-file-backed]" in refused.stderr) == ("", True)
         assert run(SCRIPT, "two", "migrate", "begin", "-", stdin="<domain>").stdout == ""
         ramshelf("hook", "remove")

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4, uuid5
 import pytest
 
 from ramshelf.core.config import Config
-from ramshelf.core.errors import RefusedError
+from ramshelf.core.errors import RefusedError, ServiceError
 from ramshelf.core.kind import Kind
 from ramshelf.core.placement import TRAIT, Claim, Truth, provider_uuid
 from ramshelf.node.report import reconcile
@@ -288,6 +288,48 @@ def test_many_guests_at_once(placement: Placement, others: Callable[..., Any]) -
     assert allocations(others) == {each.uuid: 1 for each in guests}
 
 
+def test_a_consumer_that_was_left_holding_nothing_ends_no_report(
+    placement: Placement, others: Callable[..., Any]
+) -> None:
+    """Placement keeps one of a claim that came before the provider, and names its generation nowhere."""
+    left = guest(1).uuid
+    refused = placement._api.ask("PUT", f"/allocations/{left}", consumer(100))  # noqa: SLF001 - as 0.1.0 did
+    assert (refused.status, "does not exist" in refused.detail) == (400, True)
+    report = reconcile(placement, lambda: truth(guest(1), guest(2)))
+    assert (report.code, codes(report)) == ("placement.reported", {"placement.ok"})
+    assert allocations(others) == {left: 100, guest(2).uuid: 100}
+    reconcile(placement, truth)
+    assert allocations(others) == {}
+
+
+def test_a_consumer_that_was_left_is_claimed_for(placement: Placement, others: Callable[..., Any]) -> None:
+    placement._api.ask("PUT", f"/allocations/{guest(1).uuid}", consumer(100))  # noqa: SLF001 - as 0.1.0 did
+    reconcile(placement, truth)
+    placement.claim(guest(1))
+    assert allocations(others) == {guest(1).uuid: 100}
+
+
+def test_a_consumer_that_never_settles_ends_nothing_for_the_others(
+    tmp_path: Path, service: PlacementService
+) -> None:
+    contended, odd = guest(1), Claim(uuid="none", name="odd", memory_mib=100)
+    with Placement(remote(tmp_path, service.configuration()), HOST) as placement:
+        reconcile(placement, lambda: truth(contended))
+        with service.contended(contended.uuid):
+            report = reconcile(placement, lambda: truth(guest(1, 200), guest(2), odd, guest(3)))
+            assert report.code == "placement.reported"
+            assert codes(report) == {"placement.consumer", "placement.unallocated"}
+            refused = [
+                finding.facts["consumer"]
+                for finding in report.findings
+                if finding.code == "placement.consumer"
+            ]
+            assert refused == [contended.uuid, "none"]
+            held = {uuid: share.memory_mib for uuid, share in placement.observe().allocations.items()}
+            assert held == {contended.uuid: 100, guest(2).uuid: 100, guest(3).uuid: 100}
+        assert codes(reconcile(placement, lambda: truth(guest(1, 200)))) == {"placement.ok"}
+
+
 def test_beside_nova_nothing_is_written(tmp_path: Path, service: PlacementService) -> None:
     config = remote(tmp_path, service.configuration())
     nova = PlacementApi(config)
@@ -452,7 +494,7 @@ def test_claims_of_several_processes_on_an_embedded_placement(embedded_file: Pat
 _CLAIMS = """
 import sys, uuid
 from ramshelf.core.config import Config
-from ramshelf.core.errors import RefusedError
+from ramshelf.core.errors import RefusedError, ServiceError
 from ramshelf.core.placement import Claim
 from ramshelf.system.placement import Placement
 config = Config(placement_mode="embedded", placement_database=sys.argv[1], placement_owner=True)
@@ -481,7 +523,31 @@ def _claimed(config: Config, number: int) -> bool:
         return True
 
 
-def test_a_claim_where_there_is_no_provider_yet(placement: Placement) -> None:
-    with pytest.raises(Exception, match="no resource provider") as caught:
-        placement.claim(Claim(uuid=str(uuid4()), name="early", memory_mib=1))
-    assert getattr(caught.value, "code", "") == "placement.no-provider"
+def test_a_claim_before_the_first_report_is_not_for_want_of_room_and_leaves_nothing(
+    placement: Placement, others: Callable[..., Any]
+) -> None:
+    early = Claim(uuid=str(uuid4()), name="early", memory_mib=1)
+
+    def code() -> str:
+        with pytest.raises(ServiceError) as refused:
+            placement.claim(early)
+        return refused.value.code
+
+    assert code() == "placement.no-provider"
+    others("POST", "/resource_providers", {"uuid": OWN, "name": HOST})
+    assert code() == "placement.no-inventory"
+    reconcile(placement, truth)
+    others("PUT", f"/allocations/{early.uuid}", consumer(1))  # of a consumer that does not exist
+
+
+def test_a_refusal_does_not_contradict_the_figures_that_it_tells(
+    placement: Placement, others: Callable[..., Any]
+) -> None:
+    reconcile(placement, truth)
+    found = others("GET", f"{PROVIDER}/inventories")
+    found["inventories"]["MEMORY_MB"]["max_unit"] = 50
+    others("PUT", f"{PROVIDER}/inventories", found)
+    with pytest.raises(RefusedError, match="though 1000 of 1000 MiB") as refused:
+        placement.claim(guest(1))
+    assert refused.value.code == "placement.full"
+    placement.claim(guest(2, 50))

@@ -129,6 +129,16 @@ def test_placement_has_no_room(service: PlacementService, hooked: Libvirtd, tmp_
     document("guest", "start", file(tmp_path, domain_xml("small", 100)))
 
 
+def test_a_guest_that_starts_before_the_first_report_is_in_that_report(
+    service: PlacementService, tmp_path: Path
+) -> None:
+    service.empty()
+    started = document("guest", "start", file(tmp_path, domain_xml("early", 64)))
+    assert [note["code"] for note in started["notes"]] == ["placement.no-provider"]
+    assert codes(report()) == {"placement.ok"}
+    assert allocated() == {"early": 64}
+
+
 def test_a_start_that_fails_gives_its_claim_back(
     hooked: Libvirtd, service: PlacementService, tmp_path: Path
 ) -> None:

@@ -26,7 +26,7 @@ from support.counters import sync
 from support.domains import console, domain_xml, qemu_pid, wait_console
 from support.files import usage
 from support.libvirtd import Libvirtd
-from support.process import thread_states, wait_until
+from support.process import run, thread_states, wait_until
 from support.second_host import second_host
 from support.stores import MEMORY, store
 
@@ -44,9 +44,9 @@ def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
     ramshelf("hook", "remove")
 
 
-def start(libvirtd: Libvirtd, *, check_mib: int = 16) -> int:
+def start(libvirtd: Libvirtd, *, check_mib: int = 16, devices: str = "") -> int:
     """Start a guest that touches little and checks it again and again; MiB that it occupies."""
-    libvirtd.define(domain_xml("guest", SIZE_MIB, options=f"ramshelf.check={check_mib}"))
+    libvirtd.define(domain_xml("guest", SIZE_MIB, options=f"ramshelf.check={check_mib}", devices=devices))
     libvirtd.virsh("start", "guest")
     wait_console("guest", "CHECKED 2", timeout=120)
     return allocated_mib()
@@ -167,6 +167,27 @@ def test_after_a_restore_it_is_given_back_by_itself(hooked: Libvirtd, tmp_path: 
         hooked.virsh("start", "guest")
         wait_console("guest", "CHECKED", timeout=120)
         assert len(trimmed()) == 2, "an ordinary start populates nothing"
+
+
+def test_after_a_revert_it_is_given_back_by_itself(hooked: Libvirtd) -> None:
+    """To a snapshot with memory inside the disk image, of a guest that was shut off and of one that runs."""
+    image = Path(os.environ["TMPDIR"], "disk.qcow2")
+    run("qemu-img", "create", "-q", "-f", "qcow2", str(image), "64M")
+    disk = (
+        "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
+        f"<source file='{image}'/><target dev='hda' bus='ide'/></disk>"
+    )
+    with store("tmpfs", 600):
+        before = start(hooked, devices=disk)
+        hooked.virsh("snapshot-create-as", "guest", "first", timeout=120)
+        hooked.virsh("destroy", "guest")
+        for reverts in (1, 2):
+            hooked.virsh("snapshot-revert", "guest", "first", timeout=120)
+            wait_until(lambda: len(trimmed()) == reverts, "the guest is trimmed", timeout=60)  # noqa: B023 - at once
+            assert allocated_mib() <= before + MARGIN_MIB
+            goes_on()
+        hooked.virsh("destroy", "guest")
+        hooked.virsh("snapshot-delete", "guest", "first")
 
 
 def test_after_a_migration_it_is_given_back_by_itself(hooked: Libvirtd) -> None:

@@ -1,9 +1,13 @@
 """Loop devices, swap and mounts: the kernel's, so each test undoes its own."""
 
+import errno
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from ramshelf.system.procfs import swaps
 from support.process import run, wait_until
@@ -29,6 +33,35 @@ def loop_device(size_mib: int) -> Iterator[str]:
             yield device
         finally:
             release(device)
+
+
+_ZRAM = Path("/sys/class/zram-control")
+
+
+@contextmanager
+def zram_device(size_mib: int) -> Iterator[str]:
+    """A block device of compressed RAM: pages that hold one word again and again cost next to nothing.
+
+    No store that ramshelf makes may lie there: the doctor says so. It is for tests that fill large ones.
+    """
+    if not _ZRAM.is_dir() and "CI" not in os.environ:
+        pytest.skip("the kernel has no zram")
+    number = int((_ZRAM / "hot_add").read_text())
+    try:
+        Path(f"/sys/block/zram{number}/disksize").write_text(f"{size_mib}M")
+        yield f"/dev/zram{number}"
+    finally:
+
+        def gone() -> bool:
+            try:
+                (_ZRAM / "hot_remove").write_text(str(number))
+            except OSError as error:  # whoever looks at new devices has it open
+                if error.errno != errno.EBUSY:
+                    raise
+                return False
+            return True
+
+        wait_until(gone, f"zram{number} is removed", timeout=30)
 
 
 def release(device: str) -> None:

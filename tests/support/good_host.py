@@ -278,6 +278,7 @@ def on_disk(fstype: str = "xfs", **changes: Any) -> Facts:
         store=Store(kind=Kind.DISK, mount=mount, memory_dir=MEMORY_DIR, marked=True),
         usage=StoreUsage(
             kind=Kind.DISK,
+            file_system=fstype,
             size=66 * GIB,
             used=2 * GIB,
             swap=0,

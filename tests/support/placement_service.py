@@ -86,6 +86,18 @@ class PlacementService:
         finally:
             self._sql("ALTER TABLE gone RENAME TO allocations")
 
+    @contextmanager
+    def contended(self, consumer: str) -> Iterator[None]:
+        """Each change of this consumer's allocations finds that somebody else was quicker."""
+        self._sql(
+            "CREATE TRIGGER contended BEFORE UPDATE OF generation ON consumers "
+            f"WHEN OLD.uuid = '{consumer}' BEGIN SELECT RAISE(IGNORE); END"
+        )
+        try:
+            yield
+        finally:
+            self._sql("DROP TRIGGER contended")
+
     def requests(self) -> list[str]:
         """All requests so far, as ``METHOD PATH STATUS``."""
         return self.log.read_text().splitlines() if self.log.exists() else []

@@ -14,11 +14,12 @@ _FSTAB = Path("/etc/fstab")
 
 @contextmanager
 def store(
-    file_system: str = "tmpfs", size_mib: int = 512, *, at: Path = MEMORY, options: str = ""
+    file_system: str = "tmpfs", size_mib: int = 512, *, at: Path = MEMORY, options: str = "", device: str = ""
 ) -> Iterator[Path]:
-    """A store: "tmpfs" (kind ram), "swap", "ext4" or "xfs" on a loop device, in fstab as ramshelf does it.
+    """A store: "tmpfs" (kind ram), "swap", "ext4" or "xfs", in fstab as ramshelf does it.
 
-    At the end all guests are destroyed.
+    The latter three are on ``device``, or on a loop device where none is given. At the end all guests are
+    destroyed.
     """
     before = _FSTAB.read_text()
     at.mkdir(parents=True, exist_ok=True)
@@ -27,12 +28,12 @@ def store(
         if file_system == "tmpfs":
             line = f"ramshelf {at} tmpfs size={size_mib}M,x-ramshelf.kind=ram 0 0"
         elif file_system == "swap":
-            device = stack.enter_context(loop_device(size_mib))
+            device = device or stack.enter_context(loop_device(size_mib))
             run("mkswap", device)
             run("swapon", device)
             line = f"ramshelf {at} tmpfs size={size_mib}M,x-ramshelf.kind=swap,x-ramshelf.beyond-swap 0 0"
         else:
-            device = stack.enter_context(loop_device(size_mib))
+            device = device or stack.enter_context(loop_device(size_mib))
             all_to_guests = ("-m", "0") if file_system == "ext4" else ()
             run(f"mkfs.{file_system}", "-q", *all_to_guests, *options.split(), device)
             line = f"{device} {at} {file_system} x-ramshelf.kind=disk 0 0"

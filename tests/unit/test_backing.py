@@ -19,7 +19,9 @@ from ramshelf.core.backing import (
     Support,
     apply,
     decide_discard,
+    domain_name,
     leave,
+    parse,
     remove,
 )
 from ramshelf.core.errors import InputError, RamshelfError, RefusedError
@@ -236,6 +238,7 @@ BILLION_LAUGHS = (
         (domain(name="<name/>"), "xml.name"),
         (domain(name="<name>a/b</name>"), "xml.name"),
         (domain(name="<name>a\nb</name>"), "xml.name"),
+        (domain(name="<name>a&#13;</name>"), "xml.name"),
         (domain(name=f"<name>{'x' * 300}</name>"), "xml.name"),
         (domain(name=f"<name>{'ß' * 124}</name>"), "xml.name"),
         (domain(""), "xml.memory"),
@@ -263,6 +266,14 @@ def test_bad_input_is_refused_in_one_sentence(document: bytes, code: str) -> Non
 def test_the_longest_name() -> None:
     name = "x" * NAME_MAX_BYTES
     assert apply(domain(name=f"<name>{name}</name>"), ONDEMAND, TMPFS).guest.name == name
+
+
+@pytest.mark.parametrize(
+    ("written", "name"), [("web ", "web "), ("we<!-- remark -->b", "web"), ("<![CDATA[<&>]]>", "<&>")]
+)
+def test_a_name_is_all_the_text_of_its_element(written: str, name: str) -> None:
+    document = domain(name=f"<name>{written}</name>")
+    assert domain_name(parse(document)) == apply(document, ONDEMAND, TMPFS).guest.name == name
 
 
 def test_a_doctype_in_a_comment_is_none() -> None:

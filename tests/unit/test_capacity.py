@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramshelf.core.capacity import Capacity, StoreUsage, admit, capacity, excesses, inodes_run_out
+from ramshelf.core.capacity import (
+    Capacity,
+    StoreUsage,
+    admit,
+    capacity,
+    crowded,
+    excesses,
+    extents_run_out,
+    inodes_run_out,
+    set_aside,
+    spare,
+)
 from ramshelf.core.directory import FileUsage, GuestDirectory
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.kind import Kind
@@ -34,6 +45,7 @@ def usage(
     *files: FileUsage,
     notes: tuple[Note, ...] = (PC,),
     kind: Kind = Kind.RAM,
+    file_system: str = "",
     size_mib: int = 1024,
     used_mib: int = 0,
     swap_mib: int = 0,
@@ -42,6 +54,7 @@ def usage(
 ) -> StoreUsage:
     return StoreUsage(
         kind=kind,
+        file_system=file_system,
         size=size_mib * MIB,
         used=used_mib * MIB,
         swap=swap_mib * MIB,
@@ -59,8 +72,10 @@ def usage(
         (usage(), 512, 512, "configured"),
         (usage(), 4096, 1024, "store"),
         (usage(), 0, 0, "configured"),
-        (usage(kind=Kind.DISK), None, 1007, "store"),
-        (usage(kind=Kind.DISK, size_mib=64), None, 61, "store"),
+        (usage(kind=Kind.DISK, file_system="ext4"), None, 992, "store"),
+        (usage(kind=Kind.DISK, file_system="ext4", size_mib=64), None, 61, "store"),
+        (usage(kind=Kind.DISK, file_system="xfs"), None, 999, "store"),
+        (usage(kind=Kind.DAX, file_system="xfs", size_mib=24 * 1024), None, 24361, "store"),
         (usage(kind=Kind.SWAP, swap_mib=700), None, 700, "swap"),
         (usage(kind=Kind.SWAP, swap_mib=2000), None, 1024, "store"),
         (usage(kind=Kind.SWAP, swap_mib=700, beyond_swap=True), None, 1024, "store"),
@@ -126,6 +141,45 @@ def test_directories_that_grow_beyond_their_promise_are_named() -> None:
     assert excesses(usage(file("pc.ram", 201))) == ()
 
 
+def disk(held_mib: int, used_mib: int, promised_mib: int = 900) -> StoreUsage:
+    """An ext4 store of 1024 MiB, where a guest's file takes so much."""
+    made = note(promised_mib, ("pc.ram", promised_mib, 7))
+    ram = file("pc.ram", held_mib)
+    return usage(ram, notes=(made,), kind=Kind.DISK, file_system="ext4", used_mib=used_mib)
+
+
+def test_records_of_extents_take_nothing_from_what_is_promised() -> None:
+    before, after = disk(900, 900), disk(912, 912)
+    assert capacity(after, configured_mib=None) == replace(
+        capacity(before, configured_mib=None), allocated=912 * MIB
+    )
+    assert excesses(after) == ()
+
+
+def test_a_guest_with_more_records_than_its_share_is_named() -> None:
+    [excess] = excesses(disk(950, 950))
+    assert excess.beyond // MIB == 36
+    assert capacity(disk(950, 950), configured_mib=None).total // MIB == 992 - 37
+
+
+@pytest.mark.parametrize(
+    ("store", "spare_mib", "expected"),
+    [
+        pytest.param(disk(900, 900), 124, False, id="as much as nobody was promised"),
+        pytest.param(disk(0, 0), 124, False, id="promised and not yet allocated"),
+        pytest.param(disk(992, 992, promised_mib=992), 32, False, id="full, all that was set aside is there"),
+        pytest.param(disk(992, 1016, promised_mib=992), 8, False, id="a fourth of it is there"),
+        pytest.param(disk(992, 1017, promised_mib=992), 7, True, id="less than a fourth"),
+        pytest.param(disk(0, 200), -76, True, id="others took what was promised"),
+        pytest.param(usage(used_mib=1024, notes=()), 0, False, id="tmpfs keeps its own elsewhere"),
+    ],
+)
+def test_what_is_left_for_records_of_extents(store: StoreUsage, spare_mib: int, *, expected: bool) -> None:
+    assert spare(store) // MIB == spare_mib
+    assert extents_run_out(store) is expected
+    assert set_aside(store) == (32 * MIB if store.kind is Kind.DISK else 0)
+
+
 @pytest.mark.parametrize(
     ("inodes", "free", "used_mib", "expected"),
     [
@@ -141,6 +195,34 @@ def test_inodes_run_out_where_space_does_not(
     inodes: int, free: int, used_mib: int, *, expected: bool
 ) -> None:
     assert inodes_run_out(replace(usage(used_mib=used_mib), inodes=inodes, inodes_free=free)) is expected
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        pytest.param((150, 0, False), (2, 0, False), "/s/1-a", id="many entries"),
+        pytest.param((1024, 0, True), (2, 0, False), "/s/1-a", id="more than were looked at"),
+        pytest.param((2, 0, False), (1, 1, False), "/s/2-b", id="they lie deeper"),
+        pytest.param((2, 0, False), (2, 0, False), None, id="not in guests' directories"),
+    ],
+)
+def test_only_who_takes_the_inodes_is_named(
+    first: tuple[int, int, bool], second: tuple[int, int, bool], expected: str | None
+) -> None:
+    directories = tuple(
+        GuestDirectory(
+            path=path,
+            device=(0, 1),
+            uid=1,
+            gid=1,
+            files=tuple(file(str(number), 0) for number in range(files)),
+            others=tuple(map(str, range(others))),
+            cut=cut,
+        )
+        for path, (files, others, cut) in (("/s/1-a", first), ("/s/2-b", second))
+    )
+    found = crowded(replace(usage(), inodes=200, inodes_free=0, directories=directories))
+    assert (found.path if found else None) == expected
 
 
 def test_admitted_up_to_the_last_byte() -> None:

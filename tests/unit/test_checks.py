@@ -20,6 +20,7 @@ from ramshelf.core.host import (
     StoreFacts,
     Unknown,
 )
+from ramshelf.core.kind import Kind
 from ramshelf.core.placement import TRAIT, Allocation, Inventory
 from ramshelf.core.qemuconf import MemoryDirectory
 from ramshelf.core.record import replace
@@ -30,6 +31,7 @@ from ramshelf.core.units import GIB, MIB
 from support.good_host import (
     DAEMON,
     GOOD,
+    GUEST,
     MEMORY_DIR,
     NOTE,
     NOVA_CONF,
@@ -142,6 +144,7 @@ BAD = {
     "store.beyond-promise": with_usage(
         directories=(guest_directory(RAM_FILE, replace(DIMM, allocated=3 * GIB, inode=8)),)
     ),
+    "store.extents": with_usage(kind=Kind.DISK, used=64 * GIB - 10 * MIB, notes=(), directories=()),
     "store.inodes": with_usage(inodes=4096, inodes_free=2),
     "store.overpromised": with_usage(notes=(replace(NOTE, promised=65 * GIB),)),
     "store.rotational": with_device(rotational=True),
@@ -188,6 +191,7 @@ BAD = {
     "guest.huge-pages": with_guest(hugepages=True, files=()),
     "guest.locked": with_guest(locked=True),
     "guest.anonymous": with_guest(files=()),
+    "guest.private": with_guest(files=(replace(GUEST.files[0], private=True),)),
     "guest.elsewhere": with_guest({"memory_files": ()}),
     "guest.not-reserved": with_guest({"promised": GIB}),
     "guest.hot-plugged": with_guest({"memory_files": (RAM_FILE, DIMM)}),
@@ -234,7 +238,7 @@ BAD = {
         f"placement.{what}": replace(GOOD, placement=ServiceError(f"placement.{what}", "It does not serve."))
         for what in (
             *("unreachable", "timeout", "unauthorized", "forbidden", "tls", "no-endpoint", "too-old"),
-            *("conflict", "error", "database", "configuration", "not-installed"),
+            *("conflict", "consumer", "error", "database", "configuration", "not-installed"),
         )
     },
 }
@@ -365,6 +369,12 @@ def test_extents_that_lack_are_milder_than_a_promise_that_lacks() -> None:
     facts = replace(on_disk("ext4"), guests=with_guest({"memory_files": (sparse,)}).guests)
     assert the("guest.not-reserved", facts).severity is Severity.WARNING
     assert the("guest.not-reserved", BAD["guest.not-reserved"]).severity is Severity.FAILURE
+
+
+def test_what_a_guest_has_given_back_does_not_lack() -> None:
+    sparse = replace(RAM_FILE, allocated=GIB)
+    given = {"memory_files": (sparse,), "given": frozenset({sparse.inode})}
+    assert "guest.not-reserved" not in codes(replace(on_disk("ext4"), guests=with_guest(given).guests))
 
 
 def test_memory_that_was_promised_may_be_hot_plugged() -> None:

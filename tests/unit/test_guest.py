@@ -208,6 +208,34 @@ def test_a_device_has_the_access_of_its_own_then_of_its_cell() -> None:
     assert [file.name for file in guest.files] == ["ram-node1", "dimm0", "dimm1"]
 
 
+@pytest.mark.parametrize(
+    ("backing", "private"),
+    [
+        (FILE, 0),
+        ("<source type='file'/>", 256),
+        ("<source type='file'/><access mode='private'/>", 256),
+        ("<access mode='private'/>", 256),
+        ("<source type='memfd'/>", 0),
+        ("", 0),
+    ],
+)
+def test_a_file_without_shared_access_is_mapped_privately(backing: str, private: int) -> None:
+    assert parse_guest(domain(backing)).private_bytes == private * MIB
+
+
+def test_cells_and_devices_may_be_mapped_privately_by_themselves() -> None:
+    cells = (
+        "<cell id='0' cpus='0' memory='262144'/><cell id='1' memory='131072' memAccess='private'/>"
+        "<cell id='2' memory='65536' memAccess='shared'/>"
+    )
+    devices = memory_device(access=" access='private'", size_kib=32768) + memory_device(
+        alias="dimm1", size_kib=16384
+    )
+    guest = parse_guest(domain(FILE, cells=cells, memory_kib=507904, devices=devices))
+    assert [file.name for file in guest.files if file.private] == ["ram-node1", "dimm0"]
+    assert guest.private_bytes == (128 + 32) * MIB
+
+
 @pytest.mark.parametrize("model", ["dimm", "nvdimm", "virtio-mem", "virtio-pmem", "sgx-epc"])
 def test_every_device_counts_towards_the_memory(model: str) -> None:
     """Without NUMA cells the main memory is what the devices leave (virDomainDefGetMemoryInitial)."""

@@ -6,12 +6,14 @@ from ramshelf.core.directory import FileUsage, GuestDirectory
 from ramshelf.core.guest import Guest, MemoryFile
 from ramshelf.core.kind import Kind
 from ramshelf.core.latereserve import plan_late
-from ramshelf.core.ledger import Note
+from ramshelf.core.ledger import Note, NotedFile
 from ramshelf.core.record import replace
 from ramshelf.core.units import MIB
 from support.good_host import GUEST
 
 DIRECTORY = "/ram/3-web"
+NODE0 = 11
+"""The inode of the first file."""
 
 
 def guest(*files: int, maximum: int = 0) -> Guest:
@@ -41,8 +43,9 @@ def directory(**files: tuple[int, int]) -> GuestDirectory:
                 path=f"{DIRECTORY}/{name.replace('_', '-')}",
                 apparent=apparent * MIB,
                 allocated=allocated * MIB,
+                inode=inode,
             )
-            for name, (apparent, allocated) in files.items()
+            for inode, (name, (apparent, allocated)) in enumerate(files.items(), NODE0)
         ),
     )
 
@@ -54,8 +57,9 @@ def note(promised: int) -> Note:
 @pytest.mark.parametrize("kind", [Kind.SWAP, Kind.DISK])
 def test_nothing_is_done_where_the_hook_has_done_all(kind: Kind) -> None:
     held = directory(ram_node0=(128, 128))
-    assert not plan_late(guest(128, maximum=384), note(384), held, kind).needed
-    assert not plan_late(guest(128), note(128), held, kind).needed
+    for guest_, promised in ((guest(128, maximum=384), 384), (guest(128), 128)):
+        late = plan_late(guest_, note(promised), held, kind)
+        assert (late.promise, late.allocate, late.overdue) == (0, (), False)
 
 
 def test_what_may_be_plugged_in_is_promised() -> None:
@@ -78,6 +82,31 @@ def test_extents_are_given_on_a_disk_whatever_else_is_missing() -> None:
     assert plan_late(guest(128), note(128), held, Kind.SWAP).allocate == ()
 
 
+@pytest.mark.parametrize("kind", [Kind.SWAP, Kind.DISK])
+def test_what_the_guest_has_given_back_is_left(kind: Kind) -> None:
+    held = directory(ram_node0=(128, 16))
+    late = plan_late(guest(128), replace(note(128), given=(NODE0,)), held, kind)
+    assert (late.allocate, late.overdue) == ((), False)
+
+
+def test_memory_plugged_in_within_the_promise_gets_its_extents_in_time() -> None:
+    """It was promised, and nothing was missing; those of the memory that was there at the start were."""
+    held = directory(ram_node0=(128, 16), ram_node1=(64, 0))
+    both = guest(128, 64, maximum=192)
+    started = replace(note(192), files=(NotedFile(name="ram-node0", size=128 * MIB, inode=NODE0),))
+    late = plan_late(both, replace(started, given=(NODE0,)), held, Kind.DISK)
+    assert ([file.name for file in late.allocate], late.overdue) == (["ram-node1"], False)
+    assert late.given == (NODE0, NODE0 + 1)
+    late = plan_late(both, started, held, Kind.DISK)
+    assert ([file.name for file in late.allocate], late.overdue) == (["ram-node0", "ram-node1"], True)
+
+
+def test_of_memory_that_was_unplugged_nothing_is_remembered() -> None:
+    """Another file may get its inode."""
+    unplugged = replace(note(128), given=(NODE0, NODE0 + 1))
+    assert plan_late(guest(128), unplugged, directory(ram_node0=(128, 0)), Kind.DISK).given == (NODE0,)
+
+
 @pytest.mark.parametrize(
     "held",
     [
@@ -89,4 +118,4 @@ def test_extents_are_given_on_a_disk_whatever_else_is_missing() -> None:
 def test_a_guest_in_between_is_left_alone(held: GuestDirectory) -> None:
     late = plan_late(guest(128, maximum=384), note(128), held, Kind.DISK)
     assert not late.settled
-    assert not late.needed
+    assert (late.promise, late.allocate, late.overdue) == (0, (), False)

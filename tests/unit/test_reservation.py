@@ -169,6 +169,16 @@ def test_verify(
     assert verify(started, directory(**files), Kind.RAM).unallocated == ()
 
 
+def test_a_file_that_had_its_extents_is_left_with_its_holes() -> None:
+    held = directory(**{"pc.ram": (64, 10)})
+    [file] = held.files
+    before = verify(guest(("pc.ram", 64)), held, Kind.DISK)
+    assert (names(before.unallocated), before.given) == (["pc.ram"], (file.inode,))
+    after = verify(guest(("pc.ram", 64)), held, Kind.DISK, given=before.given)
+    assert (after.unallocated, after.given) == ((), (file.inode,))
+    assert verify(guest(("pc.ram", 64)), held, Kind.RAM).given == ()
+
+
 def test_what_qemu_has_not_open_is_a_stranger_whatever_it_looks_like() -> None:
     """Planted files: one of the size of QEMU's own, one in the place of the main memory, a huge one."""
     opened = frozenset({7})

@@ -173,6 +173,14 @@ def test_a_saved_guest_comes_back_with_the_backing_that_it_had() -> None:
     assert plan_start(replace(GOOD, document=None, existing=on_the_store)).name == "web"
 
 
+def test_a_saved_guest_with_a_private_mapping_is_told_of() -> None:
+    private = PLAIN.format("", "<memoryBacking><source type='file'/></memoryBacking>")
+    plan = plan_start(replace(GOOD, document=None, existing=replace(EXISTING, saved=private)))
+    assert "guest.private" in {note.code for note in plan.notes}
+    plan = plan_start(replace(GOOD, document=private.encode(), existing=None))
+    assert "guest.private" not in {note.code for note in plan.notes}, "it gets shared access"
+
+
 def test_off_needs_neither_store_nor_hook() -> None:
     off = replace(GOOD, off=True, store=NoStore(code="store.x", sentence="No.", hint=""), capacity=None)
     plan = plan_start(replace(off, hook=replace(HOOK, installed=False)))

@@ -87,10 +87,14 @@ def test_what_was_written_meanwhile_counts_to_the_ends() -> None:
 def test_the_hooks_log_tells_refusals_and_what_starts_wrote() -> None:
     tally = Tally()
     tally.record({"event": "refused", "code": "capacity.exceeded"})
+    tally.record({"event": "undecided", "code": "hook.time-out", "vetoed": True})
+    tally.record({"event": "undecided", "code": "hook.time-out", "vetoed": False})
+    tally.record({"event": "broken", "status": 127, "vetoed": 1})
+    tally.record({"event": "broken", "status": 127, "vetoed": 0})
     tally.record({"event": "started", "written_mib": 1.5})
     tally.record({"event": "started"})
     tally.record({"event": "reserved"})
-    assert tally.refusals == {"capacity.exceeded": 1}
+    assert tally.refusals == {"capacity.exceeded": 1, "hook.time-out": 1, "hook.broken": 1}
     assert tally.start_written == 1.5 * MIB
 
 

@@ -9,14 +9,16 @@ from ramshelf.agent.residency import Residency
 from ramshelf.agent.trims import Trims
 from ramshelf.core.capacity import capacity
 from ramshelf.core.checks.catalog import finding
+from ramshelf.core.checks.hook import bypassed
 from ramshelf.core.checks.store import overgrown
 from ramshelf.core.conditions import Condition, of_error, of_finding
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.events import Event, What
 from ramshelf.core.findings import Severity
-from ramshelf.core.tally import Tally
+from ramshelf.core.tally import Tally, refusal
 from ramshelf.core.units import to_mib
+from ramshelf.node import hookbypass
 from ramshelf.node.guests import described
 from ramshelf.node.latereserve import Outcome, reserve_late
 from ramshelf.node.resuming import resume_left
@@ -27,8 +29,10 @@ from ramshelf.system.hypervisor import Hypervisor
 
 KNOWN_BETTER = frozenset(
     {
+        "hook.bypassed",
         "store.overpromised",
         "store.beyond-promise",
+        "store.extents",
         "store.inodes",
         "store.not-mounted",
         "store.root-file-system",
@@ -107,11 +111,19 @@ class Watcher:
     def _follow(self) -> Iterator[Condition]:
         for entry in self._hooklog.entries():
             self.tally.record(entry)
-            if entry.get("event") == "refused" and not self._history:
+            code = refusal(entry)
+            if code is not None and not self._history:
+                reason = entry.get("reason") or f"the hook is broken (status {entry.get('status')})"
                 self._log.warning(
                     "guest-refused",
-                    f"A guest was refused: {entry.get('reason', '')}",
-                    code=entry.get("code", ""),
+                    f"A guest was refused: {reason}",
+                    code=code,
+                    guest=entry.get("guest", ""),
+                )
+            elif entry.get("event") == "bypassed" and not self._history:
+                self._log.warning(
+                    "guest-bypassed",
+                    f"Guest {entry.get('guest')} passed all the same: the hook is bypassed.",
                     guest=entry.get("guest", ""),
                 )
             elif entry.get("event") == "trimmed" and not self._history:
@@ -140,6 +152,7 @@ class Watcher:
         if hypervisor is not None:
             self.tally.look(_runs(now), now.written)
         self._tell_of_capacity(before, now)
+        yield from map(of_finding, bypassed(hookbypass.bypass()))
         yield from _wrong(now, config)
 
     def _tell_of_capacity(self, before: Look | None, now: Look) -> None:
@@ -172,7 +185,7 @@ class Watcher:
         for name in tuple(self._unsettled):
             left = self._unsettled.pop(name)
             try:
-                outcome = reserve_late(described(hypervisor.live_xml(name)))
+                outcome = reserve_late(described(hypervisor.live_xml(name), name))
             except (RamshelfError, OSError) as error:
                 code = error.code if isinstance(error, RamshelfError) else ""
                 if code == "guest.not-found":
@@ -187,7 +200,7 @@ class Watcher:
                 continue
             if not outcome.late.settled and left > 1:
                 self._unsettled[name] = left - 1
-            if outcome.late.needed:
+            if outcome.late.overdue:
                 self.tally.late += 1
                 self._log.warning(
                     "reserved-late",

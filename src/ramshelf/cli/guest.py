@@ -80,7 +80,7 @@ def start(context: Context, guest: str) -> None:
         "seconds": round(started.seconds, 3),
         "size_mib": _mib(started.guest.file_bytes),
         "promised_mib": _mib(started.guest.promise),
-        "reserved_mib": _mib(started.guest.promise) if started.guest.file_backed else 0,
+        "reserved_mib": _mib(started.guest.promise) if started.guest.file_backed and started.guarded else 0,
         "written_mib": _tenths(started.written),
         "notes": documents(started.notes),
     }
@@ -97,8 +97,9 @@ def start(context: Context, guest: str) -> None:
         else:
             click.echo(f"Guest {started.name} started in {started.seconds:.1f} s, with {backing}.")
             if started.written is not None:
+                reserved = f"{_mib(started.guest.promise)} MiB" if started.guarded else "Nothing"
                 click.echo(
-                    f"{_mib(started.guest.promise)} MiB reserved, {_tenths(started.written)} MiB written "
+                    f"{reserved} reserved, {_tenths(started.written)} MiB written "
                     "to the store's device meanwhile."
                 )
 
@@ -254,8 +255,8 @@ def trim(context: Context, name: str) -> None:
     """Give back what a save or a dump has populated of a guest's memory.
 
     On a store of kind swap or ram these occupy all of it, whatever the guest has used. Pages in RAM that are
-    zero are given back; the guest runs on, but for moments of some 50 ms. After a restore or an incoming
-    migration the hook has it done by itself.
+    zero are given back; the guest runs on, but for moments of some 50 ms. After a restore, a revert to a
+    snapshot with memory, or an incoming migration the hook has it done by itself.
     """
     from ramshelf.node.trimming import trim_guest  # noqa: PLC0415 - only where it is used
 
@@ -317,6 +318,8 @@ def show(context: Context, name: str) -> None:
 
     Also what it holds on the store, where it runs; sizes are in MiB.
     """
+    from ramshelf.core.checks.guest import private_mapping  # noqa: PLC0415 - only where it is used
+
     with Hypervisor(context.uri) as hypervisor:
         details = guests.show_guest(hypervisor, name)
     guest, domain = details.description, details.domain
@@ -335,6 +338,7 @@ def show(context: Context, name: str) -> None:
         "hugepages": guest.hugepages,
         "locked": guest.locked,
         "size_mib": _mib(guest.file_bytes),
+        "private_mib": _mib(guest.private_bytes),
         "promised_mib": _mib(details.running.promised) if details.running else 0,
         "allocated_mib": _mib(details.running.allocated) if details.running else 0,
         "resident_mib": _mib(details.running.resident) if details.running else 0,
@@ -346,7 +350,13 @@ def show(context: Context, name: str) -> None:
         for key, value in document.items()
     ]
     lines += [("file", file["path"]) for file in files]
-    context.emit({**document, "files": files}, lambda: click.echo(fields(lines)))
+    notes = tuple(private_mapping(guest)) if domain.active else ()
+
+    def text() -> None:
+        say(notes)
+        click.echo(fields(lines))
+
+    context.emit({**document, "files": files, "notes": documents(notes)}, text)
 
 
 def running_document(guest: guests.RunningGuest) -> dict[str, object]:

@@ -110,8 +110,9 @@ def bypass(context: Context, *, time: str | None, end: bool) -> None:
     """Let guests pass for a time, whatever the hook says.
 
     For an emergency: while it lasts a guest starts that the hook refuses, or cannot decide about. Nothing
-    keeps such a guest within the store. Each one is on record in the hook's log; the doctor and the metrics
-    show the bypass, which ends by itself, and with a boot.
+    keeps such a guest within the store. Start it with virsh: 'ramshelf guest start' refuses by itself what
+    does not fit. Each one is on record in the hook's log; the doctor and the metrics show the bypass, which
+    ends by itself, and with a boot.
     """
     if (time is None) is not end:
         raise UsageError(
@@ -121,10 +122,10 @@ def bypass(context: Context, *, time: str | None, end: bool) -> None:
         )
     now = hookbypass.end() if time is None else hookbypass.begin(parse_time(time))
     said = f"The hook is bypassed for {now.left} s." if now.left else "The hook was not bypassed."
+    if end and (now.left or now.guests):
+        ended = "is no longer bypassed" if now.left else "was not bypassed any more"
+        said = f"The hook {ended}; guests that passed by it: {now.guests}."
     if end:
-        said = (
-            f"The hook is no longer bypassed; guests that passed by it: {now.guests}." if now.left else said
-        )
         now = Bypass(guests=now.guests)
     context.emit(_bypass_fields(now), lambda: click.echo(said))
 

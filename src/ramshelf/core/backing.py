@@ -245,14 +245,17 @@ def domain_name(root: etree._Element) -> str:
     """The domain's name.
 
     Raises InputError ``xml.name`` for one that libvirt refuses (virDomainDefParseXML, virDomainDefPostParse)
-    or cannot use as a file's name (virFileRewrite).
+    or cannot use as a file's name (virFileRewrite). A carriage return it takes, and loses when it copies the
+    definition for a start (virDomainDefCopy): the guest is then in no list any more.
     """
-    name = root.findtext("name") or ""
+    name = str(root.xpath("string(name)"))  # as libvirt does: a comment within it is left out, a blank stays
     if not name:
         raise InputError("xml.name", "The domain has no name.")
-    for character, word in (("/", "a slash"), ("\n", "a line break")):
+    for character, word in (("/", "a slash"), ("\n", "a line break"), ("\r", "a carriage return")):
         if character in name:
-            raise InputError("xml.name", f"The domain's name has {word} in it, which libvirt refuses.")
+            raise InputError(
+                "xml.name", f"The domain's name has {word} in it, which libvirt refuses or does not keep."
+            )
     size = len(name.encode())
     if size > NAME_MAX_BYTES:
         raise InputError(

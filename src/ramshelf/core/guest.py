@@ -63,10 +63,15 @@ _DISK_LAYERS = ("backingStore", "mirror")
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryFile:
-    """One file that libvirt makes QEMU open; ``name`` None where QEMU's name for it is not known."""
+    """One file that libvirt makes QEMU open; ``name`` None where QEMU's name for it is not known.
+
+    ``private``: QEMU maps it so that what the guest writes becomes anonymous memory (MAP_PRIVATE), as it does
+    with a file unless libvirt says share=on.
+    """
 
     name: str | None
     size: int
+    private: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +114,11 @@ class Guest:
     def file_bytes(self) -> int:
         """The apparent size of all its memory files together."""
         return sum(file.size for file in self.files)
+
+    @property
+    def private_bytes(self) -> int:
+        """What of its files is mapped privately: once it is written it takes RAM and swap, too."""
+        return sum(file.size for file in self.files if file.private)
 
     @property
     def promise(self) -> int:
@@ -309,7 +319,7 @@ class _Backends:
             return None, aligned
         if size == 0 or self.source == "memfd" or not (self.source == "file" or access):
             return None, 0
-        return MemoryFile(name=name, size=aligned), 0
+        return MemoryFile(name=name, size=aligned, private=access != "shared"), 0
 
     def _huge(self, node: int | None) -> bool:
         """Whether a NUMA node (None: a guest without) uses huge pages: qemuBuildMemoryGetPagesize."""

@@ -49,6 +49,14 @@ class Copy:
         """What Python is to run once, when all files are there: it makes ``compiled``."""
         return f"{self.path}/{_COMPILING}"
 
+    @staticmethod
+    def is_whole(compiled: bytes) -> bool:
+        """Whether the file of compiled modules is as it was made.
+
+        That is: the SHA-256 of the rest, CPython's magic number, the modules by name (marshal).
+        """
+        return hashlib.sha256(compiled[32:]).digest() == compiled[:32]
+
     def compiled(self, python: tuple[int, ...]) -> str:
         """The file with all modules, compiled by this version of CPython (sys.implementation.cache_tag)."""
         return f"{self.path}/modules.cpython-{python[0]}{python[1]}"

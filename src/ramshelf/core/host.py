@@ -87,7 +87,8 @@ class RunningGuest:
     """A running guest and its QEMU process (None where it cannot be found).
 
     ``directory`` is where its memory files are, or should be; ``memory_files`` what lies there, and
-    ``promised`` the bytes that it was promised.
+    ``promised`` the bytes that it was promised. ``given``: the inodes of the files that had all their extents
+    once, on a disk.
     ``discard_retracted``: its discard flag was taken back after it started. ``labels``: what confines it.
     """
 
@@ -96,6 +97,7 @@ class RunningGuest:
     memory_files: tuple[FileUsage, ...] | Unknown
     promised: int | Unknown
     process: Process | None
+    given: frozenset[int] = frozenset()
     discard_retracted: bool = False
     labels: Labels = field(default_factory=Labels)
 

@@ -2,7 +2,9 @@
 
 What guests that run may come to need is noted in any case: those that were started without the hook get a
 note when somebody first looks. What can be missing is the promise of memory that was plugged in beyond it,
-and on disks the extents. Nobody is ended for it: what cannot be given any more is a finding.
+and on disks the extents. Memory that is plugged in within the promise gets its extents then, and nothing was
+missing; nor is it where the guest has given memory back. Nobody is ended for it: what cannot be given any
+more is a finding.
 """
 
 from dataclasses import dataclass
@@ -18,18 +20,16 @@ from ramshelf.core.reservation import verify
 class Late:
     """What to do for a guest: bytes to note as its promise (0: nothing), files to give extents.
 
-    ``settled`` is False where its files are not those that it is to have: it is starting, or ending, or its
-    devices are just changing.
+    ``given`` is what its note is to say of those that have had them, and ``overdue`` whether it has lacked
+    anything since its start. ``settled`` is False where its files are not those that it is to have: it is
+    starting, or ending, or its devices are just changing.
     """
 
     promise: int
     allocate: tuple[FileUsage, ...]
     settled: bool
-
-    @property
-    def needed(self) -> bool:
-        """Whether anything is to be done."""
-        return bool(self.promise or self.allocate)
+    given: tuple[int, ...] = ()
+    overdue: bool = False
 
 
 def plan_late(
@@ -44,11 +44,15 @@ def plan_late(
     The note is made to tell what the guest may come to need even where the store does not hold that: it runs,
     and none must be admitted on the same space. ``opened`` is as for ``verify``.
     """
-    found = verify(guest, directory, kind, opened)
+    found = verify(guest, directory, kind, opened, note.given)
     if found.wrong or not directory.memory:
-        return Late(promise=0, allocate=(), settled=False)
+        return Late(promise=0, allocate=(), settled=False, given=note.given)
+    promise = guest.promise if guest.promise > note.promised else 0
+    first = {file.inode for file in note.files}
     return Late(
-        promise=guest.promise if guest.promise > note.promised else 0,
+        promise=promise,
         allocate=found.unallocated,
         settled=True,
+        given=found.given,
+        overdue=promise > 0 or any(file.inode in first for file in found.unallocated),
     )

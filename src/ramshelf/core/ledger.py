@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
     from ramshelf.core.guest import Guest
 
-EXTENTS_SHARE = 64
-"""A memory file may occupy one part in so many more than its size: ext4 counts the blocks of a file's own
-extent tree with it, at most 12 MiB a GiB."""
-
 STARTING = 600
 """Seconds after which a guest without any trace but its note is taken to have failed to start. libvirt needs
 milliseconds from its hook's answer to its record of the guest; the hook's script takes the note away where a
@@ -41,10 +37,11 @@ class Note:
 
     ``directory`` is the path of the guest's directory on the store, '' where it has none. ``promised`` is
     what the store must be able to hold for it, ``pinned`` what it keeps in RAM, in bytes. ``files`` are those
-    that were made for it. ``starter`` is the process that called the hook, as "PID START", '' for a note that
-    was made again. ``since``, in seconds since boot, and ``written``, in bytes, are where clock and device's
-    counter stood when it was written. ``flushes``: discard is set, and would write the guest's memory.
-    ``pid`` is its QEMU's, 0 before that is known.
+    that were made for it. ``given`` are the inodes of its files that had all their extents once, on a disk:
+    holes in them are what the guest gave back. ``starter`` is the process that called the hook, as "PID
+    START", '' for a note that was made again. ``since``, in seconds since boot, and ``written``, in bytes,
+    are where clock and device's counter stood when it was written. ``flushes``: discard is set, and would
+    write the guest's memory. ``pid`` is its QEMU's, 0 before that is known.
     """
 
     name: str
@@ -59,6 +56,7 @@ class Note:
     written: int = 0
     flushes: bool = False
     pid: int = 0
+    given: tuple[int, ...] = ()
 
     @property
     def noted(self) -> int:
@@ -83,13 +81,14 @@ def format_note(note: Note) -> str:
     if note.flushes:
         lines.append("flushes 1")
     lines += [f"file {file.inode} {file.size} {file.name}" for file in note.files]
+    lines += [f"given {inode}" for inode in note.given]
     return "".join(f"{line}\n" for line in (*lines, "end"))
 
 
 def parse_note(name: str, text: str) -> Note | None:
     """The note of the guest ``name``; None for what is no whole note."""
     values: dict[str, object] = {"name": name}
-    files = []
+    files, given = [], []
     lines = text.split("\n")
     if lines[-2:] != ["end", ""]:
         return None
@@ -107,7 +106,9 @@ def parse_note(name: str, text: str) -> Note | None:
             elif key == "file":
                 inode, size, file = value.split(" ", 2)
                 files.append(NotedFile(name=file, size=int(size), inode=int(inode)))
-        return Note(files=tuple(files), **values)  # type: ignore[arg-type]
+            elif key == "given":
+                given.append(int(value))
+        return Note(files=tuple(files), given=tuple(given), **values)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return None
 

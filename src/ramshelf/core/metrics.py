@@ -119,7 +119,8 @@ _TABLE = (
     Metric(
         "life",
         "ramshelf_guest_refusals_total",
-        "Guests that the hook or 'guest start' has refused, by the code of the error.",
+        "Guests that the hook or 'guest start' has refused, by the code of the error; also those that then "
+        "passed by a bypass.",
         ("code",),
     ),
     Metric(

@@ -108,22 +108,30 @@ class Verification:
 
     ``unallocated`` are to be given their extents, ``superfluous`` to be removed (the reservation that QEMU
     did not take, having named its file otherwise; the promise that is fulfilled), ``wrong`` is told.
-    ``adopted`` are the names of the files that QEMU has named itself.
+    ``adopted`` are the names of the files that QEMU has named itself. ``given`` are, on a disk, the inodes of
+    all that are its memory: with those that are ``unallocated`` they all have had their extents.
     """
 
     unallocated: tuple[FileUsage, ...]
     superfluous: tuple[FileUsage, ...]
     wrong: tuple[str, ...]
     adopted: frozenset[str] = frozenset()
+    given: tuple[int, ...] = ()
 
 
 def verify(
-    guest: Guest, directory: GuestDirectory, kind: Kind, opened: frozenset[int] | None = None
+    guest: Guest,
+    directory: GuestDirectory,
+    kind: Kind,
+    opened: frozenset[int] | None = None,
+    given: Iterable[int] = (),
 ) -> Verification:
     """Hold the files of a guest that has started against those it was to have.
 
     ``opened``: the inodes that its QEMU has open; others were put there by somebody else, and are strangers
-    whatever they look like. None where that was not looked at.
+    whatever they look like. None where that was not looked at. ``given``: the inodes of those that had all
+    their extents before: QEMU punches holes where the guest gives memory back (virtio-mem, a balloon, free
+    page reporting; ram_block_discard_range), and they are left.
     """
     names = {file.name: file.size for file in guest.files if file.name is not None}
     present = {file.name: file for file in directory.memory}
@@ -156,12 +164,16 @@ def verify(
     if not wrong and not guest.hotplug:
         superfluous += [file for file in directory.files if file.is_promise]
 
-    def lacks(file: FileUsage) -> bool:
-        ours = names.get(file.name) == file.apparent or file.name in adopted
-        return ours and file.allocated < file.apparent
+    def on_disk(file: FileUsage) -> bool:
+        return not kind.tmpfs and (names.get(file.name) == file.apparent or file.name in adopted)
 
+    ours = tuple(filter(on_disk, present.values()))
+    before = frozenset(given)
     return Verification(
-        unallocated=() if kind.tmpfs else tuple(filter(lacks, present.values())),
+        unallocated=tuple(
+            file for file in ours if file.allocated < file.apparent and file.inode not in before
+        ),
+        given=tuple(file.inode for file in ours),
         superfluous=tuple(superfluous),
         adopted=frozenset(adopted),
         wrong=tuple(wrong),

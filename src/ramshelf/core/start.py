@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from ramshelf.core.backing import Backing, Support, apply, domain_name, leave, parse, with_uuid
 from ramshelf.core.capacity import Capacity, admit
+from ramshelf.core.checks.guest import private_mapping
 from ramshelf.core.errors import HostError, RefusedError
 from ramshelf.core.findings import Finding
 from ramshelf.core.guest import Guest, parse_guest
 from ramshelf.core.holdings import Holding, who_holds
 from ramshelf.core.host import HookStatus
 from ramshelf.core.pinning import check_device
+from ramshelf.core.record import replace
 from ramshelf.core.requirements import require
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import MIB, align_up, to_mib
@@ -79,8 +81,14 @@ def plan_start(facts: Facts) -> Plan:
         define=applied.xml if changed else None,
         previous=previous,
         guest=applied.guest,
-        notes=applied.notes,
+        notes=(*applied.notes, *private_mapping(_to_run(facts, applied.guest))),
     )
+
+
+def _to_run(facts: Facts, guest: Guest) -> Guest:
+    """The guest as it will be: a saved one comes back with the backing that it had."""
+    saved = facts.existing.saved if facts.existing else None
+    return guest if saved is None else replace(parse_guest(saved), name=guest.name)
 
 
 def _document(facts: Facts) -> bytes:

@@ -15,6 +15,18 @@ Run = tuple[str, int | None]
 """A guest's UUID and id: one run of it."""
 
 
+def refusal(entry: Mapping[str, Any]) -> str | None:
+    """The code of the error where an entry of the hook's log says that a guest was refused, else None."""
+    match entry.get("event"):
+        case "refused":
+            return str(entry.get("code", ""))
+        case "undecided" if entry.get("vetoed"):
+            return str(entry.get("code", ""))
+        case "broken" if entry.get("vetoed"):
+            return "hook.broken"
+    return None
+
+
 @dataclass(kw_only=True)
 class Tally:
     """Grows only; counters of a process, which begin with what the hook's log still holds.
@@ -57,8 +69,9 @@ class Tally:
 
     def record(self, entry: Mapping[str, Any]) -> None:
         """Count an entry of the hook's log."""
-        if entry.get("event") == "refused":
-            self.refusals[str(entry.get("code", ""))] += 1
+        code = refusal(entry)
+        if code is not None:
+            self.refusals[code] += 1
         elif entry.get("event") == "bypassed":
             self.bypassed += 1
         elif entry.get("event") == "started":

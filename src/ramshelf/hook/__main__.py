@@ -11,7 +11,8 @@ import gc
 import marshal
 import os
 import sys
-from _frozen_importlib import ModuleSpec  # importlib.machinery's, without importing that
+from _frozen_importlib import ModuleSpec  # what importlib.machinery and importlib.util have, without them
+from _frozen_importlib_external import MAGIC_NUMBER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,13 +41,25 @@ class _Compiled:
         exec(code, module.__dict__)  # noqa: S102
 
 
+def _compiled(path: str) -> dict[str, tuple[bool, bytes]] | None:
+    """The modules that were compiled for this Python; a digest comes first, for those who have the time."""
+    try:
+        with open(path, "rb") as file:
+            content = memoryview(file.read())[32:]
+    except FileNotFoundError:
+        return None
+    if content[: len(MAGIC_NUMBER)] != MAGIC_NUMBER:
+        return None
+    return marshal.loads(content[len(MAGIC_NUMBER) :])  # type: ignore[no-any-return]  # noqa: S302
+
+
 def _run() -> int:
     os.umask(0o022)  # libvirt's may be any
     place = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    try:
-        with open(f"{place}/modules.{sys.implementation.cache_tag}", "rb") as file:
-            sys.meta_path.insert(0, _Compiled(marshal.loads(file.read())))  # noqa: S302
-    except FileNotFoundError:  # as after an upgrade to another Python: the texts are there
+    modules = _compiled(f"{place}/modules.{sys.implementation.cache_tag}")
+    if modules is not None:
+        sys.meta_path.insert(0, _Compiled(modules))
+    else:  # as after an upgrade to another Python: the texts are there
         sys.path.append(place)
     from ramshelf.hook.call import main  # noqa: PLC0415 - found by the line above
 

@@ -69,7 +69,7 @@ def _arrive(files: Sequence[str], guest: str, xml: bytes) -> int:
     def decide() -> None:
         from ramshelf.hook.incoming import apply_policy  # noqa: PLC0415 - most calls do not come here
 
-        apply_policy(files, xml)
+        apply_policy(files, guest, xml)
 
     return _decided(decide, guest, "migrate", xml)
 

@@ -14,14 +14,19 @@ import sys
 def _run() -> None:
     try:
         runpy.run_module("ramshelf.node.aftercare", run_name="__main__")
-    except ImportError as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, somebody has to hear of it
         for name in [name for name in sys.modules if name.partition(".")[0] == "ramshelf"]:
             del sys.modules[name]
         sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
         from ramshelf.system.hooklog import record  # noqa: PLC0415 - the copy's
 
         guest, _, *tasks = sys.argv[1:]
-        record("no-aftercare", guest=guest, tasks=tasks, reason=f"{sys.executable}: {error}")
+        record(
+            "no-aftercare",
+            guest=guest,
+            tasks=tasks,
+            reason=f"{sys.executable}: {type(error).__name__}: {error}",
+        )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """The copied modules, compiled into one file: ``python -IS .../hook/compiling.py``, at installation.
 
 To find, open and check forty files takes longer than all that they do at the start of a guest. The Python
-that will run them compiles them, since another one's code is of no use; ``__main__`` reads the file.
+that will run them compiles them, since another one's code is of no use; ``__main__`` reads the file, and
+core/hookcopy.py says what it looks like.
 """
 
 from __future__ import annotations
 
+import hashlib
 import marshal
 import os
 import sys
+from _frozen_importlib_external import MAGIC_NUMBER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,9 +21,15 @@ if TYPE_CHECKING:
 def _main() -> None:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = os.path.join(root, f"modules.{sys.implementation.cache_tag}")
+    content = MAGIC_NUMBER + marshal.dumps(dict(_modules(root)))
     with open(f"{path}.new", "wb") as file:
-        marshal.dump(dict(_modules(root)), file)
+        os.fchmod(file.fileno(), 0o644)
+        file.write(hashlib.sha256(content).digest() + content)
+        file.flush()
+        os.fsync(file.fileno())
     os.rename(f"{path}.new", path)
+    directory = os.open(root, os.O_RDONLY)
+    os.fsync(directory)
 
 
 def _modules(root: str) -> Iterator[tuple[str, tuple[bool, bytes]]]:

@@ -26,7 +26,7 @@ from ramshelf.core.store import Store
 from ramshelf.core.units import MIB, to_mib
 from ramshelf.hook.aftercare import leave_aftercare, let_go
 from ramshelf.hook.thishost import limit_mib
-from ramshelf.system import backingstore, ledger, livestate, memoryfiles, storetree
+from ramshelf.system import arrivals, backingstore, ledger, livestate, memoryfiles, storetree
 from ramshelf.system.counters import bytes_written
 from ramshelf.system.filesystem import store_lock
 from ramshelf.system.hooklog import record
@@ -60,6 +60,8 @@ def reserve(files: Sequence[str], name: str, xml: bytes, step: Step) -> None:
     _let_go()
     guest = replace(parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE")), name=name)
     check_pages(guest)
+    if arrivals.comes_running(name):
+        _check_arrival(guest, files)
     if not guest.file_backed and not guest.pinned:
         ledger.write_note(_timed(note_of(guest), None))  # its own alone: it waits for nobody
         return
@@ -98,6 +100,10 @@ def _hold(files: Sequence[str], guest: Guest, step: Step) -> tuple[Note, _Found]
         _admit(guest, backingstore.figures(found.store, others), places, limit)
         noted = _make(guest, parent, directory, step)
         note = _timed(note_of(guest, directory=found.path, files=noted), found.store)
+        if (
+            not found.store.kind.tmpfs
+        ):  # that they get their extents next; where they do not it is not started
+            note = replace(note, given=tuple(file.inode for file in noted))
         ledger.write_note(note)
         if any(file.name is None for file in guest.files):
             ledger.have_started_waited_for(note.name)
@@ -112,6 +118,12 @@ def _let_go() -> None:
         let_go()
     except OSError as error:  # no reason to refuse a guest
         record("no-aftercare", reason=str(error))
+
+
+def _check_arrival(guest: Guest, files: Sequence[str]) -> None:
+    from ramshelf.hook.incoming import check_arrival  # noqa: PLC0415 - hardly any guest comes like that
+
+    check_arrival(files, guest)
 
 
 def _check_pinned(guest: Guest, files: Sequence[str], others: tuple[Note, ...]) -> None:
@@ -324,7 +336,7 @@ def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) 
     """The guest's note by what QEMU has opened; its files have their extents now, nothing is left over."""
     directory = storetree.observe(parent, found.path)
     opened = livestate.opened_files(guest.name)
-    seen = verify(guest, directory, found.store.kind, opened)
+    seen = verify(guest, directory, found.store.kind, opened, note.given)
     if seen.superfluous:
         memoryfiles.remove(parent, tuple(file.name for file in seen.superfluous))
         step("removed superfluous")
@@ -344,6 +356,9 @@ def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) 
         except FileNotFoundError:
             wrong.append(f"{usage.name} is another file now")
         step("allocated")
+    if seen.given != note.given:
+        note = replace(note, given=seen.given)
+        ledger.write_note(note)
     if wrong:
         _record("wrong", note, found=wrong)
     if seen.unallocated:
@@ -380,10 +395,13 @@ def _cost(reserved: Note | None, store: Store) -> dict[str, float]:
 
 
 def _from_stream(name: str) -> bool:
-    """Whether QEMU reads all of the guest's memory from a saved image or another host."""
+    """Whether QEMU reads all of the guest's memory from a saved image, another host or a snapshot.
+
+    ``-loadvm`` is how libvirt reverts to a snapshot inside a disk image (qemuBuildLoadVMCommandLine).
+    """
     try:
         with open(f"/proc/{livestate.qemu_pid(name)}/cmdline", "rb") as file:
-            return b"-incoming" in file.read().split(b"\0")
+            return not {b"-incoming", b"-loadvm"}.isdisjoint(file.read().split(b"\0"))
     except OSError:  # it has ended already
         return False
 
@@ -405,7 +423,7 @@ def _translate(error: BaseException, directory: GuestDirectory) -> None:
         raise RefusedError(
             "store.failed",
             f"The store refuses the memory files in {directory.path}: {os.strerror(error.errno or 0)}.",
-            hint="'ramshelf doctor' looks at the store; the kernel's messages may say more.",
+            hint="'df' and 'df -i' show whether space or inodes are gone; 'ramshelf doctor' says more.",
             facts={"directory": directory.path, "errno": error.errno},
         ) from error
 

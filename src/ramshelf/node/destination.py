@@ -36,7 +36,7 @@ class Move:
 def look(here: Hypervisor, there: Hypervisor, config: Config, name: str) -> Move:
     """What is known before a guest moves; nothing changes. Raises RefusedError ``guest.not-found``."""
     domain = here.find(name)
-    guest = described(here.live_xml(name))
+    guest = described(here.live_xml(name), name)
     definition = here.definition(name)
     host = observe(there)
     converted, inconvertible = _converted(definition, host)

@@ -10,7 +10,7 @@ from ramshelf.core.config import Config
 from ramshelf.core.confinement import Labels, parse_labels
 from ramshelf.core.directory import GuestDirectory
 from ramshelf.core.errors import RamshelfError
-from ramshelf.core.guest import Guest, directory_names, guest_directory, parse_guest
+from ramshelf.core.guest import Guest, directory_names, guest_directory
 from ramshelf.core.host import (
     LIBVIRT_DAEMONS,
     Account,
@@ -32,6 +32,7 @@ from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, par
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.storeclean import stale
 from ramshelf.node import hook, report
+from ramshelf.node.guests import described
 from ramshelf.node.storeclean import list_directories
 from ramshelf.system import hypervisor
 from ramshelf.system.backingstore import (
@@ -209,7 +210,7 @@ def _guests(
     running, odd = [], []
     for name, xml in domains.items():
         try:
-            guest, labels = parse_guest(xml), parse_labels(xml)
+            guest, labels = described(xml, name), parse_labels(xml)
         except RamshelfError as error:
             odd.append(OddGuest(name=name, problem=error.sentence.rstrip(".")))
             continue
@@ -228,6 +229,7 @@ def _guests(
                 if place is not None
                 else (),
                 promised=notes if isinstance(notes, Unknown) else note.promised if note is not None else 0,
+                given=frozenset(note.given if note is not None else ()),
                 process=_process(by_uuid.get(guest.uuid, []), _users(labels, account)),
                 labels=labels,
                 discard_retracted=guest.discard and _retracted(guest),

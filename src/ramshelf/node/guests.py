@@ -10,6 +10,7 @@ from ramshelf.core.directory import FileUsage
 from ramshelf.core.errors import HostError
 from ramshelf.core.guest import Guest, directory_names, parse_guest
 from ramshelf.core.holdings import Holding, holdings
+from ramshelf.core.record import replace
 from ramshelf.core.store import NoStore, Store
 from ramshelf.system.backingstore import ObservedStore, observe_store
 from ramshelf.system.hypervisor import Domain, Hypervisor
@@ -120,7 +121,7 @@ class GuestDetails:
 def show_guest(hypervisor: Hypervisor, name: str) -> GuestDetails:
     """A guest, running or not. Raises RefusedError ``guest.not-found``."""
     domain = hypervisor.find(name)
-    description = described(hypervisor.live_xml(name))
+    description = described(hypervisor.live_xml(name), name)
     running = None
     if domain.active and description.file_backed:
         _, held = observe_holdings(hypervisor, observe_store())
@@ -179,6 +180,9 @@ def _memory_files(
     )
 
 
-def described(xml: str) -> Guest:
-    """A guest by the XML that libvirt has of it."""
-    return parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE"))
+def described(xml: str, name: str) -> Guest:
+    """A guest by the XML that libvirt has of it, and the name that libvirt has for it.
+
+    libvirt writes a carriage return in a name as it is, which no XML parser gives back.
+    """
+    return replace(parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE")), name=name)

@@ -136,11 +136,18 @@ def _intact(copy: Copy, python: Version | None) -> bool:
                 status.st_uid != 0
                 or stat.S_IFMT(status.st_mode) != stat.S_IFREG
                 or status.st_mode & 0o022
-                or (relative != compiled and copy.files.get(relative) != read_text(path))
+                or not (
+                    _is_whole(path) if relative == compiled else copy.files.get(relative) == read_text(path)
+                )
             ):
                 return False
             found.add(relative)
     return found == {*copy.files, compiled}
+
+
+def _is_whole(path: str) -> bool:
+    with open(path, "rb") as file:
+        return Copy.is_whole(file.read())
 
 
 def _python() -> Version | None:

@@ -51,12 +51,15 @@ def reserve_late(guest: Guest) -> Outcome:
                 seen = storetree.observe(opened, directory)
                 late = plan_late(guest, note, seen, place.store.kind, livestate.opened_files(guest.name))
                 if late.promise:
-                    ledger.write_note(replace(note, promised=late.promise, directory=directory))
+                    note = replace(note, promised=late.promise, directory=directory)
+                    ledger.write_note(note)
                 for usage in late.allocate:
                     memoryfiles.allocate(opened, usage)
+                if late.given != note.given:
+                    ledger.write_note(replace(note, given=late.given))
         except (FileNotFoundError, NotADirectoryError):
             return nothing
-    if late.needed:
+    if late.overdue:
         record(
             "reserved-late",
             guest=guest.name,

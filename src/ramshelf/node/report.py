@@ -8,7 +8,7 @@ from uuid import UUID
 from ramshelf.core.capacity import capacity
 from ramshelf.core.checks.placement import judge, ratio, unserved
 from ramshelf.core.config import Config
-from ramshelf.core.errors import RamshelfError, RefusedError
+from ramshelf.core.errors import RamshelfError, RefusedError, ServiceError
 from ramshelf.core.findings import Finding
 from ramshelf.core.guest import Guest
 from ramshelf.core.holdings import Holding
@@ -157,10 +157,15 @@ def _brought_to_agree(
 ) -> Report:
     owned = may_write(host, observed, owner=placement.owner)
     now = observed
-    for write, then in _applied(placement, observed, plan(host, observed, starting) if owned else ()):
+    refused: list[Finding] = []
+    writes = plan(host, observed, starting) if owned else ()
+    for write, then in _applied(placement, observed, writes, refused):
         written.append(str(write))
         now = then
-    findings = judge(Comparison(truth=host, observed=now, owner=placement.owner, starting=starting))
+    findings = (
+        *refused,
+        *judge(Comparison(truth=host, observed=now, owner=placement.owner, starting=starting)),
+    )
     if owned and observed.inventory is not None and observed.inventory.allocation_ratio != 1.0:
         findings = (ratio(observed, observed.inventory, ours=True), *findings)
     inventory = now.inventory
@@ -178,9 +183,13 @@ def _brought_to_agree(
 
 
 def _applied(
-    placement: Placement, observed: Observed, writes: Iterable[Write]
+    placement: Placement, observed: Observed, writes: Iterable[Write], refused: list[Finding]
 ) -> Iterator[tuple[Write, Observed]]:
-    """Each write as it is done, with what Placement says then; one for which there is no room is left out."""
+    """Each write as it is done, with what Placement says then.
+
+    One for which there is no room is left out, and one whose consumer Placement refuses: that is ``refused``,
+    and ends nothing for the others.
+    """
     new: list[Allocate] = []
     for write in writes:
         match write:
@@ -189,7 +198,7 @@ def _applied(
                 if observed != before:
                     yield write, observed
             case Free() | Change():
-                if placement.settle(write):
+                if _settled(placement, write, refused):
                     observed = after(observed, write)
                     yield write, observed
             case Allocate():
@@ -198,9 +207,19 @@ def _applied(
         chunk = new[start : start + _TOGETHER]
         together = placement.allocate([write.claim for write in chunk])
         for write in chunk:
-            if together or placement.settle(write):
+            if together or _settled(placement, write, refused):
                 observed = after(observed, write)
                 yield write, observed
+
+
+def _settled(placement: Placement, write: Free | Change | Allocate, refused: list[Finding]) -> bool:
+    try:
+        return placement.settle(write)
+    except ServiceError as error:
+        if error.code != "placement.consumer":
+            raise
+        refused.append(unserved(error))
+        return False
 
 
 def _sentence(host: Truth, now: Observed, *, owned: bool) -> str:

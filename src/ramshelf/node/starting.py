@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ramshelf.core.backing import Support, domain_name, parse
 from ramshelf.core.capacity import Capacity, capacity
+from ramshelf.core.checks.guest import private_mapping
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError, RefusedError
 from ramshelf.core.findings import Finding
@@ -42,7 +43,8 @@ def observe_support(hypervisor: Hypervisor | None) -> Support:
 class Started:
     """``already``: it ran before, and nothing was done.
 
-    ``written``: bytes that went to the store's device meanwhile, whosever; None without a store.
+    ``written``: bytes that went to the store's device meanwhile, whosever; None without a store. ``guarded``:
+    the hook works, so what the guest is promised is reserved; else it passed by a bypass.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Started:
     seconds: float
     notes: tuple[Finding, ...]
     written: int | None = None
+    guarded: bool = True
 
 
 def start_guest(
@@ -98,6 +101,7 @@ def start_guest(
         seconds=time.monotonic() - begin,
         notes=(*plan.notes, *notes),
         written=bytes_written(store) - before if store else None,
+        guarded=not facts.hook.problem,
     )
 
 
@@ -114,7 +118,7 @@ def _on_record(guest: str) -> Iterator[None]:
 
 def _already(hypervisor: Hypervisor, config: Config, domain: Domain) -> Started:
     """Nothing is to be done for a guest that runs as wished."""
-    guest = described(hypervisor.live_xml(domain.name))
+    guest = described(hypervisor.live_xml(domain.name), domain.name)
     if not guest.file_backed and not config.off:
         raise RefusedError(
             "guest.not-file-backed",
@@ -122,7 +126,8 @@ def _already(hypervisor: Hypervisor, config: Config, domain: Domain) -> Started:
             hint=f"Stop it first: ramshelf guest stop {domain.name}.",
             facts={"guest": domain.name, "state": domain.state},
         )
-    return Started(name=domain.name, guest=guest, already=True, seconds=0, notes=())
+    notes = tuple(private_mapping(guest))
+    return Started(name=domain.name, guest=guest, already=True, seconds=0, notes=notes)
 
 
 def _start_facts(

@@ -167,5 +167,5 @@ class _Cost:
 def _take_back_discard(hypervisor: Hypervisor, name: str, store: Store) -> None:
     """Where QEMU would write the guest's memory when it ends: the hook was not there when it started."""
     flushes = punch_writes_back(store.mount.fstype, version(os.uname().release))
-    if flushes and described(hypervisor.live_xml(name)).discard:
+    if flushes and described(hypervisor.live_xml(name), name).discard:
         retract(hypervisor, name)

@@ -95,7 +95,7 @@ def trim_guest(
             f"Guest {name} has no memory on the store.",
             facts={"guest": name},
         )
-    guest = described(hypervisor.live_xml(name))
+    guest = described(hypervisor.live_xml(name), name)
     check_trim(guest, observed.store, mappers=maps, opened=opened_paths(maps[0]))
     if hypervisor.busy(domain.domain_id):
         raise RefusedError(

@@ -16,7 +16,15 @@ from ramshelf.core.qemuconf import DEFAULT_MEMORY_BACKING_DIR, memory_directory,
 from ramshelf.core.record import dataclass, replace
 from ramshelf.core.store import NoStore, Store, find_store, not_followed
 from ramshelf.system import ledger, livestate, storetree
-from ramshelf.system.filesystem import first_link, follow, inodes, read_text, resolved, size_and_used
+from ramshelf.system.filesystem import (
+    block_size,
+    first_link,
+    follow,
+    inodes,
+    read_text,
+    resolved,
+    size_and_used,
+)
 from ramshelf.system.procfs import disk_swaps, mounts
 
 TYPE_CHECKING = False
@@ -173,6 +181,8 @@ def figures(store: Store, notes: Iterable[Note]) -> StoreUsage:
     most, left = inodes(store.mount_point)
     return StoreUsage(
         kind=store.kind,
+        file_system=store.mount.fstype,
+        block=block_size(store.mount_point),
         size=size,
         used=used,
         swap=sum(area.size for area in disk_swaps()) if store.kind is Kind.SWAP else 0,

@@ -46,6 +46,11 @@ def inodes(mount_point: Path) -> tuple[int, int]:
     return figures.f_files, figures.f_favail
 
 
+def block_size(mount_point: Path) -> int:
+    """Bytes of the file system's blocks (statvfs: f_frsize)."""
+    return os.statvfs(mount_point).f_frsize
+
+
 _MOST_LINKS = 40
 """Links in a path that the kernel follows (MAXSYMLINKS)."""
 

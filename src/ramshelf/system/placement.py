@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import random
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,6 +35,9 @@ _GENERATION = "resource_provider_generation"
 _CONFLICT = "placement.concurrent_update"
 _TRIES = 10
 """Of a change that others get in the way of; Placement itself tries as often before it says so."""
+
+_LEFT_OVER = 3
+"""Refusals after which a consumer that holds nothing is no longer one whose first allocation is just made."""
 
 _CONSUMER = {"project_id": "ramshelf", "user_id": "ramshelf"}
 """Placement wants to know whose a consumer is; a guest that Nova has started keeps what Nova said."""
@@ -121,7 +125,10 @@ class Placement:
         return self._api.ask("POST", "/allocations", body).ok
 
     def settle(self, write: Free | Change | Allocate) -> bool:
-        """One allocation, if it is still as it was observed; False where not, or where there is no room."""
+        """One allocation, if it is still as it was observed; False where not, or where there is no room.
+
+        Raises ServiceError ``placement.consumer`` where it is this one consumer that Placement refuses.
+        """
         match write:
             case Free():
                 return self._set(write.uuid, 0, only=write.allocation.generation)
@@ -131,13 +138,39 @@ class Placement:
                 return self._set(write.claim.uuid, write.claim.memory_mib)
 
     def claim(self, wanted: Claim) -> None:
-        """Ask for a guest's memory, whatever it holds now. Raises RefusedError ``placement.full``."""
-        if not self._set(wanted.uuid, wanted.memory_mib):
-            raise self._full(wanted)
+        """Ask for a guest's memory, whatever it holds now. Raises RefusedError ``placement.full``.
+
+        A refusal that the figures do not bear out has met a change by others, and is not the last word.
+        """
+        self._require_inventory()
+        for _ in range(_TRIES):
+            if self._set(wanted.uuid, wanted.memory_mib):
+                return
+            observed = self.observe()
+            held = observed.allocations.get(wanted.uuid)
+            if wanted.memory_mib > observed.free_mib + (held.memory_mib if held else 0):
+                break
+        raise _full(wanted, observed)
 
     def release(self, uuid: str) -> None:
         """Give back what a guest holds here; what it holds of other providers stays."""
         self._set(uuid, 0)
+
+    def _require_inventory(self) -> None:
+        """Raise where nothing can be claimed yet.
+
+        A claim for a provider that does not exist is refused, and yet leaves a consumer behind in Placement.
+        """
+        answer = self._api.ask("GET", f"/resource_providers/{provider_uuid(self.host)}/inventories")
+        if answer.status == 404:
+            raise _no_provider(self.host)
+        if RESOURCE_CLASS not in self._said(answer, "inventories"):
+            raise ServiceError(
+                "placement.no-inventory",
+                f"Placement has no memory of {self.host} yet.",
+                hint="The next report sets it: see that the agent runs, or 'ramshelf placement report'.",
+                facts={"host": self.host},
+            )
 
     def _found(self) -> Observed:
         """The provider with everything but its allocations."""
@@ -189,10 +222,11 @@ class Placement:
         """
         path = f"/allocations/{uuid}"
         own = provider_uuid(self.host)
-        for attempt in range(_TRIES):
+        left_over: int | None = None
+        for attempt in range(1, _TRIES + 1):
             answer = self._api.ask("GET", path)
             held, shares = answer.document, _shares(self._said(answer, "allocations"))
-            generation = held.get("consumer_generation")
+            generation = held.get("consumer_generation", left_over)
             if only is not None and generation != only:
                 return False
             mine = shares.setdefault(own, {"resources": {}})["resources"]
@@ -212,25 +246,28 @@ class Placement:
                     **{key: held.get(key, value) for key, value in _CONSUMER.items()},
                 },
             )
+            if answer.ok:
+                return True
             if answer.status == 409 and answer.code != _CONFLICT:
                 return False
             if answer.status != 409:
-                self._require_done(answer)
-                return True
+                break
+            left_over = _generation(answer) if attempt >= _LEFT_OVER else None
             if only is None:
-                time.sleep(random.uniform(0, 0.05 * (attempt + 1)))  # noqa: S311 - to be apart, not secret
-        raise _conflict(f"Others change the allocations on {self.host} all the time")
+                time.sleep(random.uniform(0, 0.05 * attempt))  # noqa: S311 - to be apart, not secret
+        raise self._refused(uuid, answer)
 
-    def _full(self, wanted: Claim) -> RefusedError:
-        observed = self.observe()
-        room, free = observed.room_mib, observed.free_mib
-        return RefusedError(
-            "placement.full",
-            f"Placement has no {wanted.memory_mib} MiB for guest {wanted.name}: {free} of {room} MiB of "
-            f"{self.host} are free.",
-            hint="Others have claimed it: 'openstack resource provider usage show "
-            f"{observed.provider}'. Stop a guest, or give this one less memory.",
-            facts={"guest": wanted.name, "wanted_mib": wanted.memory_mib, "free_mib": free, "room_mib": room},
+    def _refused(self, uuid: str, answer: Answer) -> ServiceError:
+        """Why a consumer's allocation was not made, where it is not for want of room."""
+        if provider_uuid(self.host) in answer.detail:
+            self._last = None
+            return _no_provider(self.host)
+        return ServiceError(
+            "placement.consumer",
+            f"Placement refuses what consumer {uuid} is to hold on {self.host}: {answer.detail}.",
+            hint=f"See what it holds: 'openstack resource provider allocation show {uuid}'. The next report "
+            "tries again.",
+            facts={"consumer": uuid, "status": answer.status, "detail": answer.detail},
         )
 
     def _said(self, answer: Answer, key: str) -> Any:
@@ -253,12 +290,7 @@ class Placement:
             raise _conflict(f"Somebody else has changed {self.host} in Placement meanwhile")
         self._last = None
         if answer.status in {400, 404} and provider_uuid(self.host) in answer.detail:
-            raise ServiceError(
-                "placement.no-provider",
-                f"Placement has no resource provider {self.host} of ramshelf's.",
-                hint="The next report makes it: see that the agent runs, or 'ramshelf placement report'.",
-                facts={"host": self.host, "provider": provider_uuid(self.host)},
-            )
+            raise _no_provider(self.host)
         raise ServiceError(
             "placement.error",
             f"Placement refuses with {answer.status}: {answer.detail}.",
@@ -277,6 +309,53 @@ def connect(config: Config, host: str) -> Placement | None:
 
 def _conflict(sentence: str) -> ServiceError:
     return ServiceError("placement.conflict", f"{sentence}.", hint="Try again.")
+
+
+def _no_provider(host: str) -> ServiceError:
+    return ServiceError(
+        "placement.no-provider",
+        f"Placement has no resource provider {host} of ramshelf's.",
+        hint="The next report makes it: see that the agent runs, or 'ramshelf placement report'.",
+        facts={"host": host, "provider": provider_uuid(host)},
+    )
+
+
+def _full(wanted: Claim, observed: Observed) -> RefusedError:
+    room, free = observed.room_mib, observed.free_mib
+    sentence = (
+        f"Placement has no {wanted.memory_mib} MiB for guest {wanted.name}: {free} of {room} MiB of "
+        f"{observed.host} are free."
+    )
+    hint = (
+        f"Others have claimed it: 'openstack resource provider usage show {observed.provider}'. Stop a "
+        "guest, or give this one less memory."
+    )
+    if wanted.memory_mib <= free:
+        sentence = (
+            f"Placement refuses {wanted.memory_mib} MiB for guest {wanted.name}, though {free} of {room} MiB "
+            f"of {observed.host} are free."
+        )
+        hint = (
+            "Either the inventory gives no such amount at once ('openstack resource provider inventory list "
+            f"{observed.provider}'), or the guest holds too much of another host ('openstack resource "
+            f"provider allocation show {wanted.uuid}')."
+        )
+    return RefusedError(
+        "placement.full",
+        sentence,
+        hint=hint,
+        facts={"guest": wanted.name, "wanted_mib": wanted.memory_mib, "free_mib": free, "room_mib": room},
+    )
+
+
+def _generation(refusal: Answer) -> int | None:
+    """The generation of a consumer that holds nothing: only the words of a refusal name it.
+
+    Placement makes a consumer before it looks at what it is to hold, and where the provider does not exist
+    leaves it (placement/handlers/allocation.py, _set_allocations_for_consumer).
+    """
+    expected = re.search(r"expected (\d+) but got", refusal.detail)
+    return int(expected[1]) if expected else None
 
 
 def _shares(allocations: Mapping[str, Any]) -> dict[str, dict[str, dict[str, int]]]:

@@ -323,12 +323,21 @@ _TABLE = (
         "See what lies in the directory, and which process writes it; confine guests (AppArmor, SELinux).",
     ),
     Rule(
+        "store.extents",
+        _FAILURE,
+        "A disk store's file system has hardly room left to record which pages of guests' memory were "
+        "written. When that is gone the kernel loses pages that guests write, and tells nobody.",
+        "Stop or migrate a guest, or remove what else lies on the store ('ramshelf capacity' shows who holds "
+        "what); then enlarge the store.",
+    ),
+    Rule(
         "store.inodes",
         _FAILURE,
-        "The store has space left and hardly an inode: libvirt cannot make the next guest's directory. Each "
-        "guest takes three; somebody makes files without end where guests' memory lies.",
-        "See what lies in the directory that is named, and which process writes it; confine guests "
-        "(AppArmor, SELinux).",
+        "The store has space left and hardly an inode: libvirt cannot make the next guest's directory. A "
+        "guest takes three, and one more for each further NUMA cell and memory device. Many small guests "
+        "take them, or somebody who makes files without end in a guest's directory.",
+        "See what lies in the directory that is named, or else on the store, and which process writes it; "
+        "confine guests (AppArmor, SELinux).",
     ),
     Rule(
         "store.overpromised",
@@ -578,7 +587,7 @@ _TABLE = (
         "hook.seen-unknown",
         _WARNING,
         "Whether the running libvirt daemon calls the hook could not be found out.",
-        "Run the doctor as root, or ramshelf hook install again.",
+        "Run the doctor as root while libvirt runs, or ramshelf hook install again.",
     ),
     Rule(
         "hook.status-unknown",
@@ -615,6 +624,15 @@ _TABLE = (
         "Stop it; 'ramshelf guest start NAME' then makes it file-backed.",
     ),
     Rule(
+        "guest.private",
+        _WARNING,
+        "A running guest's memory is in files without shared access (<source type='file'/> alone, or access "
+        "mode='private'): what the guest writes becomes anonymous memory, which takes RAM and swap from the "
+        "others, and its place on the store besides.",
+        "Stop it; 'ramshelf guest start NAME' then gives it shared access (<access mode='shared'/> in its "
+        "memoryBacking, no memAccess='private' in its NUMA cells).",
+    ),
+    Rule(
         "guest.elsewhere",
         _FAILURE,
         "A running guest's memory files are not on the store: it was started before the store was "
@@ -626,7 +644,8 @@ _TABLE = (
         "guest.not-reserved",
         _FAILURE,
         "A running guest needs more than it was promised, so others may be given its room. A warning where "
-        "the promise is right and files only lack allocated blocks.",
+        "the promise is right and files never had their blocks; those that a guest has given back "
+        "(virtio-mem, a balloon, free page reporting) are not missed.",
         "ramshelf hook install, then stop it and start it again.",
         _WARNING,
     ),
@@ -908,6 +927,12 @@ _TABLE = (
         _WARNING,
         "Others change the provider so often that this host could not be reported.",
         "The next pass tries again. Find out who writes to it.",
+    ),
+    Rule(
+        "placement.consumer",
+        _WARNING,
+        "Placement refuses what one consumer is to hold, whatever room there is. The others are reported.",
+        "The next pass tries again. 'openstack resource provider allocation show UUID' shows what it holds.",
     ),
     Rule(
         "placement.error",

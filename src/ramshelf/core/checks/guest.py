@@ -8,6 +8,7 @@ from ramshelf.core.checks.catalog import finding, unknown
 from ramshelf.core.config import Config
 from ramshelf.core.directory import FileUsage
 from ramshelf.core.findings import Finding, Severity
+from ramshelf.core.guest import Guest
 from ramshelf.core.host import Facts, RunningGuest, StoreFacts, Unknown
 from ramshelf.core.mounts import is_below
 from ramshelf.core.requirements import punch_writes_back
@@ -49,9 +50,24 @@ def _guest(running: RunningGuest, facts: Facts) -> Iterator[Finding]:
             guest=guest.name,
             anonymous_mib=to_mib(align_up(anonymous, MIB)),
         )
+    yield from private_mapping(guest)
     if not guest.file_backed or isinstance(facts.store, Unknown):
         return
     yield from _files(running, facts.store, facts)
+
+
+def private_mapping(guest: Guest) -> Iterator[Finding]:
+    """What is said of a guest whose memory files do not keep what it writes."""
+    if guest.private_bytes:
+        size = to_mib(align_up(guest.private_bytes, MIB))
+        yield finding(
+            "guest.private",
+            f"Guest {guest.name} maps {size} MiB of its memory files privately: what it writes there becomes "
+            "anonymous memory, besides its place on the store.",
+            hint=f"Stop it; 'ramshelf guest start {guest.name}' then gives it shared access.",
+            guest=guest.name,
+            private_mib=size,
+        )
 
 
 def _files(running: RunningGuest, seen: StoreFacts, facts: Facts) -> Iterator[Finding]:
@@ -102,7 +118,8 @@ def _reservation(running: RunningGuest, files: tuple[FileUsage, ...], *, tmpfs: 
         yield unknown("guest.promise-unknown", f"What guest {guest.name} was promised is not known", promised)
         return
     missing = max(0, guest.promise - promised)
-    unallocated = 0 if tmpfs else sum(max(0, file.apparent - file.allocated) for file in memory)
+    never = () if tmpfs else (file for file in memory if file.inode not in running.given)
+    unallocated = sum(max(0, file.apparent - file.allocated) for file in never)
     if missing or unallocated:
         size = to_mib(align_up(missing or unallocated, MIB))
         yield finding(

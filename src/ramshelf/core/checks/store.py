@@ -3,9 +3,19 @@
 import stat
 from collections.abc import Iterator
 
-from ramshelf.core.capacity import StoreUsage, capacity, excesses, inodes_run_out
+from ramshelf.core.capacity import (
+    StoreUsage,
+    capacity,
+    crowded,
+    excesses,
+    extents_run_out,
+    inodes_run_out,
+    set_aside,
+    spare,
+)
 from ramshelf.core.checks.catalog import finding, unknown
 from ramshelf.core.checks.config import configured_bytes
+from ramshelf.core.directory import GuestDirectory
 from ramshelf.core.findings import Finding
 from ramshelf.core.host import Account, Device, Directory, Facts, Process, StoreFacts, Unknown
 from ramshelf.core.kind import Kind
@@ -106,7 +116,7 @@ def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
 
 
 def overgrown(usage: StoreUsage) -> Iterator[Finding]:
-    """The guests whose directories hold more than is promised, or so much that others find no inode."""
+    """The guests whose directories hold more than is promised, and what of the store runs out."""
     for excess in excesses(usage):
         size = to_mib(align_up(excess.beyond, MIB))
         yield finding(
@@ -117,19 +127,32 @@ def overgrown(usage: StoreUsage) -> Iterator[Finding]:
             directory=excess.directory,
             beyond_mib=size,
         )
+    if extents_run_out(usage):
+        left, aside = max(0, to_mib(spare(usage))), to_mib(set_aside(usage))
+        yield finding(
+            "store.extents",
+            f"{left} MiB of the {aside} MiB that are set aside for the records of guests' memory are left.",
+            left_mib=left,
+            set_aside_mib=aside,
+        )
     if inodes_run_out(usage):
-        fullest = max(usage.directories, key=lambda each: each.entries, default=None)
-        where = ""
-        if fullest is not None:
-            more = " or more" if fullest.cut else ""
-            where = f"; {fullest.path} has {fullest.entries}{more} entries"
+        fullest = crowded(usage)
         yield finding(
             "store.inodes",
-            f"{usage.inodes_free} of the store's {usage.inodes} inodes are left{where}.",
+            f"{usage.inodes_free} of the store's {usage.inodes} inodes are left{_crowd(fullest)}.",
             directory=fullest.path if fullest else "",
             inodes=usage.inodes,
             inodes_free=usage.inodes_free,
         )
+
+
+def _crowd(directory: GuestDirectory | None) -> str:
+    """What is said of the directory that takes the inodes, to be added to a sentence."""
+    if directory is None:
+        return "; no guest's directory has many entries"
+    more = " or more" if directory.cut else ""
+    deeper = ", and what lies in those that are directories was not counted" if directory.others else ""
+    return f"; {directory.path} has {directory.entries}{more} entries{deeper}"
 
 
 def _access(seen: StoreFacts, store: Store, account: Account | Unknown) -> Iterator[Finding]:

@@ -1,0 +1,34 @@
+"""Notes of what guests were promised, as text."""
+
+import pytest
+
+from ramshelf.core.ledger import Note, NotedFile, format_note, parse_note
+
+NOTE = Note(
+    name="web ",
+    uuid="c2e1b5f4-0000-4000-8000-000000000001",
+    domain_id=3,
+    directory="/ram/3-web ",
+    promised=1 << 30,
+    pinned=1 << 20,
+    files=(NotedFile(name="ram-node0", size=1 << 30, inode=7), NotedFile(name="my dimm", size=0, inode=8)),
+    starter="17 4711",
+    since=12.5,
+    written=99,
+    flushes=True,
+    pid=18,
+    given=(7, 8),
+)
+
+
+def test_a_note_says_what_was_noted() -> None:
+    assert parse_note(NOTE.name, format_note(NOTE)) == NOTE
+
+
+def test_keys_of_other_versions_are_passed_over() -> None:
+    assert parse_note(NOTE.name, f"colour green\n{format_note(NOTE)}") == NOTE
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, -1, -5])
+def test_half_a_note_is_none(cut: int) -> None:
+    assert parse_note(NOTE.name, format_note(NOTE)[:cut]) is None
