@@ -1,10 +1,11 @@
 """Swap counts where what goes there leaves RAM, by sysfs."""
 
+import os
 import pathlib
 
 import pytest
 
-from ramshelf.system.procfs import node_in_ram
+from ramshelf.system.procfs import device_number, node_in_ram
 
 DEVICES = {
     "zram0": (),
@@ -62,3 +63,14 @@ def test_a_loop_device_lies_where_its_file_does(tmp_path: pathlib.Path) -> None:
     assert not node_in_ram(str(tmp_path / "loop0"))
     backing.write_text("/dev/null\n")  # on a devtmpfs, or a tmpfs in a container
     assert node_in_ram(str(tmp_path / "loop0"))
+
+
+def test_a_device_whose_path_is_not_seen_is_known_by_its_name(tmp_path: pathlib.Path) -> None:
+    name = next(pathlib.Path("/sys/class/block").iterdir()).name
+    number = device_number(f"/nowhere/{name}")
+    assert (pathlib.Path("/sys/class/block") / name / "dev").read_text().strip() == (
+        f"{os.major(number)}:{os.minor(number)}"
+    )
+    assert device_number(str(tmp_path)) == tmp_path.stat().st_dev
+    with pytest.raises(FileNotFoundError):
+        device_number(str(tmp_path / "none"))

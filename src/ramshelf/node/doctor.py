@@ -60,7 +60,7 @@ from ramshelf.system.hostfacts import (
 )
 from ramshelf.system.placement import connect
 from ramshelf.system.processes import processes
-from ramshelf.system.procfs import disk_swaps, meminfo, mounts, swaps
+from ramshelf.system.procfs import device_number, disk_swaps, meminfo, mounts, swaps
 
 _SYSCTLS = ("page-cluster", "swappiness", "dirty_bytes", "dirty_ratio", "overcommit_memory")
 _PID_FILES = ("/run/virtqemud.pid", "/run/libvirtd.pid", "/run/libvirt/libvirtd.pid")
@@ -390,8 +390,7 @@ def _usage(store: Store) -> tuple[StoreUsage | Unknown, str]:
 def _devices(store: Store) -> tuple[Device, ...]:
     """Below a tmpfs over swap lie all swap areas, those in RAM too; below a tmpfs alone nothing."""
     if store.kind is Kind.SWAP:
-        statuses = [os.stat(area.path) for area in swaps()]
-        numbers = [status.st_rdev or status.st_dev for status in statuses]
+        numbers = [device_number(area.path) for area in swaps()]
     elif store.kind.tmpfs:
         numbers = []
     else:

@@ -81,12 +81,27 @@ def disk_swaps() -> tuple[SwapArea, ...]:
     return tuple(area for area in swaps() if not _lies_in_ram(area.path))
 
 
-def _lies_in_ram(path: str) -> bool:
+def device_number(path: str) -> int:
+    """The number of a block device, or of the one that a file lies on (st_rdev, st_dev).
+
+    Where the path is not seen, as the kernel shows that of a swap area which somebody with another root has
+    activated, a device is known by its name. Raises OSError.
+    """
     try:
         status = os.stat(path)
-    except OSError:  # a device is known by its name, too
-        return node_in_ram(f"/sys/class/block/{os.path.basename(path)}")
-    number = status.st_rdev if stat.S_ISBLK(status.st_mode) else status.st_dev
+    except OSError:
+        major, _, minor = read_text(f"/sys/class/block/{os.path.basename(path)}/dev", "").partition(":")
+        if not minor:
+            raise
+        return os.makedev(int(major), int(minor))
+    return status.st_rdev if stat.S_ISBLK(status.st_mode) else status.st_dev
+
+
+def _lies_in_ram(path: str) -> bool:
+    try:
+        number = device_number(path)
+    except OSError:
+        return False
     return node_in_ram(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
 
 
