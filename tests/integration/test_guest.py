@@ -164,6 +164,33 @@ def test_a_private_mapping_is_said_wherever_one_looks(hooked: Libvirtd) -> None:
     assert document("guest", "show", "one")["private_mib"] == 0
 
 
+def test_memory_of_qemu_commandline_on_the_store_is_seen_and_said(hooked: Libvirtd) -> None:
+    """The guest's memory lies in it; what libvirt has made for the guest, and is promised, stays unused."""
+    own = MEMORY / "own"
+    own.write_bytes(b"")
+    owner = MEMORY.parent.stat()
+    os.chown(own, owner.st_uid, owner.st_gid)
+    arguments = (
+        "-object",
+        f"memory-backend-file,id=own,mem-path={own},size=128M,share=on",
+        "-machine",
+        "memory-backend=own",
+    )
+    lines = "".join(f"<qemu:arg value='{argument}'/>" for argument in arguments)
+    xml = domain_xml("one", 128, top=f"<qemu:commandline>{lines}</qemu:commandline>", dirty_mib=40)
+    namespace = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
+    hooked.create(xml.replace("<domain ", f"<domain {namespace} ", 1))
+    wait_console("one", "DIRTIED 40")
+    assert own.stat().st_blocks * 512 >= 40 << 20
+    found = json.loads(ramshelf("doctor", "--json", ok=(0, 1, 2)).stdout)["findings"]
+    [said] = [each for each in found if each["code"] == "guest.own-backend"]
+    assert said["facts"] == {"guest": "one", "own_mib": 128, "paths": [str(own)]}
+    assert document("guest", "show", "one")["own_files"] == [{"path": str(own), "size_mib": 128}]
+    assert f"{own} (128 MiB by qemu:commandline)" in ramshelf("guest", "show", "one").stdout
+    hooked.virsh("destroy", "one")
+    own.unlink()
+
+
 def test_leftovers_are_shown_as_nobody_s(hooked: Libvirtd) -> None:  # noqa: ARG001 - a store is there
     stale = MEMORY / "7-gone"
     stale.mkdir()

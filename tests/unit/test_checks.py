@@ -21,6 +21,7 @@ from ramshelf.core.host import (
     Unknown,
 )
 from ramshelf.core.kind import Kind
+from ramshelf.core.ownbackends import OwnBackend
 from ramshelf.core.placement import TRAIT, Allocation, Inventory
 from ramshelf.core.qemuconf import MemoryDirectory
 from ramshelf.core.record import replace
@@ -192,6 +193,7 @@ BAD = {
     "guest.locked": with_guest(locked=True),
     "guest.anonymous": with_guest(files=()),
     "guest.private": with_guest(files=(replace(GUEST.files[0], private=True),)),
+    "guest.own-backend": with_guest({"own": (OwnBackend(path=f"{MEMORY_DIR}/own", size=GIB),)}),
     "guest.elsewhere": with_guest({"memory_files": ()}),
     "guest.not-reserved": with_guest({"promised": GIB}),
     "guest.hot-plugged": with_guest({"memory_files": (RAM_FILE, DIMM)}),
@@ -375,6 +377,13 @@ def test_what_a_guest_has_given_back_does_not_lack() -> None:
     sparse = replace(RAM_FILE, allocated=GIB)
     given = {"memory_files": (sparse,), "given": frozenset({sparse.inode})}
     assert "guest.not-reserved" not in codes(replace(on_disk("ext4"), guests=with_guest(given).guests))
+
+
+def test_a_backend_of_its_own_elsewhere_is_nobody_s_business() -> None:
+    own = {
+        "own": (OwnBackend(path="/dev/shm/own", size=GIB), OwnBackend(path=f"{MEMORY_DIR}-2/own", size=GIB))
+    }
+    assert "guest.own-backend" not in codes(with_guest(own))
 
 
 def test_memory_that_was_promised_may_be_hot_plugged() -> None:

@@ -350,13 +350,15 @@ def show(context: Context, name: str) -> None:
         for key, value in document.items()
     ]
     lines += [("file", file["path"]) for file in files]
+    own = [{"path": each.path, "size_mib": _mib(each.size)} for each in details.own]
+    lines += [("own file", f"{each['path']} ({each['size_mib']} MiB by qemu:commandline)") for each in own]
     notes = tuple(private_mapping(guest)) if domain.active else ()
 
     def text() -> None:
         say(notes)
         click.echo(fields(lines))
 
-    context.emit({**document, "files": files, "notes": documents(notes)}, text)
+    context.emit({**document, "files": files, "own_files": own, "notes": documents(notes)}, text)
 
 
 def running_document(guest: guests.RunningGuest) -> dict[str, object]:

@@ -14,6 +14,7 @@ from ramshelf.core.directory import FileUsage
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.guest import Guest
 from ramshelf.core.hookbypass import Bypass
+from ramshelf.core.ownbackends import OwnBackend
 from ramshelf.core.placement import Comparison
 from ramshelf.core.qemuconf import MemoryDirectory
 from ramshelf.core.requirements import Version
@@ -88,8 +89,8 @@ class RunningGuest:
 
     ``directory`` is where its memory files are, or should be; ``memory_files`` what lies there, and
     ``promised`` the bytes that it was promised. ``given``: the inodes of the files that had all their extents
-    once, on a disk.
-    ``discard_retracted``: its discard flag was taken back after it started. ``labels``: what confines it.
+    once, on a disk. ``own``: what its qemu:commandline has QEMU map besides. ``discard_retracted``: its
+    discard flag was taken back after it started. ``labels``: what confines it.
     """
 
     guest: Guest
@@ -98,6 +99,7 @@ class RunningGuest:
     promised: int | Unknown
     process: Process | None
     given: frozenset[int] = frozenset()
+    own: tuple[OwnBackend, ...] = ()
     discard_retracted: bool = False
     labels: Labels = field(default_factory=Labels)
 

@@ -27,6 +27,7 @@ from ramshelf.core.host import (
 )
 from ramshelf.core.kind import Kind
 from ramshelf.core.ledger import Note
+from ramshelf.core.ownbackends import own_backends
 from ramshelf.core.placement import Comparison
 from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
 from ramshelf.core.store import NoStore, Store
@@ -210,7 +211,7 @@ def _guests(
     running, odd = [], []
     for name, xml in domains.items():
         try:
-            guest, labels = described(xml, name), parse_labels(xml)
+            guest, labels, own = described(xml, name), parse_labels(xml), own_backends(xml)
         except RamshelfError as error:
             odd.append(OddGuest(name=name, problem=error.sentence.rstrip(".")))
             continue
@@ -232,6 +233,7 @@ def _guests(
                 given=frozenset(note.given if note is not None else ()),
                 process=_process(by_uuid.get(guest.uuid, []), _users(labels, account)),
                 labels=labels,
+                own=own,
                 discard_retracted=guest.discard and _retracted(guest),
             )
         )

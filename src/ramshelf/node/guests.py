@@ -10,6 +10,7 @@ from ramshelf.core.directory import FileUsage
 from ramshelf.core.errors import HostError
 from ramshelf.core.guest import Guest, directory_names, parse_guest
 from ramshelf.core.holdings import Holding, holdings
+from ramshelf.core.ownbackends import OwnBackend, own_backends
 from ramshelf.core.record import replace
 from ramshelf.core.store import NoStore, Store
 from ramshelf.system.backingstore import ObservedStore, observe_store
@@ -111,17 +112,22 @@ def shares(
 
 @dataclass(frozen=True, kw_only=True)
 class GuestDetails:
-    """One guest; ``running`` is None where it does not run from the store."""
+    """One guest; ``running`` is None where it does not run from the store.
+
+    ``own`` is the memory in files that its qemu:commandline has QEMU map besides.
+    """
 
     domain: Domain
     description: Guest
     running: RunningGuest | None
+    own: tuple[OwnBackend, ...]
 
 
 def show_guest(hypervisor: Hypervisor, name: str) -> GuestDetails:
     """A guest, running or not. Raises RefusedError ``guest.not-found``."""
     domain = hypervisor.find(name)
-    description = described(hypervisor.live_xml(name), name)
+    xml = hypervisor.live_xml(name)
+    description = described(xml, name)
     running = None
     if domain.active and description.file_backed:
         _, held = observe_holdings(hypervisor, observe_store())
@@ -133,7 +139,7 @@ def show_guest(hypervisor: Hypervisor, name: str) -> GuestDetails:
             ),
             None,
         )
-    return GuestDetails(domain=domain, description=description, running=running)
+    return GuestDetails(domain=domain, description=description, running=running, own=own_backends(xml))
 
 
 def _require_store(observed: ObservedStore, config: Config) -> tuple[Store, Capacity]:

@@ -633,6 +633,14 @@ _TABLE = (
         "memoryBacking, no memAccess='private' in its NUMA cells).",
     ),
     Rule(
+        "guest.own-backend",
+        _WARNING,
+        "A running guest's qemu:commandline gives QEMU memory in a file on the store, of which libvirt knows "
+        "nothing: no promise counts it, and the store's capacity shrinks as it is used.",
+        "Describe the memory to libvirt (memoryBacking, NUMA cells, memory devices), or have the file lie "
+        "elsewhere.",
+    ),
+    Rule(
         "guest.elsewhere",
         _FAILURE,
         "A running guest's memory files are not on the store: it was started before the store was "

@@ -51,6 +51,7 @@ def _guest(running: RunningGuest, facts: Facts) -> Iterator[Finding]:
             anonymous_mib=to_mib(align_up(anonymous, MIB)),
         )
     yield from private_mapping(guest)
+    yield from _own_backends(running, facts)
     if not guest.file_backed or isinstance(facts.store, Unknown):
         return
     yield from _files(running, facts.store, facts)
@@ -67,6 +68,25 @@ def private_mapping(guest: Guest) -> Iterator[Finding]:
             hint=f"Stop it; 'ramshelf guest start {guest.name}' then gives it shared access.",
             guest=guest.name,
             private_mib=size,
+        )
+
+
+def _own_backends(running: RunningGuest, facts: Facts) -> Iterator[Finding]:
+    """Memory on the store that libvirt does not know of."""
+    store = None if isinstance(facts.store, Unknown) else facts.store.store
+    if not isinstance(store, Store):
+        return
+    own = [each for each in running.own if is_below(each.path, store.mount_point)]
+    if own:
+        paths = [each.path for each in own]
+        size = to_mib(align_up(sum(each.size for each in own), MIB))
+        yield finding(
+            "guest.own-backend",
+            f"Guest {running.guest.name} has {size} MiB of memory on the store by its qemu:commandline "
+            f"({', '.join(paths)}), which no promise counts.",
+            guest=running.guest.name,
+            own_mib=size,
+            paths=paths,
         )
 
 
