@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from ramshelf.core.placement import provider_uuid
 from support.agent import PATIENCE, Agent, agent
 from support.cli import ramshelf
 from support.domains import domain_xml, qemu_pid
 from support.libvirtd import Libvirtd
 from support.placement_service import PlacementService, placement_service
-from support.process import wait_until
+from support.process import run, wait_until
 from support.stores import store
 
 MEMORY = Path("/var/lib/libvirt/qemu/ram")
@@ -97,6 +98,23 @@ def test_a_service_that_is_down_slow_or_empty_is_told_once_and_caught_up_with(
 
         service.empty()
         wait_until(lambda: usage_is(service, 64), "the guest has its allocation again", timeout=PATIENCE)
+
+
+def test_a_host_that_is_renamed_is_reported_by_its_new_name(
+    hooked: Libvirtd, service: PlacementService
+) -> None:
+    before = run("hostname").stdout.strip()
+    with agent(conf=f"{OWNER}{service.configuration()}") as running:
+        hooked.create(domain_xml("guest", 64))
+        running.wait_metric(ALLOCATED, lambda value: value == 64 * MIB)
+        try:
+            run("hostname", "renamed")
+            told = running.wait_log("began", code="placement.renamed")
+        finally:
+            run("hostname", before)
+        former = told["facts"]
+        assert former["provider"] == provider_uuid(former["name"])
+        assert former["name"].startswith(before)
 
 
 def usage_is(service: PlacementService, mib: int) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RefusedError, ServiceError
 from ramshelf.core.kind import Kind
-from ramshelf.core.placement import TRAIT, Claim, Truth, provider_uuid
+from ramshelf.core.placement import TRAIT, Claim, Truth, host_trait, provider_uuid
 from ramshelf.node.report import reconcile
 from ramshelf.system.claims import being_made, in_the_making
 from ramshelf.system.placement import Placement
@@ -328,6 +328,35 @@ def test_a_consumer_that_never_settles_ends_nothing_for_the_others(
             held = {uuid: share.memory_mib for uuid, share in placement.observe().allocations.items()}
             assert held == {contended.uuid: 100, guest(2).uuid: 100, guest(3).uuid: 100}
         assert codes(reconcile(placement, lambda: truth(guest(1, 200)))) == {"placement.ok"}
+
+
+def test_a_host_finds_the_provider_that_it_had_under_another_name(
+    placement: Placement, others: Callable[..., Any]
+) -> None:
+    own, another = (host_trait(digit * 32) for digit in "ab")
+    placement._identity = own  # noqa: SLF001 - one Placement is served in a process, under all these names
+    assert codes(reconcile(placement, lambda: truth(guest(1)))) == {"placement.ok"}
+    assert own in others("GET", f"{PROVIDER}/traits")["traits"]
+
+    def seen(name: str, identity: str) -> list[tuple[str, Any]]:
+        placement.host, placement._identity, placement._last = name, identity, None  # noqa: SLF001 - see above
+        report = reconcile(placement, truth)
+        assert report.done
+        return [(finding.code, finding.facts.get("name")) for finding in report.findings]
+
+    assert seen("another.example.org", another) == [("placement.ok", None)]
+    renamed = "renamed.example.org"
+    assert seen(renamed, own) == [("placement.renamed", HOST)]
+    assert allocations(others) == {guest(1).uuid: 100}  # it is another machine's, for all that is known
+    others("PUT", f"/allocations/{guest(1).uuid}", empty(others))
+    others("DELETE", PROVIDER)
+    assert codes(reconcile(placement, truth)) == {"placement.ok"}
+
+
+def empty(others: Callable[..., Any]) -> dict[str, object]:
+    """What takes all from the guest."""
+    held = others("GET", f"/allocations/{guest(1).uuid}")
+    return {**consumer(0, generation=held["consumer_generation"]), "allocations": {}}
 
 
 def test_beside_nova_nothing_is_written(tmp_path: Path, service: PlacementService) -> None:

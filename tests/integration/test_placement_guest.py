@@ -208,6 +208,36 @@ def test_a_store_that_loses_room(service: PlacementService, hooked: Libvirtd) ->
     assert codes(report()) == {"placement.ok"}
 
 
+@pytest.fixture
+def renamed() -> Iterator[str]:
+    """The name that a test may give the host."""
+    before = run("hostname").stdout.strip()
+    yield "renamed"
+    run("hostname", before)
+
+
+def test_a_renamed_host_is_told_of_its_former_provider(
+    service: PlacementService, hooked: Libvirtd, renamed: str, tmp_path: Path
+) -> None:
+    former = report()["uuid"]
+    document("guest", "start", file(tmp_path, domain_xml("web", 128)))
+    run("hostname", renamed)
+    for _ in range(2):
+        found = report()
+        assert (codes(found), found["allocated_mib"]) == ({"placement.renamed"}, 128)
+    doctor = json.loads(ramshelf("doctor", "--json", ok=(1, 2)).stdout)
+    [finding] = [each for each in doctor["findings"] if each["code"] == "placement.renamed"]
+
+    uuid = hooked.virsh("domuuid", "web").stdout.strip()
+    commands = [part.split() for part in finding["hint"].split("'") if part.startswith("openstack ")]
+    assert [command[3] for command in commands] == ["show", "allocation", "delete"]
+    for _, *words in commands:
+        service.openstack(*(uuid if word == "GUEST" else word for word in words))
+    found = report()
+    assert (codes(found), found["uuid"] != former) == ({"placement.ok"}, True)
+    assert allocated() == {"web": 128}
+
+
 def test_beside_nova_it_compares_and_says_what_nova_needs(
     service: PlacementService, hooked: Libvirtd
 ) -> None:

@@ -22,7 +22,7 @@ from ramshelf.core.host import (
 )
 from ramshelf.core.kind import Kind
 from ramshelf.core.ownbackends import OwnBackend
-from ramshelf.core.placement import TRAIT, Allocation, Inventory
+from ramshelf.core.placement import TRAIT, Allocation, Former, Inventory
 from ramshelf.core.qemuconf import MemoryDirectory
 from ramshelf.core.record import replace
 from ramshelf.core.requirements import require
@@ -235,6 +235,7 @@ BAD = {
     "placement.no-trait": reported(traits=frozenset()),
     "placement.no-kind-trait": reported(traits=frozenset({TRAIT})),
     "placement.not-ours": reported(replace(NOVA_REPORTS, owner=True)),
+    "placement.renamed": reported(former=(Former(uuid="f0", name="before"),)),
     "placement.in-the-way": reported(provider=RAMSHELF_REPORTS.observed.provider),
     **{
         f"placement.{what}": replace(GOOD, placement=ServiceError(f"placement.{what}", "It does not serve."))

@@ -22,6 +22,7 @@ from ramshelf.core.placement import (
     Truth,
     Write,
     after,
+    host_trait,
     may_write,
     plan,
     provider_config,
@@ -116,6 +117,21 @@ def test_a_claim_that_is_being_made_is_no_leftover() -> None:
 def test_what_others_have_added_stays() -> None:
     observed = replace(AGREED, traits=frozenset({"CUSTOM_GOLD", Kind.DISK.trait}))
     assert plan(TRUTH, observed) == (SetTraits(traits=TRAITS | {"CUSTOM_GOLD"}),)
+
+
+def test_a_host_has_a_trait_of_its_own_which_does_not_tell_its_machine_id() -> None:
+    machine_id = "0123456789abcdef0123456789abcdef"
+    own = host_trait(machine_id)
+    assert own == "CUSTOM_RAMSHELF_HOST_FD794A0201365D0ABD61484DE9E1C948"
+    assert host_trait(machine_id.replace("0", "1")) != own
+    assert [host_trait(odd) for odd in ("", "uninitialized", machine_id.upper(), machine_id[1:])] == [""] * 4
+
+
+def test_the_trait_of_an_installation_that_is_no_more_is_replaced() -> None:
+    own, former = (host_trait(digit * 32) for digit in "ab")
+    observed = replace(AGREED, identity=own, traits=TRAITS | {former, "CUSTOM_GOLD"})
+    assert plan(TRUTH, observed) == (SetTraits(traits=TRAITS | {own, "CUSTOM_GOLD"}),)
+    assert plan(TRUTH, replace(observed, traits=TRAITS | {own})) == ()
 
 
 @pytest.mark.parametrize(

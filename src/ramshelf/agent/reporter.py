@@ -8,7 +8,7 @@ from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
 from ramshelf.node.report import Report, look, reconcile
 from ramshelf.system.hypervisor import Hypervisor
-from ramshelf.system.placement import Placement
+from ramshelf.system.placement import Placement, connect
 from ramshelf.system.worker import Worker
 
 
@@ -45,10 +45,12 @@ class Reporter:
         self._tell(Pass(begun=begun, outcome=outcome))
 
     def _reported(self, hypervisor: Hypervisor, config: Config) -> Report:
-        if self._placement is None or self._for != _settings(config):
+        wanted = (hypervisor.host_name(), _settings(config))  # a host may get another name while it runs
+        if self._placement is None or self._for != wanted:
             self._close()
-            self._placement = self._open.enter_context(Placement(config, hypervisor.host_name()))
-            self._for = _settings(config)
+            placement = connect(config, wanted[0])
+            assert placement is not None  # noqa: S101 - else no pass is asked for
+            self._placement, self._for = self._open.enter_context(placement), wanted
         try:
             report = reconcile(self._placement, lambda: look(hypervisor, config))
         except RamshelfError:

@@ -5,6 +5,7 @@ each held by a consumer (a guest, by its domain's UUID). Sizes are in MiB, Place
 """
 
 import json
+import re
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,9 @@ TRAIT = "COMPUTE_MEM_BACKING_FILE"
 _PROVIDERS = uuid.UUID("b8a1a1d0-6c0d-5f2b-9d0e-3b1f5d8a7c42")
 """ramshelf's own namespace for resource providers; it must never change."""
 
+HOST_PREFIX = "CUSTOM_RAMSHELF_HOST_"
+"""Begin of the trait by which a host knows the providers that it has had, whatever it was called then."""
+
 MOST_SINGLE, MOST_NEW = 100, 1000
 """Allocations that one pass removes or changes at most, each by two requests, and makes, many by one."""
 
@@ -34,6 +38,16 @@ def provider_uuid(host: str) -> str:
     A provider of the host's name with any other UUID belongs to somebody else, nova-compute as a rule.
     """
     return str(uuid.uuid5(_PROVIDERS, host))
+
+
+def host_trait(machine_id: str) -> str:
+    """The trait of the host that has this /etc/machine-id; '' where it has none, as before its first boot.
+
+    machine-id(5) asks not to give the id itself away: it is hashed.
+    """
+    if re.fullmatch("[0-9a-f]{32}", machine_id) is None:
+        return ""
+    return f"{HOST_PREFIX}{uuid.uuid5(_PROVIDERS, machine_id).hex.upper()}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +101,23 @@ class Allocation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Former:
+    """A provider that ramshelf has made for this host under another name."""
+
+    uuid: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Observed:
-    """What Placement says of the provider of this host's name; ``provider``: its UUID, None: none."""
+    """What Placement says of the provider of this host's name; ``provider``: its UUID, None: none.
+
+    ``identity``: the host's own trait, '' where it has none. ``former``: the others that have it.
+    """
 
     host: str
+    identity: str = ""
+    former: tuple[Former, ...] = ()
     provider: str | None = None
     generation: int = 0
     inventory: Inventory | None = None
@@ -221,10 +248,15 @@ def wanted_inventory(truth: Truth) -> Inventory:
     return Inventory(total=total, reserved=reserved, max_unit=total)
 
 
-def wanted_traits(truth: Truth, present: frozenset[str]) -> frozenset[str]:
+def wanted_traits(truth: Truth, observed: Observed) -> frozenset[str]:
     """The traits as they are to be: ramshelf's own, and what others have added."""
-    foreign = {trait for trait in present if trait != TRAIT and not trait.startswith(TRAIT_PREFIX)}
-    return frozenset(foreign | ({TRAIT, truth.kind.trait} if truth.kind else set()))
+    foreign = {
+        trait
+        for trait in observed.traits
+        if trait != TRAIT and not trait.startswith((TRAIT_PREFIX, HOST_PREFIX))
+    }
+    identity = {observed.identity} if observed.identity else set()
+    return frozenset(foreign | identity | ({TRAIT, truth.kind.trait} if truth.kind else set()))
 
 
 def plan(truth: Truth, observed: Observed, starting: Collection[str] = frozenset()) -> tuple[Write, ...]:
@@ -245,7 +277,7 @@ def _describe(truth: Truth, observed: Observed) -> Iterator[Write]:
         yield MakeProvider(uuid=provider_uuid(observed.host), name=observed.host)
     if observed.inventory != (inventory := wanted_inventory(truth)):
         yield SetInventory(inventory=inventory)
-    if observed.traits != (traits := wanted_traits(truth, observed.traits)):
+    if observed.traits != (traits := wanted_traits(truth, observed)):
         yield SetTraits(traits=traits)
 
 

@@ -20,6 +20,7 @@ from ramshelf.core.placement import (
     Allocation,
     Change,
     Claim,
+    Former,
     Free,
     Inventory,
     MakeProvider,
@@ -27,8 +28,10 @@ from ramshelf.core.placement import (
     SetInventory,
     SetTraits,
     after,
+    host_trait,
     provider_uuid,
 )
+from ramshelf.system.filesystem import read_text
 from ramshelf.system.placementapi import Answer, PlacementApi
 
 _GENERATION = "resource_provider_generation"
@@ -39,6 +42,8 @@ _TRIES = 10
 _LEFT_OVER = 3
 """Refusals after which a consumer that holds nothing is no longer one whose first allocation is just made."""
 
+_MACHINE_ID = "/etc/machine-id"
+
 _CONSUMER = {"project_id": "ramshelf", "user_id": "ramshelf"}
 """Placement wants to know whose a consumer is; a guest that Nova has started keeps what Nova said."""
 
@@ -47,11 +52,13 @@ class Placement:
     """Placement, as far as it concerns the provider of this host; a context manager, for one thread.
 
     Its methods raise ServiceError ``placement.*`` where Placement does not serve; ``placement.conflict``
-    where somebody else has changed the provider since ``observe``: then observe anew.
+    where somebody else has changed the provider since ``observe``: then observe anew. ``identity`` is this
+    host's own trait (core/placement.host_trait).
     """
 
-    def __init__(self, config: Config, host: str) -> None:
+    def __init__(self, config: Config, host: str, *, identity: str = "") -> None:
         self.host = host
+        self._identity = identity
         self.owner = config.placement_owner
         self._api = PlacementApi(config)
         self._last: Observed | None = None
@@ -67,15 +74,15 @@ class Placement:
     def of(self, host: str) -> Self:
         """The same Placement as far as it concerns another host's provider."""
         other = copy.copy(self)
-        other.host = host
+        other.host, other._identity = host, ""  # noqa: SLF001 - its own
         other._last = None  # noqa: SLF001 - its own
         return other
 
     def observe(self) -> Observed:
-        """The provider of this host's name. One request where only allocations have changed, else four."""
+        """The provider of this host's name. One request where only allocations have changed, else five."""
         for _ in range(_TRIES):
             last = self._last
-            if last is None or last.provider is None:
+            if last is None or last.provider is None or last.former:
                 last = self._found()
             if last.provider is None:
                 return last
@@ -177,7 +184,7 @@ class Placement:
         answer = self._api.ask("GET", f"/resource_providers?name={quote(self.host, safe='')}")
         found = self._said(answer, "resource_providers")
         if not found:
-            return Observed(host=self.host)
+            return Observed(host=self.host, identity=self._identity, former=self._former())
         path = f"/resource_providers/{found[0]['uuid']}"
         inventories = self._api.ask("GET", f"{path}/inventories")
         traits = self._api.ask("GET", f"{path}/traits")
@@ -186,10 +193,26 @@ class Placement:
         record = self._said(inventories, "inventories").get(RESOURCE_CLASS)
         return Observed(
             host=self.host,
+            identity=self._identity,
+            former=self._former(),
             provider=found[0]["uuid"],
             generation=generation if same else -1,
             inventory=_read_inventory(record) if record else None,
             traits=frozenset(self._said(traits, "traits")),
+        )
+
+    def _former(self) -> tuple[Former, ...]:
+        """The providers that this host has had under other names."""
+        if not self._identity:
+            return ()
+        answer = self._api.ask("GET", f"/resource_providers?required={self._identity}")
+        if answer.status == 400:  # nobody has had that trait yet
+            return ()
+        found = self._said(answer, "resource_providers")
+        return tuple(
+            Former(uuid=provider["uuid"], name=provider["name"])
+            for provider in found
+            if provider["name"] != self.host and provider["uuid"] == provider_uuid(provider["name"])
         )
 
     def _with_allocations(self, last: Observed) -> Observed | None:
@@ -304,7 +327,9 @@ def connect(config: Config, host: str) -> Placement | None:
 
     ``host``: what libvirt calls this host (``Hypervisor.host_name``), which is nova-compute's name for it.
     """
-    return Placement(config, host) if config.placement_mode != "none" else None
+    if config.placement_mode == "none":
+        return None
+    return Placement(config, host, identity=host_trait(read_text(_MACHINE_ID, "").strip()))
 
 
 def _conflict(sentence: str) -> ServiceError:

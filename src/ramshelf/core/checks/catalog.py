@@ -889,6 +889,14 @@ _TABLE = (
         "Delete the provider.",
     ),
     Rule(
+        "placement.renamed",
+        _WARNING,
+        "ramshelf has made a provider for this host under another name, and it is still there with its "
+        "inventory: memory is placed there that nobody has.",
+        "If the host was renamed, delete the former provider. If that is another machine, give it an "
+        "/etc/machine-id of its own.",
+    ),
+    Rule(
         "placement.unreachable",
         _WARNING,
         "Placement, or the Keystone before it, cannot be reached.",

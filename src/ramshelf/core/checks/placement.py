@@ -35,7 +35,7 @@ def judge(compared: Comparison) -> tuple[Finding, ...]:
     """All findings about what Placement says of this host."""
     truth, observed = compared.truth, compared.observed
     ours = may_write(truth, observed, owner=compared.owner)
-    found = [*(_owned if ours else _beside)(compared)]
+    found = [*_renamed(observed), *(_owned if ours else _beside)(compared)]
     if not found:
         assert observed.inventory is not None  # noqa: S101 - else there is a finding
         found.append(
@@ -56,6 +56,22 @@ def unserved(error: RamshelfError) -> Finding:
     return finding(code, error.sentence, hint=error.hint, **facts)
 
 
+def _renamed(observed: Observed) -> Iterator[Finding]:
+    """Providers that this host has had under other names: what one store can hold is offered by each."""
+    for former in observed.former:
+        yield finding(
+            "placement.renamed",
+            f"Placement has this host a second time, as {former.name}: what its store can hold counts twice.",
+            hint="If this host was called so, take from the guests what they hold there ('openstack resource "
+            f"provider show --allocations {former.uuid}', then for each 'openstack resource provider "
+            f"allocation unset --provider {former.uuid} GUEST'), and 'openstack resource provider delete "
+            f"{former.uuid}'. If that is another machine, it is a clone of this one: give it an "
+            "/etc/machine-id of its own.",
+            provider=former.uuid,
+            name=former.name,
+        )
+
+
 def _owned(compared: Comparison) -> Iterator[Finding]:
     """The provider is ramshelf's to write: what disagrees is still to be written, or cannot be."""
     truth, observed = compared.truth, compared.observed
@@ -73,11 +89,11 @@ def _owned(compared: Comparison) -> Iterator[Finding]:
     inventory = observed.inventory
     if inventory is not None and inventory.allocation_ratio != 1.0:
         yield ratio(observed, inventory, ours=True)
-    traits = wanted_traits(truth, observed.traits)
+    traits = wanted_traits(truth, observed)
     if (
         observed.provider is None
         or inventory != wanted_inventory(truth)
-        or traits - observed.traits - {TRAIT}
+        or traits - observed.traits - {TRAIT, observed.identity}
     ):
         yield finding(
             "placement.differs",
