@@ -100,9 +100,7 @@ def _hold(files: Sequence[str], guest: Guest, step: Step) -> tuple[Note, _Found]
         _admit(guest, backingstore.figures(found.store, others), places, limit)
         noted = _make(guest, parent, directory, step)
         note = _timed(note_of(guest, directory=found.path, files=noted), found.store)
-        if (
-            not found.store.kind.tmpfs
-        ):  # that they get their extents next; where they do not it is not started
+        if not found.store.kind.tmpfs:  # they get their extents next, or the guest is not started
             note = replace(note, given=tuple(file.inode for file in noted))
         ledger.write_note(note)
         if any(file.name is None for file in guest.files):
