@@ -11,6 +11,7 @@ import pytest
 from ramshelf.core.directory import PROMISE_FILE
 from ramshelf.core.guest import parse_guest
 from ramshelf.core.units import MIB
+from ramshelf.system import ledger
 from support.cli import ramshelf
 from support.domains import FILE_BACKED, domain_xml, wait_console
 from support.libvirtd import Libvirtd
@@ -187,7 +188,11 @@ def test_virtio_mem(hooked: Libvirtd) -> None:
     )
     with store("xfs", 400):
         hooked.create(xml)
-        assert figures(directory(hooked, "vmem")) == {"ram-node0": (128, True), "virtiomem0": (128, True)}
+        # What is not plugged in yet QEMU gives back as it starts; it stays promised.
+        assert figures(directory(hooked, "vmem")) == {"ram-node0": (128, True), "virtiomem0": (128, False)}
+        note = ledger.read_note("vmem")
+        assert note is not None
+        assert note.promised == 256 * MIB
 
 
 @pytest.mark.parametrize("machine", ["q35", "isapc"])
@@ -364,7 +369,8 @@ MIB_128 = "<memory unit='KiB'>131072</memory>"
 @pytest.mark.parametrize(
     ("xml", "refused"),
     [
-        ("", False),
+        ("", True),
+        ("no XML", True),
         ("<domain/>", False),
         ("<domain id='1'><memory unit='furlong'>1</memory></domain>", False),
         (
