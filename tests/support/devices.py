@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from ramshelf.system.procfs import swaps
 from support.process import run, wait_until
 
@@ -45,6 +43,8 @@ def zram_device(size_mib: int) -> Iterator[str]:
     No store that ramshelf makes may lie there: the doctor says so. It is for tests that fill large ones.
     """
     if not _ZRAM.is_dir() and "CI" not in os.environ:
+        import pytest  # noqa: PLC0415 - the demo has none, and needs no zram
+
         pytest.skip("the kernel has no zram")
     number = int((_ZRAM / "hot_add").read_text())
     try:
