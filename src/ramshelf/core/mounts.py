@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from ramshelf.core.record import dataclass
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
-
 _OCTAL = frozenset("01234567")
 
 
