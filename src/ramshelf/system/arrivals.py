@@ -32,7 +32,7 @@ def expect_start(name: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(f"{_DIRECTORY}/{name}", flags, 0o600)
     try:
-        os.write(descriptor, f"{clock():.0f} {_definition(name)}".encode())
+        os.write(descriptor, f"{int(clock())} {_definition(name)}".encode())
     finally:
         os.close(descriptor)
 
