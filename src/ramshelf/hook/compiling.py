@@ -17,25 +17,27 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
 
 def _main() -> None:
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    path = os.path.join(root, f"modules.{sys.implementation.cache_tag}")
-    content = MAGIC_NUMBER + marshal.dumps(dict(_modules(root)))
+    path = os.path.join(_ROOT, f"modules.{sys.implementation.cache_tag}")
+    modules = dict(_modules())
+    content = MAGIC_NUMBER + marshal.dumps((modules, _order(modules)))
     with open(f"{path}.new", "wb") as file:
         os.fchmod(file.fileno(), 0o644)
         file.write(hashlib.sha256(content).digest() + content)
         file.flush()
         os.fsync(file.fileno())
     os.rename(f"{path}.new", path)
-    directory = os.open(root, os.O_RDONLY)
+    directory = os.open(_ROOT, os.O_RDONLY)
     os.fsync(directory)
 
 
-def _modules(root: str) -> Iterator[tuple[str, tuple[bool, bytes]]]:
+def _modules() -> Iterator[tuple[str, tuple[bool, bytes]]]:
     """Each module's code, marshalled by itself, by its name; and whether it is a package."""
-    for parent, _, names in os.walk(os.path.join(root, "ramshelf")):
-        package = os.path.relpath(parent, root).replace(os.sep, ".")
+    for parent, _, names in os.walk(os.path.join(_ROOT, "ramshelf")):
+        package = os.path.relpath(parent, _ROOT).replace(os.sep, ".")
         for name in names:
             module, _, suffix = name.partition(".")
             if suffix != "py":
@@ -45,6 +47,22 @@ def _modules(root: str) -> Iterator[tuple[str, tuple[bool, bytes]]]:
                 code = compile(file.read(), path, "exec", dont_inherit=True, optimize=2)
             is_package = module == "__init__"
             yield package if is_package else f"{package}.{module}", (is_package, marshal.dumps(code))
+
+
+def _order(modules: dict[str, tuple[bool, bytes]]) -> tuple[str, ...]:
+    """What the start of a guest needs, each after those that it imports, and packages first."""
+    sys.dont_write_bytecode = True
+    sys.path.append(_ROOT)
+    from ramshelf.hook.loading import Compiled  # noqa: PLC0415 - found by the line above
+
+    finder = Compiled(modules)
+    sys.meta_path.insert(0, finder)
+    import ramshelf.core.errors  # noqa: PLC0415 - by the finder, as those below
+    import ramshelf.hook.call  # noqa: PLC0415
+    import ramshelf.hook.starting  # noqa: F401, PLC0415
+
+    packages = sorted(name for name, (is_package, _) in modules.items() if is_package)
+    return (*packages, *(name for name in finder.executed if name not in packages))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+"""Where the hook has its modules from once they are compiled (hook/compiling.py).
+
+Python's import system takes as long to find and set up forty modules as they take for all that they decide.
+So those that nearly every call needs are executed one after another; it finds only the others.
+"""
+
+from __future__ import annotations
+
+import marshal
+import sys
+from _frozen_importlib import ModuleSpec  # what importlib.machinery has, without it
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+    from typing import Any
+
+
+class Compiled:
+    """Finds modules in ``modules``: by name whether it is a package, and its code (marshal).
+
+    ``executed`` are the names of those that were found, each after those that it imports.
+    """
+
+    def __init__(self, modules: dict[str, tuple[bool, bytes]]) -> None:
+        self._modules = modules
+        self.executed: list[str] = []
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        """How the module is made; None: somebody else has it."""
+        if name not in self._modules:
+            return None
+        loader: Any = self
+        return ModuleSpec(name, loader, is_package=self._modules[name][0])
+
+    def create_module(self, _spec: ModuleSpec) -> None:
+        """As usual."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Fill it."""
+        code = marshal.loads(self._modules[module.__name__][1])  # noqa: S302 - root's own, as the texts are
+        module.__file__ = code.co_filename
+        exec(code, module.__dict__)  # noqa: S102
+        self.executed.append(module.__name__)
+
+
+def provide(modules: dict[str, tuple[bool, bytes]], order: Iterable[str]) -> None:
+    """Execute those in ``order``, packages before what is in them, and have all others found."""
+    finder = Compiled(modules)
+    sys.meta_path.insert(0, finder)
+    for name in order:
+        package, _, last = name.rpartition(".")
+        module = sys.modules[name] = type(sys)(name)
+        if modules[name][0]:
+            module.__path__ = []
+        finder.exec_module(module)
+        if package:
+            setattr(sys.modules[package], last, module)
