@@ -801,7 +801,8 @@ _TABLE = (
         "placement.shrunk",
         _FAILURE,
         "The store has come to hold less than it has promised (it was made smaller, or swap is gone): "
-        "guests that use all of their memory can be killed. Placement is told the truth, so no more come.",
+        "guests that use all of their memory can be killed. Placement is told of as much as the guests hold, so "
+        "no more come and these can be moved; the inventory falls as they go.",
         "Give the store back what it lost, or stop guests; 'ramshelf capacity' shows who holds what.",
     ),
     Rule(
@@ -836,7 +837,9 @@ _TABLE = (
         "placement.exceeds-store",
         _FAILURE,
         "nova-compute has reported more memory than the store can hold.",
-        "Set [libvirt] file_backed_memory to what 'ramshelf capacity' shows, and restart nova-compute.",
+        "Set [libvirt] file_backed_memory to what 'ramshelf capacity' shows, and restart nova-compute. Where more "
+        "is allocated, move servers away first: Nova can move none while less is reported than is allocated, "
+        "before Placement of 2025.2.",
     ),
     Rule(
         "placement.below-store",
