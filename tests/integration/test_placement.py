@@ -291,7 +291,7 @@ def test_the_inventory_of_a_store_that_shrinks_falls_as_its_guests_go(
 def test_a_guest_of_a_store_that_has_shrunk_can_be_moved_to_another_host(
     placement: Placement, others: Callable[..., Any], sizes: tuple[int, ...]
 ) -> None:
-    """As Nova does first for a live or cold migration: its allocation becomes the migration's, all at once."""
+    """As Nova does first: the guest's allocation becomes the migration's, all at once."""
     guests = [guest(number, size) for number, size in enumerate(sizes)]
     for capacity_mib in (1000, 250):
         reconcile(placement, lambda: truth(*guests, capacity_mib=capacity_mib))  # noqa: B023 - called at once

@@ -255,6 +255,14 @@ def wanted_inventory(truth: Truth, observed: Observed, starting: Collection[str]
     return Inventory(total=total, reserved=reserved, max_unit=total)
 
 
+def with_room(observed: Observed, inventory: Inventory, wanted: Claim) -> Inventory:
+    """The inventory with room for a guest that is promised its memory whatever the capacity is."""
+    held = observed.allocations.get(wanted.uuid)
+    others = observed.allocated_mib - (held.memory_mib if held else 0)
+    total = max(inventory.total, inventory.reserved + others + wanted.memory_mib)
+    return replace(inventory, total=total, max_unit=total)
+
+
 def _coming_mib(truth: Truth, observed: Observed, starting: Collection[str]) -> int:
     """What guests hold whose allocations are made before they run."""
     running = {guest.uuid for guest in truth.guests}
