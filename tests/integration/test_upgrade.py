@@ -16,6 +16,7 @@ from ramshelf.core.hookscript import SCRIPT
 from ramshelf.core.units import MIB, to_mib
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.earlierpromises import PATH
+from support.agent import PATIENCE, agent
 from support.cli import ramshelf
 from support.domains import domain_xml, qemu_pid
 from support.libvirtd import Libvirtd
@@ -140,6 +141,7 @@ def test_guests_keep_what_they_were_promised_and_start_again(
     ramshelf("guest", "start", "one")
 
 
+@pytest.mark.parametrize("full", ["ext4"], indirect=True)
 def test_a_guest_that_would_not_start_again_is_named(libvirtd: Libvirtd, full: dict[str, int]) -> None:
     libvirtd.virsh("destroy", "one")
     libvirtd.create(xml("new", 64))
@@ -159,31 +161,37 @@ def again() -> list[str]:
     return names
 
 
+@pytest.mark.parametrize("full", ["ext4"], indirect=True)
 def test_the_record_goes_with_what_made_it_necessary(libvirtd: Libvirtd, full: dict[str, int]) -> None:
     del full
     reboot(libvirtd)
     ramshelf("hook", "install")
     assert found()["store.promised-before"]["facts"]["guests"] == sorted(GUESTS)
     libvirtd.virsh("undefine", "one")
-    assert "store.promised-before" in found()  # the others are still on record, and doctor changes nothing
+    assert found()["store.promised-before"]["facts"]["guests"] == [
+        "three",
+        "two",
+    ]  # the doctor changes nothing
     ramshelf("hook", "install")
     assert not Path(PATH).exists()
     assert "store.promised-before" not in found()
 
 
-def test_without_the_record_a_guest_is_refused_after_the_reboot(
-    libvirtd: Libvirtd, full: dict[str, int]
-) -> None:
-    """What the record is for: the last guest does not come back."""
-    del full
-    Path(PATH).unlink()
-    assert found()["store.not-again"]["facts"]["guests"] == ["three"]
-    reboot(libvirtd)
-    libvirtd.virsh("start", "one")
-    libvirtd.virsh("start", "two")
-    assert "[capacity.exceeded]" in libvirtd.virsh("start", "three", ok=(1,)).stderr
+@pytest.mark.parametrize("full", ["xfs"], indirect=True)
+def test_the_agent_ends_the_record_when_the_store_has_grown(full: dict[str, int]) -> None:
+    with agent():
+        assert Path(PATH).exists()
+        device = run("findmnt", "--noheadings", "--output", "SOURCE", str(MEMORY)).stdout.strip()
+        file = run("losetup", "--noheadings", "--output", "BACK-FILE", device).stdout.strip()
+        os.truncate(file, (STORE_MIB + 64) * MIB)
+        run("losetup", "--set-capacity", device)
+        run("xfs_growfs", str(MEMORY))
+        assert total_mib() >= sum(full.values())
+        wait_until(lambda: not Path(PATH).exists(), "the record goes", timeout=PATIENCE)
+    assert not {"store.overpromised", "store.promised-before", "store.not-again"} & found().keys()
 
 
+@pytest.mark.parametrize("full", ["ext4"], indirect=True)
 def test_a_guest_on_record_has_its_claim_in_placement(
     libvirtd: Libvirtd, full: dict[str, int], tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ from ramshelf.core.placement import (
     provider_config,
     provider_uuid,
     wanted_inventory,
+    with_room,
 )
 from ramshelf.core.record import replace
 
@@ -161,6 +162,13 @@ def test_an_inventory_is_never_less_than_guests_hold_and_leaves_no_room_for_more
     assert wanted_inventory(replace(shrunk, guests=(ALICE,)), AGREED, {BOB.uuid}).total == 230
     assert wanted_inventory(replace(shrunk, guests=(ALICE,)), AGREED).total == 150
     assert wanted_inventory(replace(shrunk, capacity_mib=0), AGREED).total == 230
+
+
+def test_room_is_made_for_a_guest_that_was_promised_its_memory() -> None:
+    full = Inventory(total=200, max_unit=200, reserved=30)
+    assert with_room(AGREED, full, CAROL) == Inventory(total=330, max_unit=330, reserved=30)
+    assert with_room(AGREED, full, replace(ALICE, memory_mib=150)).total == 280
+    assert with_room(AGREED, replace(full, total=1000), CAROL).total == 1000
 
 
 def test_without_a_store_nothing_may_be_placed_and_no_provider_is_made() -> None:

@@ -161,7 +161,8 @@ _TABLE = (
         _FAILURE,
         "[libvirt] file_backed_memory is larger than what the store can hold: Placement would promise memory "
         "that is not there.",
-        "Lower file_backed_memory to what 'ramshelf capacity' shows, or enlarge the store.",
+        "Lower file_backed_memory to what 'ramshelf capacity' shows, or enlarge the store. Where servers "
+        "hold more than that, move some away first (see placement.exceeds-store).",
     ),
     Rule(
         "config.below-promised",
