@@ -360,7 +360,8 @@ _TABLE = (
         _WARNING,
         "If all guests that hold memory on the store started anew, as after a reboot, some would be refused: "
         "those that start last. The names are by the order in which the guests were started this time.",
-        "Enlarge the store, or move a guest to another host before the reboot.",
+        "Enlarge the store, or move a guest to another host before the reboot. Right after an upgrade: "
+        "'ramshelf hook install', before any guest is stopped.",
     ),
     Rule(
         "store.rotational",
