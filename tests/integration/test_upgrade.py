@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from ramshelf.core.capacity import capacity
 from ramshelf.core.hookscript import SCRIPT
 from ramshelf.core.units import MIB, to_mib
+from ramshelf.hook import __main__ as hook
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.earlierpromises import PATH
 from support.agent import PATIENCE, agent
@@ -40,6 +42,26 @@ case $2-$3 in start-begin)
 esac
 """
 """Its own script ran modules of an installation that a test cannot have."""
+
+SCRIPT_OF_0_1_0 = f"""\
+#!/bin/sh
+# made-directories:
+case $2-$3 in
+start-begin | started-begin) ;;
+prepare-begin) case $1 in ramshelf-probe-*) ;; *) exit 0 ;; esac ;;
+*) exit 0 ;;
+esac
+{sys.executable} -IS {hook.__file__} -- "$@"
+case $? in
+0) exit 0 ;;
+10) exit 1 ;;
+esac
+
+# Killed in the middle, or broken: no Python, no ramshelf, an error of its own. A guest that runs is let run.
+verdict=0
+exit $verdict
+"""
+"""The same in short, and where it finds what it runs."""
 
 
 def total_mib(*, earlier: bool = False) -> int:
@@ -139,6 +161,28 @@ def test_guests_keep_what_they_were_promised_and_start_again(
     assert refusal(libvirtd, xml("new", full["one"])) == "capacity.exceeded"
     libvirtd.define(xml("one", full["one"]))
     ramshelf("guest", "start", "one")
+
+
+@pytest.mark.parametrize("full", ["ext4"], indirect=True)
+def test_before_the_hook_is_upgraded_guests_start_as_under_0_1_0(
+    libvirtd: Libvirtd, full: dict[str, int]
+) -> None:
+    """Its script runs the modules of the installation, and that is upgraded first."""
+    Path(PATH).unlink()
+    shutil.rmtree("/usr/local/lib/ramshelf/hook")
+    Path(SCRIPT).write_text(SCRIPT_OF_0_1_0)
+    libvirtd.virsh("destroy", "two")
+    assert refusal(libvirtd, xml("new", full["two"] + 1)) == "capacity.exceeded"
+    libvirtd.virsh("start", "two")
+    reboot(libvirtd)
+    libvirtd.virsh("start", "one")
+    libvirtd.virsh("start", "two")
+    ramshelf("guest", "start", "three")
+    ramshelf("hook", "install")
+    assert found()["store.promised-before"]["facts"]["guests"] == sorted(GUESTS)
+    libvirtd.virsh("destroy", "two")
+    assert refusal(libvirtd, xml("new", full["two"])) == "capacity.exceeded"
+    libvirtd.virsh("start", "two")
 
 
 @pytest.mark.parametrize("full", ["ext4"], indirect=True)

@@ -20,10 +20,12 @@ from ramshelf.core.earlierpromises import (
     still_needed,
 )
 from ramshelf.core.guest import Guest, MemoryFile
+from ramshelf.core.hookscript import SCRIPT, HookScript, render
 from ramshelf.core.kind import Kind
 from ramshelf.core.ledger import Note, NotedFile
 from ramshelf.core.record import replace
 from ramshelf.core.units import GIB, MIB
+from ramshelf.system import earlierpromises
 from support.good_host import GUEST
 
 EMPTY = StoreUsage(
@@ -156,3 +158,9 @@ def test_what_is_granted_goes_by_the_uuid() -> None:
     assert granted(RECORD, "uuid-b") == REST
     assert granted((), "uuid-b") == 0
     assert granted(RECORD, "") == 0
+
+
+def test_the_script_of_version_0_1_0_is_told_from_todays() -> None:
+    assert earlierpromises._SCRIPT == SCRIPT  # noqa: SLF001 - see there
+    today = render(HookScript(python="/usr/bin/python3", main="/main.py", config_files=()))
+    assert earlierpromises._ONLY_THERE not in today  # noqa: SLF001 - see there

@@ -73,6 +73,11 @@ def granted(promises: Iterable[EarlierPromise], uuid: str) -> int:
     return max((each.promised for each in promises if each.uuid == uuid), default=0)
 
 
+def as_if_on_record(guest: Guest) -> tuple[EarlierPromise, ...]:
+    """What goes for each guest while the hook has not been upgraded too."""
+    return (EarlierPromise(name=guest.name, uuid=guest.uuid, promised=guest.promise),)
+
+
 def is_honoured(
     promises: Iterable[EarlierPromise], guest: Guest, usage: StoreUsage, *, configured_mib: int | None
 ) -> bool:

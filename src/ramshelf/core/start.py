@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ramshelf.core.backing import Backing, Support, apply, domain_name, leave, parse, with_uuid
 from ramshelf.core.capacity import Capacity, StoreUsage, admit
 from ramshelf.core.checks.guest import private_mapping
-from ramshelf.core.earlierpromises import EarlierPromise, is_honoured
+from ramshelf.core.earlierpromises import EarlierPromise, as_if_on_record, is_honoured
 from ramshelf.core.errors import HostError, RefusedError
 from ramshelf.core.findings import Finding
 from ramshelf.core.guest import Guest, parse_guest
@@ -35,7 +35,7 @@ class Facts:
 
     ``document`` is a file's content; None: what libvirt has. ``capacity`` and ``usage`` are None where there
     is no store, ``hook`` is libvirt's hook as it is installed. ``earlier`` are the promises from before an
-    upgrade.
+    upgrade; ``hook_is_earlier``: the hook has not been upgraded yet.
     """
 
     document: bytes | None
@@ -50,6 +50,7 @@ class Facts:
     usage: StoreUsage | None = None
     configured_mib: int | None = None
     earlier: tuple[EarlierPromise, ...] = ()
+    hook_is_earlier: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +164,9 @@ def _require_fit(facts: Facts, guest: Guest) -> None:
     try:
         admit(facts.capacity, guest.name, guest.promise)
     except RefusedError as error:
+        promises = as_if_on_record(guest) if facts.hook_is_earlier else facts.earlier
         if facts.usage is None or not is_honoured(
-            facts.earlier, guest, facts.usage, configured_mib=facts.configured_mib
+            promises, guest, facts.usage, configured_mib=facts.configured_mib
         ):
             raise with_holders(error, facts.holdings) from error
 

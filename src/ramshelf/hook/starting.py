@@ -217,11 +217,18 @@ def _admit(guest: Guest, usage: StoreUsage, places: tuple[Place, ...], limit: in
 
 
 def _was_promised(guest: Guest, usage: StoreUsage, limit: int | None) -> bool:
-    """Whether the guest was promised its memory before an upgrade, and may have it again."""
-    from ramshelf.core.earlierpromises import is_honoured  # noqa: PLC0415 - hardly any guest comes here
-    from ramshelf.system.earlierpromises import read_promises  # noqa: PLC0415
+    """Whether the guest was promised its memory before an upgrade, and may have it again.
 
-    if not is_honoured(read_promises(), guest, usage, configured_mib=limit or None):
+    Until the hook is upgraded too each guest may have what 0.1.0 called the capacity: nobody is on record.
+    """
+    from ramshelf.core.earlierpromises import (  # noqa: PLC0415 - hardly any guest comes here
+        as_if_on_record,
+        is_honoured,
+    )
+    from ramshelf.system.earlierpromises import hook_is_earlier, read_promises  # noqa: PLC0415
+
+    promises = as_if_on_record(guest) if hook_is_earlier() else read_promises()
+    if not is_honoured(promises, guest, usage, configured_mib=limit or None):
         return False
     record("promised-before", guest=guest.name, uuid=guest.uuid, promised_mib=to_mib(guest.promise))
     return True

@@ -34,7 +34,7 @@ from ramshelf.core.units import MIB, align_up, to_mib
 from ramshelf.node.guests import observe_holdings
 from ramshelf.system.backingstore import ObservedStore, observe_store
 from ramshelf.system.claims import being_made, in_the_making
-from ramshelf.system.earlierpromises import read_promises
+from ramshelf.system.earlierpromises import hook_is_earlier, read_promises
 from ramshelf.system.hypervisor import Domain, Hypervisor
 from ramshelf.system.placement import Placement, connect
 from ramshelf.system.processes import nova_compute
@@ -272,7 +272,7 @@ def claimed(hypervisor: Hypervisor, config: Config, guest: Guest) -> Iterator[tu
 
 def _was_promised(guest: Guest) -> bool:
     """Whether the guest may start whatever the capacity is now (core/earlierpromises.py)."""
-    return guest.promise <= granted(read_promises(), guest.uuid)
+    return hook_is_earlier() or guest.promise <= granted(read_promises(), guest.uuid)
 
 
 def _claim(placement: Placement, wanted: Claim, *, promised: bool, required: bool) -> tuple[Finding, ...]:

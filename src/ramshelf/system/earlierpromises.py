@@ -17,6 +17,21 @@ DIRECTORY = "/var/lib/ramshelf"
 PATH = f"{DIRECTORY}/promised-before"
 
 
+_SCRIPT = "/etc/libvirt/hooks/qemu.d/ramshelf"
+"""core/hookscript.SCRIPT; that module is slow to import, and the hook has no other use for it."""
+
+_ONLY_THERE = "\nverdict="
+"""A line that the script of version 0.1.0 has, and none since."""
+
+
+def hook_is_earlier() -> bool:
+    """Whether libvirt still calls the script of version 0.1.0. Raises OSError.
+
+    It runs the modules of the installation that it was made by: this version's, once that is upgraded.
+    """
+    return _ONLY_THERE in read_text(_SCRIPT, "")
+
+
 def read_promises() -> tuple[EarlierPromise, ...]:
     """The guests on record; none where there is no record. Raises OSError."""
     return parse_promises(read_text(PATH, ""))

@@ -361,7 +361,7 @@ _TABLE = (
         "If all guests that hold memory on the store started anew, as after a reboot, some would be refused: "
         "those that start last. The names are by the order in which the guests were started this time.",
         "Enlarge the store, or move a guest to another host before the reboot. Right after an upgrade: "
-        "'ramshelf hook install', before any guest is stopped.",
+        "'ramshelf hook install', while these guests run.",
     ),
     Rule(
         "store.rotational",
