@@ -7,6 +7,7 @@ from ramshelf.cli.doctor import document
 from ramshelf.core.checks import check
 from ramshelf.core.checks.catalog import GROUPS, RULES
 from ramshelf.core.confinement import Labels
+from ramshelf.core.earlierpromises import EarlierPromise
 from ramshelf.core.errors import HostError, ServiceError
 from ramshelf.core.findings import Finding, Severity, exit_status
 from ramshelf.core.hookbypass import Bypass
@@ -98,6 +99,7 @@ def beyond_swap() -> Facts:
     return replace(facts, store=replace(seen, store=replace(own, beyond_swap=True)))
 
 
+EARLIER = EarlierPromise(name="before", uuid="2f1b6c1e-0000-4000-8000-000000000001", promised=GIB)
 BAD = {
     "versions.libvirt-unreachable": replace(GOOD, hypervisor=WHY),
     "host.unconfined": models("none", "dac"),
@@ -148,6 +150,8 @@ BAD = {
     "store.extents": with_usage(kind=Kind.DISK, used=64 * GIB - 10 * MIB, notes=(), directories=()),
     "store.inodes": with_usage(inodes=4096, inodes_free=2),
     "store.overpromised": with_usage(notes=(replace(NOTE, promised=65 * GIB),)),
+    "store.promised-before": with_store(earlier=(EARLIER,)),
+    "store.not-again": with_usage(notes=(replace(NOTE, promised=65 * GIB),)),
     "store.rotational": with_device(rotational=True),
     "store.network": with_device(network="nbd"),
     "store.thin": with_device(thin="a thin volume"),
@@ -287,6 +291,20 @@ def test_a_bad_fact_is_found(code: str) -> None:
 @pytest.mark.parametrize("code", sorted(WITHOUT_GOOD))
 def test_good_is_not_said_where_it_is_not(code: str) -> None:
     assert code not in codes(WITHOUT_GOOD[code])
+
+
+def test_promises_from_before_an_upgrade_that_cannot_be_read_are_not_taken_for_none() -> None:
+    assert "store.usage-unknown" in codes(with_store(earlier=WHY))
+
+
+def test_guests_that_would_not_start_again_are_named_whether_they_run_or_not() -> None:
+    web = replace(NOTE, promised=30 * GIB)
+    stopped = replace(EARLIER, promised=40 * GIB)
+    assert not isinstance(STORE.usage, Unknown)
+    facts = with_store(usage=replace(STORE.usage, notes=(web,)), earlier=(stopped,))
+    assert the("store.not-again", facts).facts["guests"] == ["before"]
+    assert the("store.promised-before", facts).facts["guests"] == ["before"]
+    assert the("store.overpromised", BAD["store.overpromised"]).facts["above_mib"] == 1024
 
 
 @pytest.mark.parametrize("code", sorted(BAD))

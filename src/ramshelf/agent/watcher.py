@@ -7,10 +7,8 @@ from ramshelf.agent.log import Log
 from ramshelf.agent.problems import AWAY, Problems, condition_of
 from ramshelf.agent.residency import Residency
 from ramshelf.agent.trims import Trims
-from ramshelf.core.capacity import capacity
-from ramshelf.core.checks.catalog import finding
 from ramshelf.core.checks.hook import bypassed
-from ramshelf.core.checks.store import overgrown
+from ramshelf.core.checks.store import overgrown, overpromised
 from ramshelf.core.conditions import Condition, of_error, of_finding
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
@@ -19,6 +17,7 @@ from ramshelf.core.findings import Severity
 from ramshelf.core.tally import Tally, refusal
 from ramshelf.core.units import to_mib
 from ramshelf.node import hookbypass
+from ramshelf.node.earlierpromises import settle
 from ramshelf.node.guests import described
 from ramshelf.node.latereserve import Outcome, reserve_late
 from ramshelf.node.resuming import resume_left
@@ -99,6 +98,7 @@ class Watcher:
         if not self._problems.attempt("look", lambda: self._see(hypervisor, config)) or hypervisor is None:
             return Wish()
         self._problems.attempt("clean", self._clean)
+        self._problems.attempt("promises", lambda: self._settle(hypervisor))
         self._problems.attempt("trim", lambda: self._trims.turn(hypervisor, self.look))
         late: list[Outcome] = []
         self._problems.attempt("late", lambda: self._reserve(hypervisor, late))
@@ -180,6 +180,11 @@ class Watcher:
             )
         yield from ()
 
+    def _settle(self, hypervisor: Hypervisor) -> Iterator[Condition]:
+        if self.look is not None and self.look.usage is not None:
+            settle(hypervisor, self.look.usage)
+        yield from ()
+
     def _reserve(self, hypervisor: Hypervisor, done: list[Outcome]) -> Iterator[Condition]:
         """Have each guest that is new, or has changed, have its whole reservation."""
         for name in tuple(self._unsettled):
@@ -226,16 +231,5 @@ def _wrong(seen: Look, config: Config) -> Iterator[Condition]:
             hint=seen.problem.hint,
         )
     if seen.usage is not None:
-        for each in overgrown(seen.usage):
-            yield of_finding(each)
-        room = capacity(seen.usage, configured_mib=None)
-        if room.promised > room.total:
-            yield of_finding(
-                finding(
-                    "store.overpromised",
-                    f"The store holds {to_mib(room.total)} MiB, and {to_mib(room.promised)} MiB are "
-                    "promised.",
-                    capacity_mib=to_mib(room.total),
-                    promised_mib=to_mib(room.promised),
-                )
-            )
+        yield from map(of_finding, overgrown(seen.usage))
+        yield from map(of_finding, overpromised(seen.usage))

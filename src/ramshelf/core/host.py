@@ -11,6 +11,7 @@ from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
 from ramshelf.core.confinement import Labels
 from ramshelf.core.directory import FileUsage
+from ramshelf.core.earlierpromises import EarlierPromise
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.guest import Guest
 from ramshelf.core.hookbypass import Bypass
@@ -188,7 +189,8 @@ class StoreFacts:
 
     ``io_error`` is what the file system answered, '' where it works. ``file_system_errors`` is ext4's count,
     None where the file system keeps none. ``path`` ends with the memory backing directory. ``swaps`` are
-    those on disks, ``devices`` below a tmpfs over swap those of all swap.
+    those on disks, ``devices`` below a tmpfs over swap those of all swap. ``earlier`` are the promises from
+    before an upgrade, to guests that libvirt still knows.
     """
 
     directory: MemoryDirectory
@@ -202,6 +204,7 @@ class StoreFacts:
     boot: BootOrder | Unknown
     file_system_errors: int | None
     stale: tuple[StaleDirectory, ...] | Unknown
+    earlier: tuple[EarlierPromise, ...] | Unknown = ()
 
 
 @dataclass(frozen=True, kw_only=True)

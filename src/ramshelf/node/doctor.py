@@ -3,12 +3,14 @@
 import errno
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
 from ramshelf.core.confinement import Labels, parse_labels
 from ramshelf.core.directory import GuestDirectory
+from ramshelf.core.earlierpromises import EarlierPromise
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.guest import Guest, directory_names, guest_directory
 from ramshelf.core.host import (
@@ -33,6 +35,7 @@ from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, par
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.storeclean import stale
 from ramshelf.node import hook, report
+from ramshelf.node.earlierpromises import promises
 from ramshelf.node.guests import described
 from ramshelf.node.storeclean import list_directories
 from ramshelf.system import hypervisor
@@ -122,7 +125,7 @@ def gather(
         qemu_conf_changed=known(modified, QEMU_CONF),
         nova_changed=_nova_changed(config),
         qemu_user=account,
-        store=_store(directory, _stale(present, domains, guests)),
+        store=_store(directory, _stale(present, domains, guests), known(_earlier, uri)),
         sysctls={name: known(sysctl, name) for name in _SYSCTLS},
         slices=known(service_slices, table),
         machine_slice=known(machine_slice, table),
@@ -333,7 +336,18 @@ def _stale(
     )
 
 
-def _store(directory: MemoryDirectory, stale: tuple[StaleDirectory, ...] | Unknown) -> StoreFacts | Unknown:
+def _earlier(uri: str) -> tuple[EarlierPromise, ...]:
+    """The promises from before an upgrade."""
+    with suppress(RamshelfError), hypervisor.Hypervisor(uri, read_only=True) as connection:
+        return promises(connection)
+    return promises(None)
+
+
+def _store(
+    directory: MemoryDirectory,
+    stale: tuple[StaleDirectory, ...] | Unknown,
+    earlier: tuple[EarlierPromise, ...] | Unknown,
+) -> StoreFacts | Unknown:
     found = known(places, directory.path)
     if isinstance(found, Unknown):
         return found
@@ -352,6 +366,7 @@ def _store(directory: MemoryDirectory, stale: tuple[StaleDirectory, ...] | Unkno
         boot=absent,
         file_system_errors=None,
         stale=stale,
+        earlier=earlier,
     )
     if isinstance(store, NoStore):
         return facts

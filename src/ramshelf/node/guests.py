@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from ramshelf.core.capacity import Capacity, capacity
 from ramshelf.core.config import Config
 from ramshelf.core.directory import FileUsage
+from ramshelf.core.earlierpromises import EarlierPromise, refused_anew
 from ramshelf.core.errors import HostError
 from ramshelf.core.guest import Guest, directory_names, parse_guest
 from ramshelf.core.holdings import Holding, holdings
 from ramshelf.core.ownbackends import OwnBackend, own_backends
 from ramshelf.core.record import replace
 from ramshelf.core.store import NoStore, Store
+from ramshelf.node.earlierpromises import promises
 from ramshelf.system.backingstore import ObservedStore, observe_store
 from ramshelf.system.hypervisor import Domain, Hypervisor
 from ramshelf.system.pagecache import resident
@@ -65,12 +67,18 @@ class RunningGuest:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreShares:
-    """The store, what it can hold, and who holds it: running guests, and directories that are nobody's."""
+    """The store, what it can hold, and who holds it: running guests, and directories that are nobody's.
+
+    ``earlier`` are the promises from before an upgrade, and ``refused_anew`` the guests for which there would
+    be no room after a reboot; empty where nobody has looked.
+    """
 
     store: Store
     capacity: Capacity
     guests: tuple[RunningGuest, ...]
     unknown: tuple[Holding, ...]
+    earlier: tuple[EarlierPromise, ...] = ()
+    refused_anew: tuple[str, ...] = ()
 
 
 def observe_shares(hypervisor: Hypervisor | None, config: Config) -> StoreShares:
@@ -81,7 +89,14 @@ def observe_shares(hypervisor: Hypervisor | None, config: Config) -> StoreShares
     observed = observe_store()
     store, current = _require_store(observed, config)
     domains, held = observe_holdings(hypervisor, observed)
-    return shares(store, current, domains, held)
+    assert observed.usage is not None  # noqa: S101 - of a store
+    earlier = promises(hypervisor)
+    limit = config.file_backed_memory_mib or None
+    return replace(
+        shares(store, current, domains, held),
+        earlier=earlier,
+        refused_anew=refused_anew(observed.usage, earlier, configured_mib=limit),
+    )
 
 
 def shares(

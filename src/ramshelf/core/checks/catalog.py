@@ -346,6 +346,22 @@ _TABLE = (
         "Stop a guest, or enlarge the store; see 'ramshelf capacity'.",
     ),
     Rule(
+        "store.promised-before",
+        _WARNING,
+        "Guests were promised more before an upgrade than the store's capacity is now, and keep it: each may "
+        "start again with as much, until all that is promised fits. The file system may find no room for the "
+        "records of all their pages, and then loses pages.",
+        "Enlarge the store, or move one of these guests to another host; 'ramshelf capacity' shows who holds "
+        "what. One that is not to start again: 'virsh undefine' it.",
+    ),
+    Rule(
+        "store.not-again",
+        _WARNING,
+        "If all guests that hold memory on the store started anew, as after a reboot, some would be refused: "
+        "those that start last. The names are by the order in which the guests were started this time.",
+        "Enlarge the store, or move a guest to another host before the reboot.",
+    ),
+    Rule(
         "store.rotational",
         _WARNING,
         "A rotating disk lies below the store; file-backed memory works best with very fast block devices.",
@@ -801,7 +817,8 @@ _TABLE = (
         "placement.shrunk",
         _FAILURE,
         "The store has come to hold less than it has promised (it was made smaller, or swap is gone): "
-        "guests that use all of their memory can be killed. Placement is told the truth, so no more come.",
+        "guests that use all of their memory can be killed. Placement is told of as much as the guests hold: "
+        "no more come, and these can be moved. The inventory falls as they go.",
         "Give the store back what it lost, or stop guests; 'ramshelf capacity' shows who holds what.",
     ),
     Rule(
@@ -836,7 +853,9 @@ _TABLE = (
         "placement.exceeds-store",
         _FAILURE,
         "nova-compute has reported more memory than the store can hold.",
-        "Set [libvirt] file_backed_memory to what 'ramshelf capacity' shows, and restart nova-compute.",
+        "Set [libvirt] file_backed_memory to what 'ramshelf capacity' shows, and restart nova-compute. Where "
+        "more is allocated, move servers away first: with a Placement before 2025.2 Nova can move none while "
+        "less is reported than is allocated.",
     ),
     Rule(
         "placement.below-store",
