@@ -15,6 +15,7 @@ from ramshelf.core.units import MIB
 from ramshelf.system import ledger
 from ramshelf.system.procfs import meminfo
 from support.cli import ramshelf
+from support.devices import no_swap
 from support.domains import FILE_BACKED, domain_xml
 from support.libvirtd import Libvirtd
 from support.process import run
@@ -45,7 +46,7 @@ def contents() -> list[str]:
 
 
 def test_one_that_ram_cannot_hold_is_refused(hooked: Libvirtd, tmp_path: Path) -> None:
-    with store(size_mib=512):
+    with no_swap(), store(size_mib=512):
         leave_for_guests(245)
         said = hooked.create(domain_xml("pinned", 128, memory_backing=LOCKED), ok=(1,)).stderr
         assert "Guest pinned needs 273 MiB of RAM that cannot go to the store" in said
@@ -72,7 +73,7 @@ def test_the_others_count_wherever_their_memory_is(hooked: Libvirtd) -> None:
     text = record.read_text()
     record.write_text(text.replace("<os>", "<memoryBacking><locked/></memoryBacking><os>", 1))
     ledger.remove_note("other")  # as of one that was started without the hook
-    with store(size_mib=512):
+    with no_swap(), store(size_mib=512):
         leave_for_guests(590)
         said = hooked.create(domain_xml("pinned", 128, memory_backing=LOCKED), ok=(1,)).stderr
         assert "pinned guests 200, QEMU 144, page tables 1)" in said
@@ -89,7 +90,7 @@ def test_the_others_count_wherever_their_memory_is(hooked: Libvirtd) -> None:
 
 def test_one_that_is_just_starting_counts(hooked: Libvirtd) -> None:
     """Two never get the same RAM: what the hook has noted counts before libvirt has a record of the guest."""
-    with store(size_mib=512):
+    with no_swap(), store(size_mib=512):
         leave_for_guests(400)
         ledger.write_note(
             Note(

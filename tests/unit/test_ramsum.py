@@ -21,7 +21,7 @@ DISK = HostRam(size=8 * GIB, huge_pages=0, reserved=1 * GIB, swap=0, kind=Kind.D
 SWAP = replace(DISK, swap=16 * GIB, kind=Kind.SWAP)
 RAM = replace(DISK, kind=Kind.RAM)
 
-EACH = 72 * MIB
+EACH = 104 * MIB
 """QEMU's overhead with one vCPU by KVM."""
 
 TABLES = 8 * MIB
@@ -66,7 +66,7 @@ def parts(**figures: int) -> dict[str, int]:
         (replace(ANONYMOUS, passthrough=True), SWAP, {"pinned": 2 * GIB}),
         (HUGE, DISK, {"page_tables": 0}),
         (replace(FILES, virt_type="qemu"), DISK, {"page_tables": TABLES // 2, "overhead": 144 * MIB}),
-        (replace(FILES, vcpus=4), DISK, {"overhead": 96 * MIB}),
+        (replace(FILES, vcpus=4), DISK, {"overhead": 128 * MIB}),
         (replace(ANONYMOUS, max_memory=4 * GIB), DISK, {"anonymous": 4 * GIB, "page_tables": 2 * TABLES}),
         (replace(FILES, max_memory=4 * GIB, hotplug=2 * GIB), DISK, {"page_tables": 2 * TABLES}),
     ],
@@ -110,16 +110,16 @@ def test_a_device_that_was_plugged_in_pins() -> None:
     [
         (FILES, (), DISK, 0),
         (FILES, (ANONYMOUS,) * 3, DISK, 0),
-        (FILES, (ANONYMOUS,) * 4, DISK, 1024 + 5 * 80),
+        (FILES, (ANONYMOUS,) * 4, DISK, 1024 + 5 * 112),
         (FILES, (ANONYMOUS,) * 4, replace(DISK, swap=4 * GIB), 0),
-        (FILES, (PRIVATE,) * 4, DISK, 1024 + 5 * 80),
-        (FILES, (FILES,) * 80, DISK, 0),
-        (FILES, (FILES,) * 3, RAM, 1024 + 4 * 80 + 18),
+        (FILES, (PRIVATE,) * 4, DISK, 1024 + 5 * 112),
+        (FILES, (FILES,) * 60, DISK, 0),
+        (FILES, (FILES,) * 3, RAM, 1024 + 4 * 112 + 18),
         (LOCKED, (LOCKED,) * 2, DISK, 0),
-        (LOCKED, (LOCKED,) * 3, DISK, 1024 + 4 * 80),
-        (LOCKED, (LOCKED,) * 3, replace(SWAP, swap=99 * GIB), 1024 + 4 * 80 + 18),
+        (LOCKED, (LOCKED,) * 3, DISK, 1024 + 4 * 112),
+        (LOCKED, (LOCKED,) * 3, replace(SWAP, swap=99 * GIB), 1024 + 4 * 112 + 18),
         (LOCKED, (replace(HUGE, max_memory=6 * GIB),), DISK, 0),
-        (LOCKED, (), replace(DISK, huge_pages=6 * GIB), 1024 + 80),
+        (LOCKED, (), replace(DISK, huge_pages=6 * GIB), 1024 + 112),
     ],
 )
 def test_who_is_refused(guest: Guest, others: tuple[Guest, ...], host: HostRam, missing_mib: int) -> None:
@@ -136,8 +136,8 @@ def test_the_refusal_names_the_parts() -> None:
     with pytest.raises(RefusedError) as caught:
         check_ram(FILES, map(note_of, (ANONYMOUS,) * 4), DISK)
     assert caught.value.sentence == (
-        "Guest web needs 80 MiB of RAM that cannot go to the store, 1424 MiB more than are left of 8192 MiB "
-        "(the host 1024, anonymous guests 8192, QEMU 288, page tables 32)."
+        "Guest web needs 112 MiB of RAM that cannot go to the store, 1584 MiB more than are left of 8192 MiB "
+        "(the host 1024, anonymous guests 8192, QEMU 416, page tables 32)."
     )
 
 

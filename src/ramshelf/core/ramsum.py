@@ -43,14 +43,14 @@ _SWAP_ENTRY = 8
 """Bytes in the swap table for each page that is swapped out (Linux 6.18, mm/swap_table.h); before that, less.
 What swap takes for each of its pages whether they are used or not is part of what the host needs."""
 
-_QEMU, _QEMU_CPU = 64 * MIB, 8 * MIB
+_QEMU, _QEMU_CPU = 96 * MIB, 8 * MIB
 _EMULATED, _EMULATED_CPU = 128 * MIB, 16 * MIB
 """What QEMU needs besides the guest's memory, and for each vCPU: RssAnon, with the page tables of what is not
 the guest's memory, of a Linux that has booted and written all its memory.
 
-By KVM, QEMU 10.0 on Debian 13: 46 MiB with one vCPU, 60 with four, VNC, a network card and a disk. Emulated,
-QEMU 7.2 on Debian 12: 77 MiB with one vCPU, 80 with two, 86 with four, 8 more with VGA and VNC. The page tables
-of a guest of 512 MiB were 1.0 MiB in QEMU (VmPTE) and with KVM as much again (SecPageTables)."""
+By KVM, QEMU 10.0 on Debian 13: 46 MiB with one vCPU, 82 with four, a screen, a network card and a disk.
+Emulated, QEMU 7.2 on Debian 12: 77 MiB with one vCPU, 80 with two, 86 with four, 8 more with VGA and VNC. The
+page tables of a guest of 512 MiB were 1.0 MiB in QEMU (VmPTE) and by KVM as much again (SecPageTables)."""
 
 
 @dataclass(frozen=True, kw_only=True)
