@@ -83,6 +83,18 @@ def loops() -> dict[str, str]:
     return {device: back for device, back in pairs if back.startswith(f"{scratch()}/")}
 
 
+@contextmanager
+def no_swap() -> Iterator[None]:
+    """A host that has none, whatever the machine has: where /proc/swaps is looked at there is none."""
+    seen = Path("/run/no-swaps")
+    seen.write_text(Path("/proc/swaps").read_text().splitlines(keepends=True)[0])
+    run("mount", "--bind", str(seen), "/proc/swaps")
+    try:
+        yield
+    finally:
+        run("umount", "/proc/swaps")
+
+
 def own_swaps() -> list[str]:
     """Active swap on a file in the scratch directory, or on a loop device over one."""
     return [area.path for area in swaps() if area.path.startswith(f"{scratch()}/") or area.path in loops()]

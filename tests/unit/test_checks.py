@@ -195,6 +195,7 @@ BAD = {
     "guest.list-unknown": replace(GOOD, guests=WHY),
     "guest.huge-pages": with_guest(hugepages=True, files=()),
     "guest.locked": with_guest(locked=True),
+    "guest.hot-pinned": with_guest({"pinned": 0}, passthrough=True),
     "guest.anonymous": with_guest(files=()),
     "guest.private": with_guest(files=(replace(GUEST.files[0], private=True),)),
     "guest.own-backend": with_guest({"own": (OwnBackend(path=f"{MEMORY_DIR}/own", size=GIB),)}),
@@ -206,6 +207,7 @@ BAD = {
     "guest.discard-flushes": replace(on_disk("xfs"), guests=with_guest(discard=True).guests),
     "guest.files-unknown": with_guest({"memory_files": WHY}),
     "ram.exceeded": with_guest(locked=True, max_memory=16 * GIB),
+    "ram.anonymous": with_guest(files=(), max_memory=90 * GIB),
     "ram.tight": with_guest(locked=True, max_memory=14 * GIB),
     "ram.memory-unknown": replace(GOOD, meminfo=WHY),
     "ram.guests-unknown": with_guest({"process": None}),
@@ -467,21 +469,25 @@ def test_the_guests_own_swap_is_not_a_strangers() -> None:
 def test_the_ram_budget_adds_up() -> None:
     parts = the("ram.ok", GOOD).facts["parts"]
     assert parts == {
-        "overhead_mib": 60,
-        "page_tables_mib": 4,  # 2 GiB / 512; the 1 MiB measured is part of it
+        "overhead_mib": 104,
+        "page_tables_mib": 8,  # 2 GiB / 512, for QEMU and for KVM
         "pinned_mib": 0,
         "anonymous_mib": 0,
+        "private_mib": 0,
         "huge_pages_mib": 0,
         "store_mib": 0,
+        "records_mib": 9,  # 9 bytes for each page of the tmpfs, 8 for each that is out
         "host_mib": 1024,
     }
 
 
 def test_an_anonymous_guest_counts_in_full_and_not_twice() -> None:
-    facts = with_guest({"process": replace(QEMU, anonymous=2 * GIB + 60 * MIB)}, files=())
+    facts = with_guest({"process": replace(QEMU, anonymous=2 * GIB + 190 * MIB)}, files=())
+    assert isinstance(facts.store, StoreFacts)
+    facts = replace(facts, store=replace(facts.store, swaps=()))
     parts = the("ram.ok", facts).facts["parts"]
     assert isinstance(parts, dict)
-    assert (parts["anonymous_mib"], parts["overhead_mib"]) == (2048, 60)
+    assert (parts["anonymous_mib"], parts["overhead_mib"]) == (2048, 190)
 
 
 def test_a_provider_of_ramshelfs_own_is_good_too() -> None:

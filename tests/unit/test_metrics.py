@@ -13,6 +13,7 @@ from ramshelf.core.conditions import Condition
 from ramshelf.core.config import Config
 from ramshelf.core.findings import Severity
 from ramshelf.core.metrics import METRICS, SECTIONS
+from ramshelf.core.ramsum import Balance, Demand
 from ramshelf.core.record import replace
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.tally import Tally
@@ -30,6 +31,7 @@ assert isinstance(USAGE, StoreUsage)
 SHARES = StoreShares(
     store=STORE.store,
     capacity=capacity(USAGE, configured_mib=None),
+    ram=Balance(size=1000, demand=Demand(host=300, anonymous=900), anonymous_alone=True),
     guests=(
         RunningGuest(
             domain=WEB,
@@ -98,6 +100,7 @@ def test_labels_tell_no_more_than_a_neighbour_may_know() -> None:
         "file_system",
         "kind",
         "mount_point",
+        "part",
         "python",
         "reason",
         "resource",
@@ -128,6 +131,11 @@ def test_no_series_comes_twice() -> None:
         ("ramshelf_guests{elsewhere}", 1),
         ("ramshelf_store_device_written_bytes_total", 2000),
         ("ramshelf_pressure_waiting_seconds_total{memory}", 1.5),
+        ("ramshelf_ram_size_bytes", 1000),
+        ("ramshelf_ram_needed_bytes{host}", 300),
+        ("ramshelf_ram_needed_bytes{pinned}", 0),
+        ("ramshelf_ram_free_bytes", 0),
+        ("ramshelf_ram_anonymous_alone", 1),
         ("ramshelf_findings{hook.missing}{failure}", 1),
         ("ramshelf_findings{hook.outdated}{warning}", 0),
         ("ramshelf_guest_refusals_total{capacity.exceeded}", 2),

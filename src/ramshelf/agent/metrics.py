@@ -143,6 +143,11 @@ def _store(look: Look, config: Config) -> Iterator[tuple[str, Sample]]:
         yield f"ramshelf_store_{name}_bytes", ((), float(figure))
     yield "ramshelf_store_device_read_bytes_total", ((), float(look.read))
     yield "ramshelf_store_device_written_bytes_total", ((), float(look.written))
+    yield "ramshelf_ram_size_bytes", ((), float(shares.ram.size))
+    yield "ramshelf_ram_free_bytes", ((), float(shares.ram.free))
+    for part, size in shares.ram.demand.parts.items():
+        yield "ramshelf_ram_needed_bytes", ((part,), float(size))
+    yield "ramshelf_ram_anonymous_alone", ((), float(shares.ram.anonymous_alone))
     yield from _guests(shares)
 
 

@@ -89,7 +89,8 @@ class RunningGuest:
     """A running guest and its QEMU process (None where it cannot be found).
 
     ``directory`` is where its memory files are, or should be; ``memory_files`` what lies there, and
-    ``promised`` the bytes that it was promised. ``given``: the inodes of the files that had all their extents
+    ``promised`` the bytes that it was promised; ``pinned`` those that it was admitted to keep in RAM, None
+    where that is not known. ``given``: the inodes of the files that had all their extents
     once, on a disk. ``own``: what its qemu:commandline has QEMU map besides. ``discard_retracted``: its
     discard flag was taken back after it started. ``labels``: what confines it.
     """
@@ -99,6 +100,7 @@ class RunningGuest:
     memory_files: tuple[FileUsage, ...] | Unknown
     promised: int | Unknown
     process: Process | None
+    pinned: int | None = None
     given: frozenset[int] = frozenset()
     own: tuple[OwnBackend, ...] = ()
     discard_retracted: bool = False

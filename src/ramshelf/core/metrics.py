@@ -154,6 +154,25 @@ _TABLE = (
         "ramshelf_cleaned_directories_total",
         "Directories that belonged to no guest and that the agent has removed.",
     ),
+    Metric("host", "ramshelf_ram_size_bytes", "RAM of the host. Absent, as the next three, without a store."),
+    Metric(
+        "host",
+        "ramshelf_ram_needed_bytes",
+        "What has to be in RAM if all guests use all that they have, by what needs it.",
+        ("part",),
+    ),
+    Metric(
+        "host",
+        "ramshelf_ram_free_bytes",
+        "What further guests may need of RAM; a guest with memory in files, or pinned, is refused where that "
+        "is less than it needs.",
+    ),
+    Metric(
+        "host",
+        "ramshelf_ram_anonymous_alone",
+        "Whether guests whose memory is in no file may use up RAM alone; those that have some in files are "
+        "refused then.",
+    ),
     Metric(
         "host",
         "ramshelf_pressure_waiting_seconds_total",

@@ -634,6 +634,14 @@ _TABLE = (
         "Remove <locked/> from its memoryBacking and start it again.",
     ),
     Rule(
+        "guest.hot-pinned",
+        _WARNING,
+        "A running guest got a device while it ran (VFIO, vDPA) that keeps all its memory in RAM. "
+        "Hot-plugging asks no hook: nobody has seen to it that RAM suffices. It counts when further guests "
+        "start.",
+        "See by 'ramshelf capacity' whether RAM suffices; else detach the device ('virsh detach-device').",
+    ),
+    Rule(
         "guest.anonymous",
         _WARNING,
         "A running guest has anonymous memory (or memfd), which takes RAM and swap from the others.",
@@ -720,10 +728,17 @@ _TABLE = (
     Rule(
         "ram.exceeded",
         _FAILURE,
-        "QEMU's overhead, page tables, pinned and anonymous guests, huge pages and the host's own needs "
-        "together "
-        "exceed RAM: guests can be killed.",
-        "Stop a guest that is not on the store, or add RAM.",
+        "QEMU's overhead, page tables, pinned and anonymous guests, private mappings, huge pages and the "
+        "host's own needs together can exceed RAM and what swap on disks takes of them: guests can be "
+        "killed, and no further guest with memory in files or pinned memory is admitted.",
+        "Stop a guest that is not on the store, or add RAM, or swap on a disk.",
+    ),
+    Rule(
+        "ram.anonymous",
+        _WARNING,
+        "Guests whose memory is in no file may use up RAM, and what swap on disks takes of them, alone. They "
+        "are never refused for it; guests with memory in files or pinned memory are.",
+        "Stop some; 'ramshelf guest start NAME' then makes them file-backed. Or add RAM, or swap on a disk.",
     ),
     Rule(
         "ram.tight",
