@@ -19,7 +19,8 @@ WHOLE, CELL_0, CELL_1 = ("", 3 * GIB), ("ram-node0", GIB), ("ram-node1", 2 * GIB
 
 
 BY_CELL = (
-    "<numatune><memory mode='strict' nodeset='0-1'/><memnode cellid='0' mode='{}' nodeset='1'/></numatune>"
+    "<numatune><memory mode='{whole}' nodeset='0-1'/>"
+    "<memnode cellid='0' mode='{cell}' nodeset='1'/></numatune>"
 )
 
 
@@ -44,9 +45,14 @@ def nodes(*numbers: int) -> Nodes:
         ("<numatune><memory mode='preferred' nodeset='1'/></numatune>", "", [(*WHOLE, None, None)]),
         ("<numatune><memory mode='interleave' nodeset='0-1'/></numatune>", "", [(*WHOLE, None, None)]),
         (
-            BY_CELL.format("strict"),
+            BY_CELL.format(whole="strict", cell="strict"),
             CELLS,
             [(*CELL_0, nodes(0, 1), nodes(1)), (*CELL_1, nodes(0, 1), nodes(0, 1))],
+        ),
+        (
+            BY_CELL.format(whole="strict", cell="strict").replace("0-1", "0"),
+            CELLS,
+            [(*CELL_0, nodes(0, 1), nodes(1)), (*CELL_1, nodes(0, 1), nodes(0))],
         ),
         (
             "<numatune><memnode cellid='1' mode='strict' nodeset='0'/></numatune>",
@@ -54,7 +60,12 @@ def nodes(*numbers: int) -> Nodes:
             [(*CELL_0, None, None), (*CELL_1, None, nodes(0))],
         ),
         (
-            BY_CELL.format("preferred"),
+            BY_CELL.format(whole="restrictive", cell="restrictive"),
+            CELLS,
+            [(*CELL_0, nodes(0, 1), None), (*CELL_1, nodes(0, 1), None)],
+        ),
+        (
+            BY_CELL.format(whole="strict", cell="preferred"),
             CELLS,
             [(*CELL_0, nodes(0, 1), None), (*CELL_1, nodes(0, 1), nodes(0, 1))],
         ),
@@ -85,7 +96,7 @@ def test_without_cells_memory_devices_are_part_of_the_memory() -> None:
 
 
 def test_where_mbind_counts_the_cell_decides_and_elsewhere_the_threads() -> None:
-    [cell, _] = parse_tuning(domain(BY_CELL.format("strict"), CELLS)).parts
+    [cell, _] = parse_tuning(domain(BY_CELL.format(whole="strict", cell="strict"), CELLS)).parts
     assert (cell.nodes(mbind=True), cell.nodes(mbind=False)) == (nodes(1), nodes(0, 1))
 
 

@@ -1,7 +1,7 @@
 """Which of the host's NUMA nodes a guest's memory is bound to, by its domain XML, and where it then lies.
 
-Two things bind. A control group's ``cpuset.mems``, which libvirt sets from <numatune><memory>, holds for
-whatever the guest's threads allocate. ``mbind``, which QEMU calls for each of its memory backends
+Two things bind. A control group's ``cpuset.mems``, which libvirt sets from <numatune> (qemuProcessSetupPid),
+holds for whatever the guest's threads allocate. ``mbind``, which QEMU calls for each of its memory backends
 (host_memory_backend_memory_complete) and which is all that a strict <memnode> comes to, holds for anonymous
 memory and for a tmpfs, whose inode keeps it (shmem_set_policy). The kernel takes no notice of it where pages
 of a regular file are shared (filemap_alloc_folio; Documentation/admin-guide/mm/numa_memory_policy.rst): there
@@ -90,36 +90,30 @@ def parse_tuning(text: str | bytes) -> Tuning:
 
 def _parts(domain: Element, tune: Element) -> Iterator[Part]:
     memory = tune.find("memory")
-    threads, mode = (None, "") if memory is None else (_bound(memory), memory.get("mode", "strict"))
-    asked = threads if mode == "strict" else None
-    cells = {cell.get("id", str(number)): cell for number, cell in enumerate(domain.each("cpu/numa/cell"))}
+    whole, mode = (None, "") if memory is None else (_bound(memory), memory.get("mode", "strict"))
     own = {node.get("cellid", ""): node for node in tune.each("memnode")}
+    # Threads of the guest touch each other's cells (qemuDomainNumatuneMaybeFormatNodesetUnion, libvirt 9.3).
+    threads = whole and whole.union(*(_bound(node) or () for node in own.values()))
+    asked = {cell: _bound(node) if node.get("mode") != "restrictive" else None for cell, node in own.items()}
+    otherwise = whole if mode == "strict" else None
+    cells = {cell.get("id", str(number)): cell for number, cell in enumerate(domain.each("cpu/numa/cell"))}
     plugged = 0
     for device in domain.each("devices/memory"):
         size = _size(device.find("target/size"))
         plugged += size
         alias = device.find("alias")
-        yield _part(
-            alias.get("name", "") if alias is not None else "",
-            size,
-            own.get(device.findtext("target/node").strip()),
-            threads,
-            asked,
+        yield Part(
+            name=alias.get("name", "") if alias is not None else "",
+            size=size,
+            threads=threads,
+            asked=asked.get(device.findtext("target/node").strip(), otherwise),
         )
     for number, cell in cells.items():
         size = libvirt_bytes(cell.get("memory", "0"), cell.get("unit"))
-        yield _part(f"ram-node{number}", size, own.get(number), threads, asked)
+        yield Part(name=f"ram-node{number}", size=size, threads=threads, asked=asked.get(number, otherwise))
     if not cells:
-        yield _part("", _size(domain.find("memory")) - plugged, None, threads, asked)
-
-
-def _part(name: str, size: int, memnode: Element | None, threads: Nodes | None, asked: Nodes | None) -> Part:
-    if memnode is None:
-        return Part(name=name, size=size, threads=threads, asked=asked)
-    nodes = _bound(memnode)
-    if memnode.get("mode", "strict") == "restrictive":
-        return Part(name=name, size=size, threads=nodes, asked=None)
-    return Part(name=name, size=size, threads=threads, asked=nodes)
+        size = _size(domain.find("memory")) - plugged
+        yield Part(name="", size=size, threads=threads, asked=otherwise)
 
 
 def _bound(element: Element) -> Nodes | None:

@@ -813,7 +813,8 @@ _TABLE = (
         _INFO,
         "A guest binds its NUMA cells one by one (memnode) and its memory is on a disk store. QEMU does so "
         "by mbind(2), which the kernel ignores for shared pages of a regular file.",
-        "Pin the vCPUs of each cell to its node (vcpupin), or use a store of kind swap.",
+        "Use mode='restrictive' (libvirt 7.3), which binds the vCPUs of each cell instead, or a store of "
+        "kind swap.",
     ),
     Rule(
         "numa.chosen-unknown",
