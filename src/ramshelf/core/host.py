@@ -15,6 +15,7 @@ from ramshelf.core.earlierpromises import EarlierPromise
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.guest import Guest
 from ramshelf.core.hookbypass import Bypass
+from ramshelf.core.numa import HostNuma, Tuning
 from ramshelf.core.ownbackends import OwnBackend
 from ramshelf.core.placement import Comparison
 from ramshelf.core.qemuconf import MemoryDirectory
@@ -92,7 +93,8 @@ class RunningGuest:
     ``promised`` the bytes that it was promised; ``pinned`` those that it was admitted to keep in RAM, None
     where that is not known. ``given``: the inodes of the files that had all their extents
     once, on a disk. ``own``: what its qemu:commandline has QEMU map besides. ``discard_retracted``: its
-    discard flag was taken back after it started. ``labels``: what confines it.
+    discard flag was taken back after it started. ``labels``: what confines it. ``tuning``: to which of the
+    host's NUMA nodes its memory is bound.
     """
 
     guest: Guest
@@ -105,6 +107,7 @@ class RunningGuest:
     own: tuple[OwnBackend, ...] = ()
     discard_retracted: bool = False
     labels: Labels = field(default_factory=Labels)
+    tuning: Tuning = field(default_factory=Tuning)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,3 +271,4 @@ class Facts:
     guests: tuple[RunningGuest, ...] | Unknown
     odd_guests: tuple[OddGuest, ...] = ()
     placement: Comparison | RamshelfError | None = None
+    numa: HostNuma | Unknown = field(default_factory=HostNuma)

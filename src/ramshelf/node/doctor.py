@@ -29,6 +29,7 @@ from ramshelf.core.host import (
 )
 from ramshelf.core.kind import Kind
 from ramshelf.core.ledger import Note
+from ramshelf.core.numa import parse_tuning
 from ramshelf.core.ownbackends import own_backends
 from ramshelf.core.placement import Comparison
 from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
@@ -62,6 +63,7 @@ from ramshelf.system.hostfacts import (
     service_slices,
     sysctl,
 )
+from ramshelf.system.numanodes import host_numa
 from ramshelf.system.placement import connect
 from ramshelf.system.processes import processes
 from ramshelf.system.procfs import device_number, disk_swaps, meminfo, mounts, swaps
@@ -135,6 +137,7 @@ def gather(
         guests=guests,
         odd_guests=odd,
         placement=_placement(config, uri),
+        numa=known(host_numa),
     )
 
 
@@ -215,6 +218,7 @@ def _guests(
     for name, xml in domains.items():
         try:
             guest, labels, own = described(xml, name), parse_labels(xml), own_backends(xml)
+            tuning = parse_tuning(xml)
         except RamshelfError as error:
             odd.append(OddGuest(name=name, problem=error.sentence.rstrip(".")))
             continue
@@ -237,6 +241,7 @@ def _guests(
                 given=frozenset(note.given if note is not None else ()),
                 process=_process(by_uuid.get(guest.uuid, []), _users(labels, account)),
                 labels=labels,
+                tuning=tuning,
                 own=own,
                 discard_retracted=guest.discard and _retracted(guest),
             )

@@ -16,6 +16,7 @@ GROUPS = {
     "hook": "libvirt's hook",
     "guest": "Running guests",
     "ram": "The RAM budget",
+    "numa": "NUMA nodes",
     "placement": "What Placement is told of this host",
 }
 
@@ -816,6 +817,53 @@ _TABLE = (
         _INFO,
         "libvirt's daemon can be killed when memory is short; then the memory of dead guests is not freed.",
         "Add a drop-in with [Service] OOMScoreAdjust=-900 to libvirtd (or virtqemud).",
+    ),
+    Rule(
+        "numa.ok",
+        _OK,
+        "A NUMA node's RAM holds what guests bind to it. As all of this group it is said on hosts with two "
+        "or more nodes only.",
+    ),
+    Rule(
+        "numa.node-overbound",
+        _WARNING,
+        "Guests bind more memory to a NUMA node than its RAM holds, and it cannot leave RAM: it is pinned, "
+        "or on a tmpfs without swap, or anonymous where there is no swap. The kernel kills guests of that "
+        "node while another has RAM to spare.",
+        "Bind fewer guests to the node (numatune), or with mode='preferred'.",
+    ),
+    Rule(
+        "numa.node-exceeded",
+        _INFO,
+        "Guests bind more memory to a NUMA node than its RAM holds. What is too much goes to the store or to "
+        "swap, even while another node has RAM to spare.",
+        "Spread them over the nodes, or use mode='preferred' in numatune.",
+    ),
+    Rule(
+        "numa.binding-ignored",
+        _INFO,
+        "A guest binds its NUMA cells one by one (memnode) and its memory is on a disk store. QEMU does so "
+        "by mbind(2), which the kernel ignores for shared pages of a regular file.",
+        "Use mode='restrictive' (libvirt 7.3), which binds the vCPUs of each cell instead, or a store of "
+        "kind swap.",
+    ),
+    Rule(
+        "numa.chosen-unknown",
+        _INFO,
+        "A guest has placement='auto': libvirt does not tell which nodes numad has chosen, so its memory is "
+        "not counted for any.",
+    ),
+    Rule(
+        "numa.zone-reclaim",
+        _WARNING,
+        "vm.zone_reclaim_mode is not 0: when a node is full the kernel reclaims there before it takes RAM of "
+        "another. With 4 in it guests' memory is written to the store although RAM is free.",
+        "sysctl vm.zone_reclaim_mode=0, and in /etc/sysctl.d.",
+    ),
+    Rule(
+        "numa.unknown",
+        _WARNING,
+        "The host's NUMA nodes could not be read.",
     ),
     Rule(
         "placement.ok",
