@@ -1,7 +1,7 @@
 """The store: in the right place, mounted, usable by QEMU only, large enough, and back after a boot."""
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ramshelf.core.capacity import (
     StoreUsage,
@@ -19,9 +19,11 @@ from ramshelf.core.directory import GuestDirectory
 from ramshelf.core.findings import Finding
 from ramshelf.core.host import Account, Device, Directory, Facts, Process, StoreFacts, Unknown
 from ramshelf.core.kind import Kind
+from ramshelf.core.ledger import Note
 from ramshelf.core.mounts import is_below
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import MIB, align_up, format_size, to_mib
+from ramshelf.core.writeerrors import WriteErrors, concerned
 
 
 def check_store(facts: Facts) -> Iterator[Finding]:
@@ -90,6 +92,8 @@ def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
             f"({store.mount.source}).",
             errors=seen.file_system_errors,
         )
+    notes = () if isinstance(seen.usage, Unknown) else seen.usage.notes
+    yield from failed_writes(store, seen.write_errors, notes)
     if isinstance(seen.usage, Unknown):
         return
     yield from overgrown(seen.usage)
@@ -101,7 +105,7 @@ def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
             capacity_mib=to_mib(room.total),
             promised_mib=to_mib(room.promised),
         )
-    elif not store.mount.read_only:
+    elif not (store.mount.read_only or seen.file_system_errors or _failed(seen.write_errors)):
         wish = configured_bytes(facts)
         configured = "" if wish is None else f", {to_mib(wish)} MiB configured"
         yield finding(
@@ -112,6 +116,37 @@ def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
             mount_point=store.mount_point,
             capacity_mib=to_mib(room.total),
             promised_mib=to_mib(room.promised),
+        )
+
+
+def _failed(errors: WriteErrors | Unknown | None) -> bool:
+    return isinstance(errors, WriteErrors) and errors.messages > 0
+
+
+def failed_writes(
+    store: Store, errors: WriteErrors | Unknown | None, notes: Iterable[Note]
+) -> Iterator[Finding]:
+    """What the kernel could not write to the store, and whose memory it was; ``notes`` are of those on it."""
+    if isinstance(errors, Unknown):
+        what = "Whether writes to the store have failed is not known"
+        yield unknown("store.write-errors-unknown", what, errors)
+    if not isinstance(errors, WriteErrors) or not errors.messages:
+        return
+    device = store.mount.source
+    yield finding(
+        "store.write-errors",
+        f"The kernel could not write guests' memory to the store ({device}). The last of its messages, "
+        f"{errors.messages} since the store was mounted: {errors.last!r}.",
+        device=device,
+        messages=errors.messages,
+        last=errors.last,
+    )
+    for name in concerned(errors, notes):
+        yield finding(
+            "store.memory-lost",
+            f"The kernel could not write memory of guest {name} to the store ({device}).",
+            guest=name,
+            device=device,
         )
 
 
