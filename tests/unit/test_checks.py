@@ -32,6 +32,7 @@ from ramshelf.core.requirements import require
 from ramshelf.core.setting import Setting
 from ramshelf.core.store import Store
 from ramshelf.core.units import GIB, MIB
+from ramshelf.core.writeerrors import WriteErrors
 from support.good_host import (
     DAEMON,
     GOOD,
@@ -121,6 +122,7 @@ def of_kind(kind: Kind) -> Facts:
     return with_store(store=replace(own, kind=kind))
 
 
+WRITE_ERRORS = WriteErrors(messages=3, last="It failed", inodes={NOTE.files[0].inode: 100.0})
 BAD = {
     "versions.libvirt-unreachable": replace(GOOD, hypervisor=WHY),
     "host.unconfined": models("none", "dac"),
@@ -154,6 +156,9 @@ BAD = {
     "store.error": with_store(usage=WHY, io_error="input/output error"),
     "store.usage-unknown": with_store(usage=WHY),
     "store.file-system-errors": on_disk("ext4", file_system_errors=1),
+    "store.write-errors": on_disk("ext4", write_errors=WRITE_ERRORS),
+    "store.memory-lost": on_disk("xfs", write_errors=WRITE_ERRORS),
+    "store.write-errors-unknown": on_disk("ext4", write_errors=WHY),
     "store.device-errors": with_device(errors=2, commands=19_000),
     "store.qemu-conf-unknown": replace(GOOD, qemu_conf_problem="permission denied"),
     "store.qemu-conf-changed": replace(GOOD, qemu_conf_changed=1000.5),
@@ -478,6 +483,17 @@ def test_json_has_stable_keys() -> None:
     assert isinstance(findings, list)
     assert set(findings[0]) == {"code", "severity", "group", "message", "hint", "facts"}
     assert printed["summary"] == {"ok": 9, "info": 0, "warning": 1, "failure": 0, "exit_status": 1}
+
+
+def test_a_store_that_loses_what_is_written_is_not_called_well() -> None:
+    assert "store.ok" in codes(on_disk("ext4", write_errors=WriteErrors()))
+    assert "store.ok" not in codes(BAD["store.write-errors"])
+
+
+def test_only_guests_that_are_named_and_were_there_have_lost_memory() -> None:
+    elsewhere = replace(WRITE_ERRORS, inodes={99: 100.0})
+    assert "store.memory-lost" not in codes(on_disk("ext4", write_errors=elsewhere))
+    assert the("store.memory-lost", BAD["store.memory-lost"]).facts["guest"] == "web"
 
 
 def test_a_few_failed_commands_are_normal() -> None:

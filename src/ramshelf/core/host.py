@@ -21,6 +21,7 @@ from ramshelf.core.placement import Comparison
 from ramshelf.core.qemuconf import MemoryDirectory
 from ramshelf.core.requirements import Version
 from ramshelf.core.store import NoStore, Store
+from ramshelf.core.writeerrors import WriteErrors
 
 
 @dataclass(frozen=True)
@@ -193,9 +194,10 @@ class StoreFacts:
     """What lies at libvirt's memory backing directory, and below it.
 
     ``io_error`` is what the file system answered, '' where it works. ``file_system_errors`` is ext4's count,
-    None where the file system keeps none. ``path`` ends with the memory backing directory. ``swaps`` are
-    those on disks, ``devices`` below a tmpfs over swap those of all swap. ``earlier`` are the promises from
-    before an upgrade, to guests that libvirt still knows.
+    None where the file system keeps none. ``write_errors`` is None where no guest's memory is written by way
+    of a file system: on a tmpfs. ``path`` ends with the memory backing directory. ``swaps`` are those on
+    disks, ``devices`` below a tmpfs over swap those of all swap. ``earlier`` are the promises from before an
+    upgrade, to guests that libvirt still knows.
     """
 
     directory: MemoryDirectory
@@ -210,6 +212,7 @@ class StoreFacts:
     file_system_errors: int | None
     stale: tuple[StaleDirectory, ...] | Unknown
     earlier: tuple[EarlierPromise, ...] | Unknown = ()
+    write_errors: WriteErrors | Unknown | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,10 +35,12 @@ from ramshelf.core.placement import Comparison
 from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.storeclean import stale
+from ramshelf.core.writeerrors import WriteErrors
 from ramshelf.node import hook, report
 from ramshelf.node.earlierpromises import promises
 from ramshelf.node.guests import described
 from ramshelf.node.storeclean import list_directories
+from ramshelf.node.writeerrors import WriteWatch
 from ramshelf.system import hypervisor
 from ramshelf.system.backingstore import (
     QEMU_CONF,
@@ -384,7 +386,16 @@ def _store(
         devices=known(_devices, store),
         boot=known(boot_order, entries, store.mount_point),
         file_system_errors=file_system_errors(store.mount.fstype, store.mount.device),
+        write_errors=_write_errors(store),
     )
+
+
+def _write_errors(store: Store) -> WriteErrors | Unknown | None:
+    watch = WriteWatch()
+    try:
+        return watch.look(store)
+    finally:
+        watch.close()
 
 
 def _missing(path: str) -> bool:

@@ -259,6 +259,31 @@ _TABLE = (
         "Stop the guests, run e2fsck, look at the device.",
     ),
     Rule(
+        "store.write-errors",
+        _FAILURE,
+        "The kernel's log says that writes to a disk store have failed since it was mounted: what guests had "
+        "written to their memory is lost as soon as the kernel needs its RAM, and they are not told. The "
+        "guests that the log names have a finding of their own (store.memory-lost); it keeps most of these "
+        "messages back, so others that ran then may have lost memory too. Guests that started later have "
+        "not, but the device can fail them next.",
+        "Start no more guests here, and look at the kernel's log and at the device (smartctl). Then make the "
+        "store anew on a sound one; this is said until the store is mounted again.",
+    ),
+    Rule(
+        "store.memory-lost",
+        _FAILURE,
+        "The kernel could not write memory of a running guest to the store (store.write-errors). The guest "
+        "reads something else there as soon as the kernel has needed the RAM.",
+        "Start the guest anew, from its disks, on a sound store: a save, a snapshot with memory and a "
+        "migration take the damage along.",
+    ),
+    Rule(
+        "store.write-errors-unknown",
+        _INFO,
+        "The kernel's log cannot be read, so lost writes would not be noticed.",
+        f"{_AS_ROOT} Containers often have no /dev/kmsg; there look at the host's own log.",
+    ),
+    Rule(
         "store.device-errors",
         _WARNING,
         "The store's device has counted failed commands, more than one in 10,000.",
