@@ -7,6 +7,7 @@ from ramshelf.cli.doctor import document
 from ramshelf.core.checks import check
 from ramshelf.core.checks.catalog import GROUPS, RULES
 from ramshelf.core.confinement import Labels
+from ramshelf.core.earlierpromises import EarlierPromise
 from ramshelf.core.errors import HostError, ServiceError
 from ramshelf.core.findings import Finding, Severity, exit_status
 from ramshelf.core.guest import MemoryFile
@@ -31,6 +32,7 @@ from ramshelf.core.requirements import require
 from ramshelf.core.setting import Setting
 from ramshelf.core.store import Store
 from ramshelf.core.units import GIB, MIB
+from ramshelf.core.writeerrors import WriteErrors
 from support.good_host import (
     DAEMON,
     GOOD,
@@ -100,6 +102,7 @@ def beyond_swap() -> Facts:
     return replace(facts, store=replace(seen, store=replace(own, beyond_swap=True)))
 
 
+EARLIER = EarlierPromise(name="before", uuid="2f1b6c1e-0000-4000-8000-000000000001", promised=GIB)
 NUMA = HostNuma(nodes=(HostNode(number=0, ram=4 * GIB), HostNode(number=1, ram=4 * GIB)))
 
 
@@ -119,6 +122,7 @@ def of_kind(kind: Kind) -> Facts:
     return with_store(store=replace(own, kind=kind))
 
 
+WRITE_ERRORS = WriteErrors(messages=3, last="It failed", inodes={NOTE.files[0].inode: 100.0})
 BAD = {
     "versions.libvirt-unreachable": replace(GOOD, hypervisor=WHY),
     "host.unconfined": models("none", "dac"),
@@ -152,6 +156,9 @@ BAD = {
     "store.error": with_store(usage=WHY, io_error="input/output error"),
     "store.usage-unknown": with_store(usage=WHY),
     "store.file-system-errors": on_disk("ext4", file_system_errors=1),
+    "store.write-errors": on_disk("ext4", write_errors=WRITE_ERRORS),
+    "store.memory-lost": on_disk("xfs", write_errors=WRITE_ERRORS),
+    "store.write-errors-unknown": on_disk("ext4", write_errors=WHY),
     "store.device-errors": with_device(errors=2, commands=19_000),
     "store.qemu-conf-unknown": replace(GOOD, qemu_conf_problem="permission denied"),
     "store.qemu-conf-changed": replace(GOOD, qemu_conf_changed=1000.5),
@@ -169,6 +176,8 @@ BAD = {
     "store.extents": with_usage(kind=Kind.DISK, used=64 * GIB - 10 * MIB, notes=(), directories=()),
     "store.inodes": with_usage(inodes=4096, inodes_free=2),
     "store.overpromised": with_usage(notes=(replace(NOTE, promised=65 * GIB),)),
+    "store.promised-before": with_store(earlier=(EARLIER,)),
+    "store.not-again": with_usage(notes=(replace(NOTE, promised=65 * GIB),)),
     "store.rotational": with_device(rotational=True),
     "store.network": with_device(network="nbd"),
     "store.thin": with_device(thin="a thin volume"),
@@ -212,6 +221,7 @@ BAD = {
     "guest.list-unknown": replace(GOOD, guests=WHY),
     "guest.huge-pages": with_guest(hugepages=True, files=()),
     "guest.locked": with_guest(locked=True),
+    "guest.hot-pinned": with_guest({"pinned": 0}, passthrough=True),
     "guest.anonymous": with_guest(files=()),
     "guest.private": with_guest(files=(replace(GUEST.files[0], private=True),)),
     "guest.own-backend": with_guest({"own": (OwnBackend(path=f"{MEMORY_DIR}/own", size=GIB),)}),
@@ -223,6 +233,7 @@ BAD = {
     "guest.discard-flushes": replace(on_disk("xfs"), guests=with_guest(discard=True).guests),
     "guest.files-unknown": with_guest({"memory_files": WHY}),
     "ram.exceeded": with_guest(locked=True, max_memory=16 * GIB),
+    "ram.anonymous": with_guest(files=(), max_memory=90 * GIB),
     "ram.tight": with_guest(locked=True, max_memory=14 * GIB),
     "ram.memory-unknown": replace(GOOD, meminfo=WHY),
     "ram.guests-unknown": with_guest({"process": None}),
@@ -315,6 +326,20 @@ def test_a_bad_fact_is_found(code: str) -> None:
 @pytest.mark.parametrize("code", sorted(WITHOUT_GOOD))
 def test_good_is_not_said_where_it_is_not(code: str) -> None:
     assert code not in codes(WITHOUT_GOOD[code])
+
+
+def test_promises_from_before_an_upgrade_that_cannot_be_read_are_not_taken_for_none() -> None:
+    assert "store.usage-unknown" in codes(with_store(earlier=WHY))
+
+
+def test_guests_that_would_not_start_again_are_named_whether_they_run_or_not() -> None:
+    web = replace(NOTE, promised=30 * GIB)
+    stopped = replace(EARLIER, promised=40 * GIB)
+    assert not isinstance(STORE.usage, Unknown)
+    facts = with_store(usage=replace(STORE.usage, notes=(web,)), earlier=(stopped,))
+    assert the("store.not-again", facts).facts["guests"] == ["before"]
+    assert the("store.promised-before", facts).facts["guests"] == ["before"]
+    assert the("store.overpromised", BAD["store.overpromised"]).facts["above_mib"] == 1024
 
 
 @pytest.mark.parametrize("code", sorted(BAD))
@@ -460,6 +485,17 @@ def test_json_has_stable_keys() -> None:
     assert printed["summary"] == {"ok": 9, "info": 0, "warning": 1, "failure": 0, "exit_status": 1}
 
 
+def test_a_store_that_loses_what_is_written_is_not_called_well() -> None:
+    assert "store.ok" in codes(on_disk("ext4", write_errors=WriteErrors()))
+    assert "store.ok" not in codes(BAD["store.write-errors"])
+
+
+def test_only_guests_that_are_named_and_were_there_have_lost_memory() -> None:
+    elsewhere = replace(WRITE_ERRORS, inodes={99: 100.0})
+    assert "store.memory-lost" not in codes(on_disk("ext4", write_errors=elsewhere))
+    assert the("store.memory-lost", BAD["store.memory-lost"]).facts["guest"] == "web"
+
+
 def test_a_few_failed_commands_are_normal() -> None:
     assert "store.device-errors" not in codes(with_device(errors=5, commands=1_000_000))
 
@@ -477,21 +513,25 @@ def test_the_guests_own_swap_is_not_a_strangers() -> None:
 def test_the_ram_budget_adds_up() -> None:
     parts = the("ram.ok", GOOD).facts["parts"]
     assert parts == {
-        "overhead_mib": 60,
-        "page_tables_mib": 4,  # 2 GiB / 512; the 1 MiB measured is part of it
+        "overhead_mib": 104,
+        "page_tables_mib": 8,  # 2 GiB / 512, for QEMU and for KVM
         "pinned_mib": 0,
         "anonymous_mib": 0,
+        "private_mib": 0,
         "huge_pages_mib": 0,
         "store_mib": 0,
+        "records_mib": 9,  # 9 bytes for each page of the tmpfs, 8 for each that is out
         "host_mib": 1024,
     }
 
 
 def test_an_anonymous_guest_counts_in_full_and_not_twice() -> None:
-    facts = with_guest({"process": replace(QEMU, anonymous=2 * GIB + 60 * MIB)}, files=())
+    facts = with_guest({"process": replace(QEMU, anonymous=2 * GIB + 190 * MIB)}, files=())
+    assert isinstance(facts.store, StoreFacts)
+    facts = replace(facts, store=replace(facts.store, swaps=()))
     parts = the("ram.ok", facts).facts["parts"]
     assert isinstance(parts, dict)
-    assert (parts["anonymous_mib"], parts["overhead_mib"]) == (2048, 60)
+    assert (parts["anonymous_mib"], parts["overhead_mib"]) == (2048, 190)
 
 
 def test_nothing_is_said_of_nodes_where_there_is_only_one() -> None:

@@ -3,12 +3,14 @@
 import errno
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
 from ramshelf.core.confinement import Labels, parse_labels
 from ramshelf.core.directory import GuestDirectory
+from ramshelf.core.earlierpromises import EarlierPromise
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.guest import Guest, directory_names, guest_directory
 from ramshelf.core.host import (
@@ -33,9 +35,12 @@ from ramshelf.core.placement import Comparison
 from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.storeclean import stale
+from ramshelf.core.writeerrors import WriteErrors
 from ramshelf.node import hook, report
+from ramshelf.node.earlierpromises import promises
 from ramshelf.node.guests import described
 from ramshelf.node.storeclean import list_directories
+from ramshelf.node.writeerrors import WriteWatch
 from ramshelf.system import hypervisor
 from ramshelf.system.backingstore import (
     QEMU_CONF,
@@ -124,7 +129,7 @@ def gather(
         qemu_conf_changed=known(modified, QEMU_CONF),
         nova_changed=_nova_changed(config),
         qemu_user=account,
-        store=_store(directory, _stale(present, domains, guests)),
+        store=_store(directory, _stale(present, domains, guests), known(_earlier, uri)),
         sysctls={name: known(sysctl, name) for name in _SYSCTLS},
         slices=known(service_slices, table),
         machine_slice=known(machine_slice, table),
@@ -234,6 +239,7 @@ def _guests(
                 if place is not None
                 else (),
                 promised=notes if isinstance(notes, Unknown) else note.promised if note is not None else 0,
+                pinned=note.pinned if note is not None else None,
                 given=frozenset(note.given if note is not None else ()),
                 process=_process(by_uuid.get(guest.uuid, []), _users(labels, account)),
                 labels=labels,
@@ -338,7 +344,18 @@ def _stale(
     )
 
 
-def _store(directory: MemoryDirectory, stale: tuple[StaleDirectory, ...] | Unknown) -> StoreFacts | Unknown:
+def _earlier(uri: str) -> tuple[EarlierPromise, ...]:
+    """The promises from before an upgrade."""
+    with suppress(RamshelfError), hypervisor.Hypervisor(uri, read_only=True) as connection:
+        return promises(connection)
+    return promises(None)
+
+
+def _store(
+    directory: MemoryDirectory,
+    stale: tuple[StaleDirectory, ...] | Unknown,
+    earlier: tuple[EarlierPromise, ...] | Unknown,
+) -> StoreFacts | Unknown:
     found = known(places, directory.path)
     if isinstance(found, Unknown):
         return found
@@ -357,6 +374,7 @@ def _store(directory: MemoryDirectory, stale: tuple[StaleDirectory, ...] | Unkno
         boot=absent,
         file_system_errors=None,
         stale=stale,
+        earlier=earlier,
     )
     if isinstance(store, NoStore):
         return facts
@@ -368,7 +386,16 @@ def _store(directory: MemoryDirectory, stale: tuple[StaleDirectory, ...] | Unkno
         devices=known(_devices, store),
         boot=known(boot_order, entries, store.mount_point),
         file_system_errors=file_system_errors(store.mount.fstype, store.mount.device),
+        write_errors=_write_errors(store),
     )
+
+
+def _write_errors(store: Store) -> WriteErrors | Unknown | None:
+    watch = WriteWatch()
+    try:
+        return watch.look(store)
+    finally:
+        watch.close()
 
 
 def _missing(path: str) -> bool:

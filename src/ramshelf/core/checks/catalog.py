@@ -259,6 +259,31 @@ _TABLE = (
         "Stop the guests, run e2fsck, look at the device.",
     ),
     Rule(
+        "store.write-errors",
+        _FAILURE,
+        "The kernel's log says that writes to a disk store have failed since it was mounted: what guests had "
+        "written to their memory is lost as soon as the kernel needs its RAM, and they are not told. The "
+        "guests that the log names have a finding of their own (store.memory-lost); it keeps most of these "
+        "messages back, so others that ran then may have lost memory too. Guests that started later have "
+        "not, but the device can fail them next.",
+        "Start no more guests here, and look at the kernel's log and at the device (smartctl). Then make the "
+        "store anew on a sound one; this is said until the store is mounted again.",
+    ),
+    Rule(
+        "store.memory-lost",
+        _FAILURE,
+        "The kernel could not write memory of a running guest to the store (store.write-errors). The guest "
+        "reads something else there as soon as the kernel has needed the RAM.",
+        "Start the guest anew, from its disks, on a sound store: a save, a snapshot with memory and a "
+        "migration take the damage along.",
+    ),
+    Rule(
+        "store.write-errors-unknown",
+        _INFO,
+        "The kernel's log cannot be read, so lost writes would not be noticed.",
+        f"{_AS_ROOT} Containers often have no /dev/kmsg; there look at the host's own log.",
+    ),
+    Rule(
         "store.device-errors",
         _WARNING,
         "The store's device has counted failed commands, more than one in 10,000.",
@@ -345,6 +370,22 @@ _TABLE = (
         _FAILURE,
         "The memory files promise more than the store can hold. Guests can die when they use it.",
         "Stop a guest, or enlarge the store; see 'ramshelf capacity'.",
+    ),
+    Rule(
+        "store.promised-before",
+        _WARNING,
+        "Guests were promised more before an upgrade than the store's capacity is now, and keep it: each may "
+        "start again with as much, until all that is promised fits. The file system may find no room for the "
+        "records of all their pages, and then loses pages.",
+        "Enlarge the store, or move one of these guests to another host; 'ramshelf capacity' shows who holds "
+        "what. One that is not to start again: 'virsh undefine' it.",
+    ),
+    Rule(
+        "store.not-again",
+        _WARNING,
+        "If all guests that hold memory on the store started anew, as after a reboot, some would be refused: "
+        "those that start last. The names are by the order in which the guests were started this time.",
+        "Enlarge the store, or move a guest to another host before the reboot.",
     ),
     Rule(
         "store.rotational",
@@ -619,6 +660,14 @@ _TABLE = (
         "Remove <locked/> from its memoryBacking and start it again.",
     ),
     Rule(
+        "guest.hot-pinned",
+        _WARNING,
+        "A running guest got a device while it ran (VFIO, vDPA) that keeps all its memory in RAM. "
+        "Hot-plugging asks no hook: nobody has seen to it that RAM suffices. It counts when further guests "
+        "start.",
+        "See by 'ramshelf capacity' whether RAM suffices; else detach the device ('virsh detach-device').",
+    ),
+    Rule(
         "guest.anonymous",
         _WARNING,
         "A running guest has anonymous memory (or memfd), which takes RAM and swap from the others.",
@@ -705,10 +754,17 @@ _TABLE = (
     Rule(
         "ram.exceeded",
         _FAILURE,
-        "QEMU's overhead, page tables, pinned and anonymous guests, huge pages and the host's own needs "
-        "together "
-        "exceed RAM: guests can be killed.",
-        "Stop a guest that is not on the store, or add RAM.",
+        "QEMU's overhead, page tables, pinned and anonymous guests, private mappings, huge pages and the "
+        "host's own needs together can exceed RAM and what swap on disks takes of them: guests can be "
+        "killed, and no further guest with memory in files or pinned memory is admitted.",
+        "Stop a guest that is not on the store, or add RAM, or swap on a disk.",
+    ),
+    Rule(
+        "ram.anonymous",
+        _WARNING,
+        "Guests whose memory is in no file may use up RAM, and what swap on disks takes of them, alone. They "
+        "are never refused for it; guests with memory in files or pinned memory are.",
+        "Stop some; 'ramshelf guest start NAME' then makes them file-backed. Or add RAM, or swap on a disk.",
     ),
     Rule(
         "ram.tight",
@@ -849,7 +905,8 @@ _TABLE = (
         "placement.shrunk",
         _FAILURE,
         "The store has come to hold less than it has promised (it was made smaller, or swap is gone): "
-        "guests that use all of their memory can be killed. Placement is told the truth, so no more come.",
+        "guests that use all of their memory can be killed. Placement is told of as much as the guests hold: "
+        "no more come, and these can be moved. The inventory falls as they go.",
         "Give the store back what it lost, or stop guests; 'ramshelf capacity' shows who holds what.",
     ),
     Rule(
@@ -884,7 +941,9 @@ _TABLE = (
         "placement.exceeds-store",
         _FAILURE,
         "nova-compute has reported more memory than the store can hold.",
-        "Set [libvirt] file_backed_memory to what 'ramshelf capacity' shows, and restart nova-compute.",
+        "Set [libvirt] file_backed_memory to what 'ramshelf capacity' shows, and restart nova-compute. Where "
+        "more is allocated, move servers away first: with a Placement before 2025.2 Nova can move none while "
+        "less is reported than is allocated.",
     ),
     Rule(
         "placement.below-store",
