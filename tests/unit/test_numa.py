@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ramshelf.core.errors import InputError
-from ramshelf.core.numa import HostNode, HostNuma, Nodes, Tuning, parse_nodes, parse_tuning
+from ramshelf.core.numa import HostNode, HostNuma, Nodes, parse_nodes, parse_tuning
 from ramshelf.core.units import GIB, KIB, MIB
 from ramshelf.system.numanodes import host_numa
 from ramshelf.system.procfs import meminfo
@@ -38,7 +38,8 @@ def nodes(*numbers: int) -> Nodes:
 @pytest.mark.parametrize(
     ("tune", "cells", "parts"),
     [
-        ("", CELLS, []),
+        ("", "", [(*WHOLE, None, None)]),
+        ("", CELLS, [(*CELL_0, None, None), (*CELL_1, None, None)]),
         ("<numatune><memory mode='strict' nodeset='1'/></numatune>", "", [(*WHOLE, nodes(1), nodes(1))]),
         ("<numatune><memory nodeset='0-1'/></numatune>", "", [(*WHOLE, nodes(0, 1), nodes(0, 1))]),
         ("<numatune><memory mode='restrictive' nodeset='1'/></numatune>", "", [(*WHOLE, nodes(1), None)]),
@@ -89,6 +90,20 @@ def test_a_memory_device_is_bound_as_the_cell_that_it_belongs_to() -> None:
     assert (dimm.name, dimm.size, dimm.asked) == ("dimm0", 512 * MIB, nodes(0))
 
 
+def test_a_memory_device_may_name_nodes_of_its_own_and_one_on_pmem_takes_no_node_s_ram() -> None:
+    target = "<target><size unit='MiB'>512</size><node>0</node></target>"
+    devices = (
+        f"<memory model='dimm'><source><nodemask>1</nodemask></source>{target}</memory>"
+        f"<memory model='nvdimm'><source><path>/dev/dax0.0</path></source>{target}</memory>"
+    )
+    found = parse_tuning(domain("", CELLS, devices)).parts
+    assert [(part.size, part.asked) for part in found] == [
+        (512 * MIB, nodes(1)),
+        (GIB, None),
+        (2 * GIB, None),
+    ]
+
+
 def test_without_cells_memory_devices_are_part_of_the_memory() -> None:
     tune = "<numatune><memory mode='strict' nodeset='1'/></numatune>"
     device = "<memory model='virtio-mem'><target><size unit='GiB'>1</size></target></memory>"
@@ -110,14 +125,14 @@ def test_numad_does_not_tell() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "<network/>",
-        "<domstatus/>",
-        domain("<numatune/>").replace("<memory unit='GiB'>3</memory>", "<memory>much</memory>"),
+        domain("").replace("<memory unit='GiB'>3</memory>", "<memory>much</memory>"),
         domain("<numatune><memory nodeset='one'/></numatune>"),
     ],
 )
-def test_what_libvirt_would_not_write_binds_nothing(text: str) -> None:
-    assert parse_tuning(text) == Tuning()
+def test_what_libvirt_would_not_write_is_not_taken_for_nothing(text: str) -> None:
+    with pytest.raises(InputError) as refused:
+        parse_tuning(text)
+    assert refused.value.code == "xml.memory"
 
 
 def test_what_is_no_xml_is_said() -> None:

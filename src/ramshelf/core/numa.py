@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ramshelf.core.domainxml import Element, parse
+from ramshelf.core.errors import InputError
+from ramshelf.core.guest import MEMORY_DEVICES
 from ramshelf.core.units import libvirt_bytes
 
 Nodes = frozenset[int]
@@ -69,51 +71,48 @@ class Tuning:
 
 
 def parse_tuning(text: str | bytes) -> Tuning:
-    """The tuning in domain XML, plain or inside a ``domstatus``; of a domain without <numatune> no part.
+    """The tuning in domain XML, plain or inside a ``domstatus``.
 
-    Raises InputError ``xml.malformed``; what libvirt would not have written is passed over.
+    Raises InputError ``xml.malformed`` or ``xml.memory``.
     """
     root = parse(text)
     domain = root.find("domain") if root.tag == "domstatus" else root
-    tune = domain.find("numatune") if domain is not None else None
-    if domain is None or tune is None:
+    if domain is None:
         return Tuning()
-    memory = tune.find("memory")
+    memory = domain.find("numatune/memory")
+    chosen = memory is not None and memory.get("placement") == "auto"
     try:
-        return Tuning(
-            parts=tuple(_parts(domain, tune)),
-            chosen=memory is not None and memory.get("placement") == "auto",
-        )
-    except ValueError:
-        return Tuning()
+        return Tuning(parts=tuple(_parts(domain, memory)), chosen=chosen)
+    except ValueError as error:
+        raise InputError("xml.memory", f"The domain's NUMA tuning cannot be read: {error}.") from error
 
 
-def _parts(domain: Element, tune: Element) -> Iterator[Part]:
-    memory = tune.find("memory")
+def _parts(domain: Element, memory: Element | None) -> Iterator[Part]:
     whole, mode = (None, "") if memory is None else (_bound(memory), memory.get("mode", "strict"))
-    own = {node.get("cellid", ""): node for node in tune.each("memnode")}
+    own = {node.get("cellid", ""): node for node in domain.each("numatune/memnode")}
     # Threads of the guest touch each other's cells (qemuDomainNumatuneMaybeFormatNodesetUnion, libvirt 9.3).
     threads = whole and whole.union(*(_bound(node) or () for node in own.values()))
     asked = {cell: _bound(node) if node.get("mode") != "restrictive" else None for cell, node in own.items()}
     otherwise = whole if mode == "strict" else None
-    cells = {cell.get("id", str(number)): cell for number, cell in enumerate(domain.each("cpu/numa/cell"))}
     plugged = 0
     for device in domain.each("devices/memory"):
         size = _size(device.find("target/size"))
         plugged += size
-        alias = device.find("alias")
-        yield Part(
-            name=alias.get("name", "") if alias is not None else "",
-            size=size,
-            threads=threads,
-            asked=asked.get(device.findtext("target/node").strip(), otherwise),
-        )
+        if device.get("model") in MEMORY_DEVICES:
+            alias, mask = device.find("alias"), device.findtext("source/nodemask")
+            node = device.findtext("target/node").strip()
+            yield Part(
+                name=alias.get("name", "") if alias is not None else "",
+                size=size,
+                threads=threads,
+                asked=parse_nodes(mask) if mask else asked.get(node, otherwise),
+            )
+    cells = {cell.get("id", str(number)): cell for number, cell in enumerate(domain.each("cpu/numa/cell"))}
     for number, cell in cells.items():
         size = libvirt_bytes(cell.get("memory", "0"), cell.get("unit"))
         yield Part(name=f"ram-node{number}", size=size, threads=threads, asked=asked.get(number, otherwise))
     if not cells:
-        size = _size(domain.find("memory")) - plugged
-        yield Part(name="", size=size, threads=threads, asked=otherwise)
+        yield Part(name="", size=_size(domain.find("memory")) - plugged, threads=threads, asked=otherwise)
 
 
 def _bound(element: Element) -> Nodes | None:

@@ -64,10 +64,10 @@ def _node_set(nodes: Nodes, within: list[_Bound], room: int) -> Iterator[Finding
     else:
         return
     ram, asked, left = to_mib(room), to_mib(align_up(size, MIB)), to_mib(align_up(stays, MIB))
+    fixed = f", of which {left} MiB cannot leave RAM" if stays else ""
     yield finding(
         code,
-        f"{format_nodes(nodes)}: {ram} MiB RAM for {asked} MiB of guests' memory that is bound to it, "
-        f"{left} MiB of which cannot leave RAM.",
+        f"{format_nodes(nodes)}: {ram} MiB RAM for {asked} MiB of guests' memory that is bound there{fixed}.",
         nodes=sorted(nodes),
         ram_mib=ram,
         bound_mib=asked,
