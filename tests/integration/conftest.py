@@ -13,6 +13,7 @@ _OF_SWAP = (
     "test_fill",
     "test_isolated",
     "test_pinned",
+    "test_ram",
     "test_store",
 )
 """Modules that make swap, look at all that the kernel has, or hold guests to less RAM than they use."""

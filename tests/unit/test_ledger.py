@@ -18,6 +18,11 @@ NOTE = Note(
     flushes=True,
     pid=18,
     given=(7, 8),
+    memory=1 << 31,
+    private=1 << 21,
+    plugged=1 << 22,
+    vcpus=3,
+    emulated=True,
 )
 
 

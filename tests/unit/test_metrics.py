@@ -13,10 +13,12 @@ from ramshelf.core.conditions import Condition
 from ramshelf.core.config import Config
 from ramshelf.core.findings import Severity
 from ramshelf.core.metrics import METRICS, SECTIONS
+from ramshelf.core.ramsum import Balance, Demand
 from ramshelf.core.record import replace
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.tally import Tally
 from ramshelf.core.units import MIB
+from ramshelf.core.writeerrors import WriteErrors
 from ramshelf.node.guests import MemoryFile, RunningGuest, StoreShares
 from ramshelf.node.watching import Look
 from ramshelf.system.hypervisor import Domain
@@ -30,6 +32,7 @@ assert isinstance(USAGE, StoreUsage)
 SHARES = StoreShares(
     store=STORE.store,
     capacity=capacity(USAGE, configured_mib=None),
+    ram=Balance(size=1000, demand=Demand(host=300, anonymous=900), anonymous_alone=True),
     guests=(
         RunningGuest(
             domain=WEB,
@@ -64,6 +67,7 @@ KNOWN = Known(
     reported=Reported(
         done=True, owned=True, succeeded=80.0, total_mib=65536, reserved_mib=0, allocated_mib=2048
     ),
+    write_errors=WriteErrors(messages=4, last="It failed."),
 )
 
 
@@ -98,6 +102,7 @@ def test_labels_tell_no_more_than_a_neighbour_may_know() -> None:
         "file_system",
         "kind",
         "mount_point",
+        "part",
         "python",
         "reason",
         "resource",
@@ -122,12 +127,18 @@ def test_no_series_comes_twice() -> None:
     ("name", "value"),
     [
         ("libvirt_domain_memory_backing_resident_bytes{web}", 300 * MIB),
+        ("ramshelf_store_write_errors_total", 4),
         ("libvirt_domain_memory_backing_nonresident_bytes{web}", 212 * MIB),
         ("ramshelf_store_reserved_bytes", 8 * MIB),
         ("ramshelf_guests{store}", 1),
         ("ramshelf_guests{elsewhere}", 1),
         ("ramshelf_store_device_written_bytes_total", 2000),
         ("ramshelf_pressure_waiting_seconds_total{memory}", 1.5),
+        ("ramshelf_ram_size_bytes", 1000),
+        ("ramshelf_ram_needed_bytes{host}", 300),
+        ("ramshelf_ram_needed_bytes{pinned}", 0),
+        ("ramshelf_ram_free_bytes", 0),
+        ("ramshelf_ram_anonymous_alone", 1),
         ("ramshelf_findings{hook.missing}{failure}", 1),
         ("ramshelf_findings{hook.outdated}{warning}", 0),
         ("ramshelf_guest_refusals_total{capacity.exceeded}", 2),

@@ -3,6 +3,7 @@
 import pytest
 
 from ramshelf.core.capacity import Capacity, StoreUsage
+from ramshelf.core.ramsum import Balance, Demand
 from ramshelf.core.record import replace
 from ramshelf.core.store import Store
 from ramshelf.core.units import MIB
@@ -30,7 +31,11 @@ def seen(*guests: RunningGuest, total_mib: int = 1024) -> Look:
     assert isinstance(STORE.store, Store)
     assert isinstance(USAGE, StoreUsage)
     shares = StoreShares(
-        store=STORE.store, capacity=replace(CAPACITY, total=total_mib * MIB), guests=guests, unknown=()
+        store=STORE.store,
+        capacity=replace(CAPACITY, total=total_mib * MIB),
+        ram=Balance(size=0, demand=Demand(), anonymous_alone=False),
+        guests=guests,
+        unknown=(),
     )
     return Look(
         active={each.domain.name: each.domain for each in guests},

@@ -20,6 +20,9 @@ def command(context: Context) -> None:
     used what they occupy now, free what a further guest may have, above what is promised beyond total.
     reserved is what nova.conf keeps back from Placement (reserved_host_memory_mb); the hook does not. Without
     libvirt the figures are the same, but nobody can be named.
+
+    RAM needed is what cannot go to the store, if all guests use all that they have, and its free what further
+    guests may need: those with memory in files, or pinned, are refused where that is too little.
     """
     config = context.config
     unreachable = ""
@@ -29,7 +32,7 @@ def command(context: Context) -> None:
     except ServiceError as error:
         unreachable = error.sentence
         shares = observe_shares(None, config)
-    capacity = shares.capacity
+    capacity, ram = shares.capacity, shares.ram
     figures = {
         "total_mib": to_mib(capacity.total),
         "reserved_mib": config.reserved_host_memory_mib if config.nova_files else 0,
@@ -44,6 +47,13 @@ def command(context: Context) -> None:
         "libvirt": not unreachable,
         "limited_by": capacity.limit_reason,
         "store": {"kind": shares.store.kind.value, "mount_point": shares.store.mount_point},
+        "ram": {
+            "size_mib": to_mib(ram.size),
+            "needed_mib": _mib(ram.demand.total),
+            "free_mib": to_mib(ram.free),
+            "parts": ram.demand.figures,
+            "anonymous_alone": ram.anonymous_alone,
+        },
         "guests": [running_document(guest) for guest in shares.guests],
         "unknown": [
             {
@@ -70,6 +80,13 @@ def command(context: Context) -> None:
             click.echo(f"note: Guests are not named: {unreachable}", err=True)
         _warn(shares)
         click.echo(table([name.removesuffix("_mib").upper() for name in figures], [list(figures.values())]))
+        click.echo(f"\nRAM {to_mib(ram.size)}, needed {_mib(ram.demand.total)}, free {to_mib(ram.free)}")
+        click.echo(f"needed by {ram.demand}")
+        if ram.anonymous_alone:
+            click.echo(
+                "note: Anonymous guests alone may use up RAM: no guest with memory in files is admitted.",
+                err=True,
+            )
         rows: list[tuple[object, ...]] = [
             (guest.domain.name, _mib(guest.promised), _mib(guest.allocated), _mib(guest.resident))
             for guest in shares.guests

@@ -44,7 +44,7 @@ the guest has started."""
 SHORT_NAME_MAX = 20
 """Characters of a guest's name in its directory's name (VIR_DOMAIN_SHORT_NAME_MAX)."""
 
-_FILE_DEVICES = frozenset({"dimm", "virtio-mem"})
+MEMORY_DEVICES = frozenset({"dimm", "virtio-mem"})
 """Memory devices whose file libvirt makes; NVDIMM and virtio-pmem bring their own, SGX has none."""
 
 _PINNING = (
@@ -84,7 +84,7 @@ class Guest:
     certain. ``files`` are the memory files on the memory backing directory, none for a guest that is not
     file-backed; ``hotplug`` is what may come to them by hot-plug, up to maxMemory. ``passthrough``: all of
     its memory is pinned, because a device may use it at any time or because it is encrypted. ``domain_id``
-    is None for a guest that is not running.
+    is None for a guest that is not running. ``vcpus``: those that it may have at most.
     """
 
     name: str
@@ -104,6 +104,7 @@ class Guest:
     files: tuple[MemoryFile, ...]
     hotplug: int = 0
     huge_bytes: int = 0
+    vcpus: int = 1
 
     @property
     def file_backed(self) -> bool:
@@ -126,11 +127,21 @@ class Guest:
         return self.file_bytes + self.hotplug
 
     @property
+    def paged(self) -> int:
+        """All that it may come to have of memory in the system's own pages, whatever backs it."""
+        return max(0, self.max_memory - self.huge_bytes)
+
+    @property
+    def emulated(self) -> bool:
+        """Whether QEMU itself runs its instructions (TCG)."""
+        return self.virt_type == "qemu"
+
+    @property
     def pinned(self) -> int:
         """What it keeps in RAM for good, whatever backs it; huge pages have been taken from RAM before."""
         if not (self.locked or self.passthrough) or self.huge_bytes >= self.memory:
             return 0
-        return self.max_memory - self.huge_bytes
+        return self.paged
 
 
 def directory_name(domain_id: int, name: str) -> str:
@@ -191,7 +202,14 @@ def _guest(domain: Element, page_size: int) -> Guest:
         passthrough=_passthrough(domain),
         files=files,
         hotplug=maximum - memory if files else 0,
+        vcpus=_vcpus(domain),
     )
+
+
+def _vcpus(domain: Element) -> int:
+    """Those that it may have at most; a number that cannot be read is libvirt's to refuse."""
+    text = (domain.findtext("vcpu") or "").strip()
+    return int(text) if text.isascii() and text.isdigit() else 1
 
 
 def _discards(domain: Element) -> bool:
@@ -294,7 +312,7 @@ class _Backends:
     def _device_parts(self) -> list[tuple[MemoryFile | None, int]]:
         parts = []
         for device in self._devices:
-            if device.get("model") not in _FILE_DEVICES:
+            if device.get("model") not in MEMORY_DEVICES:
                 continue
             node = int(device.findtext("target/node", "-1"))
             cell = self._cells.get(node)

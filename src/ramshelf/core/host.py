@@ -15,11 +15,13 @@ from ramshelf.core.earlierpromises import EarlierPromise
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.guest import Guest
 from ramshelf.core.hookbypass import Bypass
+from ramshelf.core.numa import HostNuma, Tuning
 from ramshelf.core.ownbackends import OwnBackend
 from ramshelf.core.placement import Comparison
 from ramshelf.core.qemuconf import MemoryDirectory
 from ramshelf.core.requirements import Version
 from ramshelf.core.store import NoStore, Store
+from ramshelf.core.writeerrors import WriteErrors
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,11 @@ class RunningGuest:
     """A running guest and its QEMU process (None where it cannot be found).
 
     ``directory`` is where its memory files are, or should be; ``memory_files`` what lies there, and
-    ``promised`` the bytes that it was promised. ``given``: the inodes of the files that had all their extents
+    ``promised`` the bytes that it was promised; ``pinned`` those that it was admitted to keep in RAM, None
+    where that is not known. ``given``: the inodes of the files that had all their extents
     once, on a disk. ``own``: what its qemu:commandline has QEMU map besides. ``discard_retracted``: its
-    discard flag was taken back after it started. ``labels``: what confines it.
+    discard flag was taken back after it started. ``labels``: what confines it. ``tuning``: to which of the
+    host's NUMA nodes its memory is bound.
     """
 
     guest: Guest
@@ -99,10 +103,12 @@ class RunningGuest:
     memory_files: tuple[FileUsage, ...] | Unknown
     promised: int | Unknown
     process: Process | None
+    pinned: int | None = None
     given: frozenset[int] = frozenset()
     own: tuple[OwnBackend, ...] = ()
     discard_retracted: bool = False
     labels: Labels = field(default_factory=Labels)
+    tuning: Tuning = field(default_factory=Tuning)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,9 +194,10 @@ class StoreFacts:
     """What lies at libvirt's memory backing directory, and below it.
 
     ``io_error`` is what the file system answered, '' where it works. ``file_system_errors`` is ext4's count,
-    None where the file system keeps none. ``path`` ends with the memory backing directory. ``swaps`` are
-    those on disks, ``devices`` below a tmpfs over swap those of all swap. ``earlier`` are the promises from
-    before an upgrade, to guests that libvirt still knows.
+    None where the file system keeps none. ``write_errors`` is None where no guest's memory is written by way
+    of a file system: on a tmpfs. ``path`` ends with the memory backing directory. ``swaps`` are those on
+    disks, ``devices`` below a tmpfs over swap those of all swap. ``earlier`` are the promises from before an
+    upgrade, to guests that libvirt still knows.
     """
 
     directory: MemoryDirectory
@@ -205,6 +212,7 @@ class StoreFacts:
     file_system_errors: int | None
     stale: tuple[StaleDirectory, ...] | Unknown
     earlier: tuple[EarlierPromise, ...] | Unknown = ()
+    write_errors: WriteErrors | Unknown | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,3 +274,4 @@ class Facts:
     guests: tuple[RunningGuest, ...] | Unknown
     odd_guests: tuple[OddGuest, ...] = ()
     placement: Comparison | RamshelfError | None = None
+    numa: HostNuma | Unknown = field(default_factory=HostNuma)

@@ -8,7 +8,7 @@ guest's XML, never from what lies on the store.
 
 from __future__ import annotations
 
-from ramshelf.core.record import dataclass
+from ramshelf.core.record import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ class Note:
     START", '' for a note that was made again. ``since``, in seconds since boot, and ``written``, in bytes,
     are where clock and device's counter stood when it was written. ``flushes``: discard is set, and would
     write the guest's memory. ``pid`` is its QEMU's, 0 before that is known.
+
+    The rest is what core/ramsum.py asks, in bytes. ``memory`` is all that the guest may come to have in the
+    system's own pages, wherever that is, and ``private`` what of its files is mapped privately. ``plugged``
+    is what it keeps in RAM since a device was plugged in, and ``emulated``: QEMU itself runs its
+    instructions. ``vcpus`` is 0 in a note of an older version, which does not say any of this.
     """
 
     name: str
@@ -57,6 +62,11 @@ class Note:
     flushes: bool = False
     pid: int = 0
     given: tuple[int, ...] = ()
+    memory: int = 0
+    private: int = 0
+    plugged: int = 0
+    vcpus: int = 0
+    emulated: bool = False
 
     @property
     def noted(self) -> int:
@@ -70,7 +80,12 @@ _NUMBERS = {
     "pinned": "pinned",
     "written": "written",
     "pid": "pid",
+    "memory": "memory",
+    "private": "private",
+    "plugged": "plugged",
+    "vcpus": "vcpus",
 }
+_FLAGS = ("flushes", "emulated")
 _WORDS = {"uuid": "uuid", "directory": "directory", "starter": "starter"}
 
 
@@ -78,8 +93,7 @@ def format_note(note: Note) -> str:
     """The text of a note: a key and a value on each line; the guest's name is that of the file."""
     lines = [f"{key} {getattr(note, name)}" for key, name in (*_WORDS.items(), *_NUMBERS.items())]
     lines.append(f"since {note.since}")
-    if note.flushes:
-        lines.append("flushes 1")
+    lines += [f"{flag} 1" for flag in _FLAGS if getattr(note, flag)]
     lines += [f"file {file.inode} {file.size} {file.name}" for file in note.files]
     lines += [f"given {inode}" for inode in note.given]
     return "".join(f"{line}\n" for line in (*lines, "end"))
@@ -101,8 +115,8 @@ def parse_note(name: str, text: str) -> Note | None:
                 values[_WORDS[key]] = value
             elif key == "since":
                 values["since"] = float(value)
-            elif key == "flushes":
-                values["flushes"] = True
+            elif key in _FLAGS:
+                values[key] = True
             elif key == "file":
                 inode, size, file = value.split(" ", 2)
                 files.append(NotedFile(name=file, size=int(size), inode=int(inode)))
@@ -124,4 +138,14 @@ def note_of(guest: Guest, *, directory: str = "", files: Iterable[NotedFile] = (
         pinned=guest.pinned,
         files=tuple(files),
         flushes=guest.discard,
+        memory=guest.paged,
+        private=guest.private_bytes,
+        vcpus=max(1, guest.vcpus),
+        emulated=guest.emulated,
     )
+
+
+def completed(note: Note, guest: Guest) -> Note:
+    """A note of an older version with what that did not say, by the guest's XML."""
+    now = note_of(guest)
+    return replace(note, memory=now.memory, private=now.private, vcpus=now.vcpus, emulated=now.emulated)

@@ -103,6 +103,12 @@ _TABLE = (
         "ramshelf_store_device_written_bytes_total",
         "Bytes written to the store's device; for a tmpfs to all swap.",
     ),
+    Metric(
+        "store",
+        "ramshelf_store_write_errors_total",
+        "Messages of the kernel's that it could not write to the store, since that was mounted. Absent for "
+        "a tmpfs, and where the kernel's log cannot be read.",
+    ),
     Metric("life", "ramshelf_guests", "Running guests, by where their memory is.", ("backing",)),
     Metric(
         "life",
@@ -153,6 +159,25 @@ _TABLE = (
         "life",
         "ramshelf_cleaned_directories_total",
         "Directories that belonged to no guest and that the agent has removed.",
+    ),
+    Metric("host", "ramshelf_ram_size_bytes", "RAM of the host. Absent, as the next three, without a store."),
+    Metric(
+        "host",
+        "ramshelf_ram_needed_bytes",
+        "What has to be in RAM if all guests use all that they have, by what needs it.",
+        ("part",),
+    ),
+    Metric(
+        "host",
+        "ramshelf_ram_free_bytes",
+        "What further guests may need of RAM; a guest with memory in files, or pinned, is refused where that "
+        "is less than it needs.",
+    ),
+    Metric(
+        "host",
+        "ramshelf_ram_anonymous_alone",
+        "Whether guests whose memory is in no file may use up RAM alone; those that have some in files are "
+        "refused then.",
     ),
     Metric(
         "host",

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 from ramshelf.core.capacity import capacity
 from ramshelf.core.hostanswer import HostAnswer
-from ramshelf.core.pinning import ram_left
+from ramshelf.core.ledger import note_of
 from ramshelf.core.qemuconf import parse_qemu_conf
+from ramshelf.core.ramsum import balance
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import to_mib
-from ramshelf.hook.thishost import limit_mib, ram
+from ramshelf.hook.thishost import bounds
 from ramshelf.system.backingstore import QEMU_CONF, observe_store
 from ramshelf.system.filesystem import read_text
 from ramshelf.system.livestate import live_guests, qemu_pid
+from ramshelf.system.procfs import host_ram
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,11 +24,11 @@ if TYPE_CHECKING:
 
 def answer(files: Sequence[str]) -> HostAnswer:
     """This host to a guest that may come; nothing is held for it, it is admitted when it comes."""
-    limit = limit_mib(files)
+    limit, reserved = bounds(files)
     observed = observe_store()
     store = observed.store if isinstance(observed.store, Store) else None
     room = capacity(observed.usage, configured_mib=limit or None) if observed.usage is not None else None
-    size, reserved = ram(files)
+    host = host_ram(store.kind if store else None, reserved=reserved)
     guests = [live.guest for live in live_guests() if live.guest is not None]
     return HostAnswer(
         kernel=os.uname().release,
@@ -38,9 +40,9 @@ def answer(files: Sequence[str]) -> HostAnswer:
         capacity_mib=to_mib(room.total) if room else 0,
         promised_mib=to_mib(room.promised) if room else 0,
         free_mib=to_mib(room.free) if room else 0,
-        ram_mib=to_mib(size - reserved),
+        ram_mib=to_mib(host.size - host.huge_pages - reserved),
         resident_mib=to_mib(sum(_resident(guest.name) for guest in guests if guest.file_backed)),
-        pinnable_mib=to_mib(max(0, ram_left(guests, ram=size - reserved))),
+        pinnable_mib=to_mib(balance(map(note_of, guests), host).free),
         userfault=_userfault(),
     )
 

@@ -10,6 +10,7 @@ from ramshelf.core.directory import PROMISE_FILE, FileUsage, GuestDirectory
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.guest import directory_names, parse_guest
 from ramshelf.core.ledger import NotedFile, note_of
+from ramshelf.core.ramsum import check_ram
 from ramshelf.core.record import dataclass, replace
 from ramshelf.core.requirements import punch_writes_back, version
 from ramshelf.core.reservation import (
@@ -25,11 +26,12 @@ from ramshelf.core.reservation import (
 from ramshelf.core.store import Store
 from ramshelf.core.units import MIB, to_mib
 from ramshelf.hook.aftercare import leave_aftercare, let_go
-from ramshelf.hook.thishost import limit_mib
+from ramshelf.hook.thishost import bounds, limit_mib
 from ramshelf.system import arrivals, backingstore, ledger, livestate, memoryfiles, storetree
 from ramshelf.system.counters import bytes_written
 from ramshelf.system.filesystem import store_lock
 from ramshelf.system.hooklog import record
+from ramshelf.system.procfs import host_ram
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,11 +82,12 @@ def reserve(files: Sequence[str], name: str, xml: bytes, step: Step) -> None:
 
 def _hold(files: Sequence[str], guest: Guest, step: Step) -> tuple[Note, _Found] | None:
     """Admit and note the guest, and make its files, under the lock; None where it has none on the store."""
-    limit = limit_mib(files)
+    limit, reserved = bounds(files)
     places = backingstore.places()
     others = backingstore.holding(places, but=guest.name, keep=True)
-    if guest.pinned:
-        _check_pinned(guest, files, others)
+    kind = next((place.store.kind for place in places if isinstance(place.store, Store)), None)
+    if guest.pinned or kind is not None:
+        check_ram(guest, others, host_ram(kind, reserved=reserved))
     found = _find(guest, places, off=limit == 0) if guest.file_backed else None
     if found is None:
         ledger.write_note(_timed(note_of(guest), None))
@@ -122,14 +125,6 @@ def _check_arrival(guest: Guest, files: Sequence[str]) -> None:
     from ramshelf.hook.incoming import check_arrival  # noqa: PLC0415 - hardly any guest comes like that
 
     check_arrival(files, guest)
-
-
-def _check_pinned(guest: Guest, files: Sequence[str], others: tuple[Note, ...]) -> None:
-    from ramshelf.core.pinning import check_ram  # noqa: PLC0415 - most guests pin nothing
-    from ramshelf.hook.thishost import ram  # noqa: PLC0415
-
-    size, reserved = ram(files)
-    check_ram(guest, others, ram=size, reserved=reserved)
 
 
 def _check_device(guest: Guest, store: Store) -> None:

@@ -29,15 +29,18 @@ from ramshelf.core.host import (
 )
 from ramshelf.core.kind import Kind
 from ramshelf.core.ledger import Note
+from ramshelf.core.numa import parse_tuning
 from ramshelf.core.ownbackends import own_backends
 from ramshelf.core.placement import Comparison
 from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.storeclean import stale
+from ramshelf.core.writeerrors import WriteErrors
 from ramshelf.node import hook, report
 from ramshelf.node.earlierpromises import promises
 from ramshelf.node.guests import described
 from ramshelf.node.storeclean import list_directories
+from ramshelf.node.writeerrors import WriteWatch
 from ramshelf.system import hypervisor
 from ramshelf.system.backingstore import (
     QEMU_CONF,
@@ -62,6 +65,7 @@ from ramshelf.system.hostfacts import (
     service_slices,
     sysctl,
 )
+from ramshelf.system.numanodes import host_numa
 from ramshelf.system.placement import connect
 from ramshelf.system.processes import processes
 from ramshelf.system.procfs import device_number, disk_swaps, meminfo, mounts, swaps
@@ -135,6 +139,7 @@ def gather(
         guests=guests,
         odd_guests=odd,
         placement=_placement(config, uri),
+        numa=known(host_numa),
     )
 
 
@@ -215,6 +220,7 @@ def _guests(
     for name, xml in domains.items():
         try:
             guest, labels, own = described(xml, name), parse_labels(xml), own_backends(xml)
+            tuning = parse_tuning(xml)
         except RamshelfError as error:
             odd.append(OddGuest(name=name, problem=error.sentence.rstrip(".")))
             continue
@@ -233,9 +239,11 @@ def _guests(
                 if place is not None
                 else (),
                 promised=notes if isinstance(notes, Unknown) else note.promised if note is not None else 0,
+                pinned=note.pinned if note is not None else None,
                 given=frozenset(note.given if note is not None else ()),
                 process=_process(by_uuid.get(guest.uuid, []), _users(labels, account)),
                 labels=labels,
+                tuning=tuning,
                 own=own,
                 discard_retracted=guest.discard and _retracted(guest),
             )
@@ -378,7 +386,16 @@ def _store(
         devices=known(_devices, store),
         boot=known(boot_order, entries, store.mount_point),
         file_system_errors=file_system_errors(store.mount.fstype, store.mount.device),
+        write_errors=_write_errors(store),
     )
+
+
+def _write_errors(store: Store) -> WriteErrors | Unknown | None:
+    watch = WriteWatch()
+    try:
+        return watch.look(store)
+    finally:
+        watch.close()
 
 
 def _missing(path: str) -> bool:

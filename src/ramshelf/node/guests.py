@@ -12,12 +12,15 @@ from ramshelf.core.errors import HostError
 from ramshelf.core.guest import Guest, directory_names, parse_guest
 from ramshelf.core.holdings import Holding, holdings
 from ramshelf.core.ownbackends import OwnBackend, own_backends
+from ramshelf.core.ramsum import Balance, balance
 from ramshelf.core.record import replace
 from ramshelf.core.store import NoStore, Store
+from ramshelf.core.units import MIB
 from ramshelf.node.earlierpromises import promises
 from ramshelf.system.backingstore import ObservedStore, observe_store
 from ramshelf.system.hypervisor import Domain, Hypervisor
 from ramshelf.system.pagecache import resident
+from ramshelf.system.procfs import host_ram
 
 
 def in_ram(file: FileUsage) -> int:
@@ -69,12 +72,13 @@ class RunningGuest:
 class StoreShares:
     """The store, what it can hold, and who holds it: running guests, and directories that are nobody's.
 
-    ``earlier`` are the promises from before an upgrade, and ``refused_anew`` the guests for which there would
-    be no room after a reboot; empty where nobody has looked.
+    ``ram`` is RAM held against what cannot go there. ``earlier`` are the promises from before an upgrade, and
+    ``refused_anew`` the guests for which there would be no room after a reboot; empty where nobody looked.
     """
 
     store: Store
     capacity: Capacity
+    ram: Balance
     guests: tuple[RunningGuest, ...]
     unknown: tuple[Holding, ...]
     earlier: tuple[EarlierPromise, ...] = ()
@@ -93,10 +97,15 @@ def observe_shares(hypervisor: Hypervisor | None, config: Config) -> StoreShares
     earlier = promises(hypervisor)
     limit = config.file_backed_memory_mib or None
     return replace(
-        shares(store, current, domains, held),
+        shares(store, current, domains, held, ram=observe_ram(observed, store, config)),
         earlier=earlier,
         refused_anew=refused_anew(observed.usage, earlier, configured_mib=limit),
     )
+
+
+def observe_ram(observed: ObservedStore, store: Store, config: Config) -> Balance:
+    """RAM held against what the guests that were seen, and the host, need of it."""
+    return balance(observed.notes, host_ram(store.kind, reserved=config.host_reserved_mib * MIB))
 
 
 def shares(
@@ -104,6 +113,8 @@ def shares(
     current: Capacity,
     domains: Mapping[str, Domain],
     held: Iterable[Holding],
+    *,
+    ram: Balance,
     measure: Callable[[FileUsage], int] = in_ram,
 ) -> StoreShares:
     """The holdings by the guests that hold them; ``measure`` gives what of a file is in RAM, in bytes."""
@@ -120,6 +131,7 @@ def shares(
     return StoreShares(
         store=store,
         capacity=current,
+        ram=ram,
         guests=tuple(sorted(guests, key=lambda guest: guest.domain.domain_id or 0)),
         unknown=tuple(holding for holding in held if holding.guest is None),
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ramshelf.core.guest import Guest
 from ramshelf.core.latereserve import Late, plan_late
+from ramshelf.core.ledger import Note
 from ramshelf.core.record import replace
 from ramshelf.core.store import Store
 from ramshelf.core.units import MIB, align_up, to_mib
@@ -29,7 +30,7 @@ def reserve_late(guest: Guest) -> Outcome:
     RefusedError ``store.locked``, ``store.full``, ``store.no-fallocate``; OSError.
     """
     nothing = Outcome(guest=guest.name, late=None)
-    if not guest.file_backed or guest.domain_id is None:
+    if guest.domain_id is None:
         return nothing
     with store_lock(timeout=_LOCK_TIMEOUT):
         places = backingstore.places()
@@ -38,6 +39,12 @@ def reserve_late(guest: Guest) -> Outcome:
         )
         if note is None:
             return nothing  # it has just ended
+        note = _pinned(guest, note)
+        if not guest.file_backed:
+            return nothing
+        if not (note.files or note.starter):  # noted by who looked before QEMU had made its files
+            note = replace(note, files=backingstore.noted_again(guest, places).files)
+            ledger.write_note(note)
         directory = note.directory or backingstore.directory_of(guest, places)
         path, _, name = directory.rpartition("/")
         place = next((place for place in places if place.path == path), None)
@@ -70,3 +77,12 @@ def reserve_late(guest: Guest) -> Outcome:
             by="agent",
         )
     return Outcome(guest=guest.name, late=late)
+
+
+def _pinned(guest: Guest, note: Note) -> Note:
+    """The note of a guest with what a device that was plugged in keeps in RAM, or does no more."""
+    plugged = guest.pinned if guest.pinned > note.pinned else 0
+    if plugged != note.plugged:
+        note = replace(note, plugged=plugged)
+        ledger.write_note(note)
+    return note

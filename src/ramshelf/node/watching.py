@@ -13,7 +13,7 @@ from ramshelf.core.config import Config
 from ramshelf.core.directory import FileUsage, GuestDirectory
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import to_mib
-from ramshelf.node.guests import StoreShares, held_by, in_ram, shares
+from ramshelf.node.guests import StoreShares, held_by, in_ram, observe_ram, shares
 from ramshelf.node.storeclean import list_directories, stale_among
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.counters import bytes_read, bytes_written
@@ -65,7 +65,8 @@ def look(
     read = written = 0
     if isinstance(observed.store, Store) and observed.usage is not None:
         current = capacity(observed.usage, configured_mib=config.file_backed_memory_mib or None)
-        found = shares(observed.store, current, domains, held, measure)
+        ram = observe_ram(observed, observed.store, config)
+        found = shares(observed.store, current, domains, held, ram=ram, measure=measure)
         with suppress(OSError):  # a file system that shows another device than a real one
             read, written = bytes_read(observed.store), bytes_written(observed.store)
     pressures = {resource: pressure(resource) for resource in PRESSURES}

@@ -45,11 +45,12 @@ _QUOTES = "\"'"
 
 @dataclass(frozen=True, kw_only=True)
 class ObservedStore:
-    """``usage`` is None where there is no store."""
+    """``usage`` is None where there is no store, else ``notes`` are those of all guests, on it or not."""
 
     directory: MemoryDirectory
     store: Store | NoStore
     usage: StoreUsage | None
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +73,9 @@ def observe_store(path: str | None = None) -> ObservedStore:
     store = found[0].store
     if isinstance(store, NoStore):
         return ObservedStore(directory=directory, store=store, usage=None)
-    usage = figures(store, holding(found))
-    return ObservedStore(directory=directory, store=store, usage=with_files(usage, found, everything=True))
+    notes = holding(found)
+    usage = with_files(figures(store, notes), found, everything=True)
+    return ObservedStore(directory=directory, store=store, usage=usage, notes=notes)
 
 
 def places(first: str | None = None) -> tuple[Place, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from ramshelf.core.ledger import STARTING, NotedFile, format_note, note_of, parse_note
+from ramshelf.core.ledger import STARTING, NotedFile, completed, format_note, note_of, parse_note
 from ramshelf.core.record import replace
 from ramshelf.system import livestate
 from ramshelf.system.filesystem import RUN_DIR
@@ -124,9 +124,22 @@ def holding(
             note = _again(name, place, files)
             if note is not None and keep:
                 write_note(note)
+        if note is not None and runs and not note.vcpus:
+            note = _completed(note, keep=keep)
         if note is not None:
             found.append(note)
     return tuple(found)
+
+
+def _completed(note: Note, *, keep: bool) -> Note:
+    """A note that an older version wrote, with what that did not say, by the guest's record."""
+    live = livestate.read_live(note.name)
+    if live is None or live.guest is None:
+        return note
+    note = completed(note, live.guest)
+    if keep:
+        write_note(note)
+    return note
 
 
 def _again(

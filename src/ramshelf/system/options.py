@@ -61,8 +61,8 @@ OPTIONS: Mapping[str, tuple[cfg.Opt, ...]] = {
             "host_reserved_memory_mb",
             default=1024,
             min=0,
-            help="RAM in MiB that the host itself needs, which guests that pin their memory do not get. The "
-            "doctor's RAM budget counts it.",
+            help="RAM in MiB that the host itself needs. What guests need of RAM that cannot go to the store "
+            "has to fit into the rest, or those with memory in files or pinned memory are refused.",
         ),
         cfg.StrOpt(
             "placement",

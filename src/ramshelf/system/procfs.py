@@ -6,6 +6,7 @@ import os
 import stat
 
 from ramshelf.core.mounts import parse_mountinfo, unescape
+from ramshelf.core.ramsum import HostRam
 from ramshelf.core.record import dataclass
 from ramshelf.core.units import KIB
 from ramshelf.system.filesystem import read_text
@@ -14,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from ramshelf.core.kind import Kind
     from ramshelf.core.mounts import Mount
 
     _Identity = tuple[int, int, int]
@@ -146,6 +148,18 @@ def on_ram_file_system(path: str) -> bool:
 def meminfo() -> Mapping[str, int]:
     """The host's memory figures."""
     return parse_meminfo(read_text("/proc/meminfo"))
+
+
+def host_ram(kind: Kind | None, *, reserved: int) -> HostRam:
+    """What this host has of RAM, and of swap on disks; ``kind`` is its store's, ``reserved`` in bytes."""
+    figures = meminfo()
+    return HostRam(
+        size=figures["MemTotal"],
+        huge_pages=figures.get("Hugetlb", 0),
+        reserved=reserved,
+        swap=sum(area.size for area in disk_swaps()),
+        kind=kind,
+    )
 
 
 def parse_maps(text: str) -> frozenset[tuple[int, int, int]]:

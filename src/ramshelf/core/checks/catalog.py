@@ -16,6 +16,7 @@ GROUPS = {
     "hook": "libvirt's hook",
     "guest": "Running guests",
     "ram": "The RAM budget",
+    "numa": "NUMA nodes",
     "placement": "What Placement is told of this host",
 }
 
@@ -257,6 +258,31 @@ _TABLE = (
         _FAILURE,
         "ext4 has counted errors on the store: guest memory may have been lost.",
         "Stop the guests, run e2fsck, look at the device.",
+    ),
+    Rule(
+        "store.write-errors",
+        _FAILURE,
+        "The kernel's log says that writes to a disk store have failed since it was mounted: what guests had "
+        "written to their memory is lost as soon as the kernel needs its RAM, and they are not told. The "
+        "guests that the log names have a finding of their own (store.memory-lost); it keeps most of these "
+        "messages back, so others that ran then may have lost memory too. Guests that started later have "
+        "not, but the device can fail them next.",
+        "Start no more guests here, and look at the kernel's log and at the device (smartctl). Then make the "
+        "store anew on a sound one; this is said until the store is mounted again.",
+    ),
+    Rule(
+        "store.memory-lost",
+        _FAILURE,
+        "The kernel could not write memory of a running guest to the store (store.write-errors). The guest "
+        "reads something else there as soon as the kernel has needed the RAM.",
+        "Start the guest anew, from its disks, on a sound store: a save, a snapshot with memory and a "
+        "migration take the damage along.",
+    ),
+    Rule(
+        "store.write-errors-unknown",
+        _INFO,
+        "The kernel's log cannot be read, so lost writes would not be noticed.",
+        f"{_AS_ROOT} Containers often have no /dev/kmsg; there look at the host's own log.",
     ),
     Rule(
         "store.device-errors",
@@ -636,6 +662,14 @@ _TABLE = (
         "Remove <locked/> from its memoryBacking and start it again.",
     ),
     Rule(
+        "guest.hot-pinned",
+        _WARNING,
+        "A running guest got a device while it ran (VFIO, vDPA) that keeps all its memory in RAM. "
+        "Hot-plugging asks no hook: nobody has seen to it that RAM suffices. It counts when further guests "
+        "start.",
+        "See by 'ramshelf capacity' whether RAM suffices; else detach the device ('virsh detach-device').",
+    ),
+    Rule(
         "guest.anonymous",
         _WARNING,
         "A running guest has anonymous memory (or memfd), which takes RAM and swap from the others.",
@@ -722,10 +756,17 @@ _TABLE = (
     Rule(
         "ram.exceeded",
         _FAILURE,
-        "QEMU's overhead, page tables, pinned and anonymous guests, huge pages and the host's own needs "
-        "together "
-        "exceed RAM: guests can be killed.",
-        "Stop a guest that is not on the store, or add RAM.",
+        "QEMU's overhead, page tables, pinned and anonymous guests, private mappings, huge pages and the "
+        "host's own needs together can exceed RAM and what swap on disks takes of them: guests can be "
+        "killed, and no further guest with memory in files or pinned memory is admitted.",
+        "Stop a guest that is not on the store, or add RAM, or swap on a disk.",
+    ),
+    Rule(
+        "ram.anonymous",
+        _WARNING,
+        "Guests whose memory is in no file may use up RAM, and what swap on disks takes of them, alone. They "
+        "are never refused for it; guests with memory in files or pinned memory are.",
+        "Stop some; 'ramshelf guest start NAME' then makes them file-backed. Or add RAM, or swap on a disk.",
     ),
     Rule(
         "ram.tight",
@@ -803,6 +844,53 @@ _TABLE = (
         _INFO,
         "libvirt's daemon can be killed when memory is short; then the memory of dead guests is not freed.",
         "Add a drop-in with [Service] OOMScoreAdjust=-900 to libvirtd (or virtqemud).",
+    ),
+    Rule(
+        "numa.ok",
+        _OK,
+        "A NUMA node's RAM holds what guests bind to it. As all of this group it is said on hosts with two "
+        "or more nodes only.",
+    ),
+    Rule(
+        "numa.node-overbound",
+        _WARNING,
+        "Guests bind more memory to a NUMA node than its RAM holds, and it cannot leave RAM: it is pinned, "
+        "or on a tmpfs without swap, or anonymous where there is no swap. The kernel kills guests of that "
+        "node while another has RAM to spare.",
+        "Bind fewer guests to the node (numatune), or with mode='preferred'.",
+    ),
+    Rule(
+        "numa.node-exceeded",
+        _INFO,
+        "Guests bind more memory to a NUMA node than its RAM holds. What is too much goes to the store or to "
+        "swap, even while another node has RAM to spare.",
+        "Spread them over the nodes, or use mode='preferred' in numatune.",
+    ),
+    Rule(
+        "numa.binding-ignored",
+        _INFO,
+        "A guest binds its NUMA cells one by one (memnode) and its memory is on a disk store. QEMU does so "
+        "by mbind(2), which the kernel ignores for shared pages of a regular file.",
+        "Use mode='restrictive' (libvirt 7.3), which binds the vCPUs of each cell instead, or a store of "
+        "kind swap.",
+    ),
+    Rule(
+        "numa.chosen-unknown",
+        _INFO,
+        "A guest has placement='auto': libvirt does not tell which nodes numad has chosen, so its memory is "
+        "not counted for any.",
+    ),
+    Rule(
+        "numa.zone-reclaim",
+        _WARNING,
+        "vm.zone_reclaim_mode is not 0: when a node is full the kernel reclaims there before it takes RAM of "
+        "another. With 4 in it guests' memory is written to the store although RAM is free.",
+        "sysctl vm.zone_reclaim_mode=0, and in /etc/sysctl.d.",
+    ),
+    Rule(
+        "numa.unknown",
+        _WARNING,
+        "The host's NUMA nodes could not be read.",
     ),
     Rule(
         "placement.ok",

@@ -40,6 +40,15 @@ def _guest(running: RunningGuest, facts: Facts) -> Iterator[Finding]:
         yield finding("guest.huge-pages", f"Guest {guest.name} uses huge pages.", guest=guest.name)
     if guest.locked:
         yield finding("guest.locked", f"Guest {guest.name} locks its memory in RAM.", guest=guest.name)
+    if running.pinned is not None and guest.pinned > running.pinned:
+        size = to_mib(align_up(guest.pinned, MIB))
+        yield finding(
+            "guest.hot-pinned",
+            f"Guest {guest.name} got a device while it ran that keeps its {size} MiB in RAM, which nothing "
+            "admitted.",
+            guest=guest.name,
+            pinned_mib=size,
+        )
     off = isinstance(facts.config, Config) and facts.config.off
     anonymous = guest.memory - guest.file_bytes
     if anonymous > 0 and not guest.hugepages and not off:

@@ -1,7 +1,6 @@
 """The RAM budget: what can never be on the store must fit in RAM, or the OOM killer comes."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 
 from ramshelf.core.capacity import capacity
 from ramshelf.core.checks.catalog import finding, unknown
@@ -9,11 +8,10 @@ from ramshelf.core.config import Config
 from ramshelf.core.findings import Finding
 from ramshelf.core.host import Facts, RunningGuest, StoreFacts, Unknown
 from ramshelf.core.kind import Kind
+from ramshelf.core.ledger import Note, note_of
+from ramshelf.core.ramsum import HostRam, anonymous_alone, ram_demand
 from ramshelf.core.store import Store
 from ramshelf.core.units import MIB, to_mib
-
-_PAGE_TABLE_SHARE = 512
-"""A page table entry takes 8 bytes for 4096: what a guest's QEMU needs once all its memory is mapped."""
 
 
 def check_ram(facts: Facts) -> Iterator[Finding]:
@@ -23,64 +21,6 @@ def check_ram(facts: Facts) -> Iterator[Finding]:
     yield from _slice(facts)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Demand:
-    """Bytes of RAM that nothing can move to the store; ``unmeasured``: guests whose QEMU is not seen."""
-
-    overhead: int
-    page_tables: int
-    pinned: int
-    anonymous: int
-    huge_pages: int
-    store: int
-    host: int
-    unmeasured: tuple[str, ...]
-
-    @property
-    def total(self) -> int:
-        """All of it together."""
-        return (
-            self.overhead
-            + self.page_tables
-            + self.pinned
-            + self.anonymous
-            + self.huge_pages
-            + self.store
-            + self.host
-        )
-
-
-def ram_demand(guests: tuple[RunningGuest, ...], *, huge_pages: int, store: int, host: int) -> Demand:
-    """What guests, huge pages, a store that is RAM itself, and the host need of RAM.
-
-    QEMU's overhead is measured (RssAnon and VmSwap), less the anonymous memory of the guest, which counts in
-    full; page tables count for the whole guest.
-    """
-    overhead = page_tables = pinned = anonymous = 0
-    unmeasured = []
-    for running in guests:
-        guest = running.guest
-        in_ram = 0 if guest.hugepages else max(0, guest.memory - guest.file_bytes)
-        pinned += guest.pinned
-        anonymous += 0 if guest.pinned else in_ram
-        page_tables += guest.memory // _PAGE_TABLE_SHARE
-        if running.process is None:
-            unmeasured.append(guest.name)
-            continue
-        overhead += max(0, running.process.anonymous + running.process.swapped - in_ram)
-        page_tables += max(0, running.process.page_tables - guest.memory // _PAGE_TABLE_SHARE)
-    return Demand(
-        overhead=overhead,
-        page_tables=page_tables,
-        pinned=pinned,
-        anonymous=anonymous,
-        huge_pages=huge_pages,
-        store=store,
-        host=host,
-        unmeasured=tuple(unmeasured),
-    )
-
-
 def _budget(facts: Facts) -> Iterator[Finding]:
     if isinstance(facts.meminfo, Unknown):
         yield unknown("ram.memory-unknown", "The host's RAM could not be read", facts.meminfo)
@@ -88,58 +28,70 @@ def _budget(facts: Facts) -> Iterator[Finding]:
     if isinstance(facts.guests, Unknown):
         yield unknown("ram.guests-unknown", "What QEMU needs could not be measured", facts.guests)
         return
-    ram = facts.meminfo["MemTotal"]
-    config = facts.config if isinstance(facts.config, Config) else Config()
-    demand = ram_demand(
-        facts.guests,
-        huge_pages=facts.meminfo.get("Hugetlb", 0),
-        store=_store_in_ram(facts),
-        host=config.host_reserved_mib * MIB,
-    )
-    if demand.unmeasured:
+    ram = _host_ram(facts, facts.meminfo)
+    unmeasured = [running.guest.name for running in facts.guests if running.process is None]
+    if unmeasured:
         yield finding(
             "ram.guests-unknown",
-            f"What QEMU needs could not be measured for {', '.join(demand.unmeasured)}.",
+            f"What QEMU needs could not be measured for {', '.join(unmeasured)}.",
             hint="Run the doctor as root, where it sees the guests' QEMU processes.",
-            guests=list(demand.unmeasured),
+            guests=unmeasured,
         )
-    parts = {
-        "overhead": demand.overhead,
-        "page tables": demand.page_tables,
-        "pinned": demand.pinned,
-        "anonymous": demand.anonymous,
-        "huge pages": demand.huge_pages,
-        "store": demand.store,
-        "host": demand.host,
-    }
-    text = ", ".join(f"{name} {to_mib(size)}" for name, size in parts.items() if size)
-    figures = {f"{name.replace(' ', '_')}_mib": to_mib(size) for name, size in parts.items()}
-    if demand.total > ram:
+    notes = [note_of(running.guest) for running in facts.guests]
+    yield from _alone(notes, ram)
+    demand = ram_demand(notes, ram, _measured(facts.guests))
+    if demand.total > ram.size:
         code = "ram.exceeded"
-    elif demand.total > 0.9 * ram:
+    elif demand.total > 0.9 * ram.size:
         code = "ram.tight"
-    elif demand.unmeasured:
+    elif unmeasured:
         return
     else:
         code = "ram.ok"
     yield finding(
         code,
-        f"{to_mib(demand.total)} of {to_mib(ram)} MiB RAM are for what cannot be on the store ({text}).",
-        ram_mib=to_mib(ram),
+        f"{to_mib(demand.total)} of {to_mib(ram.size)} MiB RAM are for what cannot be on the store "
+        f"({demand}).",
+        ram_mib=to_mib(ram.size),
         demand_mib=to_mib(demand.total),
-        parts=figures,
+        parts=demand.figures,
     )
 
 
-def _store_in_ram(facts: Facts) -> int:
-    """What a tmpfs has promised that no swap stands behind."""
-    if not isinstance(facts.store, StoreFacts) or isinstance(facts.store.usage, Unknown):
-        return 0
-    usage = facts.store.usage
-    if not usage.kind.tmpfs:
-        return 0
-    promised = capacity(usage, configured_mib=None).promised
-    return promised if usage.kind is Kind.RAM else max(0, promised - usage.swap)
+def _host_ram(facts: Facts, meminfo: Mapping[str, int]) -> HostRam:
+    config = facts.config if isinstance(facts.config, Config) else Config()
+    seen = facts.store if isinstance(facts.store, StoreFacts) else None
+    return HostRam(
+        size=meminfo["MemTotal"],
+        huge_pages=meminfo.get("Hugetlb", 0),
+        reserved=config.host_reserved_mib * MIB,
+        swap=sum(area.size for area in seen.swaps) if seen else 0,
+        kind=seen.store.kind if seen and isinstance(seen.store, Store) else None,
+    )
+
+
+def _measured(guests: Iterable[RunningGuest]) -> dict[str, int]:
+    """What QEMU has at least besides the guest's memory: all of that which is anonymous counts as used."""
+    return {
+        running.guest.name: running.process.anonymous
+        + running.process.swapped
+        - max(0, running.guest.paged - running.guest.file_bytes)
+        - running.guest.private_bytes
+        for running in guests
+        if running.process is not None
+    }
+
+
+def _alone(notes: Iterable[Note], ram: HostRam) -> Iterator[Finding]:
+    demand = anonymous_alone(notes, ram)
+    if demand is not None:
+        yield finding(
+            "ram.anonymous",
+            f"Anonymous guests alone may need {to_mib(demand.total)} of {to_mib(ram.size)} MiB RAM "
+            f"({demand}): no guest with memory in files is admitted.",
+            ram_mib=to_mib(ram.size),
+            demand_mib=to_mib(demand.total),
+        )
 
 
 def _killers(facts: Facts) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """The store: in the right place, mounted, usable by QEMU only, large enough, and back after a boot."""
 
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ramshelf.core.capacity import (
     StoreUsage,
@@ -20,9 +20,11 @@ from ramshelf.core.earlierpromises import refused_anew
 from ramshelf.core.findings import Finding
 from ramshelf.core.host import Account, Device, Directory, Facts, Process, StoreFacts, Unknown
 from ramshelf.core.kind import Kind
+from ramshelf.core.ledger import Note
 from ramshelf.core.mounts import is_below
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import MIB, align_up, format_size, to_mib
+from ramshelf.core.writeerrors import WriteErrors, concerned
 
 _NAMED = 10
 """Guests that a sentence names; the finding's facts have all."""
@@ -94,13 +96,16 @@ def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
             f"({store.mount.source}).",
             errors=seen.file_system_errors,
         )
+    notes = () if isinstance(seen.usage, Unknown) else seen.usage.notes
+    yield from failed_writes(store, seen.write_errors, notes)
     if isinstance(seen.usage, Unknown):
         return
     yield from overgrown(seen.usage)
     yield from overpromised(seen.usage)
     yield from _after_a_reboot(seen, seen.usage, facts)
     room = capacity(seen.usage, configured_mib=None)
-    if room.promised <= room.total and not store.mount.read_only:
+    damaged = seen.file_system_errors or _failed(seen.write_errors)
+    if room.promised <= room.total and not (store.mount.read_only or damaged):
         wish = configured_bytes(facts)
         configured = "" if wish is None else f", {to_mib(wish)} MiB configured"
         yield finding(
@@ -159,6 +164,37 @@ def _after_a_reboot(seen: StoreFacts, usage: StoreUsage, facts: Facts) -> Iterat
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"{', '.join(names[:_NAMED])}{more}"
+
+
+def _failed(errors: WriteErrors | Unknown | None) -> bool:
+    return isinstance(errors, WriteErrors) and errors.messages > 0
+
+
+def failed_writes(
+    store: Store, errors: WriteErrors | Unknown | None, notes: Iterable[Note]
+) -> Iterator[Finding]:
+    """What the kernel could not write to the store, and whose memory it was; ``notes`` are of those on it."""
+    if isinstance(errors, Unknown):
+        what = "Whether writes to the store have failed is not known"
+        yield unknown("store.write-errors-unknown", what, errors)
+    if not isinstance(errors, WriteErrors) or not errors.messages:
+        return
+    device = store.mount.source
+    yield finding(
+        "store.write-errors",
+        f"The kernel could not write guests' memory to the store ({device}). The last of its messages, "
+        f"{errors.messages} since the store was mounted: {errors.last!r}.",
+        device=device,
+        messages=errors.messages,
+        last=errors.last,
+    )
+    for name in concerned(errors, notes):
+        yield finding(
+            "store.memory-lost",
+            f"The kernel could not write memory of guest {name} to the store ({device}).",
+            guest=name,
+            device=device,
+        )
 
 
 def overgrown(usage: StoreUsage) -> Iterator[Finding]:
