@@ -16,7 +16,14 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 _RESTORED = ("/etc/fstab", "/etc/sysctl.d", "/etc/systemd/system", "/etc/modules-load.d", "/run/sysctl-vm")
 """What tests and ramshelf change below /etc and /run, besides what libvirt's own reset puts right."""
 
-_REMOVED = ("/etc/ramshelf", "/etc/nova", "/run/hugepages", "/run/ramshelf", "/usr/local/lib/ramshelf/hook")
+_REMOVED = (
+    "/etc/ramshelf",
+    "/etc/nova",
+    "/run/hugepages",
+    "/run/ramshelf",
+    "/usr/local/lib/ramshelf/hook",
+)
+_RECORD = "/var/lib/ramshelf/promised-before"
 
 
 @contextmanager
@@ -47,6 +54,7 @@ def as_shipped() -> Iterator[None]:
         _put_back(Path(path), contents)
     for path in _REMOVED:
         shutil.rmtree(path, ignore_errors=True)
+    Path(_RECORD).unlink(missing_ok=True)
     assert (loops(), own_swaps()) == ({}, [])
 
 
