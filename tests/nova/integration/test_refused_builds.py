@@ -35,7 +35,7 @@ def nova_conf(url: str, told_mib: int) -> Settings:
         "filter_scheduler": {
             "available_filters": "ramshelf_nova.filter.all_filters",
             "enabled_filters": "ComputeFilter,FileBackedMemoryFilter",
-            "ram_weight_multiplier": -1.0,
+            "ram_weight_multiplier": -100.0,
         },
         "libvirt": {"file_backed_memory": told_mib},
         "scheduler": {"discover_hosts_in_cells_interval": 2},
@@ -90,3 +90,5 @@ def test_a_build_that_goes_nowhere_else_counts_too(first: Cloud) -> None:
     assert "that cannot go to the store" in first.log()
     wait_failed_builds(first, 1)
     CONF.unlink()
+    built(first, **{DEMAND: "required"})
+    wait_failed_builds(first, 0)
