@@ -1,11 +1,15 @@
 """Options of the test suite, and the fixtures of all tests that need libvirt: each once, for all folders."""
 
 import pytest
+from hypothesis import settings
 
 from support.fixtures import daemon, host, libvirtd
 from support.side_by_side import own_temporary_directory
 
 __all__ = ["daemon", "host", "libvirtd"]
+
+settings.register_profile("untimed", settings(), deadline=None)  # a machine that is busy is no fault
+settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

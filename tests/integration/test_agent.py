@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from ramshelf.core.record import replace
+from ramshelf.system import ledger
+from ramshelf.system.backingstore import observe_store
 from ramshelf.system.filesystem import size_and_used
 from ramshelf.system.procfs import swaps
 from support.agent import CONF, PATIENCE, Agent, agent, confined, promtool
@@ -136,6 +139,19 @@ def test_guests_started_without_the_hook_are_reserved_late(libvirtd: Libvirtd, f
         running.wait_metric("ramshelf_late_reservations_total", lambda value: value == late)
         assert running.events().count("reserved-late") == late
         wait_until(Path("/run/ramshelf/guests/guest.guest").exists, "the agent has noted it")
+
+
+def test_a_guest_that_was_noted_before_its_files_were_there_is_reserved_late(libvirtd: Libvirtd) -> None:
+    """As by somebody who looks while it is just starting without the hook."""
+    with store("ext4", 1024):
+        libvirtd.create(domain_xml("guest", 128))
+        [noted] = observe_store().notes
+        ledger.write_note(replace(noted, files=()))
+        with agent() as running:
+            assert running.wait_log("reserved-late", guest="guest")["files"] == [
+                str(directory("guest") / "pc.ram")
+            ]
+            running.wait_metric("ramshelf_late_reservations_total", lambda value: value == 1)
 
 
 def test_a_guest_that_needs_more_than_there_is_runs_on_and_is_told(libvirtd: Libvirtd) -> None:

@@ -15,12 +15,14 @@ import pytest
 
 from ramshelf.core.kind import Kind
 from ramshelf.core.ledger import Note
+from ramshelf.core.numa import parse_tuning
 from ramshelf.system import ledger
 from ramshelf.system.filesystem import read_text
+from ramshelf.system.numanodes import host_numa
 from ramshelf.system.procfs import swaps
 from support.cli import RAMSHELF, ramshelf
-from support.devices import loop_device, no_swap, own_swaps
-from support.domains import FILE_BACKED, domain_xml
+from support.devices import loop_device, own_swaps
+from support.domains import FILE_BACKED, domain_xml, qemu_pid
 from support.libvirtd import Libvirtd
 from support.process import run, wait_until
 
@@ -264,10 +266,8 @@ def test_guests_that_are_not_on_the_store(swap_store: Libvirtd) -> None:
     found = doctor()
     assert found["guest.anonymous"]["facts"]["anonymous_mib"] == 64
     parts = found["ram.ok"]["facts"]["parts"]
-    assert parts["anonymous_mib"] == 0  # there is swap on a disk, and nothing is promised on the store
-    assert parts["overhead_mib"] >= 2 * 144
-    with no_swap():
-        assert doctor()["ram.ok"]["facts"]["parts"]["anonymous_mib"] == 128
+    assert parts["anonymous_mib"] == 0  # there is swap for it
+    assert parts["records_mib"] == 1  # of the pages that may go there
 
 
 def test_a_guest_with_huge_pages(swap_store: Libvirtd) -> None:
@@ -311,6 +311,32 @@ def test_a_hot_plugged_dimm_without_the_hook_is_promised(libvirtd: Libvirtd) -> 
     libvirtd.virsh("attach-device", "plug", "/dev/stdin", "--live", stdin=dimm)
     assert json.loads(ramshelf("capacity", "--json").stdout)["promised_mib"] == 1024
     assert not {"guest.hot-plugged", "guest.not-reserved"} & doctor().keys()
+
+
+def test_nodes_that_qemu_is_told_are_those_that_are_read_from_the_guest(libvirtd: Libvirtd) -> None:
+    mount_store(Kind.RAM)
+    cells = ("<cell id='0' cpus='0' memory='64' unit='MiB'/>", "<cell id='1' memory='64' unit='MiB'/>")
+    cell = "<memnode cellid='0' mode='strict' nodeset='0'/>"
+    libvirtd.create(domain_xml("cells", cpu=f"<cpu><numa>{''.join(cells)}</numa></cpu>", top=_tuned(cell)))
+    libvirtd.create(domain_xml("whole", top=_tuned("<memory mode='strict' nodeset='0'/>")))
+    for name, asked in (("cells", {"ram-node0": [0], "ram-node1": None}), ("whole", {"": [0]})):
+        parts = parse_tuning(libvirtd.virsh("dumpxml", name).stdout).parts
+        read = {part.name: part.asked and sorted(part.asked) for part in parts}
+        assert read == asked
+        assert _bound_by_qemu(name) == {key or "pc.ram": nodes for key, nodes in asked.items()}
+    one_node = len(host_numa().nodes) < 2
+    assert one_node == (not [code for code in doctor() if code.startswith("numa.")])
+
+
+def _tuned(elements: str) -> str:
+    return f"<numatune>{elements}</numatune>"
+
+
+def _bound_by_qemu(name: str) -> dict[str, list[int] | None]:
+    """The host nodes that QEMU was told to bind each of its memory backends to."""
+    argv = Path(f"/proc/{qemu_pid(name)}/cmdline").read_text().split("\0")
+    backends = [json.loads(word) for word in argv if word.startswith('{"qom-type":"memory-backend-file"')]
+    return {each["id"]: each.get("host-nodes") for each in backends}
 
 
 def test_a_sparse_file_below_the_store(libvirtd: Libvirtd) -> None:  # noqa: ARG001 - an ordinary host

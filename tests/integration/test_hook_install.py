@@ -440,6 +440,20 @@ def test_a_bypass_that_makes_no_sense(words: list[str]) -> None:
 
 
 @pytest.mark.usefixtures("libvirtd")
+@pytest.mark.usefixtures("libvirtd")
+@pytest.mark.parametrize("place", [Path(DIRECTORY).parent.parent, Path(SCRIPT).parent.parent], ids=str)
+def test_a_file_system_that_is_read_only_is_named(place: Path) -> None:
+    run("mount", "--bind", str(place), str(place))
+    run("mount", "-o", "remount,bind,ro", str(place))
+    try:
+        said = ramshelf("hook", "install", ok=(1,)).stderr
+    finally:
+        run("umount", str(place))
+    assert f"ramshelf: {place}/" in said
+    assert "Read-only file system. [system.io]\nhint: 'findmnt --target" in said
+    assert not Path(SCRIPT).exists()
+
+
 def test_not_root() -> None:
     as_nobody = ("setpriv", "--reuid", "65534", "--clear-groups", RAMSHELF, "hook")
     for verb in (["install"], ["bypass", "--for", "1h"], ["bypass", "--end"]):

@@ -259,22 +259,47 @@ def test_what_a_guest_holds_elsewhere_stays(placement: Placement, others: Callab
     assert list(others("GET", f"/allocations/{guest(1).uuid}")["allocations"]) == [OTHER]
 
 
-def test_a_store_that_shrinks_is_reported_honestly(placement: Placement, others: Callable[..., Any]) -> None:
+def test_the_inventory_of_a_store_that_shrinks_falls_as_its_guests_go(
+    placement: Placement, others: Callable[..., Any]
+) -> None:
     guests = [guest(number) for number in range(5)]
+
+    def reported(*running: Claim) -> tuple[str, int, int, set[str]]:
+        report = reconcile(placement, lambda: truth(*running, capacity_mib=250))
+        inventory = others("GET", f"{PROVIDER}/inventories")["inventories"]["MEMORY_MB"]
+        assert inventory["max_unit"] == inventory["total"]
+        return report.code, inventory["total"], sum(allocations(others).values()), codes(report)
+
     reconcile(placement, lambda: truth(*guests))
-    report = reconcile(placement, lambda: truth(*guests, capacity_mib=300))
-    assert (report.code, report.total_mib, report.allocated_mib) == ("placement.reported", 300, 500)
-    assert codes(report) == {"placement.shrunk"}
+    shrunk = {"placement.shrunk"}
+    assert reported(*guests) == ("placement.reported", 500, 500, shrunk)
     with pytest.raises(RefusedError) as refused:
         placement.claim(guest(9, 1))
     assert refused.value.code == "placement.full"
-    # Even with all allocations lost, as many as the store can hold come back, and the rest is told.
+    # If all allocations are lost, all come back.
     for held in guests:
         placement.release(held.uuid)
     assert allocations(others) == {}
-    report = reconcile(placement, lambda: truth(*guests, capacity_mib=300))
-    assert codes(report) == {"placement.shrunk", "placement.unallocated"}
-    assert sum(allocations(others).values()) == 300
+    assert reported(*guests) == ("placement.reported", 500, 500, shrunk)
+    assert reported(*guests[:3]) == ("placement.reported", 300, 300, shrunk)
+    with being_made(guests[2].uuid):  # it starts again
+        assert reported(*guests[:2]) == ("placement.reported", 300, 300, {"placement.ok"})
+    assert reported(*guests[:2]) == ("placement.reported", 250, 200, {"placement.ok"})
+
+
+@pytest.mark.parametrize("sizes", [(300,), (150, 150)])
+def test_a_guest_of_a_store_that_has_shrunk_can_be_moved_to_another_host(
+    placement: Placement, others: Callable[..., Any], sizes: tuple[int, ...]
+) -> None:
+    """As Nova does first: the guest's allocation becomes the migration's, all at once."""
+    guests = [guest(number, size) for number, size in enumerate(sizes)]
+    for capacity_mib in (1000, 250):
+        reconcile(placement, lambda: truth(*guests, capacity_mib=capacity_mib))  # noqa: B023 - called at once
+    moved, migration = guests[0].uuid, str(uuid4())
+    generation = others("GET", f"/allocations/{moved}")["consumer_generation"]
+    emptied = {**consumer(0, generation=generation), "allocations": {}}
+    others("POST", "/allocations", {moved: emptied, migration: consumer(sizes[0])})
+    assert allocations(others)[migration] == sizes[0]
 
 
 def test_many_guests_at_once(placement: Placement, others: Callable[..., Any]) -> None:

@@ -33,6 +33,46 @@ def loop_device(size_mib: int) -> Iterator[str]:
             release(device)
 
 
+class FailingDevice:
+    """A loop device over a file on a tmpfs of its own, from which the room can be taken."""
+
+    def __init__(self, device: str, image: Path) -> None:
+        self.device = device
+        self._image = image
+
+    def fail(self, file: Path) -> None:
+        """From now on no write to the blocks of this file succeeds, and all others do, as on a bad spot.
+
+        The file's extents, none of which was ever written, become holes of the image, and the tmpfs is
+        made no larger than what it holds.
+        """
+        for line in run("filefrag", "-b4096", "-v", str(file)).stdout.splitlines():
+            number, _, extent = line.partition(":")
+            if number.strip().isdecimal():
+                begin, length = extent.split(":")[1].split("..")[0], extent.split(":")[2]
+                place = ("--offset", f"{int(begin) * 4}KiB", "--length", f"{int(length) * 4}KiB")
+                run("fallocate", "--punch-hole", *place, str(self._image))
+        held = self._image.stat().st_blocks // 2
+        run("mount", "-o", f"remount,size={held}k", str(self._image.parent))
+
+
+@contextmanager
+def failing_device(size_mib: int) -> Iterator[FailingDevice]:
+    """A block device of which parts can be made to fail."""
+    with tempfile.TemporaryDirectory(prefix="failing", dir=scratch()) as directory:
+        run("mount", "-t", "tmpfs", "failing", directory)
+        try:
+            image = Path(directory) / "image"
+            run("fallocate", "--length", f"{size_mib}MiB", str(image))
+            device = run("losetup", "--find", "--show", str(image)).stdout.strip()
+            try:
+                yield FailingDevice(device, image)
+            finally:
+                release(device)
+        finally:
+            unmount(directory)
+
+
 _ZRAM = Path("/sys/class/zram-control")
 
 

@@ -24,6 +24,7 @@ from ramshelf.core.host import (
 from ramshelf.core.kind import Kind
 from ramshelf.core.ledger import Note, NotedFile
 from ramshelf.core.mounts import Mount
+from ramshelf.core.numa import HostNode, HostNuma
 from ramshelf.core.placement import (
     TRAIT,
     Allocation,
@@ -227,6 +228,7 @@ GOOD = Facts(
     hook=HookStatus(installed=True, current=True, executable=True, seen=True),
     guests=(RUNNING,),
     placement=NOVA_REPORTS,
+    numa=HostNuma(nodes=(HostNode(number=0, ram=8 * GIB), HostNode(number=1, ram=8 * GIB))),
 )
 
 

@@ -30,6 +30,14 @@ def test_the_unit_allows_what_holds_a_guest_still() -> None:
     assert "CAP_SYS_PTRACE" in capabilities.split()
 
 
+def test_the_unit_lets_the_kernels_log_be_read() -> None:
+    """Without the capability not where kernel.dmesg_restrict is set (check_syslog_permissions)."""
+    assert "DeviceAllow=/dev/kmsg r" in lines(TEXT)
+    assert "ProtectKernelLogs=yes" not in lines(TEXT)
+    [capabilities] = [line for line in lines(TEXT) if line.startswith("CapabilityBoundingSet=")]
+    assert "CAP_SYSLOG" in capabilities.split()
+
+
 def test_strange_paths_are_quoted() -> None:
     text = unit_text(('/a b/"%$\\/python',), ("/c d/%",))
     assert 'ExecStart="/a b/\\"%%$$\\\\/python"' in lines(text)

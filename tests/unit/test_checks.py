@@ -7,8 +7,10 @@ from ramshelf.cli.doctor import document
 from ramshelf.core.checks import check
 from ramshelf.core.checks.catalog import GROUPS, RULES
 from ramshelf.core.confinement import Labels
+from ramshelf.core.earlierpromises import EarlierPromise
 from ramshelf.core.errors import HostError, ServiceError
 from ramshelf.core.findings import Finding, Severity, exit_status
+from ramshelf.core.guest import MemoryFile
 from ramshelf.core.hookbypass import Bypass
 from ramshelf.core.host import (
     Directory,
@@ -21,6 +23,7 @@ from ramshelf.core.host import (
     Unknown,
 )
 from ramshelf.core.kind import Kind
+from ramshelf.core.numa import HostNode, HostNuma, Part, Tuning
 from ramshelf.core.ownbackends import OwnBackend
 from ramshelf.core.placement import TRAIT, Allocation, Former, Inventory
 from ramshelf.core.qemuconf import MemoryDirectory
@@ -29,6 +32,7 @@ from ramshelf.core.requirements import require
 from ramshelf.core.setting import Setting
 from ramshelf.core.store import Store
 from ramshelf.core.units import GIB, MIB
+from ramshelf.core.writeerrors import WriteErrors
 from support.good_host import (
     DAEMON,
     GOOD,
@@ -98,6 +102,27 @@ def beyond_swap() -> Facts:
     return replace(facts, store=replace(seen, store=replace(own, beyond_swap=True)))
 
 
+EARLIER = EarlierPromise(name="before", uuid="2f1b6c1e-0000-4000-8000-000000000001", promised=GIB)
+NUMA = HostNuma(nodes=(HostNode(number=0, ram=4 * GIB), HostNode(number=1, ram=4 * GIB)))
+
+
+def bound(gib: int, *, cells: bool = False, **guest: Any) -> Facts:
+    """A host with two nodes of 4 GiB, and a guest of this size bound to one, as a whole or by its cell."""
+    node, all_nodes = frozenset({1}), frozenset({0, 1})
+    part = Part(name="", size=gib * GIB, threads=node, asked=node)
+    if cells:
+        part = replace(part, name="ram-node0", threads=all_nodes)
+    file = MemoryFile(name="ram-node0" if cells else "pc.ram", size=gib * GIB)
+    size = {"memory": gib * GIB, "max_memory": gib * GIB, "files": (file,)}
+    return replace(with_guest({"tuning": Tuning(parts=(part,))}, **{**size, **guest}), numa=NUMA)
+
+
+def of_kind(kind: Kind) -> Facts:
+    _, own = store(GOOD)
+    return with_store(store=replace(own, kind=kind))
+
+
+WRITE_ERRORS = WriteErrors(messages=3, last="It failed", inodes={NOTE.files[0].inode: 100.0})
 BAD = {
     "versions.libvirt-unreachable": replace(GOOD, hypervisor=WHY),
     "host.unconfined": models("none", "dac"),
@@ -131,6 +156,9 @@ BAD = {
     "store.error": with_store(usage=WHY, io_error="input/output error"),
     "store.usage-unknown": with_store(usage=WHY),
     "store.file-system-errors": on_disk("ext4", file_system_errors=1),
+    "store.write-errors": on_disk("ext4", write_errors=WRITE_ERRORS),
+    "store.memory-lost": on_disk("xfs", write_errors=WRITE_ERRORS),
+    "store.write-errors-unknown": on_disk("ext4", write_errors=WHY),
     "store.device-errors": with_device(errors=2, commands=19_000),
     "store.qemu-conf-unknown": replace(GOOD, qemu_conf_problem="permission denied"),
     "store.qemu-conf-changed": replace(GOOD, qemu_conf_changed=1000.5),
@@ -148,6 +176,8 @@ BAD = {
     "store.extents": with_usage(kind=Kind.DISK, used=64 * GIB - 10 * MIB, notes=(), directories=()),
     "store.inodes": with_usage(inodes=4096, inodes_free=2),
     "store.overpromised": with_usage(notes=(replace(NOTE, promised=65 * GIB),)),
+    "store.promised-before": with_store(earlier=(EARLIER,)),
+    "store.not-again": with_usage(notes=(replace(NOTE, promised=65 * GIB),)),
     "store.rotational": with_device(rotational=True),
     "store.network": with_device(network="nbd"),
     "store.thin": with_device(thin="a thin volume"),
@@ -224,6 +254,12 @@ BAD = {
     "placement.no-store": reported(
         RAMSHELF_REPORTS, truth={"kind": None, "capacity_mib": 0, "guests": ()}, provider=None
     ),
+    "numa.node-overbound": bound(5, locked=True),
+    "numa.node-exceeded": bound(5),
+    "numa.binding-ignored": replace(on_disk(), guests=bound(1, cells=True).guests),
+    "numa.chosen-unknown": with_guest({"tuning": Tuning(chosen=True)}),
+    "numa.zone-reclaim": replace(GOOD, numa=replace(NUMA, zone_reclaim=4)),
+    "numa.unknown": replace(GOOD, numa=WHY),
     "placement.shrunk": reported(RAMSHELF_REPORTS, truth={"capacity_mib": 2047}),
     "placement.differs": reported(RAMSHELF_REPORTS, truth={"capacity_mib": 60 * 1024}),
     "placement.unallocated": reported(allocations={}),
@@ -257,6 +293,7 @@ WITHOUT_GOOD = {
     "hook.ok": BAD["hook.outdated"],
     "guest.ok": BAD["guest.anonymous"],
     "ram.ok": BAD["ram.exceeded"],
+    "numa.ok": replace(GOOD, numa=HostNuma(nodes=NUMA.nodes[:1])),
     "placement.ok": BAD["placement.exceeds-store"],
 }
 """For each code that says that all is well, a host of which it must not be said."""
@@ -289,6 +326,20 @@ def test_a_bad_fact_is_found(code: str) -> None:
 @pytest.mark.parametrize("code", sorted(WITHOUT_GOOD))
 def test_good_is_not_said_where_it_is_not(code: str) -> None:
     assert code not in codes(WITHOUT_GOOD[code])
+
+
+def test_promises_from_before_an_upgrade_that_cannot_be_read_are_not_taken_for_none() -> None:
+    assert "store.usage-unknown" in codes(with_store(earlier=WHY))
+
+
+def test_guests_that_would_not_start_again_are_named_whether_they_run_or_not() -> None:
+    web = replace(NOTE, promised=30 * GIB)
+    stopped = replace(EARLIER, promised=40 * GIB)
+    assert not isinstance(STORE.usage, Unknown)
+    facts = with_store(usage=replace(STORE.usage, notes=(web,)), earlier=(stopped,))
+    assert the("store.not-again", facts).facts["guests"] == ["before"]
+    assert the("store.promised-before", facts).facts["guests"] == ["before"]
+    assert the("store.overpromised", BAD["store.overpromised"]).facts["above_mib"] == 1024
 
 
 @pytest.mark.parametrize("code", sorted(BAD))
@@ -431,7 +482,18 @@ def test_json_has_stable_keys() -> None:
     findings = printed["findings"]
     assert isinstance(findings, list)
     assert set(findings[0]) == {"code", "severity", "group", "message", "hint", "facts"}
-    assert printed["summary"] == {"ok": 7, "info": 0, "warning": 1, "failure": 0, "exit_status": 1}
+    assert printed["summary"] == {"ok": 9, "info": 0, "warning": 1, "failure": 0, "exit_status": 1}
+
+
+def test_a_store_that_loses_what_is_written_is_not_called_well() -> None:
+    assert "store.ok" in codes(on_disk("ext4", write_errors=WriteErrors()))
+    assert "store.ok" not in codes(BAD["store.write-errors"])
+
+
+def test_only_guests_that_are_named_and_were_there_have_lost_memory() -> None:
+    elsewhere = replace(WRITE_ERRORS, inodes={99: 100.0})
+    assert "store.memory-lost" not in codes(on_disk("ext4", write_errors=elsewhere))
+    assert the("store.memory-lost", BAD["store.memory-lost"]).facts["guest"] == "web"
 
 
 def test_a_few_failed_commands_are_normal() -> None:
@@ -470,6 +532,64 @@ def test_an_anonymous_guest_counts_in_full_and_not_twice() -> None:
     parts = the("ram.ok", facts).facts["parts"]
     assert isinstance(parts, dict)
     assert (parts["anonymous_mib"], parts["overhead_mib"]) == (2048, 190)
+
+
+def test_nothing_is_said_of_nodes_where_there_is_only_one() -> None:
+    facts = replace(bound(5, locked=True), numa=HostNuma(nodes=NUMA.nodes[:1], zone_reclaim=4))
+    assert not [finding for finding in check(facts) if finding.group == "numa"]
+
+
+def of_nodes(facts: Facts) -> dict[str, tuple[str, object, object]]:
+    """What is said of each set of nodes: the code, what they have and what is bound to them, in MiB."""
+    return {
+        str(each.facts["nodes"]): (each.code, each.facts["ram_mib"], each.facts["bound_mib"])
+        for each in check(facts)
+        if each.group == "numa" and "nodes" in each.facts
+    }
+
+
+def test_a_node_without_enough_ram_does_not_hide_the_other() -> None:
+    assert of_nodes(bound(5, locked=True)) == {
+        "[0]": ("numa.ok", 4096, 0),
+        "[1]": ("numa.node-overbound", 4096, 5120),
+    }
+
+
+@pytest.mark.parametrize(
+    ("facts", "code"),
+    [
+        (bound(4, locked=True), "numa.ok"),
+        (bound(5), "numa.node-exceeded"),
+        (bound(5, files=()), "numa.node-exceeded"),
+        (replace(bound(5, files=()), store=with_store(swaps=()).store), "numa.node-overbound"),
+        (bound(5, files=(), hugepages=True, huge_bytes=5 * GIB), "numa.ok"),
+        (replace(bound(5), store=on_disk().store), "numa.node-exceeded"),
+        (bound(5, cells=True), "numa.node-exceeded"),
+        (replace(bound(5, cells=True), store=on_disk().store), "numa.ok"),
+        (replace(bound(5), store=of_kind(Kind.RAM).store), "numa.node-overbound"),
+        (replace(bound(5), store=of_kind(Kind.DAX).store), "numa.ok"),
+    ],
+)
+def test_what_a_node_must_hold(facts: Facts, code: str) -> None:
+    """Not what is on pmem or in huge pages, nor what mbind does not bind; what stays in RAM weighs more."""
+    assert of_nodes(facts)["[1]"][0] == code
+
+
+def test_two_of_four_nodes_hold_what_is_bound_to_either_or_both() -> None:
+    nodes = tuple(HostNode(number=number, ram=4 * GIB, huge_pages=GIB) for number in range(4))
+    sets = ({0}, {1}, {0, 1}, {2, 3}, {0, 1, 2, 3})
+    parts = tuple(
+        Part(name=f"ram-node{number}", size=5 * GIB // 2, threads=frozenset(each), asked=None)
+        for number, each in enumerate(sets)
+    )
+    facts = replace(with_guest({"tuning": Tuning(parts=parts)}), numa=HostNuma(nodes=nodes))
+    assert of_nodes(facts) == {
+        "[0]": ("numa.ok", 3072, 2560),
+        "[1]": ("numa.ok", 3072, 2560),
+        "[0, 1]": ("numa.node-exceeded", 6144, 7680),
+        "[2]": ("numa.ok", 3072, 0),
+        "[3]": ("numa.ok", 3072, 0),
+    }
 
 
 def test_a_provider_of_ramshelfs_own_is_good_too() -> None:

@@ -76,7 +76,15 @@ def test_a_verb_s_number_is_the_exit_status(verb: Callable[[Raiser], None]) -> N
             1,
             "ramshelf: /etc/fstab: Permission denied. [system.permission]\nhint: Run it as root.\n",
         ),
-        (OSError(errno.EROFS, "x", b"/etc/f"), 1, "ramshelf: /etc/f: Read-only file system. [system.io]\n"),
+        (OSError(errno.EIO, "x", b"/etc/f"), 1, "ramshelf: /etc/f: Input/output error. [system.io]\n"),
+        (
+            OSError(errno.EROFS, "x", "/etc/f"),
+            1,
+            (
+                "ramshelf: /etc/f: Read-only file system. [system.io]\n"
+                "hint: 'findmnt --target /etc/f' shows what is mounted there.\n"
+            ),
+        ),
         (click.Abort(), 1, "ramshelf: Interrupted. [cli.interrupted]\n"),
     ],
 )

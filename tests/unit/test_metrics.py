@@ -18,6 +18,7 @@ from ramshelf.core.record import replace
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.tally import Tally
 from ramshelf.core.units import MIB
+from ramshelf.core.writeerrors import WriteErrors
 from ramshelf.node.guests import MemoryFile, RunningGuest, StoreShares
 from ramshelf.node.watching import Look
 from ramshelf.system.hypervisor import Domain
@@ -66,6 +67,7 @@ KNOWN = Known(
     reported=Reported(
         done=True, owned=True, succeeded=80.0, total_mib=65536, reserved_mib=0, allocated_mib=2048
     ),
+    write_errors=WriteErrors(messages=4, last="It failed."),
 )
 
 
@@ -125,6 +127,7 @@ def test_no_series_comes_twice() -> None:
     ("name", "value"),
     [
         ("libvirt_domain_memory_backing_resident_bytes{web}", 300 * MIB),
+        ("ramshelf_store_write_errors_total", 4),
         ("libvirt_domain_memory_backing_nonresident_bytes{web}", 212 * MIB),
         ("ramshelf_store_reserved_bytes", 8 * MIB),
         ("ramshelf_guests{store}", 1),

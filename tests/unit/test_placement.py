@@ -150,10 +150,17 @@ def test_an_inventory_that_somebody_changed_is_set_back(changed: Inventory | Non
 
 
 def test_what_the_store_has_promised_to_nobody_is_reserved() -> None:
-    assert wanted_inventory(replace(TRUTH, unowned_mib=300)) == Inventory(
+    assert wanted_inventory(replace(TRUTH, unowned_mib=300), AGREED) == Inventory(
         total=1000, max_unit=1000, reserved=300
     )
-    assert wanted_inventory(replace(TRUTH, unowned_mib=3000)).reserved == 1000
+
+
+def test_an_inventory_is_never_less_than_guests_hold_and_leaves_no_room_for_more() -> None:
+    shrunk = replace(TRUTH, capacity_mib=150, unowned_mib=30)
+    assert wanted_inventory(shrunk, AGREED) == Inventory(total=230, max_unit=230, reserved=30)
+    assert wanted_inventory(replace(shrunk, guests=(ALICE,)), AGREED, {BOB.uuid}).total == 230
+    assert wanted_inventory(replace(shrunk, guests=(ALICE,)), AGREED).total == 150
+    assert wanted_inventory(replace(shrunk, capacity_mib=0), AGREED).total == 230
 
 
 def test_without_a_store_nothing_may_be_placed_and_no_provider_is_made() -> None:
@@ -207,7 +214,8 @@ def test_one_plan_makes_both_agree(truth: Truth, observed: Observed) -> None:
     }
     assert done.inventory is not None
     assert done.inventory.allocation_ratio == 1.0
-    assert done.inventory.total - done.inventory.reserved <= max(0, truth.capacity_mib - truth.unowned_mib)
+    held = sum(guest.memory_mib for guest in truth.guests)
+    assert done.room_mib == max(0, truth.capacity_mib - truth.unowned_mib, held)
     assert ("CUSTOM_GOLD" in done.traits) == ("CUSTOM_GOLD" in observed.traits)
 
 

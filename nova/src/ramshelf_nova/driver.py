@@ -104,7 +104,7 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
     def update_provider_tree(
         self, provider_tree: ProviderTree, nodename: str, allocations: dict[str, Any] | None = None
     ) -> None:
-        """Nova's, with the store's kind as a trait, and no more memory than the store can hold."""
+        """Nova's, with the store's kind as a trait, and no more memory than the store or its servers hold."""
         before = provider.memory_mib(provider_tree, nodename)
         super().update_provider_tree(provider_tree, nodename, allocations)
         answer = self._hook.answer() if _file_backed() else None
@@ -112,8 +112,12 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
         if _file_backed():
             # Where it is not known what the store holds: no more than before.
             most = (answer.capacity_mib if answer else 0) or before
-            if most:
-                provider.bound_memory(provider_tree, nodename, most)
+            if most and most < (provider.memory_mib(provider_tree, nodename) or 0):
+                # Nova can move no server away while less is reported than servers hold (before 2025.2; see
+                # ramshelf's core/placement.wanted_inventory).
+                held = provider.held_mib(provider_tree, nodename, self.virtapi.reportclient)
+                least = (before or 0) if held is None else held
+                provider.bound_memory(provider_tree, nodename, max(most, least))
 
     def check_can_live_migrate_destination(  # noqa: PLR0917 - Nova's
         self,

@@ -1,9 +1,16 @@
 """A host's resource provider in Nova's ProviderTree, by the store behind the host."""
 
 import os_resource_classes as orc
+from keystoneauth1.exceptions import ClientException
+from nova import exception
 from nova.compute.provider_tree import ProviderTree
+from nova.context import get_admin_context
+from nova.scheduler.client.report import SchedulerReportClient
+from oslo_log import log as logging
 
 from ramshelf_nova.core.kind import Kind
+
+LOG = logging.getLogger(__name__)
 
 _TRAITS = frozenset(kind.trait for kind in Kind)
 
@@ -19,6 +26,16 @@ def memory_mib(tree: ProviderTree, name: str) -> int | None:
     """The total of MEMORY_MB; None where there is no such inventory."""
     memory = tree.data(name).inventory.get(orc.MEMORY_MB)
     return memory and int(memory["total"])
+
+
+def held_mib(tree: ProviderTree, name: str, placement: SchedulerReportClient) -> int | None:
+    """What all consumers hold of the memory in Placement; None where that is not known."""
+    try:
+        found = placement.get_allocations_for_resource_provider(get_admin_context(), tree.data(name).uuid)
+    except (exception.NovaException, ClientException) as error:
+        LOG.warning("What servers hold of %s in Placement is not known: %s", name, error)
+        return None
+    return sum(int(held["resources"].get(orc.MEMORY_MB, 0)) for held in found.allocations.values())
 
 
 def bound_memory(tree: ProviderTree, name: str, most_mib: int) -> None:

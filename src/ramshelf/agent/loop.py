@@ -250,6 +250,7 @@ class Agent:
                 tally=self._watcher.tally.copy(),
                 reported=self._reported,
                 bypass_left=bypass().left,
+                write_errors=self._watcher.write_errors,
             )
         )
         self._endpoint.renew()

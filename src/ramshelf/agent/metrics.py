@@ -16,6 +16,7 @@ from ramshelf.core.findings import Severity
 from ramshelf.core.metrics import METRICS
 from ramshelf.core.tally import Tally
 from ramshelf.core.units import MIB
+from ramshelf.core.writeerrors import WriteErrors
 from ramshelf.node.guests import StoreShares
 from ramshelf.node.watching import Look
 from ramshelf.system.hypervisor import START_REASONS, STOP_REASONS
@@ -48,7 +49,7 @@ class Reported:
 class Known:
     """All that is given out, at one moment. ``reported`` is None where Placement is not used.
 
-    ``bypass_left``: seconds for which the hook is bypassed.
+    ``bypass_left``: seconds for which the hook is bypassed. ``write_errors``: None where they are not known.
     """
 
     config: Config = field(default_factory=Config)
@@ -60,6 +61,7 @@ class Known:
     tally: Tally = field(default_factory=Tally)
     reported: Reported | None = None
     bypass_left: int = 0
+    write_errors: WriteErrors | None = None
 
 
 Sample = tuple[tuple[str, ...], float]
@@ -76,6 +78,8 @@ def samples(known: Known) -> Iterator[tuple[str, Sample]]:
         for resource, pressure in known.look.pressure.items():
             yield "ramshelf_pressure_waiting_seconds_total", ((resource,), pressure.waiting)
             yield "ramshelf_pressure_stalled_seconds_total", ((resource,), pressure.stalled)
+    if known.write_errors is not None:
+        yield "ramshelf_store_write_errors_total", ((), float(known.write_errors.messages))
     if known.reported is not None:
         yield from _placement(known.reported)
 

@@ -7,10 +7,8 @@ from ramshelf.agent.log import Log
 from ramshelf.agent.problems import AWAY, Problems, condition_of
 from ramshelf.agent.residency import Residency
 from ramshelf.agent.trims import Trims
-from ramshelf.core.capacity import capacity
-from ramshelf.core.checks.catalog import finding
 from ramshelf.core.checks.hook import bypassed
-from ramshelf.core.checks.store import overgrown
+from ramshelf.core.checks.store import failed_writes, overgrown, overpromised
 from ramshelf.core.conditions import Condition, of_error, of_finding
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
@@ -18,12 +16,15 @@ from ramshelf.core.events import Event, What
 from ramshelf.core.findings import Severity
 from ramshelf.core.tally import Tally, refusal
 from ramshelf.core.units import to_mib
+from ramshelf.core.writeerrors import WriteErrors
 from ramshelf.node import hookbypass
+from ramshelf.node.earlierpromises import settle
 from ramshelf.node.guests import described
 from ramshelf.node.latereserve import Outcome, reserve_late
 from ramshelf.node.resuming import resume_left
 from ramshelf.node.storeclean import clean
 from ramshelf.node.watching import Look, differ, look, to_verify
+from ramshelf.node.writeerrors import WriteWatch
 from ramshelf.system.hooklogfollower import Follower
 from ramshelf.system.hypervisor import Hypervisor
 
@@ -38,6 +39,9 @@ KNOWN_BETTER = frozenset(
         "store.root-file-system",
         "store.unsupported",
         "store.stale",
+        "store.memory-lost",
+        "store.write-errors",
+        "store.write-errors-unknown",
         "store.symbolic-link",
     }
 )
@@ -60,7 +64,7 @@ class Wish:
 
 
 class Watcher:
-    """``tally`` and the last ``look`` are there for the metrics."""
+    """``tally``, the last ``look`` and the ``write_errors`` known by then are there for the metrics."""
 
     def __init__(self, problems: Problems, log: Log) -> None:
         self._problems = problems
@@ -70,8 +74,10 @@ class Watcher:
         self._history = True
         self._unsettled: dict[str, int] = {}
         self._trims = Trims(log)
+        self._write_watch = WriteWatch()
         self.tally = Tally()
         self.look: Look | None = None
+        self.write_errors: WriteErrors | None = None
 
     def happened(self, event: Event) -> None:
         """Take note of what libvirt has told."""
@@ -96,9 +102,12 @@ class Watcher:
         self._problems.attempt("hook-log", self._follow)
         if hypervisor is not None:
             self._problems.attempt("resume", lambda: map(of_error, resume_left(hypervisor)))
-        if not self._problems.attempt("look", lambda: self._see(hypervisor, config)) or hypervisor is None:
+        seen = self._problems.attempt("look", lambda: self._see(hypervisor, config))
+        self._problems.attempt("write-errors", self._read_kernel_log)
+        if not seen or hypervisor is None:
             return Wish()
         self._problems.attempt("clean", self._clean)
+        self._problems.attempt("promises", lambda: self._settle(hypervisor))
         self._problems.attempt("trim", lambda: self._trims.turn(hypervisor, self.look))
         late: list[Outcome] = []
         self._problems.attempt("late", lambda: self._reserve(hypervisor, late))
@@ -169,6 +178,14 @@ class Watcher:
                 limited_by=now.shares.capacity.limit_reason,
             )
 
+    def _read_kernel_log(self) -> Iterator[Condition]:
+        """What the kernel could not write, also where the store does not answer any more."""
+        shares = self.look.shares if self.look is not None else None
+        errors = self._write_watch.look(shares.store) if shares is not None else None
+        self.write_errors = errors if isinstance(errors, WriteErrors) else None
+        if self.look is not None and self.look.usage is not None and shares is not None:
+            yield from map(of_finding, failed_writes(shares.store, errors, self.look.usage.notes))
+
     def _clean(self) -> Iterator[Condition]:
         for removed in clean(self.look.stale if self.look is not None else ()):
             self.tally.cleaned += 1
@@ -178,6 +195,11 @@ class Watcher:
                 directory=removed.path,
                 promised_mib=to_mib(removed.size),
             )
+        yield from ()
+
+    def _settle(self, hypervisor: Hypervisor) -> Iterator[Condition]:
+        if self.look is not None and self.look.usage is not None:
+            settle(hypervisor, self.look.usage)
         yield from ()
 
     def _reserve(self, hypervisor: Hypervisor, done: list[Outcome]) -> Iterator[Condition]:
@@ -226,16 +248,5 @@ def _wrong(seen: Look, config: Config) -> Iterator[Condition]:
             hint=seen.problem.hint,
         )
     if seen.usage is not None:
-        for each in overgrown(seen.usage):
-            yield of_finding(each)
-        room = capacity(seen.usage, configured_mib=None)
-        if room.promised > room.total:
-            yield of_finding(
-                finding(
-                    "store.overpromised",
-                    f"The store holds {to_mib(room.total)} MiB, and {to_mib(room.promised)} MiB are "
-                    "promised.",
-                    capacity_mib=to_mib(room.total),
-                    promised_mib=to_mib(room.promised),
-                )
-            )
+        yield from map(of_finding, overgrown(seen.usage))
+        yield from map(of_finding, overpromised(seen.usage))

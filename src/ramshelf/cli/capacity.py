@@ -7,7 +7,7 @@ from ramshelf.cli.guest import running_document
 from ramshelf.cli.output import table
 from ramshelf.core.errors import ServiceError
 from ramshelf.core.units import MIB, align_up, to_mib
-from ramshelf.node.guests import observe_shares
+from ramshelf.node.guests import StoreShares, observe_shares
 from ramshelf.system.hypervisor import Hypervisor
 
 
@@ -17,9 +17,9 @@ def command(context: Context) -> None:
     """Show what the store can hold and who holds it; sizes in MiB.
 
     total is the guest memory that the store can hold, promised what its guests' memory files may come to,
-    used what they occupy now, free what a further guest may have. reserved is what nova.conf keeps back from
-    Placement (reserved_host_memory_mb); the hook does not. Without libvirt the figures are the same, but
-    nobody can be named.
+    used what they occupy now, free what a further guest may have, above what is promised beyond total.
+    reserved is what nova.conf keeps back from Placement (reserved_host_memory_mb); the hook does not. Without
+    libvirt the figures are the same, but nobody can be named.
 
     RAM needed is what cannot go to the store, if all guests use all that they have, and its free what further
     guests may need: those with memory in files, or pinned, are refused where that is too little.
@@ -39,6 +39,7 @@ def command(context: Context) -> None:
         "promised_mib": _mib(capacity.promised),
         "used_mib": _mib(capacity.allocated),
         "free_mib": to_mib(capacity.free),
+        "above_mib": _mib(max(0, capacity.promised - capacity.total)),
     }
     document = {
         **figures,
@@ -62,6 +63,11 @@ def command(context: Context) -> None:
             }
             for holding in shares.unknown
         ],
+        "promised_before": [
+            {"name": each.name, "uuid": each.uuid, "promised_mib": _mib(each.promised)}
+            for each in shares.earlier
+        ],
+        "refused_after_reboot": list(shares.refused_anew),
     }
 
     def text() -> None:
@@ -72,6 +78,7 @@ def command(context: Context) -> None:
             )
         if unreachable:
             click.echo(f"note: Guests are not named: {unreachable}", err=True)
+        _warn(shares)
         click.echo(table([name.removesuffix("_mib").upper() for name in figures], [list(figures.values())]))
         click.echo(f"\nRAM {to_mib(ram.size)}, needed {_mib(ram.demand.total)}, free {to_mib(ram.free)}")
         click.echo(f"needed by {ram.demand}")
@@ -94,6 +101,16 @@ def command(context: Context) -> None:
             click.echo(table(("GUEST", "PROMISED", "USED", "RESIDENT"), rows))
 
     context.emit(document, text)
+
+
+def _warn(shares: StoreShares) -> None:
+    """Tell who has more than the store's capacity, and for whom it has none."""
+    if shares.earlier:
+        names = ", ".join(each.name for each in shares.earlier)
+        click.echo(f"note: Promised before an upgrade, and kept beyond total: {names}.", err=True)
+    if shares.refused_anew:
+        names = ", ".join(shares.refused_anew)
+        click.echo(f"note: After a reboot there would be no room for {names}.", err=True)
 
 
 def _mib(size: int) -> int:

@@ -118,6 +118,10 @@ def run(argv: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
+_MOUNTED = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT})
+"""What a file system refuses, whoever asks."""
+
+
 def _translated(error: BaseException) -> RamshelfError:
     """The error that a user sees, with a code, whatever was raised."""
     if isinstance(error, RamshelfError):
@@ -137,7 +141,8 @@ def _translated(error: BaseException) -> RamshelfError:
         sentence = f"{where}: {reason}." if where else f"{reason}."
         if isinstance(error, PermissionError):
             return HostError("system.permission", sentence, hint="Run it as root.", facts=facts)
-        return HostError("system.io", sentence, facts=facts)
+        hint = f"'findmnt --target {where}' shows what is mounted there." if error.errno in _MOUNTED else ""
+        return HostError("system.io", sentence, hint=hint if where else "", facts=facts)
     return RamshelfError(
         "internal.bug",
         f"This is a bug in ramshelf: {type(error).__name__}: {_sentence(str(error) or 'no message')}",

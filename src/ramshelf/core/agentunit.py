@@ -46,18 +46,19 @@ ReadWritePaths={writable}
 ProtectHome=read-only
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
-ProtectKernelLogs=yes
 ProtectControlGroups=yes
 ProtectClock=yes
 ProtectHostname=yes
 DevicePolicy=closed
 # /dev/kvm, by its numbers: where KVM is loaded after the agent is started there is no such path yet.
 DeviceAllow=/dev/char/10:232 rw
+# Only there does the kernel tell that it has lost guests' memory; so ProtectKernelLogs= stays off.
+DeviceAllow=/dev/kmsg r
 NoNewPrivileges=yes
 # chown: memory files belong to QEMU's user. dac_override: so do their directories, and the kernel tells what
 # of a file is in RAM only to who might write it. fowner: SELinux labels. sys_ptrace: who has a file open.
-# And to hold a guest still while it is trimmed.
-CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_SYS_PTRACE
+# And to hold a guest still while it is trimmed. syslog: the kernel's log, where kernel.dmesg_restrict is set.
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_SYS_PTRACE CAP_SYSLOG
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 RestrictNamespaces=yes
 RestrictRealtime=yes

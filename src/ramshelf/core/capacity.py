@@ -27,6 +27,9 @@ come out of it; on XFS also the last blocks of each allocation group, which a tr
 group cannot take (xfs_bmap_btalloc), and what a conversion reserves ahead (xfs_iomap_write_unwritten).
 ext4 keeps as much again from everybody for its extents (ext4_calculate_resv_clusters): not in f_bavail."""
 
+_EARLIER_SHARE = 1024
+"""Version 0.1.0 set aside one byte in so many for the extents' records, and was wrong: pages were lost."""
+
 _ALARM = 4
 """Few is left for extents' records where it is less than one part in so many of what was set aside."""
 
@@ -81,15 +84,17 @@ class Capacity:
         return max(0, self.total - self.promised)
 
 
-def capacity(usage: StoreUsage, *, configured_mib: int | None) -> Capacity:
+def capacity(usage: StoreUsage, *, configured_mib: int | None, earlier: bool = False) -> Capacity:
     """The store's capacity: the smallest of what it holds, its swap, and the configured value.
 
     ``configured_mib`` None means that the store decides. What is no guest's memory, and what is set aside for
     the file system's own records of it, are taken off what the store holds; tmpfs keeps its own in RAM.
+    ``earlier``: by what version 0.1.0 set aside (core/earlierpromises.py).
     """
     allocated = within(usage)
     foreign = max(0, usage.used - allocated)
-    total, reason = usage.size - foreign - set_aside(usage), "store"
+    aside = _set_aside_earlier(usage) if earlier else set_aside(usage)
+    total, reason = usage.size - foreign - aside, "store"
     if usage.kind is Kind.SWAP and not usage.beyond_swap and usage.swap - foreign < total:
         total, reason = usage.swap - foreign, "swap"
     if configured_mib is not None and configured_mib * MIB < total:
@@ -107,6 +112,14 @@ def set_aside(usage: StoreUsage) -> int:
     if usage.kind.tmpfs:
         return 0
     return align_up(_records(usage, usage.size) + min(usage.size // _SLACK_SHARE, _SLACK_MOST), MIB)
+
+
+def _set_aside_earlier(usage: StoreUsage) -> int:
+    """The same by version 0.1.0."""
+    if usage.kind.tmpfs:
+        return 0
+    slack = min(usage.size // _SLACK_SHARE, _SLACK_MOST)
+    return align_up(usage.size // _EARLIER_SHARE, MIB) + align_up(slack, MIB)
 
 
 def _records(usage: StoreUsage, size: int) -> int:

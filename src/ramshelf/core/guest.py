@@ -44,7 +44,7 @@ the guest has started."""
 SHORT_NAME_MAX = 20
 """Characters of a guest's name in its directory's name (VIR_DOMAIN_SHORT_NAME_MAX)."""
 
-_FILE_DEVICES = frozenset({"dimm", "virtio-mem"})
+MEMORY_DEVICES = frozenset({"dimm", "virtio-mem"})
 """Memory devices whose file libvirt makes; NVDIMM and virtio-pmem bring their own, SGX has none."""
 
 _PINNING = (
@@ -312,7 +312,7 @@ class _Backends:
     def _device_parts(self) -> list[tuple[MemoryFile | None, int]]:
         parts = []
         for device in self._devices:
-            if device.get("model") not in _FILE_DEVICES:
+            if device.get("model") not in MEMORY_DEVICES:
                 continue
             node = int(device.findtext("target/node", "-1"))
             cell = self._cells.get(node)

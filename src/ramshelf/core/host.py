@@ -11,14 +11,17 @@ from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
 from ramshelf.core.confinement import Labels
 from ramshelf.core.directory import FileUsage
+from ramshelf.core.earlierpromises import EarlierPromise
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.guest import Guest
 from ramshelf.core.hookbypass import Bypass
+from ramshelf.core.numa import HostNuma, Tuning
 from ramshelf.core.ownbackends import OwnBackend
 from ramshelf.core.placement import Comparison
 from ramshelf.core.qemuconf import MemoryDirectory
 from ramshelf.core.requirements import Version
 from ramshelf.core.store import NoStore, Store
+from ramshelf.core.writeerrors import WriteErrors
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ class RunningGuest:
     ``promised`` the bytes that it was promised; ``pinned`` those that it was admitted to keep in RAM, None
     where that is not known. ``given``: the inodes of the files that had all their extents
     once, on a disk. ``own``: what its qemu:commandline has QEMU map besides. ``discard_retracted``: its
-    discard flag was taken back after it started. ``labels``: what confines it.
+    discard flag was taken back after it started. ``labels``: what confines it. ``tuning``: to which of the
+    host's NUMA nodes its memory is bound.
     """
 
     guest: Guest
@@ -104,6 +108,7 @@ class RunningGuest:
     own: tuple[OwnBackend, ...] = ()
     discard_retracted: bool = False
     labels: Labels = field(default_factory=Labels)
+    tuning: Tuning = field(default_factory=Tuning)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,8 +194,10 @@ class StoreFacts:
     """What lies at libvirt's memory backing directory, and below it.
 
     ``io_error`` is what the file system answered, '' where it works. ``file_system_errors`` is ext4's count,
-    None where the file system keeps none. ``path`` ends with the memory backing directory. ``swaps`` are
-    those on disks, ``devices`` below a tmpfs over swap those of all swap.
+    None where the file system keeps none. ``write_errors`` is None where no guest's memory is written by way
+    of a file system: on a tmpfs. ``path`` ends with the memory backing directory. ``swaps`` are those on
+    disks, ``devices`` below a tmpfs over swap those of all swap. ``earlier`` are the promises from before an
+    upgrade, to guests that libvirt still knows.
     """
 
     directory: MemoryDirectory
@@ -204,6 +211,8 @@ class StoreFacts:
     boot: BootOrder | Unknown
     file_system_errors: int | None
     stale: tuple[StaleDirectory, ...] | Unknown
+    earlier: tuple[EarlierPromise, ...] | Unknown = ()
+    write_errors: WriteErrors | Unknown | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,3 +274,4 @@ class Facts:
     guests: tuple[RunningGuest, ...] | Unknown
     odd_guests: tuple[OddGuest, ...] = ()
     placement: Comparison | RamshelfError | None = None
+    numa: HostNuma | Unknown = field(default_factory=HostNuma)

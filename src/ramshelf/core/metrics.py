@@ -103,6 +103,12 @@ _TABLE = (
         "ramshelf_store_device_written_bytes_total",
         "Bytes written to the store's device; for a tmpfs to all swap.",
     ),
+    Metric(
+        "store",
+        "ramshelf_store_write_errors_total",
+        "Messages of the kernel's that it could not write to the store, since that was mounted. Absent for "
+        "a tmpfs, and where the kernel's log cannot be read.",
+    ),
     Metric("life", "ramshelf_guests", "Running guests, by where their memory is.", ("backing",)),
     Metric(
         "life",

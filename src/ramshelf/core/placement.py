@@ -241,11 +241,36 @@ def may_write(truth: Truth, observed: Observed, *, owner: bool) -> bool:
     return owner and not truth.nova and (observed.provider is None or observed.ours)
 
 
-def wanted_inventory(truth: Truth) -> Inventory:
-    """The store as Placement is to see it; where there is none all is reserved, for 0 is no valid total."""
-    total = max(1, truth.capacity_mib)
-    reserved = min(total, truth.unowned_mib) if truth.capacity_mib else total
+def wanted_inventory(truth: Truth, observed: Observed, starting: Collection[str] = frozenset()) -> Inventory:
+    """The store as Placement is to see it; where there is none all is reserved, for 0 is no valid total.
+
+    Where guests hold more than the store has capacity, the total is what they hold, and falls as they go: no
+    further guest fits either way. With less, Placement refuses what Nova does to move a guest that holds more
+    than max_unit to another host, and before 2025.2 to move any (_check_capacity_exceeded in
+    placement/objects/allocation.py: the allocation goes to the migration first).
+    """
+    held = truth.promised_mib + _coming_mib(truth, observed, starting)
+    total = max(1, truth.capacity_mib, held)
+    reserved = truth.unowned_mib if truth.capacity_mib or held else total
     return Inventory(total=total, reserved=reserved, max_unit=total)
+
+
+def with_room(observed: Observed, inventory: Inventory, wanted: Claim) -> Inventory:
+    """The inventory with room for a guest that is promised its memory whatever the capacity is."""
+    held = observed.allocations.get(wanted.uuid)
+    others = observed.allocated_mib - (held.memory_mib if held else 0)
+    total = max(inventory.total, inventory.reserved + others + wanted.memory_mib)
+    return replace(inventory, total=total, max_unit=total)
+
+
+def _coming_mib(truth: Truth, observed: Observed, starting: Collection[str]) -> int:
+    """What guests hold whose allocations are made before they run."""
+    running = {guest.uuid for guest in truth.guests}
+    return sum(
+        allocation.memory_mib
+        for consumer, allocation in observed.allocations.items()
+        if consumer in starting and consumer not in running
+    )
 
 
 def wanted_traits(truth: Truth, observed: Observed) -> frozenset[str]:
@@ -269,13 +294,13 @@ def plan(truth: Truth, observed: Observed, starting: Collection[str] = frozenset
         return ()
     single = islice(_corrections(truth, observed, starting), MOST_SINGLE)
     new = (Allocate(claim=guest) for guest in truth.guests if guest.uuid not in observed.allocations)
-    return (*_describe(truth, observed), *single, *islice(new, MOST_NEW))
+    return (*_describe(truth, observed, starting), *single, *islice(new, MOST_NEW))
 
 
-def _describe(truth: Truth, observed: Observed) -> Iterator[Write]:
+def _describe(truth: Truth, observed: Observed, starting: Collection[str]) -> Iterator[Write]:
     if observed.provider is None:
         yield MakeProvider(uuid=provider_uuid(observed.host), name=observed.host)
-    if observed.inventory != (inventory := wanted_inventory(truth)):
+    if observed.inventory != (inventory := wanted_inventory(truth, observed, starting)):
         yield SetInventory(inventory=inventory)
     if observed.traits != (traits := wanted_traits(truth, observed)):
         yield SetTraits(traits=traits)

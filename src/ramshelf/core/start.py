@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ramshelf.core.backing import Backing, Support, apply, domain_name, leave, parse, with_uuid
-from ramshelf.core.capacity import Capacity, admit
+from ramshelf.core.capacity import Capacity, StoreUsage, admit
 from ramshelf.core.checks.guest import private_mapping
+from ramshelf.core.earlierpromises import EarlierPromise, is_honoured
 from ramshelf.core.errors import HostError, RefusedError
 from ramshelf.core.findings import Finding
 from ramshelf.core.guest import Guest, parse_guest
@@ -32,8 +33,9 @@ class Existing:
 class Facts:
     """What is known when a guest is to be started.
 
-    ``document`` is a file's content; None: what libvirt has. ``capacity`` is None where there is no store,
-    ``hook`` is libvirt's hook as it is installed.
+    ``document`` is a file's content; None: what libvirt has. ``capacity`` and ``usage`` are None where there
+    is no store, ``hook`` is libvirt's hook as it is installed. ``earlier`` are the promises from before an
+    upgrade.
     """
 
     document: bytes | None
@@ -45,6 +47,9 @@ class Facts:
     holdings: tuple[Holding, ...]
     hook: HookStatus
     off: bool
+    usage: StoreUsage | None = None
+    configured_mib: int | None = None
+    earlier: tuple[EarlierPromise, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +163,10 @@ def _require_fit(facts: Facts, guest: Guest) -> None:
     try:
         admit(facts.capacity, guest.name, guest.promise)
     except RefusedError as error:
-        raise with_holders(error, facts.holdings) from error
+        if facts.usage is None or not is_honoured(
+            facts.earlier, guest, facts.usage, configured_mib=facts.configured_mib
+        ):
+            raise with_holders(error, facts.holdings) from error
 
 
 def with_holders(error: RefusedError, holdings: Iterable[Holding]) -> RefusedError:

@@ -204,7 +204,22 @@ def _admit(guest: Guest, usage: StoreUsage, places: tuple[Place, ...], limit: in
         admit(capacity(usage, configured_mib=limit or None), guest.name, guest.promise)
     except RefusedError:
         usage = backingstore.with_files(usage, places, everything=False)
-        admit(capacity(usage, configured_mib=limit or None), guest.name, guest.promise)
+        try:
+            admit(capacity(usage, configured_mib=limit or None), guest.name, guest.promise)
+        except RefusedError:
+            if not _was_promised(guest, usage, limit):
+                raise
+
+
+def _was_promised(guest: Guest, usage: StoreUsage, limit: int | None) -> bool:
+    """Whether the guest was promised its memory before an upgrade, and may have it again."""
+    from ramshelf.core.earlierpromises import is_honoured  # noqa: PLC0415 - hardly any guest comes here
+    from ramshelf.system.earlierpromises import read_promises  # noqa: PLC0415
+
+    if not is_honoured(read_promises(), guest, usage, configured_mib=limit or None):
+        return False
+    record("promised-before", guest=guest.name, uuid=guest.uuid, promised_mib=to_mib(guest.promise))
+    return True
 
 
 def _make(guest: Guest, parent: int, directory: GuestDirectory, step: Step) -> tuple[NotedFile, ...]:

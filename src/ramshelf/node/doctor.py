@@ -3,12 +3,14 @@
 import errno
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
 from ramshelf.core.confinement import Labels, parse_labels
 from ramshelf.core.directory import GuestDirectory
+from ramshelf.core.earlierpromises import EarlierPromise
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.guest import Guest, directory_names, guest_directory
 from ramshelf.core.host import (
@@ -27,14 +29,18 @@ from ramshelf.core.host import (
 )
 from ramshelf.core.kind import Kind
 from ramshelf.core.ledger import Note
+from ramshelf.core.numa import parse_tuning
 from ramshelf.core.ownbackends import own_backends
 from ramshelf.core.placement import Comparison
 from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.storeclean import stale
+from ramshelf.core.writeerrors import WriteErrors
 from ramshelf.node import hook, report
+from ramshelf.node.earlierpromises import promises
 from ramshelf.node.guests import described
 from ramshelf.node.storeclean import list_directories
+from ramshelf.node.writeerrors import WriteWatch
 from ramshelf.system import hypervisor
 from ramshelf.system.backingstore import (
     QEMU_CONF,
@@ -59,6 +65,7 @@ from ramshelf.system.hostfacts import (
     service_slices,
     sysctl,
 )
+from ramshelf.system.numanodes import host_numa
 from ramshelf.system.placement import connect
 from ramshelf.system.processes import processes
 from ramshelf.system.procfs import device_number, disk_swaps, meminfo, mounts, swaps
@@ -122,7 +129,7 @@ def gather(
         qemu_conf_changed=known(modified, QEMU_CONF),
         nova_changed=_nova_changed(config),
         qemu_user=account,
-        store=_store(directory, _stale(present, domains, guests)),
+        store=_store(directory, _stale(present, domains, guests), known(_earlier, uri)),
         sysctls={name: known(sysctl, name) for name in _SYSCTLS},
         slices=known(service_slices, table),
         machine_slice=known(machine_slice, table),
@@ -132,6 +139,7 @@ def gather(
         guests=guests,
         odd_guests=odd,
         placement=_placement(config, uri),
+        numa=known(host_numa),
     )
 
 
@@ -212,6 +220,7 @@ def _guests(
     for name, xml in domains.items():
         try:
             guest, labels, own = described(xml, name), parse_labels(xml), own_backends(xml)
+            tuning = parse_tuning(xml)
         except RamshelfError as error:
             odd.append(OddGuest(name=name, problem=error.sentence.rstrip(".")))
             continue
@@ -234,6 +243,7 @@ def _guests(
                 given=frozenset(note.given if note is not None else ()),
                 process=_process(by_uuid.get(guest.uuid, []), _users(labels, account)),
                 labels=labels,
+                tuning=tuning,
                 own=own,
                 discard_retracted=guest.discard and _retracted(guest),
             )
@@ -334,7 +344,18 @@ def _stale(
     )
 
 
-def _store(directory: MemoryDirectory, stale: tuple[StaleDirectory, ...] | Unknown) -> StoreFacts | Unknown:
+def _earlier(uri: str) -> tuple[EarlierPromise, ...]:
+    """The promises from before an upgrade."""
+    with suppress(RamshelfError), hypervisor.Hypervisor(uri, read_only=True) as connection:
+        return promises(connection)
+    return promises(None)
+
+
+def _store(
+    directory: MemoryDirectory,
+    stale: tuple[StaleDirectory, ...] | Unknown,
+    earlier: tuple[EarlierPromise, ...] | Unknown,
+) -> StoreFacts | Unknown:
     found = known(places, directory.path)
     if isinstance(found, Unknown):
         return found
@@ -353,6 +374,7 @@ def _store(directory: MemoryDirectory, stale: tuple[StaleDirectory, ...] | Unkno
         boot=absent,
         file_system_errors=None,
         stale=stale,
+        earlier=earlier,
     )
     if isinstance(store, NoStore):
         return facts
@@ -364,7 +386,16 @@ def _store(directory: MemoryDirectory, stale: tuple[StaleDirectory, ...] | Unkno
         devices=known(_devices, store),
         boot=known(boot_order, entries, store.mount_point),
         file_system_errors=file_system_errors(store.mount.fstype, store.mount.device),
+        write_errors=_write_errors(store),
     )
+
+
+def _write_errors(store: Store) -> WriteErrors | Unknown | None:
+    watch = WriteWatch()
+    try:
+        return watch.look(store)
+    finally:
+        watch.close()
 
 
 def _missing(path: str) -> bool:

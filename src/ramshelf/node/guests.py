@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ramshelf.core.capacity import Capacity, capacity
 from ramshelf.core.config import Config
 from ramshelf.core.directory import FileUsage
+from ramshelf.core.earlierpromises import EarlierPromise, refused_anew
 from ramshelf.core.errors import HostError
 from ramshelf.core.guest import Guest, directory_names, parse_guest
 from ramshelf.core.holdings import Holding, holdings
@@ -15,6 +16,7 @@ from ramshelf.core.ramsum import Balance, balance
 from ramshelf.core.record import replace
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import MIB
+from ramshelf.node.earlierpromises import promises
 from ramshelf.system.backingstore import ObservedStore, observe_store
 from ramshelf.system.hypervisor import Domain, Hypervisor
 from ramshelf.system.pagecache import resident
@@ -70,7 +72,8 @@ class RunningGuest:
 class StoreShares:
     """The store, what it can hold, and who holds it: running guests, and directories that are nobody's.
 
-    ``ram`` is RAM held against what cannot go there.
+    ``ram`` is RAM held against what cannot go there. ``earlier`` are the promises from before an upgrade, and
+    ``refused_anew`` the guests for which there would be no room after a reboot; empty where nobody looked.
     """
 
     store: Store
@@ -78,6 +81,8 @@ class StoreShares:
     ram: Balance
     guests: tuple[RunningGuest, ...]
     unknown: tuple[Holding, ...]
+    earlier: tuple[EarlierPromise, ...] = ()
+    refused_anew: tuple[str, ...] = ()
 
 
 def observe_shares(hypervisor: Hypervisor | None, config: Config) -> StoreShares:
@@ -88,7 +93,14 @@ def observe_shares(hypervisor: Hypervisor | None, config: Config) -> StoreShares
     observed = observe_store()
     store, current = _require_store(observed, config)
     domains, held = observe_holdings(hypervisor, observed)
-    return shares(store, current, domains, held, ram=observe_ram(observed, store, config))
+    assert observed.usage is not None  # noqa: S101 - of a store
+    earlier = promises(hypervisor)
+    limit = config.file_backed_memory_mib or None
+    return replace(
+        shares(store, current, domains, held, ram=observe_ram(observed, store, config)),
+        earlier=earlier,
+        refused_anew=refused_anew(observed.usage, earlier, configured_mib=limit),
+    )
 
 
 def observe_ram(observed: ObservedStore, store: Store, config: Config) -> Balance:

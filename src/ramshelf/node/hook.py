@@ -31,6 +31,7 @@ from ramshelf.core.host import HookStatus, Unknown
 from ramshelf.core.plan import Action
 from ramshelf.core.requirements import Version, version
 from ramshelf.core.setting import DEFAULT_FILES
+from ramshelf.node import earlierpromises
 from ramshelf.node.apply import apply
 from ramshelf.node.hookbypass import bypass
 from ramshelf.system import ledger
@@ -172,10 +173,14 @@ def install(
         return Outcome(actions=plan_install(installed, wanted), seen=installed.seen)
     _require_root()
     with store_lock(_LOCK, timeout=_LOCK_TIMEOUT):
-        actions = plan_install(observe(wanted, uri), wanted)
+        before = observe(wanted, uri)
+        actions = plan_install(before, wanted)
+        if actions and before.text is not None:
+            earlierpromises.keep()
         apply(actions, noun="hook", after_step=after_step)
     if actions:
         _forget_notes()
+    earlierpromises.settle_by(uri)
     problem = try_out()
     if problem:
         raise HostError(
@@ -210,6 +215,7 @@ def remove(*, dry_run: bool) -> Outcome:
         actions = plan_remove(observe(wanted_hook()))
         apply(actions, noun="hook")
         _forget_notes()
+        earlierpromises.forget()
         Path(_SEEN).unlink(missing_ok=True)
     return Outcome(actions=actions, seen=None)
 

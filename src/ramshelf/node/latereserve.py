@@ -42,6 +42,9 @@ def reserve_late(guest: Guest) -> Outcome:
         note = _pinned(guest, note)
         if not guest.file_backed:
             return nothing
+        if not (note.files or note.starter):  # noted by who looked before QEMU had made its files
+            note = replace(note, files=backingstore.noted_again(guest, places).files)
+            ledger.write_note(note)
         directory = note.directory or backingstore.directory_of(guest, places)
         path, _, name = directory.rpartition("/")
         place = next((place for place in places if place.path == path), None)

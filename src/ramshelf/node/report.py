@@ -8,6 +8,7 @@ from uuid import UUID
 from ramshelf.core.capacity import capacity
 from ramshelf.core.checks.placement import judge, ratio, unserved
 from ramshelf.core.config import Config
+from ramshelf.core.earlierpromises import granted
 from ramshelf.core.errors import RamshelfError, RefusedError, ServiceError
 from ramshelf.core.findings import Finding
 from ramshelf.core.guest import Guest
@@ -33,6 +34,7 @@ from ramshelf.core.units import MIB, align_up, to_mib
 from ramshelf.node.guests import observe_holdings
 from ramshelf.system.backingstore import ObservedStore, observe_store
 from ramshelf.system.claims import being_made, in_the_making
+from ramshelf.system.earlierpromises import read_promises
 from ramshelf.system.hypervisor import Domain, Hypervisor
 from ramshelf.system.placement import Placement, connect
 from ramshelf.system.processes import nova_compute
@@ -259,7 +261,7 @@ def claimed(hypervisor: Hypervisor, config: Config, guest: Guest) -> Iterator[tu
         return
     wanted = Claim(uuid=str(UUID(guest.uuid)), name=guest.name, memory_mib=_mib(guest.promise))
     with placement, being_made(wanted.uuid):
-        notes = _claim(placement, wanted, required=config.placement_required)
+        notes = _claim(placement, wanted, promised=_was_promised(guest), required=config.placement_required)
         try:
             yield notes
         except BaseException:
@@ -268,9 +270,14 @@ def claimed(hypervisor: Hypervisor, config: Config, guest: Guest) -> Iterator[tu
             raise
 
 
-def _claim(placement: Placement, wanted: Claim, *, required: bool) -> tuple[Finding, ...]:
+def _was_promised(guest: Guest) -> bool:
+    """Whether the guest may start whatever the capacity is now (core/earlierpromises.py)."""
+    return guest.promise <= granted(read_promises(), guest.uuid)
+
+
+def _claim(placement: Placement, wanted: Claim, *, promised: bool, required: bool) -> tuple[Finding, ...]:
     try:
-        placement.claim(wanted)
+        placement.claim(wanted, promised=promised)
     except RefusedError:
         raise
     except RamshelfError as error:

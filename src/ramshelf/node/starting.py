@@ -23,6 +23,7 @@ from ramshelf.node.guests import described, observe_holdings
 from ramshelf.node.report import claimed
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.counters import bytes_written
+from ramshelf.system.earlierpromises import read_promises
 from ramshelf.system.hooklog import record
 from ramshelf.system.hypervisor import Domain, Hypervisor
 
@@ -149,6 +150,9 @@ def _start_facts(
         holdings=held,
         hook=_hook_status(hypervisor),
         off=config.off,
+        usage=observed.usage,
+        configured_mib=config.file_backed_memory_mib,
+        earlier=read_promises(),
     )
 
 

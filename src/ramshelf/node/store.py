@@ -32,6 +32,7 @@ from ramshelf.node.apply import Tell, apply
 from ramshelf.system.backingstore import directories, holding, lies_on, observe_store, places, read_fstab
 from ramshelf.system.blockdevice import block_device, device_of, find_by_uuid, loop_of, mount_of, signatures
 from ramshelf.system.devicefacts import devices_below
+from ramshelf.system.earlierpromises import write_promises
 from ramshelf.system.filesystem import RUN_DIR, read_text, store_lock
 from ramshelf.system.hostfacts import qemu_account
 from ramshelf.system.livestate import live_guests
@@ -123,6 +124,7 @@ def remove(
         announce(planned)
         apply(planned.actions, noun="store", tell=tell, after_step=after_step)
         _verify(planned, prepare_remove())
+        write_promises(())  # they were promises of this store
     return planned
 
 

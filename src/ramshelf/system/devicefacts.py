@@ -42,6 +42,11 @@ def devices_below(number: int) -> tuple[Device, ...]:
     return tuple(found.values())
 
 
+def block_name(number: int) -> str:
+    """The kernel's name for the device of this number, as it stands in the kernel's log: sda1, dm-0."""
+    return _node(number).resolve().name
+
+
 def _node(number: int) -> Path:
     return Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
 
@@ -133,6 +138,6 @@ def file_system_errors(fstype: str, device: tuple[int, int]) -> int | None:
     """Errors that the file system has counted since it was made or checked; only ext4 keeps count."""
     if fstype != "ext4":
         return None
-    node = Path(f"/sys/dev/block/{device[0]}:{device[1]}").resolve()
-    text = read_text(f"/sys/fs/ext4/{node.name}/errors_count", "").strip()
+    name = block_name(os.makedev(*device))
+    text = read_text(f"/sys/fs/ext4/{name}/errors_count", "").strip()
     return int(text) if text else None

@@ -140,6 +140,7 @@ def make_directory(path: str, *, uid: int, gid: int, mode: int) -> None:
         made = os.open(parts[-1], flags, dir_fd=current)
     except OSError as error:
         if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
+            error.filename = path  # not only the part of it that was opened
             raise
         raise RefusedError(
             "file.link",

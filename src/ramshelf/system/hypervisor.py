@@ -269,6 +269,11 @@ class Hypervisor:
         domains = self._ask(lambda connection: connection.listAllDomains(flags))
         return tuple(sorted(domain.name() for domain in domains))
 
+    def uuids(self) -> frozenset[str]:
+        """The UUIDs of all domains, whether they run or not."""
+        domains = self._ask(lambda connection: connection.listAllDomains())
+        return frozenset(domain.UUIDString() for domain in domains)
+
     def find(self, name: str) -> Domain:
         """The domain of this name."""
 

@@ -30,6 +30,7 @@ from ramshelf.core.placement import (
     after,
     host_trait,
     provider_uuid,
+    with_room,
 )
 from ramshelf.system.filesystem import read_text
 from ramshelf.system.placementapi import Answer, PlacementApi
@@ -144,10 +145,11 @@ class Placement:
             case Allocate():
                 return self._set(write.claim.uuid, write.claim.memory_mib)
 
-    def claim(self, wanted: Claim) -> None:
+    def claim(self, wanted: Claim, *, promised: bool = False) -> None:
         """Ask for a guest's memory, whatever it holds now. Raises RefusedError ``placement.full``.
 
         A refusal that the figures do not bear out has met a change by others, and is not the last word.
+        ``promised``: the guest has it whatever the capacity is, so room is made where there is none.
         """
         self._require_inventory()
         for _ in range(_TRIES):
@@ -156,8 +158,17 @@ class Placement:
             observed = self.observe()
             held = observed.allocations.get(wanted.uuid)
             if wanted.memory_mib > observed.free_mib + (held.memory_mib if held else 0):
-                break
+                if not promised or observed.inventory is None:
+                    break
+                self._make_room(observed, with_room(observed, observed.inventory, wanted))
         raise _full(wanted, observed)
+
+    def _make_room(self, observed: Observed, inventory: Inventory) -> None:
+        try:
+            self.apply(SetInventory(inventory=inventory), observed)
+        except ServiceError as error:
+            if error.code != "placement.conflict":  # then it is looked at again
+                raise
 
     def release(self, uuid: str) -> None:
         """Give back what a guest holds here; what it holds of other providers stays."""

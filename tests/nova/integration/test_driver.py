@@ -154,6 +154,19 @@ def test_placement_knows_the_store(ours: Cloud) -> None:
     wait_until(lambda: ours.placement.inventory(ours.node)["total"] == TOLD_MIB, "as before", timeout=60)
 
 
+def test_no_less_memory_is_reported_than_servers_hold(ours: Cloud) -> None:
+    """So that they can be moved away from a store that has become too small."""
+    server = ours.boot()
+    filler = MEMORY / "filler"
+    run("fallocate", "-l", f"{capacity()['free_mib'] + 8}MiB", str(filler))
+    assert capacity()["total_mib"] < 128
+    wait_until(lambda: ours.placement.inventory(ours.node)["total"] == 128, "it is told", timeout=60)
+    ours.compute.delete(server)
+    wait_until(lambda: ours.placement.inventory(ours.node)["total"] < 128, "it falls", timeout=60)
+    filler.unlink()
+    wait_until(lambda: ours.placement.inventory(ours.node)["total"] == TOLD_MIB, "as before", timeout=60)
+
+
 def test_the_figures_of_the_weigher(ours: Cloud, libvirtd: Libvirtd) -> None:
     """What guests have that are not Nova's counts, too."""
     libvirtd.create(domain_xml("other", 100))

@@ -6,9 +6,13 @@ from typing import Any
 
 import nova.cmd.compute  # noqa: F401  # before all else: it decides between eventlet and threads, as in nova-compute
 import pytest
+from hypothesis import settings
 from oslo_log import log as oslo_log
 
 from ramshelf_nova.conf import CONF, GROUP
+
+settings.register_profile("untimed", settings(), deadline=None)  # a machine that is busy is no fault
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True, scope="session")

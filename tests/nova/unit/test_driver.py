@@ -227,6 +227,18 @@ def test_a_source_whose_guest_is_backed_in_another_way(
 # What it reports, on libvirt's own test driver
 
 
+class Held:
+    """Nova's client of Placement, as far as the driver asks it; ``mib`` None: Placement does not answer."""
+
+    mib: int | None = 0
+
+    def get_allocations_for_resource_provider(self, _context: object, uuid: str) -> object:
+        if self.mib is None:
+            raise exception.ResourceProviderAllocationRetrievalFailed(rp_uuid=uuid, error="")
+        half = {"resources": {"MEMORY_MB": self.mib // 2, "VCPU": 1}}
+        return SimpleNamespace(allocations={"a": half, "b": half, "disk": {"resources": {"DISK_GB": 1}}})
+
+
 @pytest.fixture
 def connected(
     tmp_path: Path, file_backed: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
@@ -241,7 +253,7 @@ def connected(
     for (name, group), value in options.items():
         CONF.set_override(name, value, group=group)
     file_backed(2048)
-    driver = FileBackedLibvirtDriver(None)
+    driver = FileBackedLibvirtDriver(SimpleNamespace(reportclient=Held()))
     # libvirt 11's test driver has some, without devices; Nova relies on QEMU's, which have them.
     monkeypatch.setattr(driver._host, "get_domain_capabilities", dict)  # noqa: SLF001
     yield driver
@@ -270,6 +282,21 @@ def test_the_provider_follows_the_hook(
     file_backed(0)
     total, traits = reported(small)
     assert (total == connected._host.get_memory_mb_total(), traits) == (True, set())  # noqa: SLF001
+
+
+def test_the_inventory_is_never_less_than_servers_hold(connected: FileBackedLibvirtDriver) -> None:
+    tree = ProviderTree()
+    tree.new_root("host", "9c2f6e0b-8c3e-4b0b-9d46-0a1e4f9b7a11")
+
+    def reported(held_mib: int | None) -> int | None:
+        connected.virtapi.reportclient.mib = held_mib
+        told(connected, replace(XFS, capacity_mib=1000)).update_provider_tree(tree, "host")
+        return provider.memory_mib(tree, "host")
+
+    assert reported(1900) == 1900
+    assert reported(None) == 1900  # as before
+    assert [reported(held) for held in (1500, 1000, 10)] == [1500, 1000, 1000]
+    assert reported(4000) == 2048  # what nova.conf says is not exceeded
 
 
 def test_a_libvirt_without_the_hook_says_nothing(connected: FileBackedLibvirtDriver) -> None:

@@ -6,6 +6,7 @@ from ramshelf.core.checks.confinement import check_confinement
 from ramshelf.core.checks.guest import check_guests
 from ramshelf.core.checks.hook import check_hook
 from ramshelf.core.checks.medium import check_medium
+from ramshelf.core.checks.numa import check_numa
 from ramshelf.core.checks.placement import check_placement
 from ramshelf.core.checks.ram import check_ram
 from ramshelf.core.checks.store import check_store
@@ -22,7 +23,7 @@ def check(facts: Facts) -> tuple[Finding, ...]:
     Where file-backed memory is switched off and there is no store, neither it nor the hook is missed.
     """
     checks = [check_versions, check_host, check_confinement, check_config, check_guests, check_ram]
-    checks.append(check_placement)
+    checks += [check_numa, check_placement]
     unused = (
         isinstance(facts.config, Config)
         and facts.config.off

@@ -16,6 +16,7 @@ GROUPS = {
     "hook": "libvirt's hook",
     "guest": "Running guests",
     "ram": "The RAM budget",
+    "numa": "NUMA nodes",
     "placement": "What Placement is told of this host",
 }
 
@@ -258,6 +259,31 @@ _TABLE = (
         "Stop the guests, run e2fsck, look at the device.",
     ),
     Rule(
+        "store.write-errors",
+        _FAILURE,
+        "The kernel's log says that writes to a disk store have failed since it was mounted: what guests had "
+        "written to their memory is lost as soon as the kernel needs its RAM, and they are not told. The "
+        "guests that the log names have a finding of their own (store.memory-lost); it keeps most of these "
+        "messages back, so others that ran then may have lost memory too. Guests that started later have "
+        "not, but the device can fail them next.",
+        "Start no more guests here, and look at the kernel's log and at the device (smartctl). Then make the "
+        "store anew on a sound one; this is said until the store is mounted again.",
+    ),
+    Rule(
+        "store.memory-lost",
+        _FAILURE,
+        "The kernel could not write memory of a running guest to the store (store.write-errors). The guest "
+        "reads something else there as soon as the kernel has needed the RAM.",
+        "Start the guest anew, from its disks, on a sound store: a save, a snapshot with memory and a "
+        "migration take the damage along.",
+    ),
+    Rule(
+        "store.write-errors-unknown",
+        _INFO,
+        "The kernel's log cannot be read, so lost writes would not be noticed.",
+        f"{_AS_ROOT} Containers often have no /dev/kmsg; there look at the host's own log.",
+    ),
+    Rule(
         "store.device-errors",
         _WARNING,
         "The store's device has counted failed commands, more than one in 10,000.",
@@ -344,6 +370,22 @@ _TABLE = (
         _FAILURE,
         "The memory files promise more than the store can hold. Guests can die when they use it.",
         "Stop a guest, or enlarge the store; see 'ramshelf capacity'.",
+    ),
+    Rule(
+        "store.promised-before",
+        _WARNING,
+        "Guests were promised more before an upgrade than the store's capacity is now, and keep it: each may "
+        "start again with as much, until all that is promised fits. The file system may find no room for the "
+        "records of all their pages, and then loses pages.",
+        "Enlarge the store, or move one of these guests to another host; 'ramshelf capacity' shows who holds "
+        "what. One that is not to start again: 'virsh undefine' it.",
+    ),
+    Rule(
+        "store.not-again",
+        _WARNING,
+        "If all guests that hold memory on the store started anew, as after a reboot, some would be refused: "
+        "those that start last. The names are by the order in which the guests were started this time.",
+        "Enlarge the store, or move a guest to another host before the reboot.",
     ),
     Rule(
         "store.rotational",
@@ -802,6 +844,53 @@ _TABLE = (
         "Add a drop-in with [Service] OOMScoreAdjust=-900 to libvirtd (or virtqemud).",
     ),
     Rule(
+        "numa.ok",
+        _OK,
+        "A NUMA node's RAM holds what guests bind to it. As all of this group it is said on hosts with two "
+        "or more nodes only.",
+    ),
+    Rule(
+        "numa.node-overbound",
+        _WARNING,
+        "Guests bind more memory to a NUMA node than its RAM holds, and it cannot leave RAM: it is pinned, "
+        "or on a tmpfs without swap, or anonymous where there is no swap. The kernel kills guests of that "
+        "node while another has RAM to spare.",
+        "Bind fewer guests to the node (numatune), or with mode='preferred'.",
+    ),
+    Rule(
+        "numa.node-exceeded",
+        _INFO,
+        "Guests bind more memory to a NUMA node than its RAM holds. What is too much goes to the store or to "
+        "swap, even while another node has RAM to spare.",
+        "Spread them over the nodes, or use mode='preferred' in numatune.",
+    ),
+    Rule(
+        "numa.binding-ignored",
+        _INFO,
+        "A guest binds its NUMA cells one by one (memnode) and its memory is on a disk store. QEMU does so "
+        "by mbind(2), which the kernel ignores for shared pages of a regular file.",
+        "Use mode='restrictive' (libvirt 7.3), which binds the vCPUs of each cell instead, or a store of "
+        "kind swap.",
+    ),
+    Rule(
+        "numa.chosen-unknown",
+        _INFO,
+        "A guest has placement='auto': libvirt does not tell which nodes numad has chosen, so its memory is "
+        "not counted for any.",
+    ),
+    Rule(
+        "numa.zone-reclaim",
+        _WARNING,
+        "vm.zone_reclaim_mode is not 0: when a node is full the kernel reclaims there before it takes RAM of "
+        "another. With 4 in it guests' memory is written to the store although RAM is free.",
+        "sysctl vm.zone_reclaim_mode=0, and in /etc/sysctl.d.",
+    ),
+    Rule(
+        "numa.unknown",
+        _WARNING,
+        "The host's NUMA nodes could not be read.",
+    ),
+    Rule(
         "placement.ok",
         _OK,
         "Placement and this host agree.",
@@ -816,7 +905,8 @@ _TABLE = (
         "placement.shrunk",
         _FAILURE,
         "The store has come to hold less than it has promised (it was made smaller, or swap is gone): "
-        "guests that use all of their memory can be killed. Placement is told the truth, so no more come.",
+        "guests that use all of their memory can be killed. Placement is told of as much as the guests hold: "
+        "no more come, and these can be moved. The inventory falls as they go.",
         "Give the store back what it lost, or stop guests; 'ramshelf capacity' shows who holds what.",
     ),
     Rule(
@@ -851,7 +941,9 @@ _TABLE = (
         "placement.exceeds-store",
         _FAILURE,
         "nova-compute has reported more memory than the store can hold.",
-        "Set [libvirt] file_backed_memory to what 'ramshelf capacity' shows, and restart nova-compute.",
+        "Set [libvirt] file_backed_memory to what 'ramshelf capacity' shows, and restart nova-compute. Where "
+        "more is allocated, move servers away first: with a Placement before 2025.2 Nova can move none while "
+        "less is reported than is allocated.",
     ),
     Rule(
         "placement.below-store",

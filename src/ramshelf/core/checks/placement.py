@@ -92,7 +92,7 @@ def _owned(compared: Comparison) -> Iterator[Finding]:
     traits = wanted_traits(truth, observed)
     if (
         observed.provider is None
-        or inventory != wanted_inventory(truth)
+        or inventory != wanted_inventory(truth, observed, compared.starting)
         or traits - observed.traits - {TRAIT, observed.identity}
     ):
         yield finding(

@@ -1,7 +1,7 @@
 """The store: in the right place, mounted, usable by QEMU only, large enough, and back after a boot."""
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from ramshelf.core.capacity import (
     StoreUsage,
@@ -16,12 +16,18 @@ from ramshelf.core.capacity import (
 from ramshelf.core.checks.catalog import finding, unknown
 from ramshelf.core.checks.config import configured_bytes
 from ramshelf.core.directory import GuestDirectory
+from ramshelf.core.earlierpromises import refused_anew
 from ramshelf.core.findings import Finding
 from ramshelf.core.host import Account, Device, Directory, Facts, Process, StoreFacts, Unknown
 from ramshelf.core.kind import Kind
+from ramshelf.core.ledger import Note
 from ramshelf.core.mounts import is_below
 from ramshelf.core.store import NoStore, Store
 from ramshelf.core.units import MIB, align_up, format_size, to_mib
+from ramshelf.core.writeerrors import WriteErrors, concerned
+
+_NAMED = 10
+"""Guests that a sentence names; the finding's facts have all."""
 
 
 def check_store(facts: Facts) -> Iterator[Finding]:
@@ -90,18 +96,16 @@ def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
             f"({store.mount.source}).",
             errors=seen.file_system_errors,
         )
+    notes = () if isinstance(seen.usage, Unknown) else seen.usage.notes
+    yield from failed_writes(store, seen.write_errors, notes)
     if isinstance(seen.usage, Unknown):
         return
     yield from overgrown(seen.usage)
+    yield from overpromised(seen.usage)
+    yield from _after_a_reboot(seen, seen.usage, facts)
     room = capacity(seen.usage, configured_mib=None)
-    if room.promised > room.total:
-        yield finding(
-            "store.overpromised",
-            f"The store holds {to_mib(room.total)} MiB, and {to_mib(room.promised)} MiB are promised.",
-            capacity_mib=to_mib(room.total),
-            promised_mib=to_mib(room.promised),
-        )
-    elif not store.mount.read_only:
+    damaged = seen.file_system_errors or _failed(seen.write_errors)
+    if room.promised <= room.total and not (store.mount.read_only or damaged):
         wish = configured_bytes(facts)
         configured = "" if wish is None else f", {to_mib(wish)} MiB configured"
         yield finding(
@@ -112,6 +116,84 @@ def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
             mount_point=store.mount_point,
             capacity_mib=to_mib(room.total),
             promised_mib=to_mib(room.promised),
+        )
+
+
+def overpromised(usage: StoreUsage) -> Iterator[Finding]:
+    """What is promised above the store's capacity."""
+    room = capacity(usage, configured_mib=None)
+    if room.promised > room.total:
+        above = to_mib(align_up(room.promised - room.total, MIB))
+        yield finding(
+            "store.overpromised",
+            f"The store holds {to_mib(room.total)} MiB, and {to_mib(room.promised)} MiB are promised: "
+            f"{above} MiB too much.",
+            capacity_mib=to_mib(room.total),
+            promised_mib=to_mib(room.promised),
+            above_mib=above,
+        )
+
+
+def _after_a_reboot(seen: StoreFacts, usage: StoreUsage, facts: Facts) -> Iterator[Finding]:
+    """Who would start again though it does not fit, and who would not."""
+    if isinstance(seen.earlier, Unknown):
+        yield unknown("store.usage-unknown", "What was promised before an upgrade is not known", seen.earlier)
+        return
+    wish = configured_bytes(facts)
+    configured_mib = None if wish is None else to_mib(wish)
+    total = capacity(usage, configured_mib=configured_mib).total
+    if seen.earlier:
+        names = [f"{each.name} ({to_mib(align_up(each.promised, MIB))} MiB)" for each in seen.earlier]
+        yield finding(
+            "store.promised-before",
+            f"Before an upgrade more was promised than the store's capacity of {to_mib(total)} MiB, to "
+            f"{_some(names)}.",
+            capacity_mib=to_mib(total),
+            guests=[each.name for each in seen.earlier],
+        )
+    refused = refused_anew(usage, seen.earlier, configured_mib=configured_mib)
+    if refused:
+        yield finding(
+            "store.not-again",
+            f"After a reboot the store, of {to_mib(total)} MiB, would have no room for {_some(refused)}.",
+            capacity_mib=to_mib(total),
+            guests=list(refused),
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
+
+
+def _failed(errors: WriteErrors | Unknown | None) -> bool:
+    return isinstance(errors, WriteErrors) and errors.messages > 0
+
+
+def failed_writes(
+    store: Store, errors: WriteErrors | Unknown | None, notes: Iterable[Note]
+) -> Iterator[Finding]:
+    """What the kernel could not write to the store, and whose memory it was; ``notes`` are of those on it."""
+    if isinstance(errors, Unknown):
+        what = "Whether writes to the store have failed is not known"
+        yield unknown("store.write-errors-unknown", what, errors)
+    if not isinstance(errors, WriteErrors) or not errors.messages:
+        return
+    device = store.mount.source
+    yield finding(
+        "store.write-errors",
+        f"The kernel could not write guests' memory to the store ({device}). The last of its messages, "
+        f"{errors.messages} since the store was mounted: {errors.last!r}.",
+        device=device,
+        messages=errors.messages,
+        last=errors.last,
+    )
+    for name in concerned(errors, notes):
+        yield finding(
+            "store.memory-lost",
+            f"The kernel could not write memory of guest {name} to the store ({device}).",
+            guest=name,
+            device=device,
         )
 
 
