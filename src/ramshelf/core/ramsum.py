@@ -226,10 +226,11 @@ def check_ram(guest: Guest, others: Iterable[Note], host: HostRam) -> None:
     ``others`` are the guests that run or start. Raises RefusedError ``ram.exceeded`` with the parts.
     """
     others = tuple(others)
-    before, after = ram_demand(others, host), ram_demand((*others, note_of(guest)), host)
+    after = ram_demand((*others, note_of(guest)), host)
     missing = after.total - host.size
     if missing <= 0:
         return
+    before = ram_demand(others, host)
     needed_mib = to_mib(align_up(after.total - before.total, MIB))
     missing_mib = to_mib(align_up(missing, MIB))
     raise RefusedError(

@@ -35,10 +35,14 @@ def _main() -> None:
 
 
 def _modules() -> Iterator[tuple[str, tuple[bool, bytes]]]:
-    """Each module's code, marshalled by itself, by its name; and whether it is a package."""
-    for parent, _, names in os.walk(os.path.join(_ROOT, "ramshelf")):
+    """Each module's code, marshalled by itself, by its name; and whether it is a package.
+
+    In the order of their names, so that the same modules make the same file wherever they lie.
+    """
+    for parent, directories, names in os.walk(os.path.join(_ROOT, "ramshelf")):
+        directories.sort()
         package = os.path.relpath(parent, _ROOT).replace(os.sep, ".")
-        for name in names:
+        for name in sorted(names):
             module, _, suffix = name.partition(".")
             if suffix != "py":
                 continue
