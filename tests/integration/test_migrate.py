@@ -157,7 +157,9 @@ def test_postcopy(hooked: Libvirtd, second: SecondHost) -> None:
             second, "one", "--postcopy", "--bandwidth", "16"
         )  # it writes faster: else it would never come
         assert second.guests() == ["one"]
-        assert second.virsh("domstate", "one").strip() == "running"
+        wait_until(  # a trim holds it for a moment
+            lambda: second.virsh("domstate", "one").strip() == "running", "it runs there", timeout=PATIENCE
+        )
         if moves_running():
             goes_on_there(second, "one", "ROUND")
 
