@@ -50,6 +50,9 @@ _LOCK_TIMEOUT = 15
 _MOST = 20_000
 """Entries that are removed of a guest's directory before the guest is refused: others wait meanwhile."""
 
+_READ = 64 * MIB
+"""A guest that has not run has less in its memory, and less is not worth holding it for."""
+
 _TRIES = 20
 """How often a file is made again in whose place somebody puts another all the while."""
 
@@ -322,14 +325,15 @@ def verify_started(files: Sequence[str], name: str, step: Step) -> None:
         if found is None:
             return
         with found.opened as parent:
-            note = _verified(guest, note, found, parent, step)
+            directory = storetree.observe(parent, found.path)
+            note = _verified(guest, note, found, parent, directory, step)
         if before is None or before.promised < note.promised:
             usage = backingstore.figures(found.store, (*others, note))
             _admit_late(guest, note, backingstore.with_files(usage, places, everything=False), limit)
     _record("started", note, **_cost(before, found.store))
-    tasks = (["discard"] if note.flushes else []) + (
-        ["trim"] if found.store.kind.tmpfs and _from_stream(name) else []
-    )
+    tasks = ["discard"] if note.flushes else []
+    if found.store.kind.tmpfs and (_from_stream(name) or _from_snapshot(guest, directory)):
+        tasks.append("trim")
     if tasks:
         leave_aftercare(guest.name, note.uuid, note.domain_id, tasks)
 
@@ -347,9 +351,10 @@ def _admit_late(guest: Guest, note: Note, usage: StoreUsage, limit: int | None) 
         _record("overpromised", note, reason=error.sentence)
 
 
-def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) -> Note:
+def _verified(
+    guest: Guest, note: Note, found: _Found, parent: int, directory: GuestDirectory, step: Step
+) -> Note:
     """The guest's note by what QEMU has opened; its files have their extents now, nothing is left over."""
-    directory = storetree.observe(parent, found.path)
     opened = livestate.opened_files(guest.name)
     seen = verify(guest, directory, found.store.kind, opened, note.given)
     if seen.superfluous:
@@ -412,13 +417,24 @@ def _cost(reserved: Note | None, store: Store) -> dict[str, float]:
 def _from_stream(name: str) -> bool:
     """Whether QEMU reads all of the guest's memory from a saved image, another host or a snapshot.
 
-    ``-loadvm`` is how libvirt reverts to a snapshot inside a disk image (qemuBuildLoadVMCommandLine).
+    ``-loadvm`` is how libvirt before 10.10 reverts to a snapshot inside a disk image
+    (qemuBuildLoadVMCommandLine).
     """
     try:
         with open(f"/proc/{livestate.qemu_pid(name)}/cmdline", "rb") as file:
             return not {b"-incoming", b"-loadvm"}.isdisjoint(file.read().split(b"\0"))
     except OSError:  # it has ended already
         return False
+
+
+def _from_snapshot(guest: Guest, directory: GuestDirectory) -> bool:
+    """Whether QEMU has read the guest's memory before the guest ran, on a tmpfs.
+
+    Since libvirt 10.10 (snapshot-load) nothing else tells of it. A guest that is to stay paused has its
+    firmware in its memory then, or a kernel, unless QEMU was told to touch all of it.
+    """
+    allocated = sum(file.allocated for file in directory.memory)
+    return guest.paused and guest.allocation != "immediate" and allocated >= _READ
 
 
 def _record(event: str, note: Note, **facts: object) -> None:
