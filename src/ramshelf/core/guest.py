@@ -84,8 +84,7 @@ class Guest:
     certain. ``files`` are the memory files on the memory backing directory, none for a guest that is not
     file-backed; ``hotplug`` is what may come to them by hot-plug, up to maxMemory. ``passthrough``: all of
     its memory is pinned, because a device may use it at any time or because it is encrypted. ``domain_id``
-    is None for a guest that is not running. ``vcpus``: those that it may have at most. ``paused``: libvirt's
-    record of it says so.
+    is None for a guest that is not running. ``vcpus``: those that it may have at most.
     """
 
     name: str
@@ -106,7 +105,6 @@ class Guest:
     hotplug: int = 0
     huge_bytes: int = 0
     vcpus: int = 1
-    paused: bool = False
 
     @property
     def file_backed(self) -> bool:
@@ -173,12 +171,12 @@ def parse_guest(text: str | bytes, *, page_size: int = 4 * KIB) -> Guest:
     if domain is None or domain.tag != "domain":
         raise InputError("xml.not-a-domain", f"The XML is a <{root.tag}>, not a <domain>.")
     try:
-        return _guest(domain, page_size, paused=root.get("state") == "paused")
+        return _guest(domain, page_size)
     except ValueError as error:
         raise InputError("xml.memory", f"The domain's memory cannot be read: {error}.") from error
 
 
-def _guest(domain: Element, page_size: int, *, paused: bool) -> Guest:
+def _guest(domain: Element, page_size: int) -> Guest:
     backing = domain.find("memoryBacking")
     memory = _memory(domain)
     max_memory = domain.find("maxMemory")
@@ -205,7 +203,6 @@ def _guest(domain: Element, page_size: int, *, paused: bool) -> Guest:
         files=files,
         hotplug=maximum - memory if files else 0,
         vcpus=_vcpus(domain),
-        paused=paused,
     )
 
 

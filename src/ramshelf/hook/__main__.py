@@ -25,10 +25,10 @@ def _find_modules() -> None:
     if content[: len(MAGIC_NUMBER)] != MAGIC_NUMBER:
         sys.path.append(place)
         return
-    modules, order = marshal.loads(content[len(MAGIC_NUMBER) :])  # noqa: S302 - root's own, as the texts are
+    code, first, others = marshal.loads(content[len(MAGIC_NUMBER) :])  # noqa: S302 - root's own, as the texts are
     loading: dict[str, object] = {}
-    exec(marshal.loads(modules["ramshelf.hook.loading"][1]), loading)  # noqa: S102, S302
-    loading["provide"](modules, order)  # type: ignore[operator]
+    exec(code, loading)  # noqa: S102
+    loading["provide"](first, others)  # type: ignore[operator]
 
 
 if __name__ == "__main__":

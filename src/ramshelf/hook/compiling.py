@@ -7,6 +7,7 @@ core/hookcopy.py says what it looks like.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import marshal
 import os
@@ -16,6 +17,7 @@ from _frozen_importlib_external import MAGIC_NUMBER
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import CodeType
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -23,7 +25,11 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 def _main() -> None:
     path = os.path.join(_ROOT, f"modules.{sys.implementation.cache_tag}")
     modules = dict(_modules())
-    content = MAGIC_NUMBER + marshal.dumps((modules, _order(modules)))
+    order = _order(modules)
+    loading = _code(modules, "ramshelf.hook.loading")
+    first = tuple((name, modules[name][0], _code(modules, name)) for name in order)
+    others = {name: module for name, module in modules.items() if name not in order}
+    content = MAGIC_NUMBER + marshal.dumps((loading, first, others))
     with open(f"{path}.new", "wb") as file:
         os.fchmod(file.fileno(), 0o644)
         file.write(hashlib.sha256(content).digest() + content)
@@ -48,9 +54,28 @@ def _modules() -> Iterator[tuple[str, tuple[bool, bytes]]]:
                 continue
             path = os.path.join(parent, name)
             with open(path, "rb") as file:
-                code = compile(file.read(), path, "exec", dont_inherit=True, optimize=2)
+                text = _Unannotated().visit(ast.parse(file.read()))
+            code = compile(text, path, "exec", dont_inherit=True, optimize=2)
             is_package = module == "__init__"
             yield package if is_package else f"{package}.{module}", (is_package, marshal.dumps(code))
+
+
+class _Unannotated(ast.NodeTransformer):
+    """Takes away the annotations of functions, which cost a sixth of what it takes to load the modules."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        self.generic_visit(node)
+        node.returns = None
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+
+def _code(modules: dict[str, tuple[bool, bytes]], name: str) -> CodeType:
+    code: CodeType = marshal.loads(modules[name][1])  # noqa: S302 - just made
+    return code
 
 
 def _order(modules: dict[str, tuple[bool, bytes]]) -> tuple[str, ...]:

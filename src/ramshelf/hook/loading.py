@@ -13,7 +13,7 @@ from _frozen_importlib import ModuleSpec  # what importlib.machinery has, withou
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import ModuleType
+    from types import CodeType, ModuleType
     from typing import Any
 
 
@@ -39,21 +39,26 @@ class Compiled:
 
     def exec_module(self, module: ModuleType) -> None:
         """Fill it."""
-        code = marshal.loads(self._modules[module.__name__][1])  # noqa: S302 - root's own, as the texts are
-        module.__file__ = code.co_filename
-        exec(code, module.__dict__)  # noqa: S102
+        _fill(module, marshal.loads(self._modules[module.__name__][1]))  # noqa: S302 - root's own, as the texts are
         self.executed.append(module.__name__)
 
 
-def provide(modules: dict[str, tuple[bool, bytes]], order: Iterable[str]) -> None:
-    """Execute those in ``order``, packages before what is in them, and have all others found."""
-    finder = Compiled(modules)
-    sys.meta_path.insert(0, finder)
-    for name in order:
+def provide(first: Iterable[tuple[str, bool, CodeType]], others: dict[str, tuple[bool, bytes]]) -> None:
+    """Execute the ``first``, packages before what is in them, and have all others found.
+
+    Of each of the first: its name, whether it is a package, and its code.
+    """
+    sys.meta_path.insert(0, Compiled(others))
+    for name, is_package, code in first:
         package, _, last = name.rpartition(".")
         module = sys.modules[name] = type(sys)(name)
-        if modules[name][0]:
+        if is_package:
             module.__path__ = []
-        finder.exec_module(module)
+        _fill(module, code)
         if package:
             setattr(sys.modules[package], last, module)
+
+
+def _fill(module: ModuleType, code: CodeType) -> None:
+    module.__file__ = code.co_filename
+    exec(code, module.__dict__)  # noqa: S102

@@ -50,8 +50,8 @@ _LOCK_TIMEOUT = 15
 _MOST = 20_000
 """Entries that are removed of a guest's directory before the guest is refused: others wait meanwhile."""
 
-_READ = 64 * MIB
-"""A guest that has not run has less in its memory, and less is not worth holding it for."""
+_TOUCHED = 7 / 8
+"""A guest has not come so far through its memory by itself when the hook looks; what is ballooned is less."""
 
 _TRIES = 20
 """How often a file is made again in whose place somebody puts another all the while."""
@@ -325,15 +325,15 @@ def verify_started(files: Sequence[str], name: str, step: Step) -> None:
         if found is None:
             return
         with found.opened as parent:
-            directory = storetree.observe(parent, found.path)
-            note = _verified(guest, note, found, parent, directory, step)
+            note = _verified(guest, note, found, parent, step)
+            read = found.store.kind.tmpfs and (
+                _from_stream(name) or _is_touched(guest, storetree.observe(parent, found.path))
+            )
         if before is None or before.promised < note.promised:
             usage = backingstore.figures(found.store, (*others, note))
             _admit_late(guest, note, backingstore.with_files(usage, places, everything=False), limit)
     _record("started", note, **_cost(before, found.store))
-    tasks = ["discard"] if note.flushes else []
-    if found.store.kind.tmpfs and (_from_stream(name) or _from_snapshot(guest, directory)):
-        tasks.append("trim")
+    tasks = (["discard"] if note.flushes else []) + (["trim"] if read else [])
     if tasks:
         leave_aftercare(guest.name, note.uuid, note.domain_id, tasks)
 
@@ -351,10 +351,9 @@ def _admit_late(guest: Guest, note: Note, usage: StoreUsage, limit: int | None) 
         _record("overpromised", note, reason=error.sentence)
 
 
-def _verified(
-    guest: Guest, note: Note, found: _Found, parent: int, directory: GuestDirectory, step: Step
-) -> Note:
+def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) -> Note:
     """The guest's note by what QEMU has opened; its files have their extents now, nothing is left over."""
+    directory = storetree.observe(parent, found.path)
     opened = livestate.opened_files(guest.name)
     seen = verify(guest, directory, found.store.kind, opened, note.given)
     if seen.superfluous:
@@ -427,14 +426,14 @@ def _from_stream(name: str) -> bool:
         return False
 
 
-def _from_snapshot(guest: Guest, directory: GuestDirectory) -> bool:
-    """Whether QEMU has read the guest's memory before the guest ran, on a tmpfs.
+def _is_touched(guest: Guest, directory: GuestDirectory) -> bool:
+    """Whether a guest has nearly all of its memory on a tmpfs as soon as it runs: QEMU has read a snapshot.
 
-    Since libvirt 10.10 (snapshot-load) nothing else tells of it. A guest that is to stay paused has its
-    firmware in its memory then, or a kernel, unless QEMU was told to touch all of it.
+    Since libvirt 10.10 (snapshot-load) nothing else tells of it. Not where QEMU was told to touch all of it.
     """
+    size = sum(file.apparent for file in directory.memory)
     allocated = sum(file.allocated for file in directory.memory)
-    return guest.paused and guest.allocation != "immediate" and allocated >= _READ
+    return 0 < size * _TOUCHED <= allocated and guest.allocation != "immediate"
 
 
 def _record(event: str, note: Note, **facts: object) -> None:
