@@ -280,6 +280,7 @@ def test_a_store_that_is_unmounted_is_told_once(host: None, libvirtd: Libvirtd) 
 def test_libvirtd_is_restarted_killed_and_frozen(hooked: Libvirtd) -> None:
     with agent() as running:
         hooked.create(domain_xml("guest", 64))
+        running.wait_metric(guest_metric("guest", "promised"), lambda value: value == 64 * MIB)
         for number, end in enumerate((hooked.stop, hooked.kill), start=1):
             end()
             running.wait_metric("libvirt_up", lambda value: value == 0)
