@@ -53,7 +53,7 @@ def guest(backing: str = FILE, devices: str = "", top: str = "") -> Guest:
 
 
 ANSWER = HostAnswer(
-    kernel="6.8.1", kind=Kind.SWAP, fstype="tmpfs", configured=True, free_mib=2048, pinnable_mib=1024
+    kernel="6.8.1", kind=Kind.SWAP, fstype="tmpfs", configured=True, free_mib=2048, pinnable_mib=1200
 )
 THERE = Host(name="host2", uuid="2", libvirt=(9, 0, 0), qemu=(7, 2, 0), answer=ANSWER)
 XFS: dict[str, Any] = {"kind": Kind.DISK, "fstype": "xfs"}
@@ -99,9 +99,14 @@ def bars(judged: Verdict) -> dict[str, str]:
         ),
         (verdict(guest(f"<locked/>{FILE}")), {"migration.locked": "P"}),
         (
-            verdict(guest(f"<locked/>{FILE}"), pinnable_mib=1000),
+            verdict(guest(f"<locked/>{FILE}"), pinnable_mib=1100),
             {"ram.exceeded": "LPC", "migration.locked": "P"},
         ),
+        # QEMU 96 and 8 MiB, page tables 4, the records of the tmpfs 2.25, and of the swap 2.
+        (verdict(pinnable_mib=113), {}),
+        (verdict(pinnable_mib=112), {"ram.exceeded": "LPC"}),
+        (verdict(pinnable_mib=1024, kind=Kind.RAM), {"ram.exceeded": "LPC"}),
+        (verdict(guest(""), pinnable_mib=0, off=True), {}),
         (verdict(guest(devices=PCI)), {"migration.device": "LP"}),
         (
             verdict(guest(devices=PCI), **XFS),

@@ -34,9 +34,9 @@ class HostAnswer:
     ``configured``: file_backed_memory says that there is to be one; ``off``: that there is to be none.
     ``capacity_mib`` is what the store can hold, ``promised_mib`` what it has promised of that and
     ``free_mib`` what a further guest may have. ``ram_mib`` is what guests may have of RAM, ``resident_mib``
-    what file-backed ones have there, and ``pinnable_mib`` what is left for those that keep their memory
-    there. ``kernel`` is Linux's release; ``userfault``: it lets QEMU's user
-    handle page faults (userfaultfd).
+    what file-backed ones have there, and ``pinnable_mib`` what is left of it for what cannot go to the store
+    (core/ramsum.py). ``kernel`` is Linux's release; ``userfault``: it lets QEMU's user handle page faults
+    (userfaultfd).
     """
 
     kernel: str

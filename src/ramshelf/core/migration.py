@@ -18,7 +18,9 @@ from ramshelf.core.backing import Discard, Support, decide_discard
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.guest import Guest
 from ramshelf.core.hostanswer import HostAnswer, Side
+from ramshelf.core.ledger import note_of
 from ramshelf.core.pinning import long_term_pin_refused
+from ramshelf.core.ramsum import HostRam, ram_demand
 from ramshelf.core.requirements import FILE_BACKING, Version, dotted, version
 from ramshelf.core.units import MIB, align_up, to_mib
 
@@ -38,6 +40,9 @@ class Way(enum.Enum):
 
 _USERFAULT_DEVICE_SINCE = (8, 1, 0)
 """QEMU: since this it may be given /dev/userfaultfd instead."""
+
+_PLENTY = 1 << 62
+"""Bytes; more than any guest needs."""
 
 _LIVE = frozenset({Way.LIVE, Way.POSTCOPY})
 _ALL = frozenset(Way)
@@ -226,13 +231,23 @@ def _memory(moving: Moving, there: Host, answer: HostAnswer) -> Iterator[Reason]
             hint="There: sysctl vm.unprivileged_userfaultfd=1.",
             bars=frozenset({Way.POSTCOPY}),
         )
-    wanted = to_mib(align_up(moving.guest.pinned, MIB))
+    yield from _ram(moving, there, answer)
+
+
+def _ram(moving: Moving, there: Host, answer: HostAnswer) -> Iterator[Reason]:
+    """What its hook refuses in any case; how much swap there is left it has not said."""
+    guest = moving.guest
+    if not guest.pinned and answer.side is not Side.FILE:
+        return
+    plenty = HostRam(size=0, huge_pages=0, reserved=0, swap=_PLENTY, kind=answer.kind)
+    wanted = to_mib(align_up(ram_demand([note_of(guest)], plenty).total, MIB))
     if wanted > answer.pinnable_mib:
         yield Reason(
             code="ram.exceeded",
-            sentence=f"Guest {moving.guest.name} keeps its {wanted} MiB in RAM, and {there.name} has "
-            f"{answer.pinnable_mib} MiB left for guests like it.",
-            hint="End another such guest there, or take <locked/> or the device from this one.",
+            sentence=f"Guest {guest.name} needs {wanted} MiB of RAM that cannot go to the store, and "
+            f"{there.name} has {answer.pinnable_mib} MiB left.",
+            hint="End a guest there whose memory is anonymous or pinned, or take <locked/> or the device "
+            "from this one; 'ramshelf capacity' there shows the sum.",
             bars=_ALL,
         )
 

@@ -21,7 +21,7 @@ def _host(answer: HostAnswer | None, *, libvirt: Version = (9, 0, 0), qemu: Vers
 
 
 def _with_store(kind: Kind, fstype: str) -> HostAnswer:
-    return HostAnswer(kernel="6.1.0", kind=kind, fstype=fstype, free_mib=1 << 20)
+    return HostAnswer(kernel="6.1.0", kind=kind, fstype=fstype, free_mib=1 << 20, pinnable_mib=1 << 20)
 
 
 HOSTS: dict[str, tuple[Guest, Host]] = {
