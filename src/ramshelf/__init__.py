@@ -1,3 +1,3 @@
 """File-backed guest memory for KVM hosts."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -13,11 +13,14 @@ from uuid import UUID
 import pytest
 
 from ramshelf.core.capacity import capacity
+from ramshelf.core.earlierpromises import GRACE
 from ramshelf.core.hookscript import SCRIPT
 from ramshelf.core.units import MIB, to_mib
 from ramshelf.hook import __main__ as hook
+from ramshelf.node.earlierpromises import Settling
 from ramshelf.system.backingstore import observe_store
-from ramshelf.system.earlierpromises import PATH
+from ramshelf.system.earlierpromises import PATH, read_promises
+from ramshelf.system.hypervisor import Hypervisor
 from support.agent import PATIENCE, agent
 from support.cli import ramshelf
 from support.domains import domain_xml, qemu_pid
@@ -33,6 +36,7 @@ HOOK_OF_0_1_0 = f"""\
 # ramshelf: reserves a guest's memory on the store before it starts, or refuses it.
 # Made by 'ramshelf hook install', which also updates it; 'ramshelf hook remove' removes it.
 # made-directories:
+verdict=0
 # What that version did to a guest that fits, and nothing else: no note is left.
 case $2-$3 in start-begin)
   mib=$(sed -n "s:.*<memory unit='KiB'>\\([0-9]*\\)</memory>.*:\\1:p")
@@ -219,6 +223,46 @@ def test_the_record_goes_with_what_made_it_necessary(libvirtd: Libvirtd, full: d
     ramshelf("hook", "install")
     assert not Path(PATH).exists()
     assert "store.promised-before" not in found()
+
+
+@pytest.mark.parametrize("full", ["ext4"], indirect=True)
+def test_a_guest_that_libvirt_does_not_know_for_a_while_stays_on_record(
+    libvirtd: Libvirtd, full: dict[str, int]
+) -> None:
+    """As Nova undefines a server that it reboots hard, and defines it anew."""
+    now = [0.0]
+    settling = Settling(lambda: now[0])
+
+    def look_after(seconds: float) -> set[str]:
+        now[0] += seconds
+        usage = observe_store().usage
+        assert usage is not None
+        with Hypervisor("qemu:///system", read_only=True) as hypervisor:
+            settling.look(hypervisor, usage)
+        return {each.name for each in read_promises()}
+
+    libvirtd.virsh("destroy", "one")
+    for _ in range(2):
+        libvirtd.virsh("undefine", "one")
+        assert look_after(0) == look_after(GRACE - 1) == set(GUESTS)
+        libvirtd.define(xml("one", full["one"]))
+        assert look_after(GRACE) == set(GUESTS)
+    libvirtd.virsh("undefine", "one")
+    assert look_after(0) == set(GUESTS)
+    assert look_after(GRACE) == set()  # the others fit
+
+
+@pytest.mark.parametrize("full", ["ext4"], indirect=True)
+def test_only_the_hook_of_0_1_0_leaves_guests_to_be_put_on_record(
+    libvirtd: Libvirtd, full: dict[str, int]
+) -> None:
+    """What runs above the capacity for another reason, such as a bypass, gets no right to it."""
+    assert libvirtd.virsh("list", "--name").stdout.split() == sorted(full)
+    Path(PATH).unlink()
+    with open(SCRIPT, "a", encoding="utf-8") as file:
+        file.write("# of another version\n")
+    ramshelf("hook", "install")
+    assert not Path(PATH).exists()
 
 
 @pytest.mark.parametrize("full", ["xfs"], indirect=True)

@@ -14,6 +14,7 @@ from ramshelf.core.earlierpromises import (
     format_promises,
     granted,
     is_honoured,
+    missed,
     parse_promises,
     recorded,
     refused_anew,
@@ -143,6 +144,20 @@ def test_the_record_goes_when_all_that_is_promised_fits() -> None:
     assert still_needed(replace(FULL, size=18 * GIB), RECORD, known) == ()
     assert still_needed(EMPTY, RECORD, {"uuid-a"}) == ()
     assert still_needed(running(note("new", REST)), RECORD, {"uuid-a"}) == RECORD[:1]
+
+
+def test_the_record_goes_when_guests_on_it_have_been_made_smaller() -> None:
+    smaller = running(note("a", HALF), note("b", NOW - HALF))
+    assert still_needed(smaller, RECORD, {"uuid-a", "uuid-b"}) == ()
+    assert still_needed(running(note("a", HALF)), RECORD, {"uuid-a", "uuid-b"}) == RECORD
+
+
+def test_since_when_a_guest_on_record_is_missed() -> None:
+    first = missed(RECORD, {"uuid-b"}, {}, 10.0)
+    assert first == {"uuid-a": 10.0}
+    assert missed(RECORD, {"uuid-b"}, first, 20.0) == first
+    assert missed(RECORD, set(), first, 30.0) == {"uuid-a": 10.0, "uuid-b": 30.0}
+    assert missed(RECORD, {"uuid-a", "uuid-b"}, first, 40.0) == {}
 
 
 def test_who_would_be_refused_after_a_reboot_is_who_comes_last() -> None:

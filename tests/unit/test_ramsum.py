@@ -136,7 +136,7 @@ def test_the_refusal_names_the_parts() -> None:
     with pytest.raises(RefusedError) as caught:
         check_ram(FILES, map(note_of, (ANONYMOUS,) * 4), DISK)
     assert caught.value.sentence == (
-        "Guest web needs 112 MiB of RAM that cannot go to the store, 1584 MiB more than are left of 8192 MiB "
+        "Guest web needs 112 MiB of RAM that cannot go to the store, and of 8192 MiB 0 are left "
         "(the host 1024, anonymous guests 8192, QEMU 416, page tables 32)."
     )
 

@@ -18,7 +18,7 @@ from ramshelf.core.tally import Tally, refusal
 from ramshelf.core.units import to_mib
 from ramshelf.core.writeerrors import WriteErrors
 from ramshelf.node import hookbypass
-from ramshelf.node.earlierpromises import settle
+from ramshelf.node.earlierpromises import Settling
 from ramshelf.node.guests import described
 from ramshelf.node.latereserve import Outcome, reserve_late
 from ramshelf.node.resuming import resume_left
@@ -75,6 +75,7 @@ class Watcher:
         self._unsettled: dict[str, int] = {}
         self._trims = Trims(log)
         self._write_watch = WriteWatch()
+        self._settling = Settling()
         self.tally = Tally()
         self.look: Look | None = None
         self.write_errors: WriteErrors | None = None
@@ -199,7 +200,7 @@ class Watcher:
 
     def _settle(self, hypervisor: Hypervisor) -> Iterator[Condition]:
         if self.look is not None and self.look.usage is not None:
-            settle(hypervisor, self.look.usage)
+            self._settling.look(hypervisor, self.look.usage)
         yield from ()
 
     def _reserve(self, hypervisor: Hypervisor, done: list[Outcome]) -> Iterator[Condition]:

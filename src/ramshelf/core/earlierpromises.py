@@ -14,7 +14,7 @@ from ramshelf.core.record import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from ramshelf.core.capacity import StoreUsage
     from ramshelf.core.guest import Guest
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 MOST = 10_000
 """Guests on record; a host runs some hundred."""
+
+GRACE = 900.0
+"""Seconds that a guest on record may be unknown to libvirt before the agent strikes it off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +64,26 @@ def recorded(usage: StoreUsage, before: Iterable[EarlierPromise]) -> tuple[Earli
 def still_needed(
     usage: StoreUsage, promises: Iterable[EarlierPromise], known: Collection[str]
 ) -> tuple[EarlierPromise, ...]:
-    """The promises to guests that libvirt still knows (by UUID); none where all that is promised fits."""
+    """The promises to guests that libvirt still knows (by UUID); none where all that is promised fits.
+
+    A guest on record that runs counts with what it has now: it may have been made smaller.
+    """
     left = {each.uuid: each for each in promises if each.uuid in known}
-    others = sum(note.promised for note in usage.notes if note.uuid not in left)
-    together = others + sum(each.promised for each in left.values())
+    running = {note.uuid: note.promised for note in usage.notes if note.promised}
+    stopped = sum(each.promised for each in left.values() if each.uuid not in running)
+    together = sum(running.values()) + stopped
     return tuple(left.values()) if together > capacity(usage, configured_mib=None).total else ()
+
+
+def missed(
+    promises: Iterable[EarlierPromise], known: Collection[str], before: Mapping[str, float], now: float
+) -> dict[str, float]:
+    """Since when libvirt has not known each guest on record, by its UUID; ``before`` is the answer before.
+
+    One that it does not know may come back: Nova undefines a server that it starts or reboots hard, and
+    defines it anew a moment later. Times are in seconds, of any clock that goes on.
+    """
+    return {each.uuid: before.get(each.uuid, now) for each in promises if each.uuid not in known}
 
 
 def granted(promises: Iterable[EarlierPromise], uuid: str) -> int:

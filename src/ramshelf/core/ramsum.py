@@ -235,8 +235,8 @@ def check_ram(guest: Guest, others: Iterable[Note], host: HostRam) -> None:
     missing_mib = to_mib(align_up(missing, MIB))
     raise RefusedError(
         "ram.exceeded",
-        f"Guest {guest.name} needs {needed_mib} MiB of RAM that cannot go to the store, {missing_mib} MiB "
-        f"more than are left of {to_mib(host.size)} MiB ({before}).",
+        f"Guest {guest.name} needs {needed_mib} MiB of RAM that cannot go to the store, and of "
+        f"{to_mib(host.size)} MiB {max(0, host.size - before.total) // MIB} are left ({before}).",
         hint="Its memory is locked or a device uses it: end another such guest, or take <locked/> or the "
         "device from this one."
         if guest.pinned

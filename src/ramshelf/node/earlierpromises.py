@@ -1,9 +1,11 @@
 """Promises from before an upgrade: put on record, and struck off when they fit or their guests are gone."""
 
+import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from ramshelf.core.capacity import StoreUsage
-from ramshelf.core.earlierpromises import EarlierPromise, recorded, still_needed
+from ramshelf.core.earlierpromises import GRACE, EarlierPromise, missed, recorded, still_needed
 from ramshelf.core.errors import RamshelfError
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.earlierpromises import read_promises, write_promises
@@ -35,11 +37,24 @@ def keep() -> None:
             write_promises(now)
 
 
-def settle(hypervisor: Hypervisor, usage: StoreUsage) -> None:
-    """Strike off who is gone, and all where what is promised fits. Raises ServiceError, OSError."""
-    if not read_promises():
-        return
-    known = hypervisor.uuids()
+class Settling:
+    """Strikes off, look by look, who has been gone for long, and all where what is promised fits."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._missed: dict[str, float] = {}
+
+    def look(self, hypervisor: Hypervisor, usage: StoreUsage) -> None:
+        """Raises ServiceError, OSError."""
+        promises = read_promises()
+        known = hypervisor.uuids() if promises else frozenset()
+        now = self._clock()
+        self._missed = missed(promises, known, self._missed, now)
+        if promises:
+            _settle(usage, known | {uuid for uuid, since in self._missed.items() if now - since < GRACE})
+
+
+def _settle(usage: StoreUsage, known: Collection[str]) -> None:
     with store_lock(timeout=_LOCK_TIMEOUT):
         before = read_promises()
         if (left := still_needed(usage, before, known)) != before:
@@ -47,12 +62,15 @@ def settle(hypervisor: Hypervisor, usage: StoreUsage) -> None:
 
 
 def settle_by(uri: str) -> None:
-    """The same as far as libvirt and the store answer. Raises OSError where the record cannot be written."""
+    """Strike off who is gone now, and all where what is promised fits; nobody where nothing answers.
+
+    Raises OSError where the record cannot be written.
+    """
     if read_promises():
         with suppress(RamshelfError), Hypervisor(uri, read_only=True) as hypervisor:
             usage = observe_store().usage
             if usage is not None:
-                settle(hypervisor, usage)
+                _settle(usage, hypervisor.uuids())
 
 
 def forget() -> None:

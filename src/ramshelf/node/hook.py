@@ -35,6 +35,7 @@ from ramshelf.node import earlierpromises
 from ramshelf.node.apply import apply
 from ramshelf.node.hookbypass import bypass
 from ramshelf.system import ledger
+from ramshelf.system.earlierpromises import hook_is_earlier
 from ramshelf.system.filesystem import RUN_DIR, read_text, store_lock
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.processes import libvirt_daemons
@@ -175,7 +176,7 @@ def install(
     with store_lock(_LOCK, timeout=_LOCK_TIMEOUT):
         before = observe(wanted, uri)
         actions = plan_install(before, wanted)
-        if actions and before.text is not None:
+        if actions and hook_is_earlier():
             earlierpromises.keep()
         apply(actions, noun="hook", after_step=after_step)
     if actions:

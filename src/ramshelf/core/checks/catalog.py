@@ -267,16 +267,18 @@ _TABLE = (
         "guests that the log names have a finding of their own (store.memory-lost); it keeps most of these "
         "messages back, so others that ran then may have lost memory too. Guests that started later have "
         "not, but the device can fail them next.",
-        "Start no more guests here, and look at the kernel's log and at the device (smartctl). Then make the "
-        "store anew on a sound one; this is said until the store is mounted again.",
+        "Start no more guests here, and look at the kernel's log. Where it says that no space was found, the "
+        "device is sound and room is missing (store.extents). Else look at the device (smartctl), and make "
+        "the store anew on a sound one. This is said until the store is mounted again.",
     ),
     Rule(
         "store.memory-lost",
         _FAILURE,
         "The kernel could not write memory of a running guest to the store (store.write-errors). The guest "
         "reads something else there as soon as the kernel has needed the RAM.",
-        "Start the guest anew, from its disks, on a sound store: a save, a snapshot with memory and a "
-        "migration take the damage along.",
+        "Tell its owner. Do not save it, snapshot its memory or migrate it live: that takes the damage "
+        "along. End it ('virsh destroy': an orderly shutdown can write damaged data to its disks), check its disks, "
+        "and start it on a sound store.",
     ),
     Rule(
         "store.write-errors-unknown",
@@ -347,13 +349,15 @@ _TABLE = (
         "A guest's directory on the store holds more than the guest is promised: its QEMU, or another "
         "process of QEMU's user, writes there. What it holds is taken off what can be promised; a tmpfs "
         "has no quota for a directory, so it is noticed and not prevented.",
-        "See what lies in the directory, and which process writes it; confine guests (AppArmor, SELinux).",
+        "See what lies in the directory, and which process writes it; confine guests (AppArmor, SELinux). On "
+        "ext4 it may also be how the guest writes to its memory, which takes more records than its share; "
+        "nothing is found in the directory: move it to a store on xfs or swap.",
     ),
     Rule(
         "store.extents",
         _FAILURE,
-        "A disk store's file system has hardly room left to record which pages of guests' memory were "
-        "written. When that is gone the kernel loses pages that guests write, and tells nobody.",
+        "Less than a quarter is left of what a disk store's file system may need to record which pages of "
+        "guests' memory were written. When that is gone the kernel loses pages, and tells nobody.",
         "Stop or migrate a guest, or remove what else lies on the store ('ramshelf capacity' shows who holds "
         "what); then enlarge the store.",
     ),
@@ -369,7 +373,8 @@ _TABLE = (
     Rule(
         "store.overpromised",
         _FAILURE,
-        "The memory files promise more than the store can hold. Guests can die when they use it.",
+        "Guests were promised more than the store can hold. On a tmpfs guests are killed when they use it; "
+        "on ext4 and xfs pages of theirs can be lost without a word.",
         "Stop a guest, or enlarge the store; see 'ramshelf capacity'.",
     ),
     Rule(
@@ -759,7 +764,8 @@ _TABLE = (
         "QEMU's overhead, page tables, pinned and anonymous guests, private mappings, huge pages and the "
         "host's own needs together can exceed RAM and what swap on disks takes of them: guests can be "
         "killed, and no further guest with memory in files or pinned memory is admitted.",
-        "Stop a guest that is not on the store, or add RAM, or swap on a disk.",
+        "Stop a guest that is not on the store, or add RAM, or swap on a disk: as much as is missing, and 2 "
+        "MiB for each GiB of it ('ramshelf capacity' shows the sum).",
     ),
     Rule(
         "ram.anonymous",
