@@ -277,8 +277,8 @@ _TABLE = (
         "The kernel could not write memory of a running guest to the store (store.write-errors). The guest "
         "reads something else there as soon as the kernel has needed the RAM.",
         "Tell its owner. Do not save it, snapshot its memory or migrate it live: that takes the damage "
-        "along. End it ('virsh destroy': an orderly shutdown can write damaged data to its disks), check its disks, "
-        "and start it on a sound store.",
+        "along. End it ('virsh destroy': an orderly shutdown can write damaged data to its disks), check "
+        "its disks, and start it on a sound store.",
     ),
     Rule(
         "store.write-errors-unknown",
