@@ -2,7 +2,7 @@
 
 import pytest
 
-from ramshelf.core.capacity import capacity
+from ramshelf.core.capacity import capacity, set_aside
 from ramshelf.core.ledger import Note
 from ramshelf.core.record import replace
 from ramshelf.core.reservation import Reservation
@@ -12,6 +12,19 @@ from ramshelf.system.memoryfiles import allocate, create
 from support.files import opened, usage
 from support.libvirtd import Libvirtd
 from support.stores import MEMORY, store
+
+
+@pytest.mark.parametrize(
+    ("options", "cluster"), [("", 4096), ("-b 1024", 1024), ("-O bigalloc -C 65536", 65536)]
+)
+def test_clusters_of_ext4_are_seen(libvirtd: Libvirtd, options: str, cluster: int) -> None:
+    """A block of records takes one of them; the most part of what is set aside is records."""
+    del libvirtd
+    with store("ext4", 1024, options=options):
+        usage = observe_store(str(MEMORY)).usage
+        assert usage is not None
+        assert usage.cluster == cluster
+        assert set_aside(usage) > cluster // usage.block * 14 * MIB
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ramshelf.core.directory import PROMISE_FILE
+from ramshelf.core.hookscript import SCRIPT
 from ramshelf.core.ledger import STARTING, Note
 from ramshelf.core.units import MIB
 from ramshelf.system import ledger
@@ -178,6 +179,26 @@ def test_notes_are_made_anew_where_the_hook_was_away(hooked: Libvirtd) -> None:
         hooked.virsh("destroy", "guest")
         hooked.virsh("undefine", "guest")
         assert promised() == 0
+
+
+def test_notes_outlive_an_update_of_the_hook_and_say_since_when_the_guest_runs(hooked: Libvirtd) -> None:
+    with store("ext4", 300):
+        hooked.create(domain_xml("guest", 64))
+        wait_recorded("guest", "started")
+        note = ledger.read_note("guest")
+        assert note is not None
+        assert note.given
+        with open(SCRIPT, "a", encoding="utf-8") as file:
+            file.write("# of another version\n")
+        ramshelf("hook", "install")
+        assert ledger.read_note("guest") == note
+        (NOTES / "guest.guest").unlink()
+        later = ledger.clock()
+        hooked.create(domain_xml("other", 32))  # whose start makes it again
+        again = ledger.read_note("guest")
+        assert again is not None
+        assert note.since - 1 < again.since < later
+        assert (again.promised, again.files) == (note.promised, note.files)
 
 
 def test_a_record_that_libvirt_forgot_holds_nothing(hooked: Libvirtd) -> None:

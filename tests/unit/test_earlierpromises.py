@@ -100,7 +100,20 @@ def test_a_record_is_read_as_it_was_written(promises: list[EarlierPromise]) -> N
     assert parse_promises(format_promises(promises)) == tuple(promises)
 
 
-@pytest.mark.parametrize("odd", ["", "\n", "uuid", "uuid 12", "uuid x name", "uuid -1 name", "uuid  name\n"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "",
+        "\n",
+        "uuid",
+        "uuid 12",
+        "uuid x name",
+        "uuid -1 name",
+        "uuid  name\n",
+        "uuid \u0663 name",
+        f"uuid {'9' * 5000} name",
+    ],
+)
 def test_what_is_no_record_of_a_guest_is_passed_over(odd: str) -> None:
     assert parse_promises(f"{odd}\nuuid 12 a name\n") == (
         EarlierPromise(name="a name", uuid="uuid", promised=12),

@@ -23,6 +23,11 @@ def test_each_page_of_a_gib_may_be_an_extent(file_system: str, block: int, mib: 
     assert extents(file_system, GIB, block=block) / MIB == pytest.approx(mib, abs=0.01)
 
 
+def test_a_cluster_is_taken_for_each_block_of_records() -> None:
+    assert extents("ext4", GIB, cluster=65536) == 16 * extents("ext4", GIB)
+    assert extents("ext4", GIB, cluster=4096) == extents("ext4", GIB)
+
+
 @given(st.sampled_from(["ext4", "xfs"]), st.lists(st.integers(0, 1 << 40), max_size=8))
 def test_many_files_need_hardly_more_than_one_of_their_size(file_system: str, sizes: list[int]) -> None:
     together = extents(file_system, sum(sizes))

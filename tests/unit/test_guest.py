@@ -236,6 +236,32 @@ def test_cells_and_devices_may_be_mapped_privately_by_themselves() -> None:
     assert guest.private_bytes == (128 + 32) * MIB
 
 
+def test_what_may_be_plugged_in_is_mapped_as_the_guests_own_memory() -> None:
+    top = "<maxMemory slots='4' unit='KiB'>1048576</maxMemory>"
+    cells = "<cell id='0' cpus='0' memory='262144'/>"
+    assert parse_guest(domain("<source type='file'/>", cells=cells, top=top)).private_bytes == 1024 * MIB
+    assert parse_guest(domain(FILE, cells=cells, top=top)).private_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "paged"),
+    [("dimm", 384), ("virtio-mem", 384), ("nvdimm", 256), ("virtio-pmem", 256), ("sgx-epc", 256)],
+)
+def test_memory_that_a_device_brings_along_is_not_the_systems(model: str, paged: int) -> None:
+    guest = parse_guest(domain(memory_kib=393216, devices=memory_device(model, node=None)))
+    assert guest.paged == paged * MIB
+
+
+def test_memory_that_devices_have_for_the_guest_counts() -> None:
+    devices = (
+        "<shmem name='s'><model type='ivshmem-plain'/><size unit='M'>64</size></shmem>"
+        "<shmem name='t'><model type='ivshmem-doorbell'/></shmem>"
+        "<video><model type='qxl' ram='65536' vram='32768' vram64='131072' vgamem='16384'/></video>"
+        "<video><model type='vga' vram='16384'/></video><video><model type='none'/></video>"
+    )
+    assert parse_guest(domain(FILE, devices=devices)).paged == (256 + 64 + 64 + 128 + 16) * MIB
+
+
 @pytest.mark.parametrize("model", ["dimm", "nvdimm", "virtio-mem", "virtio-pmem", "sgx-epc"])
 def test_every_device_counts_towards_the_memory(model: str) -> None:
     """Without NUMA cells the main memory is what the devices leave (virDomainDefGetMemoryInitial)."""
@@ -268,6 +294,9 @@ def test_live_state_file_of_libvirt() -> None:
         ("<domain/>", "xml.memory"),
         ("<domain><memory unit='furlong'>1</memory></domain>", "xml.memory"),
         ("<domain><memory>-1</memory></domain>", "xml.memory"),
+        ("<domain><memory>1_000</memory></domain>", "xml.memory"),
+        ("<domain><memory>\u0663</memory></domain>", "xml.memory"),
+        (f"<domain><memory>{'9' * 5000}</memory></domain>", "xml.memory"),
         (domain(memory_kib=1, devices=memory_device(node=None)), "xml.memory"),
         (domain("<hugepages><page nodeset='x'/></hugepages>", cells="<cell memory='1'/>"), "xml.memory"),
     ],
@@ -298,3 +327,10 @@ def test_the_name_cut_by_bytes_is_twenty_bytes(number: int, name: str) -> None:
     cut = directory_names(number, name)[-1].partition("-")[2]
     assert name.encode().startswith(cut.encode(errors="surrogateescape"))
     assert len(cut.encode(errors="surrogateescape")) <= 20
+
+
+@pytest.mark.parametrize(
+    ("unit", "size"), [("PiB", 1 << 50), ("P", 1 << 50), ("PB", 10**15), ("EiB", 1 << 60)]
+)
+def test_units_that_libvirt_takes(unit: str, size: int) -> None:
+    assert parse_guest(f"<domain><memory unit='{unit}'>1</memory></domain>").memory == size

@@ -2,7 +2,9 @@
 
 import pytest
 
-from ramshelf.core.ledger import Note, NotedFile, format_note, parse_note
+from ramshelf.core.guest import parse_guest
+from ramshelf.core.ledger import Note, NotedFile, completed, format_note, parse_note
+from ramshelf.core.units import GIB
 
 NOTE = Note(
     name="web ",
@@ -37,3 +39,10 @@ def test_keys_of_other_versions_are_passed_over() -> None:
 @pytest.mark.parametrize("cut", [0, 1, 40, -1, -5])
 def test_half_a_note_is_none(cut: int) -> None:
     assert parse_note(NOTE.name, format_note(NOTE)[:cut]) is None
+
+
+def test_a_note_of_an_older_version_is_completed() -> None:
+    guest = parse_guest("<domain><memory>1048576</memory><launchSecurity type='sev'/><vcpu>2</vcpu></domain>")
+    older = Note(name="g", uuid="u", domain_id=1, promised=5)
+    found = completed(older, guest)
+    assert (found.pinned, found.memory, found.vcpus, found.promised) == (GIB, GIB, 2, 5)

@@ -20,7 +20,9 @@ def domain(*arguments: str) -> str:
         ("memory-backend-file,id=m,mem-path=/ram/own,size=64M,share=on", 64 * MIB),
         ("qom-type=memory-backend-file,mem-path=/ram/own,size=1.5G", 1536 * MIB),
         ("memory-backend-file,mem-path=/ram/own,size=4096", 4096),
+        ("memory-backend-file,mem-path=/ram/own,size=0x4000000", 64 * MIB),
         ("memory-backend-file,mem-path=/ram/own,size=much", 0),
+        (f"memory-backend-file,mem-path=/ram/own,size={'9' * 400}", 0),
         ("memory-backend-file,mem-path=/ram/own", 0),
         (
             '{"qom-type": "memory-backend-file", "id": "m", "mem-path": "/ram/own", "size": 67108864}',

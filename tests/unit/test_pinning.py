@@ -47,6 +47,12 @@ def test_where_a_device_s_memory_cannot_be_pinned(kind: Kind, kernel: Version) -
         ),
         ("<disk type='file'><mirror type='nvme' job='copy'/></disk>", True),
         ("<disk type='vhostvdpa'/>", True),
+        ("<disk type='file'><backingStore type='vhostvdpa'/></disk>", True),
+        (
+            "<disk type='file'><source file='a'><dataStore type='nvme'><source/></dataStore></source></disk>",
+            True,
+        ),
+        ("<disk type='file'><source file='a'><dataStore type='file'/></source></disk>", False),
         ("<controller type='nvme'/>", False),
         ("</devices><launchSecurity type='sev'/><devices>", True),
         ("<disk type='file'/>", False),
@@ -64,3 +70,22 @@ def test_what_the_host_keeps() -> None:
     assert host_reserved_mib([place]) == 512
     with pytest.raises(ConfigError):
         host_reserved_mib([replace(place, value="much")])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pins"),
+    [
+        (("-overcommit", "mem-lock=on"), True),
+        (("-device", "vfio-pci,host=01:00.0"), True),
+        (("-device", '{"driver": "vfio-pci"}'), True),
+        (("-device", "vhost-vdpa-device-pci"), True),
+        (("-device", "virtio-rng-pci"), False),
+        (("-overcommit", "cpu-pm=on"), False),
+    ],
+)
+def test_arguments_of_its_own_that_pin_all_memory(arguments: tuple[str, ...], *, pins: bool) -> None:
+    args = "".join(f"<qemu:arg value='{argument}'/>" for argument in arguments)
+    guest = parse_guest(
+        f"<domain><memory>1048576</memory><qemu:commandline>{args}</qemu:commandline></domain>"
+    )
+    assert guest.pinned == (GIB if pins else 0)

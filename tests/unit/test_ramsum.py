@@ -46,6 +46,8 @@ def parts(**figures: int) -> dict[str, int]:
     ("guest", "host", "expected"),
     [
         (FILES, DISK, {}),
+        (FILES, replace(DISK, file_system="ext4"), {}),
+        (FILES, replace(DISK, file_system="xfs"), {"records": 2 * GIB // 4096 * 36}),
         (FILES, SWAP, {"records": RECORDS + OUT}),
         (FILES, RAM, {"store": 2 * GIB, "records": RECORDS}),
         (FILES, replace(RAM, swap=GIB), {"store": 2 * GIB, "records": RECORDS}),

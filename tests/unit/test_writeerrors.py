@@ -32,6 +32,7 @@ NOTHING = [
     "loop11: writeback error on inode 131, offset 0, sector 8",
     "EXT4-fs (dm-0): Delayed block allocation failed for inode 12 at logical offset 8",
     f"a name: {FAILED}",
+    "XFS (loop1): [8236]: segfault at 0 ip 1 sp 2 error 6 in Shutting down filesystem[55d0+1000]",
 ]
 
 

@@ -49,10 +49,10 @@ class StoreUsage:
 
     ``size`` and ``used`` are from statvfs (f_blocks, f_blocks - f_bavail); ``inodes`` and ``inodes_free`` are
     numbers (f_files, f_ffree; 0 and 0 where there is no bound). ``file_system`` is its name in the mount
-    table, ``block`` the size of its blocks. ``swap`` is what a store of kind ``swap`` has of it on disks:
-    what swaps to RAM (zram) makes no room. ``notes`` are of the guests on it, ``directories`` those of
-    guests that run or ran, and ``lost`` the memory files that are in no directory any more, but open in the
-    guest's QEMU.
+    table, ``block`` the size of its blocks, ``cluster`` that of ext4's clusters (bigalloc). ``swap`` is what
+    a store of kind ``swap`` has of it on disks: what swaps to RAM (zram) makes no room. ``notes`` are of the
+    guests on it, ``directories`` those of guests that run or ran, and ``lost`` the memory files that are in
+    no directory any more, but open in the guest's QEMU.
     """
 
     kind: Kind
@@ -62,6 +62,7 @@ class StoreUsage:
     beyond_swap: bool
     file_system: str = ""
     block: int = 4096
+    cluster: int = 0
     inodes: int = 0
     inodes_free: int = 0
     notes: tuple[Note, ...] = ()
@@ -124,7 +125,7 @@ def _set_aside_earlier(usage: StoreUsage) -> int:
 
 def _records(usage: StoreUsage, size: int) -> int:
     """What memory files of this size may occupy beyond it."""
-    return extents(usage.file_system, size, block=usage.block)
+    return extents(usage.file_system, size, block=usage.block, cluster=usage.cluster)
 
 
 def extents_run_out(usage: StoreUsage) -> bool:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MOST = 10_000
 """Guests on record; a host runs some hundred."""
 
+_DIGITS = 20
+"""Of a number of bytes; what is longer is none."""
+
 GRACE = 900.0
 """Seconds that a guest on record may be unknown to libvirt before the agent strikes it off."""
 
@@ -47,7 +50,7 @@ def parse_promises(text: str) -> tuple[EarlierPromise, ...]:
     for line in text.split("\n")[:MOST]:
         uuid, _, rest = line.partition(" ")
         promised, _, name = rest.partition(" ")
-        if promised.isdecimal() and name:
+        if promised.isascii() and promised.isdigit() and len(promised) < _DIGITS and name:
             found.append(EarlierPromise(name=name, uuid=uuid, promised=int(promised)))
     return tuple(found)
 

@@ -30,12 +30,13 @@ _OTHER_SHARE = 64
 """What a file may occupy beyond its size elsewhere: a tmpfs rounds up to a huge page."""
 
 
-def extents(file_system: str, size: int, *, block: int = 4096) -> int:
+def extents(file_system: str, size: int, *, block: int = 4096, cluster: int = 0) -> int:
     """Bytes that the records of memory files of ``size`` bytes together can take, each page an extent.
 
     XFS splits a full block in the middle, and fills its neighbours before that (__xfs_btree_split,
     xfs_btree_make_block_unfull), so each is half full whatever a guest does: 8.3 MiB for a GiB. What was seen
-    is 5. ``block`` is the file system's, in bytes.
+    is 5. ``block`` is the file system's, in bytes; ``cluster`` is what ext4 takes for each block of records
+    where it gives out more than a block at a time (bigalloc: ext4_new_meta_blocks), else 0.
     """
     if file_system == "xfs":
         entries = (block - _XFS_HEADER) // _XFS_RECORD // 2
@@ -47,4 +48,4 @@ def extents(file_system: str, size: int, *, block: int = 4096) -> int:
     while level > 1:
         level = -(-level // entries)
         nodes += level
-    return nodes * block
+    return nodes * max(block, cluster)

@@ -53,12 +53,20 @@ _PINNING = (
     ("devices/interface", "hostdev"),
     ("devices/interface", "vdpa"),
     ("devices/interface/actual", "hostdev"),
-    ("devices/disk", "vhostvdpa"),
 )
 """Devices, by type, for which QEMU pins the guest's memory (qemuDomainGetMemLockLimitBytes)."""
 
-_DISK_LAYERS = ("backingStore", "mirror")
-"""What may lie below a disk or beside it; QEMU drives an NVMe device there by VFIO, as the disk itself."""
+_PINNING_DISKS = frozenset({"nvme", "vhostvdpa"})
+_DISK_LAYERS = frozenset({"backingStore", "mirror", "source", "dataStore"})
+"""What may lie below a disk or beside it, and leads there: QEMU drives an NVMe device there by VFIO, as the
+disk itself. ``dataStore`` lies in a layer's source (libvirt 10.10)."""
+
+_PINNING_ARGUMENTS = ("vfio-", "vhost-vdpa")
+_LOCKING_ARGUMENTS = ("mem-lock=on",)
+"""Of a domain's own arguments for QEMU (qemu:commandline)."""
+
+_BACKED_DEVICES = frozenset({"nvdimm", "virtio-pmem", "sgx-epc"})
+"""Memory devices whose memory is in a file of their own, or an enclave of the CPU: it is not anonymous."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +93,8 @@ class Guest:
     file-backed; ``hotplug`` is what may come to them by hot-plug, up to maxMemory. ``passthrough``: all of
     its memory is pinned, because a device may use it at any time or because it is encrypted. ``domain_id``
     is None for a guest that is not running. ``vcpus``: those that it may have at most.
+    ``elsewhere`` of its memory is in files or enclaves of its own devices (NVDIMM, virtio-pmem, SGX), and
+    ``device_bytes`` is what devices have for it besides its memory.
     """
 
     name: str
@@ -105,6 +115,8 @@ class Guest:
     hotplug: int = 0
     huge_bytes: int = 0
     vcpus: int = 1
+    elsewhere: int = 0
+    device_bytes: int = 0
 
     @property
     def file_backed(self) -> bool:
@@ -118,8 +130,12 @@ class Guest:
 
     @property
     def private_bytes(self) -> int:
-        """What of its files is mapped privately: once it is written it takes RAM and swap, too."""
-        return sum(file.size for file in self.files if file.private)
+        """What of its files is mapped privately: once it is written it takes RAM and swap, too.
+
+        What may be hot-plugged is mapped as the guest's own memory is, unless the device says otherwise.
+        """
+        private = sum(file.size for file in self.files if file.private)
+        return private + self.hotplug if private else 0
 
     @property
     def promise(self) -> int:
@@ -129,7 +145,7 @@ class Guest:
     @property
     def paged(self) -> int:
         """All that it may come to have of memory in the system's own pages, whatever backs it."""
-        return max(0, self.max_memory - self.huge_bytes)
+        return max(0, self.max_memory - self.huge_bytes - self.elsewhere) + self.device_bytes
 
     @property
     def emulated(self) -> bool:
@@ -198,11 +214,17 @@ def _guest(domain: Element, page_size: int) -> Guest:
         discard=_discards(domain),
         hugepages=huge > 0,
         huge_bytes=0 if backends.mixed_pages else huge,
-        locked=backing is not None and backing.find("locked") is not None,
+        locked=domain.find("memoryBacking/locked") is not None or _argues(domain, _LOCKING_ARGUMENTS),
         passthrough=_passthrough(domain),
         files=files,
         hotplug=maximum - memory if files else 0,
         vcpus=_vcpus(domain),
+        elsewhere=sum(
+            _bytes(device.find("target/size"))
+            for device in domain.each("devices/memory")
+            if device.get("model") in _BACKED_DEVICES
+        ),
+        device_bytes=_device_bytes(domain),
     )
 
 
@@ -224,13 +246,32 @@ def _passthrough(domain: Element) -> bool:
     return (
         domain.find("launchSecurity") is not None
         or any(device.get("type") == kind for path, kind in _PINNING for device in domain.each(path))
-        or any(_on_nvme(disk) for disk in domain.each("devices/disk"))
+        or any(_pins(disk) for disk in domain.each("devices/disk"))
+        or _argues(domain, _PINNING_ARGUMENTS)
     )
 
 
-def _on_nvme(layer: Element) -> bool:
+def _argues(domain: Element, parts: tuple[str, ...]) -> bool:
+    """Whether one of the domain's own arguments for QEMU has one of these parts."""
+    arguments = domain.each("qemu:commandline/qemu:arg")
+    return any(part in argument.get("value", "") for argument in arguments for part in parts)
+
+
+def _pins(layer: Element) -> bool:
+    """Whether a disk, or what lies below it, is driven by what pins the guest's memory."""
     below = (child for child in layer.children if child.tag in _DISK_LAYERS)
-    return layer.get("type") == "nvme" or any(map(_on_nvme, below))
+    return layer.get("type") in _PINNING_DISKS or any(map(_pins, below))
+
+
+def _device_bytes(domain: Element) -> int:
+    """Memory that devices give the guest besides: what it shares with others (ivshmem), and its screens'."""
+    shared = sum(_bytes(size) for size in domain.each("devices/shmem/size"))
+    screens = sum(
+        int(value) * KIB
+        for model in domain.each("devices/video/model")
+        for value in (model.get("ram", "0"), max(model.get("vram", "0"), model.get("vram64", "0"), key=int))
+    )
+    return shared + screens
 
 
 def _memory(domain: Element) -> int:

@@ -148,4 +148,11 @@ def note_of(guest: Guest, *, directory: str = "", files: Iterable[NotedFile] = (
 def completed(note: Note, guest: Guest) -> Note:
     """A note of an older version with what that did not say, by the guest's XML."""
     now = note_of(guest)
-    return replace(note, memory=now.memory, private=now.private, vcpus=now.vcpus, emulated=now.emulated)
+    return replace(
+        note,
+        pinned=max(note.pinned, now.pinned),
+        memory=now.memory,
+        private=now.private,
+        vcpus=now.vcpus,
+        emulated=now.emulated,
+    )

@@ -239,7 +239,9 @@ def _ram(moving: Moving, there: Host, answer: HostAnswer) -> Iterator[Reason]:
     guest = moving.guest
     if not guest.pinned and answer.side is not Side.FILE:
         return
-    plenty = HostRam(size=0, huge_pages=0, reserved=0, swap=_PLENTY, kind=answer.kind)
+    plenty = HostRam(
+        size=0, huge_pages=0, reserved=0, swap=_PLENTY, kind=answer.kind, file_system=answer.fstype or ""
+    )
     wanted = to_mib(align_up(ram_demand([note_of(guest)], plenty).total, MIB))
     if wanted > answer.pinnable_mib:
         yield Reason(

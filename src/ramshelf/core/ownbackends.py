@@ -11,7 +11,8 @@ from itertools import pairwise
 from ramshelf.core.domainxml import Element, parse
 
 _OBJECT = ("-object", "--object")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([bkmgtpe]?)")
+_SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)([bkmgtpe]?)")
+_HEXADECIMAL = re.compile(r"0x[0-9a-f]{1,16}")
 _SHIFTS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 
 
@@ -63,5 +64,8 @@ def _properties(value: str) -> tuple[str, dict[str, str]]:
 
 def _bytes(size: str) -> int:
     """A size as QEMU reads it (qemu_strtosz): bytes, or with a suffix."""
-    match = _SIZE.fullmatch(size.strip().lower())
+    size = size.strip().lower()
+    if _HEXADECIMAL.fullmatch(size):
+        return int(size, 16)
+    match = _SIZE.fullmatch(size)
     return int(float(match[1]) * (1 << _SHIFTS[match[2]])) if match else 0

@@ -6,8 +6,13 @@ KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
 TIB = 1 << 40
+PIB = 1 << 50
+EIB = 1 << 60
 
 _FACTORS = {"k": KIB, "m": MIB, "g": GIB, "t": TIB}
+
+_DIGITS = 20
+"""Of the largest number that libvirt takes (64 bits)."""
 
 # libvirt's <memory unit=...>: bytes, decimal and binary units (virScaleInteger).
 _LIBVIRT_UNITS = {
@@ -25,6 +30,12 @@ _LIBVIRT_UNITS = {
     "tb": 10**12,
     "t": TIB,
     "tib": TIB,
+    "pb": 10**15,
+    "p": PIB,
+    "pib": PIB,
+    "eb": 10**18,
+    "e": EIB,
+    "eib": EIB,
 }
 
 
@@ -54,10 +65,12 @@ def libvirt_bytes(value: str, unit: str | None) -> int:
     factor = _LIBVIRT_UNITS.get((unit or "KiB").strip().lower())
     if factor is None:
         raise ValueError(f"unknown memory unit {unit!r}")
-    number = int(value.strip())
-    if number < 0:
+    digits = value.strip()
+    if digits.startswith("-"):
         raise ValueError(f"memory size {value!r} is negative")
-    return number * factor
+    if not (digits.isascii() and digits.removeprefix("+").isdigit() and len(digits) <= _DIGITS):
+        raise ValueError(f"memory size {value!r} is no number")
+    return int(digits) * factor
 
 
 def to_mib(size: int) -> int:

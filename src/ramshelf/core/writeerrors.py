@@ -29,7 +29,8 @@ _LOST = (
     r"XFS \({device}\): writeback error on sector ",
     r"XFS \({device}\): page discard on page .*, inode (?P<hexadecimal>0x[0-9a-f]+), ",
     # xfs_do_force_shutdown, xlog_force_shutdown; the latter words since Linux 5.15
-    r"XFS \({device}\): .*(Shutting down filesystem|Filesystem has been shut down)",
+    # and not what a process says that is called as if it were XFS ("COMM[PID]: segfault ... in FILE")
+    r"XFS \({device}\): (?!\[\d+\]: ).*(Shutting down filesystem|Filesystem has been shut down)",
 )
 _MOUNTED = (
     # ext4_fill_super and ext4_put_super; xfs_log_mount and xfs_fs_put_super

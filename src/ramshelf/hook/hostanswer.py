@@ -28,7 +28,7 @@ def answer(files: Sequence[str]) -> HostAnswer:
     observed = observe_store()
     store = observed.store if isinstance(observed.store, Store) else None
     room = capacity(observed.usage, configured_mib=limit or None) if observed.usage is not None else None
-    host = host_ram(store.kind if store else None, reserved=reserved)
+    host = host_ram(store, reserved=reserved)
     guests = [live.guest for live in live_guests() if live.guest is not None]
     return HostAnswer(
         kernel=os.uname().release,

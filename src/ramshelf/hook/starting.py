@@ -88,9 +88,9 @@ def _hold(files: Sequence[str], guest: Guest, step: Step) -> tuple[Note, _Found]
     limit, reserved = bounds(files)
     places = backingstore.places()
     others = backingstore.holding(places, but=guest.name, keep=True)
-    kind = next((place.store.kind for place in places if isinstance(place.store, Store)), None)
-    if guest.pinned or kind is not None:
-        check_ram(guest, others, host_ram(kind, reserved=reserved))
+    store = next((place.store for place in places if isinstance(place.store, Store)), None)
+    if guest.pinned or store is not None:
+        check_ram(guest, others, host_ram(store, reserved=reserved))
     found = _find(guest, places, off=limit == 0) if guest.file_backed else None
     if found is None:
         ledger.write_note(_timed(note_of(guest), None))

@@ -105,7 +105,7 @@ def observe_shares(hypervisor: Hypervisor | None, config: Config) -> StoreShares
 
 def observe_ram(observed: ObservedStore, store: Store, config: Config) -> Balance:
     """RAM held against what the guests that were seen, and the host, need of it."""
-    return balance(observed.notes, host_ram(store.kind, reserved=config.host_reserved_mib * MIB))
+    return balance(observed.notes, host_ram(store, reserved=config.host_reserved_mib * MIB))
 
 
 def shares(

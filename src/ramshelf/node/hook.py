@@ -176,10 +176,11 @@ def install(
     with store_lock(_LOCK, timeout=_LOCK_TIMEOUT):
         before = observe(wanted, uri)
         actions = plan_install(before, wanted)
-        if actions and hook_is_earlier():
+        earlier = hook_is_earlier()
+        if actions and earlier:
             earlierpromises.keep()
         apply(actions, noun="hook", after_step=after_step)
-    if actions:
+    if actions and (earlier or before.text is None):
         _forget_notes()
     earlierpromises.settle_by(uri)
     problem = try_out()

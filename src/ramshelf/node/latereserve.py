@@ -39,7 +39,7 @@ def reserve_late(guest: Guest) -> Outcome:
         )
         if note is None:
             return nothing  # it has just ended
-        note = _pinned(guest, note)
+        note = _with_plugged(guest, note)
         if not guest.file_backed:
             return nothing
         if not (note.files or note.starter):  # noted by who looked before QEMU had made its files
@@ -79,10 +79,14 @@ def reserve_late(guest: Guest) -> Outcome:
     return Outcome(guest=guest.name, late=late)
 
 
-def _pinned(guest: Guest, note: Note) -> Note:
-    """The note of a guest with what a device that was plugged in keeps in RAM, or does no more."""
-    plugged = guest.pinned if guest.pinned > note.pinned else 0
-    if plugged != note.plugged:
-        note = replace(note, plugged=plugged)
-        ledger.write_note(note)
-    return note
+def _with_plugged(guest: Guest, note: Note) -> Note:
+    """The note of a guest with what has been plugged in: what that keeps in RAM, and may take of it."""
+    now = replace(
+        note,
+        plugged=guest.pinned if guest.pinned > note.pinned else 0,
+        private=max(note.private, guest.private_bytes),
+        memory=max(note.memory, guest.paged),
+    )
+    if now != note:
+        ledger.write_note(now)
+    return now

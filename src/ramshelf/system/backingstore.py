@@ -18,6 +18,7 @@ from ramshelf.core.store import NoStore, Store, find_store, not_followed
 from ramshelf.system import ledger, livestate, storetree
 from ramshelf.system.filesystem import (
     block_size,
+    ext4_cluster,
     first_link,
     follow,
     inodes,
@@ -185,6 +186,7 @@ def figures(store: Store, notes: Iterable[Note]) -> StoreUsage:
         kind=store.kind,
         file_system=store.mount.fstype,
         block=block_size(store.mount_point),
+        cluster=ext4_cluster(store.mount) if store.mount.fstype == "ext4" else 0,
         size=size,
         used=used,
         swap=sum(area.size for area in disk_swaps()) if store.kind is Kind.SWAP else 0,

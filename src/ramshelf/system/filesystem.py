@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ramshelf.core.mounts import Mount
+
     Path = str | os.PathLike[str]
 
 RUN_DIR = "/run/ramshelf"
@@ -49,6 +51,30 @@ def inodes(mount_point: Path) -> tuple[int, int]:
 def block_size(mount_point: Path) -> int:
     """Bytes of the file system's blocks (statvfs: f_frsize)."""
     return os.statvfs(mount_point).f_frsize
+
+
+_EXT4_SUPERBLOCK, _EXT4_MAGIC = 1024, b"\x53\xef"
+
+
+def ext4_cluster(mount: Mount) -> int:
+    """Bytes that an ext4 gives out at a time, by its superblock (s_log_cluster_size); 0 if that is not seen.
+
+    More than a block with bigalloc, of which statvfs says nothing.
+    """
+    try:
+        device = os.open(mount.source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return 0
+    try:
+        number = os.fstat(device).st_rdev
+        block = os.pread(device, 64, _EXT4_SUPERBLOCK)
+    except OSError:
+        return 0
+    finally:
+        os.close(device)
+    if (os.major(number), os.minor(number)) != mount.device or block[56:58] != _EXT4_MAGIC:
+        return 0
+    return 1024 << int.from_bytes(block[28:32], "little")
 
 
 _MOST_LINKS = 40

@@ -162,7 +162,7 @@ def noted_again(guest: Guest, path: str, files: Callable[[str], tuple[FileUsage,
         if sizes.get(file.name) == file.apparent
     ]
     pid = livestate.qemu_pid(guest.name) or 0
-    return replace(note_of(guest, directory=directory, files=made), since=round(clock(), 3), pid=pid)
+    return replace(note_of(guest, directory=directory, files=made), since=_began(pid) or clock(), pid=pid)
 
 
 def _is_whole(note: Note) -> bool:
@@ -200,6 +200,11 @@ def _start(pid: int) -> str:
         return _stat(pid)[19].decode()
     except (OSError, IndexError):
         return ""
+
+
+def _began(pid: int) -> float:
+    """When a process began, in seconds since boot; 0 of one that is gone."""
+    return int(_start(pid) or "0") / os.sysconf("SC_CLK_TCK")
 
 
 def _stat(pid: int) -> list[bytes]:

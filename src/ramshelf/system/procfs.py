@@ -15,8 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ramshelf.core.kind import Kind
     from ramshelf.core.mounts import Mount
+    from ramshelf.core.store import Store
 
     _Identity = tuple[int, int, int]
 
@@ -150,15 +150,16 @@ def meminfo() -> Mapping[str, int]:
     return parse_meminfo(read_text("/proc/meminfo"))
 
 
-def host_ram(kind: Kind | None, *, reserved: int) -> HostRam:
-    """What this host has of RAM, and of swap on disks; ``kind`` is its store's, ``reserved`` in bytes."""
+def host_ram(store: Store | None, *, reserved: int) -> HostRam:
+    """What this host has of RAM, and of swap on disks; ``reserved`` in bytes."""
     figures = meminfo()
     return HostRam(
         size=figures["MemTotal"],
         huge_pages=figures.get("Hugetlb", 0),
         reserved=reserved,
         swap=sum(area.size for area in disk_swaps()),
-        kind=kind,
+        kind=store.kind if store else None,
+        file_system=store.mount.fstype if store else "",
     )
 
 

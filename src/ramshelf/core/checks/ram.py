@@ -61,12 +61,14 @@ def _budget(facts: Facts) -> Iterator[Finding]:
 def _host_ram(facts: Facts, meminfo: Mapping[str, int]) -> HostRam:
     config = facts.config if isinstance(facts.config, Config) else Config()
     seen = facts.store if isinstance(facts.store, StoreFacts) else None
+    store = seen.store if seen and isinstance(seen.store, Store) else None
     return HostRam(
         size=meminfo["MemTotal"],
         huge_pages=meminfo.get("Hugetlb", 0),
         reserved=config.host_reserved_mib * MIB,
         swap=sum(area.size for area in seen.swaps) if seen else 0,
-        kind=seen.store.kind if seen and isinstance(seen.store, Store) else None,
+        kind=store.kind if store else None,
+        file_system=store.mount.fstype if store else "",
     )
 
 
