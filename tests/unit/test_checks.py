@@ -487,6 +487,8 @@ def test_json_has_stable_keys() -> None:
 
 def test_a_store_that_loses_what_is_written_is_not_called_well() -> None:
     assert "store.ok" in codes(on_disk("ext4", write_errors=WriteErrors()))
+    assert "store.write-errors-unknown" not in codes(on_disk("ext4", write_errors=WriteErrors()))
+    assert "store.write-errors-unknown" in codes(on_disk("ext4", write_errors=WriteErrors(cut=True)))
     assert "store.ok" not in codes(BAD["store.write-errors"])
 
 

@@ -81,6 +81,13 @@ def test_what_was_mounted_there_before_does_not_count(mount: str) -> None:
     assert seen(FAILED, "EXT4-fs (loop1): re-mounted 159710ee r/w.").messages == 1
 
 
+def test_what_the_log_has_forgotten_is_known_from_the_next_mount_on() -> None:
+    cut = WriteErrors(cut=True)
+    assert seen("another message of loop1", before=cut).cut
+    assert seen(FAILED, before=cut) == WriteErrors(messages=1, last=FAILED, inodes={131: 1.0}, cut=True)
+    assert not seen(EXT4, before=cut).cut
+
+
 def test_a_record_is_the_kernels_own_or_nothing() -> None:
     record = b"3,15177,26150090342,-;" + FAILED.encode() + b"\n SUBSYSTEM=block\n DEVICE=b7:1\n"
     assert parse_message(record) == Message(at=26150.090342, text=FAILED)

@@ -9,7 +9,7 @@ not tell: the kernel keeps most of these messages back (printk_ratelimit).
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from ramshelf.core.ledger import Note
@@ -54,12 +54,14 @@ class Message:
 class WriteErrors:
     """What the log tells of the store as it is mounted now: how many messages, and the last one.
 
-    ``inodes`` are those of the files that were named, each with the last time.
+    ``inodes`` are those of the files that were named, each with the last time. ``cut``: messages since the
+    mount may have been overwritten before they were read.
     """
 
     messages: int = 0
     last: str = ""
     inodes: Mapping[int, float] = field(default_factory=dict)
+    cut: bool = False
 
 
 def parse_message(record: bytes) -> Message | None:
@@ -89,8 +91,8 @@ def follow(seen: WriteErrors, messages: Iterable[Message], device: str) -> Write
             seen = WriteErrors()
         elif found := next(filter(None, (each.match(message.text) for each in lost)), None):
             inodes = {int(inode, 0): message.at for inode in found.groupdict().values() if inode}
-            seen = WriteErrors(
-                messages=seen.messages + 1, last=message.text, inodes={**seen.inodes, **inodes}
+            seen = replace(
+                seen, messages=seen.messages + 1, last=message.text, inodes={**seen.inodes, **inodes}
             )
     return seen
 

@@ -1,6 +1,7 @@
 """Whether the kernel has failed to write guests' memory to the store, look by look."""
 
 import os
+from dataclasses import replace
 
 from ramshelf.core.host import Unknown
 from ramshelf.core.store import Store
@@ -29,7 +30,10 @@ class WriteWatch:
             self.close()
         if self._log is None:
             self._log, self._device = KernelLog(), device
-        self._seen = follow(self._seen, self._log.messages(), device)
+        messages = list(self._log.messages())
+        before = replace(self._seen, cut=self._seen.cut or self._log.cut)
+        self._log.cut = False
+        self._seen = follow(before, messages, device)
         return self._seen
 
     def close(self) -> None:

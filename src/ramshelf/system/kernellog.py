@@ -31,6 +31,8 @@ class KernelLog:
     def __init__(self) -> None:
         if os.stat(_PATH).st_rdev != _DEVICE:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), _PATH)
+        self.cut = True
+        """Whether messages were overwritten before they were read; whoever takes note of it may say no."""
         self._descriptor = os.open(_PATH, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
 
     def close(self) -> None:
@@ -55,4 +57,5 @@ class KernelLog:
             except OSError as error:
                 if error.errno != errno.EPIPE:
                     raise
+                self.cut = True
                 yield b""  # what was next has been overwritten; the oldest that is there follows

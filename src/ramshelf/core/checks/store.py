@@ -177,7 +177,15 @@ def failed_writes(
     if isinstance(errors, Unknown):
         what = "Whether writes to the store have failed is not known"
         yield unknown("store.write-errors-unknown", what, errors)
-    if not isinstance(errors, WriteErrors) or not errors.messages:
+    if not isinstance(errors, WriteErrors):
+        return
+    if not errors.messages:
+        if errors.cut:
+            what = (
+                "Whether writes to the store have failed is not known for all the time since it was mounted"
+            )
+            reason = Unknown("the kernel's log does not reach back so far")
+            yield unknown("store.write-errors-unknown", what, reason)
         return
     device = store.mount.source
     yield finding(
