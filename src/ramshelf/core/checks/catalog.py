@@ -285,8 +285,8 @@ _TABLE = (
         _INFO,
         "The kernel's log cannot be read, or has forgotten what came soon after the store was mounted, so "
         "lost writes would not be noticed.",
-        f"{_AS_ROOT} Containers often have no /dev/kmsg: look at the host's own log there. Where the kernel has "
-        "forgotten, look at 'journalctl -k -b'; an agent that runs all the time forgets nothing.",
+        f"{_AS_ROOT} Containers often have no /dev/kmsg: look at the host's own log there. Where the kernel "
+        "has forgotten, look at 'journalctl -k -b'; an agent that runs all the time forgets nothing.",
     ),
     Rule(
         "store.device-errors",
