@@ -257,7 +257,7 @@ def test_only_the_hook_of_0_1_0_leaves_guests_to_be_put_on_record(
     libvirtd: Libvirtd, full: dict[str, int]
 ) -> None:
     """What runs above the capacity for another reason, such as a bypass, gets no right to it."""
-    assert libvirtd.virsh("list", "--name").stdout.split() == sorted(full)
+    assert set(libvirtd.virsh("list", "--name").stdout.split()) == full.keys()
     Path(PATH).unlink()
     with open(SCRIPT, "a", encoding="utf-8") as file:
         file.write("# of another version\n")
