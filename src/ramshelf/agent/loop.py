@@ -58,7 +58,7 @@ class Agent:
         self._files, self._directories = files, directories
         self._config, self._uri = load()
         self._log = Log()
-        self._inbox: SimpleQueue[Told | Pass | _Reload] = SimpleQueue()
+        self._inbox: SimpleQueue[Told | Pass | _Reload | _Stop] = SimpleQueue()
         self._link = Link(self._inbox.put)
         self._problems = Problems(self._log, self._away)
         self._watcher = Watcher(self._problems, self._log)
@@ -84,12 +84,23 @@ class Agent:
             raise HostError("agent.needs-root", "Only root can run the agent.", hint="Run it with sudo.")
         with agent_lock():
             with suppress(_Stop):
-                signal.signal(signal.SIGTERM, _stop)
-                signal.signal(signal.SIGINT, _stop)
+                signal.signal(signal.SIGTERM, self._stop)
+                signal.signal(signal.SIGINT, self._stop)
                 signal.signal(signal.SIGHUP, lambda *_: self._inbox.put(_Reload()))
                 self._serve()
             self._notifier.stopping()
             self._log.info("stopped", "The agent has ended.")
+
+    def _stop(self, *_: object) -> None:
+        """Only once: what ends must not be interrupted.
+
+        Python drops an exception that is raised while it runs a finaliser or a callback from C: then the next
+        wait finds the message.
+        """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._inbox.put(_Stop())
+        raise _Stop
 
     def _serve(self) -> None:
         self._log.take_in_libraries()
@@ -136,8 +147,10 @@ class Agent:
         except Empty:
             return
 
-    def _receive(self, message: Told | Pass | _Reload) -> None:
+    def _receive(self, message: Told | Pass | _Reload | _Stop) -> None:
         match message:
+            case _Stop():
+                raise message
             case _Reload():
                 self._problems.attempt("config", self._reload)
             case Pass():
@@ -281,10 +294,3 @@ def _done(pace: Pace, begun: _Begun) -> Took:
 def _cost() -> float:
     """Seconds of CPU time of this process, and of its children that have ended."""
     return sum(os.times()[:4])
-
-
-def _stop(*_: object) -> None:
-    """Only once: what ends must not be interrupted."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise _Stop
