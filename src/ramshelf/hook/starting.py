@@ -51,7 +51,7 @@ _MOST = 20_000
 """Entries that are removed of a guest's directory before the guest is refused: others wait meanwhile."""
 
 _TOUCHED = 7 / 8
-"""A guest has not come so far through its memory by itself when the hook looks; what is ballooned is less."""
+"""By itself a guest has not come so far through its memory when the hook looks. The rest may be ballooned."""
 
 _TRIES = 20
 """How often a file is made again in whose place somebody puts another all the while."""
