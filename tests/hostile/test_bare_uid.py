@@ -26,6 +26,7 @@ from support.agent import agent
 from support.cli import ramshelf
 from support.domains import domain_xml, qemu_pid
 from support.libvirtd import Libvirtd
+from support.onstore import wait_recorded
 from support.process import run, wait_until
 from support.stores import MEMORY, store
 
@@ -218,7 +219,12 @@ def test_libvirt_is_led_out_of_the_store_by_no_link(libvirtd: Libvirtd, foreign:
 
 
 def as_qemu(line: str, *arguments: str, given: bool = True, ok: tuple[int, ...] = (0,)) -> None:
-    """Run a line of shell as QEMU's user, in the store, which libvirtd's start may have ``given`` to it."""
+    """Run a line of shell as QEMU's user, in the store, which libvirtd's start may have ``given`` to it.
+
+    Each guest's start has come to its end, which takes the store back.
+    """
+    for note in NOTES.glob("*.guest"):
+        wait_recorded(note.stem, "started")
     owner = MEMORY.parent.stat()
     if given:
         os.chown(MEMORY, owner.st_uid, owner.st_gid)

@@ -103,7 +103,7 @@ def _hold(files: Sequence[str], guest: Guest, step: Step) -> tuple[Note, _Found]
         if directory.files or directory.others:
             _empty(guest, parent, directory, others)
             step("emptied")
-        _admit(guest, backingstore.figures(found.store, others), places, limit)
+        _admit(guest, backingstore.figures(found.store, others), found.store, places, limit)
         noted = _make(guest, parent, directory, step)
         note = _timed(note_of(guest, directory=found.path, files=noted), found.store)
         if not found.store.kind.tmpfs:  # they get their extents next, or the guest is not started
@@ -198,7 +198,9 @@ def _not_emptied(directory: GuestDirectory) -> RefusedError:
     )
 
 
-def _admit(guest: Guest, usage: StoreUsage, places: tuple[Place, ...], limit: int | None) -> None:
+def _admit(
+    guest: Guest, usage: StoreUsage, store: Store, places: tuple[Place, ...], limit: int | None
+) -> None:
     """Refuse a guest that does not fit; the files are looked at where that is not clear without.
 
     0 does not limit: where ramshelf is off, others' guests still need room.
@@ -206,7 +208,7 @@ def _admit(guest: Guest, usage: StoreUsage, places: tuple[Place, ...], limit: in
     try:
         admit(capacity(usage, configured_mib=limit or None), guest.name, guest.promise)
     except RefusedError:
-        usage = backingstore.with_files(usage, places, everything=False)
+        usage = backingstore.with_files(usage, store, places, everything=False)
         try:
             admit(capacity(usage, configured_mib=limit or None), guest.name, guest.promise)
         except RefusedError:
@@ -331,7 +333,8 @@ def verify_started(files: Sequence[str], name: str, step: Step) -> None:
             )
         if before is None or before.promised < note.promised:
             usage = backingstore.figures(found.store, (*others, note))
-            _admit_late(guest, note, backingstore.with_files(usage, places, everything=False), limit)
+            usage = backingstore.with_files(usage, found.store, places, everything=False)
+            _admit_late(guest, note, usage, limit)
     _record("started", note, **_cost(before, found.store))
     tasks = (["discard"] if note.flushes else []) + (["trim"] if read else [])
     if tasks:

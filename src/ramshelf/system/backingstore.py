@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 QEMU_CONF = "/etc/libvirt/qemu.conf"
 FSTAB = "/etc/fstab"
 _QUOTES = "\"'"
+_LOOKS = 5
+"""How often guests' files are looked at, at most, for figures that are of one moment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ def observe_store(path: str | None = None) -> ObservedStore:
     if isinstance(store, NoStore):
         return ObservedStore(directory=directory, store=store, usage=None)
     notes = holding(found)
-    usage = with_files(figures(store, notes), found, everything=True)
+    usage = with_files(figures(store, notes), store, found, everything=True)
     return ObservedStore(directory=directory, store=store, usage=usage, notes=notes)
 
 
@@ -205,19 +207,34 @@ def lies_on(path: str, mount: Mount) -> bool:
     return found is not None and found.device == mount.device
 
 
-def with_files(usage: StoreUsage, found: tuple[Place, ...], *, everything: bool) -> StoreUsage:
-    """The same with the files: of guests that have notes, or of ``everything`` that looks like a guest's."""
-    wanted = None if everything else {note.directory.rpartition("/")[2] for note in usage.notes}
-    directories = tuple(
-        each for place in found if isinstance(place.store, Store) for each in _look(place, wanted)
-    )
-    present = {file.inode for directory in directories for file in directory.files}
+def with_files(usage: StoreUsage, store: Store, found: tuple[Place, ...], *, everything: bool) -> StoreUsage:
+    """The same with the files: of guests that have notes, or of ``everything`` that looks like a guest's.
+
+    What a guest takes or gives back between two looks would be taken for what others occupy. So the files are
+    looked at again while what is used changes; in the end it counts as before or after, whichever is less.
+    """
+    used = usage.used
+    for _ in range(_LOOKS):
+        directories, lost = _files(usage.notes, found, everything=everything)
+        before, (_, used) = used, size_and_used(store.mount_point)
+        if used == before:
+            break
+    return replace(usage, used=min(before, used), directories=directories, lost=lost)
+
+
+def _files(
+    notes: tuple[Note, ...], found: tuple[Place, ...], *, everything: bool
+) -> tuple[tuple[GuestDirectory, ...], tuple[FileUsage, ...]]:
+    """The guests' directories, and their memory files that are in none of them any more."""
+    wanted = None if everything else {note.directory.rpartition("/")[2] for note in notes}
+    there = tuple(each for place in found if isinstance(place.store, Store) for each in _look(place, wanted))
+    present = {file.inode for directory in there for file in directory.files}
     lost: list[FileUsage] = []
-    for note in usage.notes:
+    for note in notes:
         missing = {file.inode for file in note.files} - present
         if missing:
             lost += _open_in_qemu(note, missing, found)
-    return replace(usage, directories=directories, lost=tuple(lost))
+    return there, tuple(lost)
 
 
 def _open_in_qemu(note: Note, inodes: set[int], found: tuple[Place, ...]) -> Iterator[FileUsage]:
