@@ -18,12 +18,13 @@ import pytest
 from ramshelf.core.hookcall import AFTERCARE
 from ramshelf.core.hookcopy import DIRECTORY, MAIN
 from ramshelf.node import hook
+from ramshelf.system import ledger
 from support.agent import agent
 from support.cli import RAMSHELF, ramshelf
 from support.domains import domain_xml
 from support.libvirtd import Libvirtd
 from support.process import run
-from support.stores import store
+from support.stores import MEMORY, store
 
 HOOKS = Path("/etc/libvirt/hooks")
 SCRIPT = HOOKS / "qemu.d/ramshelf"
@@ -195,6 +196,24 @@ def compiled() -> Path:
     [copy] = Path(DIRECTORY).iterdir()
     [file] = copy.glob("modules.*")
     return file
+
+
+def test_what_is_dear_in_os_is_imported_by_no_usual_call(libvirtd: Libvirtd) -> None:
+    ramshelf("hook", "install")
+    [copy] = Path(DIRECTORY).iterdir()
+    with store():
+        libvirtd.create(domain_xml("guest"))
+        directory = MEMORY / "999-next"
+        directory.mkdir()
+        xml = domain_xml("next", 64).replace("<domain ", "<domain id='999' ", 1)
+        for guest, operation in (("guest", "started"), ("next", "start")):
+            argv = ("/usr/bin/python3", "-IS", "-X", "importtime", f"{copy}/{MAIN}", "--", guest, operation)
+            said = run(*argv, "begin", "-", stdin=xml).stderr
+            assert " posixpath" in said
+            assert " _collections_abc" not in said
+        assert (directory / "pc.ram").stat().st_size == 64 << 20
+        ledger.remove_note("next")
+        shutil.rmtree(directory)
 
 
 def test_after_an_upgrade_of_python_the_hook_works_from_the_texts(libvirtd: Libvirtd) -> None:

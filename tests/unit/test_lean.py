@@ -48,3 +48,35 @@ def test_it_is_written_for_the_oldest_python() -> None:
         froms = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
         future = any(node.module == "__future__" for node in froms)
         assert future or not froms, f"{name}: annotations must not be computed: int | None is Python 3.10's"
+
+
+def test_os_has_all_that_it_has_elsewhere_for_those_who_ask() -> None:
+    program = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from ramshelf.hook.loading import provide
+for name in [name for name in sys.modules if name == "os" or name.startswith("_collections_abc")]:
+    del sys.modules[name]
+provide((), {})
+import os
+import os.path
+from os import O_CLOEXEC, stat
+assert os.path.join("a", "b") == "a/b"
+assert os.stat("/").st_ino == stat("/").st_ino
+assert "_collections_abc" not in sys.modules
+light = os
+assert light.environ["PATH"].startswith("/")
+assert isinstance("", str) and not isinstance("", os.PathLike)
+import os
+assert os is not light
+assert vars(os).keys() <= vars(light).keys()
+assert light.fsencode("a") == b"a"
+assert not hasattr(light, "__path__")
+try:
+    light.no_such_thing
+except AttributeError as error:
+    print(error)
+"""
+    argv = [sys.executable, "-IS", "-c", program, str(SOURCE)]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60)
+    assert "no_such_thing" in done.stdout

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import gc
 import marshal
-import os
+import posix  # what os is made of: hook/loading.py
 import sys
 from _frozen_importlib_external import MAGIC_NUMBER  # what importlib.util has, without it
 
 
 def _find_modules() -> None:
     """In the file that hook/compiling.py has made for this Python; else the texts, as after its upgrade."""
-    place = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    place = __file__[: -len("/ramshelf/hook/__main__.py")]
     try:
         with open(f"{place}/modules.{sys.implementation.cache_tag}", "rb") as file:
             content = memoryview(file.read())[32:]  # a digest comes first, for those who have the time
@@ -34,7 +34,7 @@ def _find_modules() -> None:
 if __name__ == "__main__":
     gc.disable()  # it ends within milliseconds
     try:
-        os.umask(0o022)  # libvirt's may be any
+        posix.umask(0o022)  # libvirt's may be any
         _find_modules()
         from ramshelf.hook.call import main
 
@@ -43,4 +43,4 @@ if __name__ == "__main__":
     except Exception as error:  # noqa: BLE001 - the script decides what a broken hook means
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - the script logs it
         status = 70
-    os._exit(status)  # what the interpreter tidies up at its end takes 2 ms, and the kernel does the same
+    posix._exit(status)  # noqa: SLF001 - to tidy up takes 2 ms, and the kernel does the same

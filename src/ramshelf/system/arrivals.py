@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from ramshelf.system.filesystem import RUN_DIR, read_text
+from ramshelf.system.filesystem import RUN_DIR, have_directory, read_text
 from ramshelf.system.ledger import clock
 
 _DIRECTORY = f"{RUN_DIR}/arriving"
@@ -25,7 +25,7 @@ _SOON = 60
 
 def expect_start(name: str) -> None:
     """Note that the guest is to be refused if it comes running. What counts no more is removed."""
-    os.makedirs(_DIRECTORY, mode=0o700, exist_ok=True)
+    have_directory(_DIRECTORY, 0o700)
     for other in os.listdir(_DIRECTORY):
         if not _counts(other):
             _remove(other)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ramshelf.core.earlierpromises import format_promises, parse_promises
-from ramshelf.system.filesystem import read_text
+from ramshelf.system.filesystem import have_directory, read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def write_promises(promises: Iterable[EarlierPromise]) -> None:
 
     text = format_promises(promises)
     if text:
-        os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
+        have_directory(DIRECTORY, 0o700)
         write_atomically(PATH, text, mode=0o600)
         return
     try:

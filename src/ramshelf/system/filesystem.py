@@ -143,6 +143,12 @@ def _is_roots_alone(directory: str) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == 0 and not others_write
 
 
+def have_directory(path: str, mode: int) -> None:
+    """Make the directory, and those above it, unless it is there. Raises OSError."""
+    if not os.path.isdir(path):  # as a rule it is, and the hook need not import makedirs
+        os.makedirs(path, mode=mode, exist_ok=True)
+
+
 def make_directory(path: str, *, uid: int, gid: int, mode: int) -> None:
     """Make a directory, or give one that is there this owner and mode; its parent is there.
 
@@ -195,7 +201,7 @@ class store_lock:  # noqa: N801 - used as a function is: `with store_lock():`
         self._timeout = timeout
 
     def __enter__(self) -> None:
-        os.makedirs(os.path.dirname(self._path), mode=0o755, exist_ok=True)
+        have_directory(os.path.dirname(self._path), 0o755)
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _lock(self._descriptor, self._timeout)

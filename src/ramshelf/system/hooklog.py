@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from ramshelf.system.filesystem import RUN_DIR
+from ramshelf.system.filesystem import RUN_DIR, have_directory
 
 LOG = f"{RUN_DIR}/hook.log"
 _LIMIT = 1 << 20
@@ -19,7 +19,7 @@ def record(event: str, **facts: object) -> None:
     """Add a line. What cannot be logged is no reason to refuse a guest."""
     line = as_json({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts})
     try:
-        os.makedirs(RUN_DIR, mode=0o755, exist_ok=True)
+        have_directory(RUN_DIR, 0o755)
         log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
     except OSError:
         return

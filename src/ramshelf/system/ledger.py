@@ -12,7 +12,7 @@ import time
 from ramshelf.core.ledger import STARTING, NotedFile, completed, format_note, note_of, parse_note
 from ramshelf.core.record import replace
 from ramshelf.system import livestate
-from ramshelf.system.filesystem import RUN_DIR
+from ramshelf.system.filesystem import RUN_DIR, have_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _NOTE, _WAIT = ".guest", ".wait"
 
 def write_note(note: Note) -> None:
     """Write or replace a guest's note: old or new, never half. Raises OSError."""
-    os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
+    have_directory(DIRECTORY, 0o700)
     temporary = f"{DIRECTORY}/.new{os.getpid()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600)
@@ -63,7 +63,7 @@ def _unlink(path: str) -> None:
 
 def have_started_waited_for(name: str) -> None:
     """Have the hook's script wait for the answer when the guest has started."""
-    os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
+    have_directory(DIRECTORY, 0o700)
     os.close(os.open(f"{DIRECTORY}/{name}{_WAIT}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
