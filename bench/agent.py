@@ -18,15 +18,15 @@ import libvirt
 from prometheus_client import CollectorRegistry, generate_latest
 
 from bench.stores import MEMORY, store
-from ramshelf.agent.checking import Checker
+from ramshelf.agent.doctor import Checker
 from ramshelf.agent.log import Log
+from ramshelf.agent.look import Watcher
 from ramshelf.agent.metrics import Exporter, Known
 from ramshelf.agent.problems import Problems
-from ramshelf.agent.watcher import Watcher
 from ramshelf.core.config import Config
 from ramshelf.core.findings import Severity
 from ramshelf.core.units import MIB
-from ramshelf.node.report import look, reconcile
+from ramshelf.node.placement import look, reconcile
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.placement import Placement
 from ramshelf.system.settings import load_config

@@ -13,8 +13,8 @@ from uuid import uuid4
 
 from bench.measure import timed
 from bench.stores import MEMORY, store
-from ramshelf.core.hookcopy import PYTHON
-from ramshelf.core.ledger import Note
+from ramshelf.core.hook.copy import PYTHON
+from ramshelf.core.store.ledger import Note
 from ramshelf.core.units import MIB
 from ramshelf.system import ledger
 from support.cli import ramshelf

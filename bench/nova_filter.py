@@ -19,7 +19,7 @@ from os_traits import COMPUTE_MEM_BACKING_FILE
 from bench.measure import Series
 from ramshelf_nova.backing import Backings
 from ramshelf_nova.conf import CONF
-from ramshelf_nova.core.kind import Kind
+from ramshelf_nova.core.store.kind import Kind
 from ramshelf_nova.filter import FileBackedMemoryFilter
 from support.nova_objects import aggregate, host, request
 from support.placement_answers import Placement

@@ -13,9 +13,9 @@ import click
 from oslo_config import cfg
 
 from ramshelf.cli.main import cli
-from ramshelf.core import migrationtable
-from ramshelf.core.checks.catalog import GROUPS, RULES, Rule
-from ramshelf.core.metrics import METRICS, SECTIONS, Metric
+from ramshelf.core.agent.metrics import METRICS, SECTIONS, Metric
+from ramshelf.core.doctor.catalog import GROUPS, RULES, Rule
+from ramshelf.core.migration import table
 from ramshelf.core.setting import DEFAULT_FILES
 from ramshelf.system.options import OPTIONS
 
@@ -79,11 +79,10 @@ def metrics() -> str:
 
 def migrations() -> str:
     """Which guests can move where, by the sort of both hosts."""
-    sorts = tuple(migrationtable.HOSTS)
+    sorts = tuple(table.HOSTS)
     header = f"| from \\ to | {' | '.join(sorts)} |\n|{' --- |' * (len(sorts) + 1)}"
     rows = "\n".join(
-        f"| **{source}** | {' | '.join(migrationtable.cell(source, there) for there in sorts)} |"
-        for source in sorts
+        f"| **{source}** | {' | '.join(table.cell(source, there) for there in sorts)} |" for source in sorts
     )
     return f"{header}\n{rows}"
 

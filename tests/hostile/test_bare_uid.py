@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.capacity import capacity
+from ramshelf.core.store.capacity import capacity
 from ramshelf.core.units import MIB
 from ramshelf.system.backingstore import observe_store
 from support import attacker

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from ramshelf.core.capacity import capacity, set_aside
-from ramshelf.core.ledger import Note
+from ramshelf.core.guest.reservation import Reservation
 from ramshelf.core.record import replace
-from ramshelf.core.reservation import Reservation
-from ramshelf.core.store import Store
+from ramshelf.core.store.capacity import capacity, set_aside
+from ramshelf.core.store.find import Store
+from ramshelf.core.store.ledger import Note
 from ramshelf.core.units import MIB
 from ramshelf.system import backingstore
 from ramshelf.system.backingstore import observe_store

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.boot import CLEAN_UNIT_PATH, drop_in_path
+from ramshelf.core.store.boot import CLEAN_UNIT_PATH, drop_in_path
 from support.cli import ramshelf
 from support.devices import loop_device
 from support.domains import domain_xml, qemu_pid, wait_console

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from ramshelf.core.kind import Kind
-from ramshelf.core.ledger import Note
-from ramshelf.core.numa import parse_tuning
+from ramshelf.core.guest.numa import parse_tuning
+from ramshelf.core.store.kind import Kind
+from ramshelf.core.store.ledger import Note
 from ramshelf.system import ledger
 from ramshelf.system.filesystem import read_text
 from ramshelf.system.numanodes import host_numa

@@ -49,7 +49,7 @@ def gone_and_the_next_starts(libvirtd: Libvirtd) -> None:
 STOP_AND_DIE = """
 import os, signal, sys
 from ramshelf.core.config import Config
-from ramshelf.node.stopping import stop_guest
+from ramshelf.node.guest.stop import stop_guest
 from ramshelf.system.hypervisor import Hypervisor
 
 def die(step):

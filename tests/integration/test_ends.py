@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from ramshelf.core.directory import FileUsage
-from ramshelf.core.hookcall import AFTERCARE
+from ramshelf.core.hook.call import AFTERCARE
+from ramshelf.core.store.directory import FileUsage
 from ramshelf.core.units import MIB
-from ramshelf.node.guests import in_ram
+from ramshelf.node.guest.look import in_ram
 from ramshelf.system.procfs import swaps
 from support.cgroup import memory_limit
 from support.cli import ramshelf

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.hookscript import SCRIPT
+from ramshelf.core.hook.script import SCRIPT
 from support.agent import agent
 from support.cli import RAMSHELF
 from support.devices import scratch

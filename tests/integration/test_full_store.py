@@ -12,10 +12,10 @@ from contextlib import closing
 
 import pytest
 
-from ramshelf.core.capacity import capacity, extents_run_out
-from ramshelf.core.ledger import Note
+from ramshelf.core.guest.reservation import Reservation
 from ramshelf.core.record import replace
-from ramshelf.core.reservation import Reservation
+from ramshelf.core.store.capacity import capacity, extents_run_out
+from ramshelf.core.store.ledger import Note
 from ramshelf.core.units import MIB
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.memoryfiles import allocate, create

@@ -16,7 +16,7 @@ import pytest
 
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RefusedError, ServiceError
-from ramshelf.node.starting import start_guest
+from ramshelf.node.guest.start import start_guest
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.run import Completed
 from support.cli import RAMSHELF, ramshelf
@@ -300,7 +300,7 @@ def test_a_guest_that_somebody_else_defined_meanwhile_stays(
 START_AND_DIE = """
 import os, signal, sys
 from ramshelf.core.config import Config
-from ramshelf.node.starting import start_guest
+from ramshelf.node.guest.start import start_guest
 from ramshelf.system.hypervisor import Hypervisor
 
 def die(step):

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from ramshelf.core.units import MIB
-from ramshelf.node.resuming import resume_left
-from ramshelf.node.trimming import trim_guest
+from ramshelf.node.guest.resume import resume_left
+from ramshelf.node.guest.trim import trim_guest
 from ramshelf.system.heldnotes import orphaned, pending
 from ramshelf.system.hypervisor import Hypervisor
 from support.agent import agent, confined
@@ -72,7 +72,7 @@ def goes_on(word: str = "CHECKED") -> None:
 TRIMMERS = """
 import os, sys, time
 from ramshelf.core.errors import RamshelfError
-from ramshelf.node.trimming import trim_guest
+from ramshelf.node.guest.trim import trim_guest
 from ramshelf.system.hypervisor import Hypervisor
 
 def trim(linger):
@@ -157,7 +157,7 @@ def guards() -> list[int]:
     found = []
     for entry in filter(str.isdecimal, os.listdir("/proc")):
         with suppress(OSError):
-            if b"ramshelf.node.heldguard" in Path(f"/proc/{entry}/cmdline").read_bytes():
+            if b"ramshelf.node.guest.hold_guard" in Path(f"/proc/{entry}/cmdline").read_bytes():
                 found.append(int(entry))
     return found
 
@@ -238,7 +238,7 @@ def test_a_stop_and_what_the_hook_leaves_come_next(guest: Libvirtd, trimmers: Tr
     hold_and_kill(trimmers)
     assert orphaned() == ("guest",)
     domain_id = guest.virsh("domid", "guest").stdout.strip()
-    run(sys.executable, "-I", "-m", "ramshelf.node.aftercare", "guest", domain_id, "resume")
+    run(sys.executable, "-I", "-m", "ramshelf.node.guest.aftercare", "guest", domain_id, "resume")
     assert state(guest) == "running"
     assert wait_recorded("guest", "resumed")["id"] == int(domain_id)
     hold_and_kill(trimmers)

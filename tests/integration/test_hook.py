@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.directory import PROMISE_FILE
-from ramshelf.core.guest import parse_guest
+from ramshelf.core.guest.memory import parse_guest
+from ramshelf.core.store.directory import PROMISE_FILE
 from ramshelf.core.units import MIB
 from ramshelf.system import ledger
 from support.cli import ramshelf

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.directory import PROMISE_FILE
-from ramshelf.core.hookscript import SCRIPT, HookScript, render
+from ramshelf.core.hook.script import SCRIPT, HookScript, render
+from ramshelf.core.store.directory import PROMISE_FILE
 from ramshelf.core.units import MIB
 from ramshelf.system.filesystem import store_lock
 from support.cli import ramshelf

@@ -14,8 +14,8 @@ import libvirt
 import pytest
 
 from ramshelf.core.errors import InputError
-from ramshelf.core.guest import Guest, parse_guest
-from ramshelf.core.hookcall import concerned
+from ramshelf.core.guest.memory import Guest, parse_guest
+from ramshelf.core.hook.call import concerned
 from ramshelf.core.units import KIB, MIB
 from support.domainfuzz import random_domain
 from support.libvirtd import Libvirtd

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from ramshelf.core.hookcall import AFTERCARE
-from ramshelf.core.hookcopy import DIRECTORY, MAIN
-from ramshelf.node import hook
+from ramshelf.core.hook.call import AFTERCARE
+from ramshelf.core.hook.copy import DIRECTORY, MAIN
+from ramshelf.node.hook import manage as hook
 from ramshelf.system import ledger
 from support.agent import agent
 from support.cli import RAMSHELF, ramshelf

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.hookscript import SCRIPT
+from ramshelf.core.hook.script import SCRIPT
 from support.agent import CONF
 from support.cli import ramshelf
 from support.devices import scratch

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.directory import PROMISE_FILE
-from ramshelf.core.hookscript import SCRIPT
-from ramshelf.core.ledger import STARTING, Note
+from ramshelf.core.hook.script import SCRIPT
+from ramshelf.core.store.directory import PROMISE_FILE
+from ramshelf.core.store.ledger import STARTING, Note
 from ramshelf.core.units import MIB
 from ramshelf.system import ledger
 from support.cli import ramshelf

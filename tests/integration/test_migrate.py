@@ -16,10 +16,10 @@ from uuid import uuid4
 import pytest
 
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.hookscript import SCRIPT
+from ramshelf.core.hook.script import SCRIPT
 from ramshelf.core.placement import Claim
-from ramshelf.node.destination import announce, look
-from ramshelf.node.movedclaim import moved_claim
+from ramshelf.node.migration.claim import moved_claim
+from ramshelf.node.migration.destination import announce, look
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.placement import Placement
 from ramshelf.system.settings import load_config
@@ -310,8 +310,8 @@ MOVES_COLD = """
 import os, signal, sys
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
-from ramshelf.node.coldmove import move_cold
-from ramshelf.node.destination import look
+from ramshelf.node.migration.cold import move_cold
+from ramshelf.node.migration.destination import look
 from ramshelf.system.hypervisor import Hypervisor
 def signalled(step):
     if step == sys.argv[2]:

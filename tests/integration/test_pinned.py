@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.ledger import Note
 from ramshelf.core.requirements import LONG_TERM_PIN_REFUSED_SINCE, version
+from ramshelf.core.store.ledger import Note
 from ramshelf.core.units import MIB
 from ramshelf.system import ledger
 from ramshelf.system.procfs import meminfo

@@ -13,9 +13,9 @@ import pytest
 
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RefusedError, ServiceError
-from ramshelf.core.kind import Kind
 from ramshelf.core.placement import TRAIT, Claim, Truth, host_trait, provider_uuid
-from ramshelf.node.report import reconcile
+from ramshelf.core.store.kind import Kind
+from ramshelf.node.placement import reconcile
 from ramshelf.system.claims import being_made, in_the_making
 from ramshelf.system.placement import Placement
 from ramshelf.system.placementapi import PlacementApi

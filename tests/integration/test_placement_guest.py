@@ -158,14 +158,14 @@ def test_a_start_that_is_killed_leaves_what_the_next_pass_removes(
     path = file(tmp_path, domain_xml("web", 128))
     program = f"""
 import os, signal
-from ramshelf.node import starting
+from ramshelf.node.guest import start
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.settings import load_config
 def die(hypervisor, plan, after_step):
     os.kill(os.getpid(), signal.SIGKILL)
-starting._apply = die
+start._apply = die
 with Hypervisor("qemu:///system") as hypervisor:
-    starting.start_guest(hypervisor, load_config(), open({path!r}, "rb").read())
+    start.start_guest(hypervisor, load_config(), open({path!r}, "rb").read())
 """
     ended = subprocess.run([sys.executable, "-c", program], check=False)
     assert ended.returncode == -signal.SIGKILL

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.guest import parse_guest
-from ramshelf.core.kind import Kind
-from ramshelf.core.ledger import note_of
-from ramshelf.core.ramsum import HostRam, ram_demand
+from ramshelf.core.guest.memory import parse_guest
+from ramshelf.core.ram import HostRam, ram_demand
 from ramshelf.core.record import replace
+from ramshelf.core.store.kind import Kind
+from ramshelf.core.store.ledger import note_of
 from ramshelf.core.units import MIB, align_up, to_mib
-from ramshelf.node.latereserve import reserve_late
-from ramshelf.node.storeclean import list_directories
+from ramshelf.node.guest.late import reserve_late
+from ramshelf.node.store.clean import list_directories
 from ramshelf.system import ledger, livestate
 from ramshelf.system.procfs import meminfo, swaps
 from support.cgroup import memory_limit

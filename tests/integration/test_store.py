@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.boot import LOOP_UNIT_PATH, SYSCTL_PATH, drop_in_path, escape_path
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
-from ramshelf.core.kind import Kind
-from ramshelf.core.storefacts import Spec
+from ramshelf.core.store.boot import LOOP_UNIT_PATH, SYSCTL_PATH, drop_in_path, escape_path
+from ramshelf.core.store.facts import Spec
+from ramshelf.core.store.kind import Kind
 from ramshelf.core.units import MIB
-from ramshelf.node import store
+from ramshelf.node.store import manage
 from ramshelf.system.procfs import mounts, swaps
 from support.cli import RAMSHELF, ramshelf
 from support.devices import loop_device, loops, own_swaps, scratch
@@ -281,11 +281,11 @@ def in_child(do: Callable[[Callable[[int], None]], object], last: int) -> bool:
 
 
 def creating(spec: Spec) -> Callable[[Callable[[int], None]], object]:
-    return lambda after_step: store.create(spec, Config(), after_step=after_step)
+    return lambda after_step: manage.create(spec, Config(), after_step=after_step)
 
 
 def removing(after_step: Callable[[int], None]) -> object:
-    return store.remove(after_step=after_step)
+    return manage.remove(after_step=after_step)
 
 
 @pytest.mark.parametrize("spec", KILLED, indirect=True)
@@ -358,7 +358,7 @@ def test_interrupted_by_the_operator(host: None) -> None:  # noqa: ARG001
                 os.kill(os.getpid(), signal.SIGINT)
 
         with pytest.raises(RamshelfError) as raised:
-            store.create(wish, Config(), after_step=interrupt)
+            manage.create(wish, Config(), after_step=interrupt)
         assert raised.value.code == "store.interrupted"
         make(wish)
         assert_made(wish)
@@ -478,7 +478,7 @@ def test_what_others_have_written_in_the_place_of_ramshelfs_own_files_stays(
                 path.parent.mkdir(exist_ok=True)
                 path.write_text("77\n")
 
-            do = partial(store.create, wish, Config()) if verb == "create" else store.remove
+            do = partial(manage.create, wish, Config()) if verb == "create" else manage.remove
             with pytest.raises(RamshelfError) as raised:
                 do(announce=meddle)
             assert (raised.value.code, raised.value.facts["path"]) == ("file.changed", str(path))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.directory import GuestDirectory
-from ramshelf.node.storeclean import clean, find_stale
+from ramshelf.core.store.directory import GuestDirectory
+from ramshelf.node.store.clean import clean, find_stale
 from support.cli import RAMSHELF, ramshelf
 from support.domains import domain_xml, wait_console
 from support.libvirtd import Libvirtd

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ramshelf.core.units import MIB
-from ramshelf.node.trimming import trim_guest
+from ramshelf.node.guest.trim import trim_guest
 from ramshelf.system.heldnotes import Note
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.pagecache import resident
@@ -219,7 +219,7 @@ def test_a_guest_that_is_paused_stays_so(hooked: Libvirtd) -> None:
 
 DIES = """
 import os, signal, sys
-from ramshelf.node.trimming import trim_guest
+from ramshelf.node.guest.trim import trim_guest
 from ramshelf.system.heldnotes import Note
 from ramshelf.system.hypervisor import Hypervisor
 def die(step):

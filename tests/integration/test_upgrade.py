@@ -12,14 +12,14 @@ from uuid import UUID
 
 import pytest
 
-from ramshelf.core.capacity import capacity
-from ramshelf.core.earlierpromises import GRACE
-from ramshelf.core.hookscript import SCRIPT
+from ramshelf.core.hook.script import SCRIPT
+from ramshelf.core.store.capacity import capacity
+from ramshelf.core.store.earlier import GRACE
 from ramshelf.core.units import MIB, to_mib
 from ramshelf.hook import __main__ as hook
-from ramshelf.node.earlierpromises import Settling
+from ramshelf.node.store.earlier import Settling
 from ramshelf.system.backingstore import observe_store
-from ramshelf.system.earlierpromises import PATH, read_promises
+from ramshelf.system.earlier import PATH, read_promises
 from ramshelf.system.hypervisor import Hypervisor
 from support.agent import PATIENCE, agent
 from support.cli import ramshelf

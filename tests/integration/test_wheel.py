@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.hookcall import AFTERCARE
-from ramshelf.core.hookcopy import DIRECTORY
-from ramshelf.core.hookscript import SCRIPT
+from ramshelf.core.hook.call import AFTERCARE
+from ramshelf.core.hook.copy import DIRECTORY
+from ramshelf.core.hook.script import SCRIPT
 from support.domains import domain_xml
 from support.libvirtd import Libvirtd
 from support.process import run

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ramshelf.core.agentunit import unit_text
+from ramshelf.core.agent.unit import unit_text
 from support.cli import RAMSHELF
 from support.process import run, wait_until
 

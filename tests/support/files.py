@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ramshelf.core.directory import FileUsage, GuestDirectory
+from ramshelf.core.store.directory import FileUsage, GuestDirectory
 from ramshelf.system import storetree
 
 

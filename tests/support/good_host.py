@@ -2,12 +2,9 @@
 
 from typing import Any
 
-from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
-from ramshelf.core.confinement import Labels
-from ramshelf.core.directory import FileUsage, GuestDirectory
-from ramshelf.core.guest import Guest, MemoryFile
-from ramshelf.core.host import (
+from ramshelf.core.doctor.confinement import Labels
+from ramshelf.core.doctor.facts import (
     Account,
     BootOrder,
     Device,
@@ -21,10 +18,10 @@ from ramshelf.core.host import (
     StoreFacts,
     SwapUse,
 )
-from ramshelf.core.kind import Kind
-from ramshelf.core.ledger import Note, NotedFile
-from ramshelf.core.mounts import Mount
-from ramshelf.core.numa import HostNode, HostNuma
+from ramshelf.core.files.mounts import Mount
+from ramshelf.core.files.qemuconf import MemoryDirectory
+from ramshelf.core.guest.memory import Guest, MemoryFile
+from ramshelf.core.guest.numa import HostNode, HostNuma
 from ramshelf.core.placement import (
     TRAIT,
     Allocation,
@@ -35,10 +32,13 @@ from ramshelf.core.placement import (
     Truth,
     provider_uuid,
 )
-from ramshelf.core.qemuconf import MemoryDirectory
 from ramshelf.core.record import replace
 from ramshelf.core.setting import Setting
-from ramshelf.core.store import NoStore, Store
+from ramshelf.core.store.capacity import StoreUsage
+from ramshelf.core.store.directory import FileUsage, GuestDirectory
+from ramshelf.core.store.find import NoStore, Store
+from ramshelf.core.store.kind import Kind
+from ramshelf.core.store.ledger import Note, NotedFile
 from ramshelf.core.units import GIB, MIB
 
 MEMORY_DIR = "/var/lib/libvirt/qemu/ram"

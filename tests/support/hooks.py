@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import ramshelf
-from ramshelf.core.hookscript import SCRIPT, HookScript, render
+from ramshelf.core.hook.script import SCRIPT, HookScript, render
 from support.process import wait_until
 from support.stores import MEMORY
 
@@ -30,7 +30,7 @@ _DRIVER = '''\
 import json, os, shutil, signal, sys
 fault = json.load(open({fault!r}))
 sys.path.append({library!r})
-from ramshelf.core import guest
+from ramshelf.core.guest import memory as guest
 from ramshelf.hook.call import main
 if fault["memory_ids"] is not None:
     guest.MEMORY_IDS = tuple(map(tuple, fault["memory_ids"]))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ramshelf.core.agentunit import UNIT, Service, plan_install, plan_remove, unit_text
+from ramshelf.core.agent.unit import UNIT, Service, plan_install, plan_remove, unit_text
 from ramshelf.core.errors import HostError, RefusedError
 from ramshelf.core.plan import RemoveFile, Run, WriteFile
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.fstab import Entry, OwnEntries
+from ramshelf.core.files.fstab import Entry, OwnEntries
+from ramshelf.core.files.qemuconf import OwnDirectory, memory_directory, parse_qemu_conf
 from ramshelf.core.plan import (
     Action,
     CopyFiles,
@@ -15,7 +16,6 @@ from ramshelf.core.plan import (
     SetValue,
     WriteFile,
 )
-from ramshelf.core.qemuconf import OwnDirectory, memory_directory, parse_qemu_conf
 from ramshelf.node.apply import apply
 from ramshelf.system import textfiles
 

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramshelf.core.capacity import (
+from ramshelf.core.errors import RefusedError
+from ramshelf.core.record import replace
+from ramshelf.core.store.capacity import (
     Capacity,
     StoreUsage,
     admit,
@@ -16,11 +18,9 @@ from ramshelf.core.capacity import (
     set_aside,
     spare,
 )
-from ramshelf.core.directory import FileUsage, GuestDirectory
-from ramshelf.core.errors import RefusedError
-from ramshelf.core.kind import Kind
-from ramshelf.core.ledger import Note, NotedFile
-from ramshelf.core.record import replace
+from ramshelf.core.store.directory import FileUsage, GuestDirectory
+from ramshelf.core.store.kind import Kind
+from ramshelf.core.store.ledger import Note, NotedFile
 from ramshelf.core.units import GIB, MIB
 
 DIRECTORY = "/s/1-a"

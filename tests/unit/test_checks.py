@@ -4,15 +4,10 @@ from typing import Any
 import pytest
 
 from ramshelf.cli.doctor import document
-from ramshelf.core.checks import check
-from ramshelf.core.checks.catalog import GROUPS, RULES
-from ramshelf.core.confinement import Labels
-from ramshelf.core.earlierpromises import EarlierPromise
-from ramshelf.core.errors import HostError, ServiceError
-from ramshelf.core.findings import Finding, Severity, exit_status
-from ramshelf.core.guest import MemoryFile
-from ramshelf.core.hookbypass import Bypass
-from ramshelf.core.host import (
+from ramshelf.core.doctor.catalog import GROUPS, RULES
+from ramshelf.core.doctor.checks import check
+from ramshelf.core.doctor.confinement import Labels
+from ramshelf.core.doctor.facts import (
     Directory,
     Facts,
     Hypervisor,
@@ -22,17 +17,22 @@ from ramshelf.core.host import (
     StoreFacts,
     Unknown,
 )
-from ramshelf.core.kind import Kind
-from ramshelf.core.numa import HostNode, HostNuma, Part, Tuning
-from ramshelf.core.ownbackends import OwnBackend
+from ramshelf.core.errors import HostError, ServiceError
+from ramshelf.core.files.qemuconf import MemoryDirectory
+from ramshelf.core.findings import Finding, Severity, exit_status
+from ramshelf.core.guest.memory import MemoryFile
+from ramshelf.core.guest.numa import HostNode, HostNuma, Part, Tuning
+from ramshelf.core.guest.own_backends import OwnBackend
+from ramshelf.core.hook.bypass import Bypass
 from ramshelf.core.placement import TRAIT, Allocation, Former, Inventory
-from ramshelf.core.qemuconf import MemoryDirectory
 from ramshelf.core.record import replace
 from ramshelf.core.requirements import require
 from ramshelf.core.setting import Setting
-from ramshelf.core.store import Store
+from ramshelf.core.store.earlier import EarlierPromise
+from ramshelf.core.store.find import Store
+from ramshelf.core.store.kind import Kind
+from ramshelf.core.store.write_errors import WriteErrors
 from ramshelf.core.units import GIB, MIB
-from ramshelf.core.writeerrors import WriteErrors
 from support.good_host import (
     DAEMON,
     GOOD,

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramshelf.core.conditions import Condition, changes, of_error, of_finding
+from ramshelf.core.agent.conditions import Condition, changes, of_error, of_finding
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.record import replace

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramshelf.core.checks import check
-from ramshelf.core.confinement import Labels, parse_labels
-from ramshelf.core.host import Account, Facts, Hypervisor, Unknown
+from ramshelf.core.doctor.checks import check
+from ramshelf.core.doctor.confinement import Labels, parse_labels
+from ramshelf.core.doctor.facts import Account, Facts, Hypervisor, Unknown
 from ramshelf.core.record import replace
 from support.good_host import GOOD, GUEST, QEMU_UID, RUNNING
 

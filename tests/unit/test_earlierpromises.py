@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramshelf.core.capacity import StoreUsage, capacity
-from ramshelf.core.directory import FileUsage, GuestDirectory
-from ramshelf.core.earlierpromises import (
+from ramshelf.core.guest.memory import Guest, MemoryFile
+from ramshelf.core.hook.script import SCRIPT, HookScript, render
+from ramshelf.core.record import replace
+from ramshelf.core.store.capacity import StoreUsage, capacity
+from ramshelf.core.store.directory import FileUsage, GuestDirectory
+from ramshelf.core.store.earlier import (
     MOST,
     EarlierPromise,
     format_promises,
@@ -20,13 +23,10 @@ from ramshelf.core.earlierpromises import (
     refused_anew,
     still_needed,
 )
-from ramshelf.core.guest import Guest, MemoryFile
-from ramshelf.core.hookscript import SCRIPT, HookScript, render
-from ramshelf.core.kind import Kind
-from ramshelf.core.ledger import Note, NotedFile
-from ramshelf.core.record import replace
+from ramshelf.core.store.kind import Kind
+from ramshelf.core.store.ledger import Note, NotedFile
 from ramshelf.core.units import GIB, MIB
-from ramshelf.system import earlierpromises
+from ramshelf.system import earlier
 from support.good_host import GUEST
 
 EMPTY = StoreUsage(
@@ -189,6 +189,6 @@ def test_what_is_granted_goes_by_the_uuid() -> None:
 
 
 def test_the_script_of_version_0_1_0_is_told_from_todays() -> None:
-    assert earlierpromises._SCRIPT == SCRIPT  # noqa: SLF001 - see there
+    assert earlier._SCRIPT == SCRIPT  # noqa: SLF001 - see there
     today = render(HookScript(python="/usr/bin/python3", main="/main.py", config_files=()))
-    assert earlierpromises._ONLY_THERE not in today  # noqa: SLF001 - see there
+    assert earlier._ONLY_THERE not in today  # noqa: SLF001 - see there

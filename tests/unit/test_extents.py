@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramshelf.core.extents import extents
+from ramshelf.core.store.extents import extents
 from ramshelf.core.units import GIB, MIB
 
 

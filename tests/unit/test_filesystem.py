@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.reservation import Reservation
+from ramshelf.core.guest.reservation import Reservation
 from ramshelf.core.units import MIB
 from ramshelf.system.filesystem import make_directory, store_lock
 from ramshelf.system.memoryfiles import allocate, create, empty, put_away, remove

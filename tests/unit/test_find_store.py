@@ -2,10 +2,10 @@
 
 import pytest
 
-from ramshelf.core.fstab import parse_fstab
-from ramshelf.core.kind import Kind
-from ramshelf.core.mounts import Mount, parse_mountinfo
-from ramshelf.core.store import NoStore, Store, find_store
+from ramshelf.core.files.fstab import parse_fstab
+from ramshelf.core.files.mounts import Mount, parse_mountinfo
+from ramshelf.core.store.find import NoStore, Store, find_store
+from ramshelf.core.store.kind import Kind
 
 DIRECTORY = "/var/lib/libvirt/qemu/ram"
 ROOT = "20 1 254:0 / / rw - ext4 /dev/vda rw\n"

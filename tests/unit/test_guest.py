@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramshelf.core.errors import InputError
-from ramshelf.core.guest import Guest, directory_name, directory_names, guest_directory, parse_guest
+from ramshelf.core.guest.memory import Guest, directory_name, directory_names, guest_directory, parse_guest
 from ramshelf.core.units import KIB, MIB
 
 FILE = "<source type='file'/><access mode='shared'/>"

@@ -1,10 +1,10 @@
-"""core/holdings: who holds what on the store."""
+"""core/store/holdings: who holds what on the store."""
 
-from ramshelf.core.capacity import StoreUsage
-from ramshelf.core.directory import FileUsage, GuestDirectory
-from ramshelf.core.holdings import Holding, holdings, who_holds
-from ramshelf.core.kind import Kind
-from ramshelf.core.ledger import Note
+from ramshelf.core.store.capacity import StoreUsage
+from ramshelf.core.store.directory import FileUsage, GuestDirectory
+from ramshelf.core.store.holdings import Holding, holdings, who_holds
+from ramshelf.core.store.kind import Kind
+from ramshelf.core.store.ledger import Note
 from ramshelf.core.units import MIB
 
 

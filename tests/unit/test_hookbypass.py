@@ -3,7 +3,7 @@
 import pytest
 
 from ramshelf.core.errors import UsageError
-from ramshelf.core.hookbypass import LONGEST, left, parse_time
+from ramshelf.core.hook.bypass import LONGEST, left, parse_time
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ramshelf.core.hookcall import MARKS, concerned, probe_xml
+from ramshelf.core.hook.call import MARKS, concerned, probe_xml
 
 PLAIN = """<domain type='kvm' id='1'>
   <memory unit='KiB'>262144</memory>

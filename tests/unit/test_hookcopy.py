@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.hookcall import AFTERCARE
-from ramshelf.core.hookcopy import DIRECTORY, FLOOR, MAIN, Copy, make_copy, needed
-from ramshelf.node.hook import wanted_hook
+from ramshelf.core.hook.call import AFTERCARE
+from ramshelf.core.hook.copy import DIRECTORY, FLOOR, MAIN, Copy, make_copy, needed
+from ramshelf.node.hook.manage import wanted_hook
 
 FILES = wanted_hook().copy.files
 
@@ -58,7 +58,7 @@ def test_this_ramshelf_copies_the_hook_and_not_the_rest() -> None:
     layers = {Path(name).parts[1] for name in files if name.startswith("ramshelf/")}
     assert layers == {"__init__.py", "core", "system", "hook"}
     assert "ramshelf/system/hypervisor.py" not in files
-    assert "ramshelf/core/storeplan.py" not in files
+    assert "ramshelf/core/store/plan.py" not in files
 
 
 @pytest.mark.parametrize("name", sorted(name for name in FILES if name.endswith(".py")))

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from ramshelf.core.errors import HostError, RefusedError
-from ramshelf.core.hookcopy import DIRECTORY, PYTHON, Copy
-from ramshelf.core.hookplan import (
+from ramshelf.core.hook.copy import DIRECTORY, PYTHON, Copy
+from ramshelf.core.hook.plan import (
     MADE,
     Installation,
     Wanted,
@@ -15,7 +15,7 @@ from ramshelf.core.hookplan import (
     plan_install,
     plan_remove,
 )
-from ramshelf.core.hookscript import HOOK_DIR, SCRIPT, SCRIPT_DIR, HookScript, made_directories, render
+from ramshelf.core.hook.script import HOOK_DIR, SCRIPT, SCRIPT_DIR, HookScript, made_directories, render
 from ramshelf.core.plan import Action, RemoveTree, WriteFile
 
 COPY = Copy(source="/opt/site", files={"ramshelf/hook/__main__.py": "1\n", "aftercare": "/opt/python\n"})

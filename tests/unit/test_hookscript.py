@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.hookbypass import LONGEST
-from ramshelf.core.hookcall import MARKS
-from ramshelf.core.hookscript import HookScript, render
+from ramshelf.core.hook.bypass import LONGEST
+from ramshelf.core.hook.call import MARKS
+from ramshelf.core.hook.script import HookScript, render
 from support.process import wait_until
 
 PLAIN = "<domain type='kvm'>\n  <name>guest</name>\n</domain>\n"

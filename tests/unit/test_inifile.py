@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oslo_config import cfg
 
 from ramshelf.core.errors import ConfigError
-from ramshelf.core.inifile import parse_ini
+from ramshelf.core.files.inifile import parse_ini
 
 Sections = dict[str, dict[str, list[str]]]
 

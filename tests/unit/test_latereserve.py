@@ -2,12 +2,12 @@
 
 import pytest
 
-from ramshelf.core.directory import FileUsage, GuestDirectory
-from ramshelf.core.guest import Guest, MemoryFile
-from ramshelf.core.kind import Kind
-from ramshelf.core.latereserve import plan_late
-from ramshelf.core.ledger import Note, NotedFile
+from ramshelf.core.guest.late import plan_late
+from ramshelf.core.guest.memory import Guest, MemoryFile
 from ramshelf.core.record import replace
+from ramshelf.core.store.directory import FileUsage, GuestDirectory
+from ramshelf.core.store.kind import Kind
+from ramshelf.core.store.ledger import Note, NotedFile
 from ramshelf.core.units import MIB
 from support.good_host import GUEST
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src"
 
-ENTRIES = ("ramshelf.hook.call", "ramshelf.hook.starting")
+ENTRIES = ("ramshelf.hook.call", "ramshelf.hook.start")
 """What the hook imports when a guest starts; all else follows from these."""
 
 MOST = 45

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ramshelf.core.guest import parse_guest
-from ramshelf.core.ledger import Note, NotedFile, completed, format_note, parse_note
+from ramshelf.core.guest.memory import parse_guest
+from ramshelf.core.store.ledger import Note, NotedFile, completed, format_note, parse_note
 from ramshelf.core.units import GIB
 
 NOTE = Note(

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.guest import parse_guest
-from ramshelf.core.memorypolicy import check_backing, on_arrival
+from ramshelf.core.guest.memory import parse_guest
+from ramshelf.core.migration.arrival import check_backing, on_arrival
 
 TEMPLATE = """\
 <?xml version='1.0'?>

@@ -8,19 +8,19 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ramshelf.agent.metrics import Exporter, Known, Reported, Took, samples
-from ramshelf.core.capacity import StoreUsage, capacity
-from ramshelf.core.conditions import Condition
+from ramshelf.core.agent.conditions import Condition
+from ramshelf.core.agent.counts import Tally
+from ramshelf.core.agent.metrics import METRICS, SECTIONS
 from ramshelf.core.config import Config
 from ramshelf.core.findings import Severity
-from ramshelf.core.metrics import METRICS, SECTIONS
-from ramshelf.core.ramsum import Balance, Demand
+from ramshelf.core.ram import Balance, Demand
 from ramshelf.core.record import replace
-from ramshelf.core.store import NoStore, Store
-from ramshelf.core.tally import Tally
+from ramshelf.core.store.capacity import StoreUsage, capacity
+from ramshelf.core.store.find import NoStore, Store
+from ramshelf.core.store.write_errors import WriteErrors
 from ramshelf.core.units import MIB
-from ramshelf.core.writeerrors import WriteErrors
-from ramshelf.node.guests import MemoryFile, RunningGuest, StoreShares
-from ramshelf.node.watching import Look
+from ramshelf.node.agent.look import Look
+from ramshelf.node.guest.look import MemoryFile, RunningGuest, StoreShares
 from ramshelf.system.hypervisor import Domain
 from ramshelf.system.procfs import Pressure
 from support.good_host import NOVA_CONF, RAM_FILE, STORE

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.guest import Guest, parse_guest
-from ramshelf.core.hostanswer import HostAnswer, Side, read_answer
-from ramshelf.core.kind import Kind
-from ramshelf.core.migration import Host, Moving, Verdict, Way, judge
-from ramshelf.core.migrationtable import HOSTS, cell
+from ramshelf.core.guest.memory import Guest, parse_guest
+from ramshelf.core.migration.answer import HostAnswer, Side, read_answer
+from ramshelf.core.migration.table import HOSTS, cell
+from ramshelf.core.migration.verdict import Host, Moving, Verdict, Way, judge
 from ramshelf.core.record import replace
+from ramshelf.core.store.kind import Kind
 
 NO_HOOK = "no: `migration.no-hook`"
 FLOORS = "no: `migration.no-hook`, `versions.libvirt-old`, `versions.qemu-old`"

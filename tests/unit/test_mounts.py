@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import strategies as st
 
-from ramshelf.core.fstab import KIND_OPTION, parse_fstab
-from ramshelf.core.mounts import covering, parse_mountinfo, unescape
+from ramshelf.core.files.fstab import KIND_OPTION, parse_fstab
+from ramshelf.core.files.mounts import covering, parse_mountinfo, unescape
 
 MOUNTINFO = r"""
 22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramshelf.core.pace import Pace, retry_pause
+from ramshelf.core.agent.schedule import Pace, retry_pause
 
 TIMES = st.floats(min_value=0, max_value=100)
 

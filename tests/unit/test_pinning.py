@@ -4,13 +4,13 @@ import pytest
 
 from ramshelf.core.config import Config
 from ramshelf.core.errors import ConfigError, RefusedError
-from ramshelf.core.guest import parse_guest
-from ramshelf.core.kind import Kind
-from ramshelf.core.pinning import check_device
+from ramshelf.core.guest.memory import parse_guest
+from ramshelf.core.guest.pinned import check_device
 from ramshelf.core.record import replace
 from ramshelf.core.requirements import Version
 from ramshelf.core.setting import Setting, host_reserved_mib
-from ramshelf.core.store import Store
+from ramshelf.core.store.find import Store
+from ramshelf.core.store.kind import Kind
 from ramshelf.core.units import GIB
 from support.good_host import GUEST, MEMORY_DIR, MOUNT
 

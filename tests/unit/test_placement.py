@@ -5,7 +5,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramshelf.core.kind import Kind
 from ramshelf.core.placement import (
     MOST_SINGLE,
     TRAIT,
@@ -31,6 +30,7 @@ from ramshelf.core.placement import (
     with_room,
 )
 from ramshelf.core.record import replace
+from ramshelf.core.store.kind import Kind
 
 HOST = "compute1.example.org"
 OWN = provider_uuid(HOST)

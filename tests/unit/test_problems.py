@@ -12,7 +12,7 @@ import pytest
 
 from ramshelf.agent.log import Log
 from ramshelf.agent.problems import Problems
-from ramshelf.core.conditions import Condition
+from ramshelf.core.agent.conditions import Condition
 from ramshelf.core.errors import RefusedError, ServiceError
 from ramshelf.core.findings import Severity
 

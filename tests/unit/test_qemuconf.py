@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramshelf.core.errors import ConfigError
-from ramshelf.core.qemuconf import (
+from ramshelf.core.files.qemuconf import (
     DEFAULT_MEMORY_BACKING_DIR,
     Value,
     memory_directory,

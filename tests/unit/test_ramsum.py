@@ -3,11 +3,11 @@
 import pytest
 
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.guest import Guest, MemoryFile
-from ramshelf.core.kind import Kind
-from ramshelf.core.ledger import Note, note_of
-from ramshelf.core.ramsum import Demand, HostRam, anonymous_alone, check_ram, ram_demand
+from ramshelf.core.guest.memory import Guest, MemoryFile
+from ramshelf.core.ram import Demand, HostRam, anonymous_alone, check_ram, ram_demand
 from ramshelf.core.record import replace
+from ramshelf.core.store.kind import Kind
+from ramshelf.core.store.ledger import Note, note_of
 from ramshelf.core.units import GIB, MIB
 from support.good_host import GUEST
 

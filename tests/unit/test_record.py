@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ramshelf.core.kind import Kind
 from ramshelf.core.record import dataclass, replace
+from ramshelf.core.store.kind import Kind
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,18 +1,18 @@
-"""node/report: the host as Placement is to see it."""
+"""node/placement: the host as Placement is to see it."""
 
 import pytest
 
-from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
-from ramshelf.core.holdings import holdings
-from ramshelf.core.kind import Kind
-from ramshelf.core.ledger import Note
+from ramshelf.core.files.qemuconf import MemoryDirectory
 from ramshelf.core.placement import Claim, Truth
-from ramshelf.core.qemuconf import MemoryDirectory
 from ramshelf.core.record import replace
-from ramshelf.core.store import NoStore, Store
+from ramshelf.core.store.capacity import StoreUsage
+from ramshelf.core.store.find import NoStore, Store
+from ramshelf.core.store.holdings import holdings
+from ramshelf.core.store.kind import Kind
+from ramshelf.core.store.ledger import Note
 from ramshelf.core.units import MIB
-from ramshelf.node.report import nova_owns, truth
+from ramshelf.node.placement import nova_owns, truth
 from ramshelf.system.backingstore import ObservedStore
 from ramshelf.system.hypervisor import Domain
 from support.good_host import MEMORY_DIR, MOUNT, NOVA_CONF

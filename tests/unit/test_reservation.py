@@ -2,22 +2,22 @@
 
 import pytest
 
-from ramshelf.core.directory import PROMISE_FILE, FileUsage, GuestDirectory
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.fstab import Entry
-from ramshelf.core.guest import Guest, MemoryFile
-from ramshelf.core.kind import Kind
-from ramshelf.core.ledger import Note
-from ramshelf.core.mounts import Mount
-from ramshelf.core.record import replace
-from ramshelf.core.reservation import (
+from ramshelf.core.files.fstab import Entry
+from ramshelf.core.files.mounts import Mount
+from ramshelf.core.guest.memory import Guest, MemoryFile
+from ramshelf.core.guest.reservation import (
     check_leftovers,
     check_pages,
     check_store,
     reservations,
     verify,
 )
-from ramshelf.core.store import NoStore, Store
+from ramshelf.core.record import replace
+from ramshelf.core.store.directory import PROMISE_FILE, FileUsage, GuestDirectory
+from ramshelf.core.store.find import NoStore, Store
+from ramshelf.core.store.kind import Kind
+from ramshelf.core.store.ledger import Note
 from ramshelf.core.units import MIB
 
 DIRECTORY = "/ram/3-guest"

@@ -1,19 +1,19 @@
-"""core/start: what starting a guest takes, and why it may not."""
+"""core/guest/start: what starting a guest takes, and why it may not."""
 
 from uuid import UUID
 
 import pytest
 
-from ramshelf.core.backing import Support
-from ramshelf.core.capacity import Capacity
+from ramshelf.core.doctor.facts import HookStatus
 from ramshelf.core.errors import HostError, RamshelfError, RefusedError
-from ramshelf.core.holdings import Holding
-from ramshelf.core.host import HookStatus
-from ramshelf.core.kind import Kind
-from ramshelf.core.mounts import Mount
+from ramshelf.core.files.mounts import Mount
+from ramshelf.core.guest.backing import Support
+from ramshelf.core.guest.start import Existing, Facts, plan_start
 from ramshelf.core.record import replace
-from ramshelf.core.start import Existing, Facts, plan_start
-from ramshelf.core.store import NoStore, Store
+from ramshelf.core.store.capacity import Capacity
+from ramshelf.core.store.find import NoStore, Store
+from ramshelf.core.store.holdings import Holding
+from ramshelf.core.store.kind import Kind
 from ramshelf.core.units import MIB
 
 HOST_UUID = "b3d6a3c0-52e4-4a55-8a3c-6f6ad7c4b1f2"

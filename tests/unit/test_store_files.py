@@ -4,19 +4,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramshelf.core.boot import Sysctl, attach_command, escape_path, loop_unit, parse_sysctl_text, sysctl_text
-from ramshelf.core.directory import GuestDirectory
 from ramshelf.core.errors import RamshelfError, ToolError
-from ramshelf.core.fstab import Entry, add_entries, parse_fstab, remove_own
-from ramshelf.core.plan import Run
-from ramshelf.core.qemuconf import (
+from ramshelf.core.files.fstab import Entry, add_entries, parse_fstab, remove_own
+from ramshelf.core.files.qemuconf import (
     memory_directory,
     parse_qemu_conf,
     restore_memory_directory,
     set_memory_directory,
 )
-from ramshelf.core.storeclean import stale, unchanged
-from ramshelf.core.storefacts import Signature
+from ramshelf.core.plan import Run
+from ramshelf.core.store.boot import (
+    Sysctl,
+    attach_command,
+    escape_path,
+    loop_unit,
+    parse_sysctl_text,
+    sysctl_text,
+)
+from ramshelf.core.store.clean import stale, unchanged
+from ramshelf.core.store.directory import GuestDirectory
+from ramshelf.core.store.facts import Signature
 from ramshelf.node.apply import apply
 from ramshelf.system.blockdevice import parse_signatures
 

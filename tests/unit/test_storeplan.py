@@ -2,19 +2,19 @@
 
 import pytest
 
-from ramshelf.core.boot import LOOP_UNIT_PATH, SYSCTL_PATH, drop_in_path
+from ramshelf.core.doctor.facts import Device, Unknown
 from ramshelf.core.errors import RamshelfError, UsageError
-from ramshelf.core.fstab import parse_fstab
-from ramshelf.core.host import Device, Unknown
-from ramshelf.core.kind import Kind
-from ramshelf.core.mounts import Mount
+from ramshelf.core.files.fstab import parse_fstab
+from ramshelf.core.files.mounts import Mount
+from ramshelf.core.files.qemuconf import MemoryDirectory, memory_directory
 from ramshelf.core.plan import Action, Allocate, EditFile, MakeDirectory, Run, SetValue, WriteFile, describe
-from ramshelf.core.qemuconf import MemoryDirectory, memory_directory
 from ramshelf.core.record import replace
-from ramshelf.core.storechecks import warnings
-from ramshelf.core.storefacts import AreaFile, BlockDevice, Directory, Seen, Signature, Spec, checked
-from ramshelf.core.storelayout import FSTAB, QEMU_CONF, find_claim, lay_out
-from ramshelf.core.storeplan import backup_path, plan_create, plan_remove
+from ramshelf.core.store.boot import LOOP_UNIT_PATH, SYSCTL_PATH, drop_in_path
+from ramshelf.core.store.facts import AreaFile, BlockDevice, Directory, Seen, Signature, Spec, checked
+from ramshelf.core.store.kind import Kind
+from ramshelf.core.store.layout import FSTAB, QEMU_CONF, find_claim, lay_out
+from ramshelf.core.store.plan import backup_path, plan_create, plan_remove
+from ramshelf.core.store.refusals import warnings
 from ramshelf.core.units import GIB, MIB
 
 DEFAULT = memory_directory({})

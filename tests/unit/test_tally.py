@@ -1,7 +1,7 @@
 """What the agent counts: what libvirt tells, and what it has not told, each once."""
 
-from ramshelf.core.events import Event, What
-from ramshelf.core.tally import UNSEEN, Tally
+from ramshelf.core.agent.counts import UNSEEN, Tally
+from ramshelf.core.agent.events import Event, What
 from ramshelf.core.units import MIB
 
 

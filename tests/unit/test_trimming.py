@@ -3,12 +3,12 @@
 import pytest
 
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.guest import Guest, parse_guest
-from ramshelf.core.kind import Kind
-from ramshelf.core.mounts import Mount
+from ramshelf.core.files.mounts import Mount
+from ramshelf.core.guest.memory import Guest, parse_guest
+from ramshelf.core.guest.trim import check_trim
 from ramshelf.core.record import replace
-from ramshelf.core.store import Store
-from ramshelf.core.trimming import check_trim
+from ramshelf.core.store.find import Store
+from ramshelf.core.store.kind import Kind
 
 GUEST = parse_guest("""<domain type='kvm' id='3'><name>web</name><memory unit='MiB'>512</memory>
 <memoryBacking><source type='file'/><access mode='shared'/></memoryBacking>

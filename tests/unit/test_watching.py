@@ -2,13 +2,13 @@
 
 import pytest
 
-from ramshelf.core.capacity import Capacity, StoreUsage
-from ramshelf.core.ramsum import Balance, Demand
+from ramshelf.core.ram import Balance, Demand
 from ramshelf.core.record import replace
-from ramshelf.core.store import Store
+from ramshelf.core.store.capacity import Capacity, StoreUsage
+from ramshelf.core.store.find import Store
 from ramshelf.core.units import MIB
-from ramshelf.node.guests import MemoryFile, RunningGuest, StoreShares
-from ramshelf.node.watching import Look, differ, to_verify
+from ramshelf.node.agent.look import Look, differ, to_verify
+from ramshelf.node.guest.look import MemoryFile, RunningGuest, StoreShares
 from ramshelf.system.hypervisor import Domain
 from support.good_host import STORE
 

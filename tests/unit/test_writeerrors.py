@@ -2,8 +2,8 @@
 
 import pytest
 
-from ramshelf.core.ledger import Note, NotedFile
-from ramshelf.core.writeerrors import Message, WriteErrors, concerned, follow, parse_message
+from ramshelf.core.store.ledger import Note, NotedFile
+from ramshelf.core.store.write_errors import Message, WriteErrors, concerned, follow, parse_message
 
 EXT4 = "EXT4-fs (loop1): mounted filesystem 159710ee-9fbd-485c-93ec-2d0b03d6f830 r/w with ordered data mode."
 FAILED = "loop1: writeback error on inode 131, offset 1187840, sector 207200"

@@ -13,7 +13,7 @@ from nova import exception
 from nova.scheduler.client import report
 
 from ramshelf_nova.conf import CONF
-from ramshelf_nova.core.kind import TRAIT_PREFIX, Kind
+from ramshelf_nova.core.store.kind import TRAIT_PREFIX, Kind
 
 Get = Callable[[str], Any]
 """Asks Placement: a path with its query to keystoneauth's response."""

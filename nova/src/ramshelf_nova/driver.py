@@ -22,7 +22,7 @@ from oslo_log import log as logging
 from ramshelf_nova import figures, provider, service
 from ramshelf_nova.compatibility import TESTED, misfits, missing
 from ramshelf_nova.conf import CONF
-from ramshelf_nova.core.hostanswer import HostAnswer
+from ramshelf_nova.core.migration.answer import HostAnswer
 from ramshelf_nova.hook import Hook, refusal, trouble
 
 LOG = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """ramshelf's hook on this host, as nova-compute asks it: through libvirt alone.
 
 A guest that never starts is asked of libvirt, which asks its hook, which refuses with what the host is
-(core/hostanswer.py). So nova-compute needs no privilege and sees none of the host's files.
+(core/migration/answer.py). So nova-compute needs no privilege and sees none of the host's files.
 """
 
 import re
@@ -14,8 +14,8 @@ from nova import exception
 from nova.virt.libvirt.host import Host
 
 from ramshelf_nova.conf import CONF
-from ramshelf_nova.core.hookcall import HOST_PROBE, probe_xml
-from ramshelf_nova.core.hostanswer import HostAnswer, read_answer
+from ramshelf_nova.core.hook.call import HOST_PROBE, probe_xml
+from ramshelf_nova.core.migration.answer import HostAnswer, read_answer
 
 _KEPT_SECONDS = 5.0
 """How long an answer serves: one look at a host's resources asks twice, ten servers at once ten times."""

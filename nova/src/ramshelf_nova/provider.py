@@ -8,7 +8,7 @@ from nova.context import get_admin_context
 from nova.scheduler.client.report import SchedulerReportClient
 from oslo_log import log as logging
 
-from ramshelf_nova.core.kind import Kind
+from ramshelf_nova.core.store.kind import Kind
 
 LOG = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from ramshelf.core.events import Event
-from ramshelf.core.pace import retry_pause
+from ramshelf.core.agent.events import Event
+from ramshelf.core.agent.schedule import retry_pause
 from ramshelf.system.hypervisor import Hypervisor
 
 PATIENCE = 60

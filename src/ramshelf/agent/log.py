@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
-from ramshelf.core.conditions import Condition
+from ramshelf.core.agent.conditions import Condition
 from ramshelf.core.findings import Severity
 from ramshelf.core.secrets import hide
 

@@ -9,23 +9,23 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 
 import ramshelf
-from ramshelf.agent.checking import Checker, put_right
+from ramshelf.agent.doctor import Checker, put_right
 from ramshelf.agent.endpoint import Endpoint
 from ramshelf.agent.link import Link, Told
 from ramshelf.agent.log import Log
+from ramshelf.agent.look import KNOWN_BETTER, Watcher
 from ramshelf.agent.metrics import Exporter, Known, Reported, Took
+from ramshelf.agent.placement import Pass, Reporter
 from ramshelf.agent.problems import AWAY, Problems
-from ramshelf.agent.reporter import Pass, Reporter
-from ramshelf.agent.watcher import KNOWN_BETTER, Watcher
-from ramshelf.core.conditions import Condition, of_finding
+from ramshelf.core.agent.conditions import Condition, of_finding
+from ramshelf.core.agent.events import What
+from ramshelf.core.agent.schedule import Pace
 from ramshelf.core.config import Config
 from ramshelf.core.errors import HostError, RamshelfError
-from ramshelf.core.events import What
 from ramshelf.core.findings import Severity
-from ramshelf.core.hookcall import PROBE
-from ramshelf.core.pace import Pace
-from ramshelf.node.hookbypass import bypass
-from ramshelf.node.report import Report
+from ramshelf.core.hook.call import PROBE
+from ramshelf.node.hook.bypass import bypass
+from ramshelf.node.placement import Report
 from ramshelf.system.agentlock import agent_lock
 from ramshelf.system.hypervisor import Hypervisor, run_events
 from ramshelf.system.notify import Notifier

@@ -9,16 +9,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 import ramshelf
-from ramshelf.core.checks.catalog import RULES
-from ramshelf.core.conditions import Condition
+from ramshelf.core.agent.conditions import Condition
+from ramshelf.core.agent.counts import Tally
+from ramshelf.core.agent.metrics import METRICS
 from ramshelf.core.config import Config
+from ramshelf.core.doctor.catalog import RULES
 from ramshelf.core.findings import Severity
-from ramshelf.core.metrics import METRICS
-from ramshelf.core.tally import Tally
+from ramshelf.core.store.write_errors import WriteErrors
 from ramshelf.core.units import MIB
-from ramshelf.core.writeerrors import WriteErrors
-from ramshelf.node.guests import StoreShares
-from ramshelf.node.watching import Look
+from ramshelf.node.agent.look import Look
+from ramshelf.node.guest.look import StoreShares
 from ramshelf.system.hypervisor import START_REASONS, STOP_REASONS
 
 

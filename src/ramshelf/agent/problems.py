@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from ramshelf.agent.log import Log
-from ramshelf.core.conditions import Condition, changes, of_error
+from ramshelf.core.agent.conditions import Condition, changes, of_error
 from ramshelf.core.errors import HostError, RamshelfError
 from ramshelf.core.findings import Severity
 from ramshelf.core.secrets import hide

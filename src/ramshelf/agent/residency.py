@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ramshelf.core.directory import FileUsage
+from ramshelf.core.store.directory import FileUsage
 from ramshelf.system.pagecache import resident
 
 

@@ -4,7 +4,7 @@ import click
 
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.output import plan
-from ramshelf.core.agentunit import UNIT
+from ramshelf.core.agent.unit import UNIT
 from ramshelf.core.config import Config
 from ramshelf.core.plan import describe
 
@@ -55,11 +55,9 @@ def install(context: Context, *, dry_run: bool) -> None:
     The service runs this ramshelf with the configuration files that are named here, if any. Where it is
     there already it is brought up to date and restarted.
     """
-    from ramshelf.node import agentservice  # noqa: PLC0415 - not for who runs the agent
+    from ramshelf.node.agent import service  # noqa: PLC0415 - not for who runs the agent
 
-    actions = agentservice.install(
-        context.config_files, context.config_dirs, context.connect, dry_run=dry_run
-    )
+    actions = service.install(context.config_files, context.config_dirs, context.connect, dry_run=dry_run)
     document = {"dry_run": dry_run, "actions": describe(actions)}
     done = f"The agent is installed as {UNIT}." if actions else "The agent is installed and current."
     context.emit(document, lambda: click.echo(plan(actions) if dry_run else done))
@@ -70,9 +68,9 @@ def install(context: Context, *, dry_run: bool) -> None:
 @pass_context
 def remove(context: Context, *, dry_run: bool) -> None:
     """Stop the agent's service and take it away; guests, store and hook stay as they are."""
-    from ramshelf.node import agentservice  # noqa: PLC0415 - not for who runs the agent
+    from ramshelf.node.agent import service  # noqa: PLC0415 - not for who runs the agent
 
-    actions = agentservice.remove(dry_run=dry_run)
+    actions = service.remove(dry_run=dry_run)
     document = {"dry_run": dry_run, "actions": describe(actions)}
     done = "The agent's service is removed." if actions else "There is no service of the agent's."
     context.emit(document, lambda: click.echo(plan(actions) if dry_run else done))

@@ -7,7 +7,7 @@ from ramshelf.cli.guest import running_document
 from ramshelf.cli.output import table
 from ramshelf.core.errors import ServiceError
 from ramshelf.core.units import MIB, align_up, to_mib
-from ramshelf.node.guests import StoreShares, observe_shares
+from ramshelf.node.guest.look import StoreShares, observe_shares
 from ramshelf.system.hypervisor import Hypervisor
 
 

@@ -11,7 +11,7 @@ from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.notes import documents, say
 from ramshelf.cli.output import fields, table
 from ramshelf.core.units import MIB, align_up, to_mib
-from ramshelf.node import guests
+from ramshelf.node.guest import look
 from ramshelf.system.hypervisor import Hypervisor
 
 _DEFAULT_TIMEOUT = 120
@@ -65,8 +65,8 @@ def start(context: Context, guest: str) -> None:
     guest is defined first. Where the guest does not start, its definition is put back. A guest that runs
     already stays as it is.
     """
-    from ramshelf.core.backing import MAX_BYTES  # noqa: PLC0415 - lxml, only where it is used
-    from ramshelf.node.starting import start_guest  # noqa: PLC0415 - likewise
+    from ramshelf.core.guest.backing import MAX_BYTES  # noqa: PLC0415 - lxml, only where it is used
+    from ramshelf.node.guest.start import start_guest  # noqa: PLC0415 - likewise
 
     wanted: str | bytes = guest
     if "/" in guest or guest.endswith(".xml"):
@@ -129,7 +129,7 @@ def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> No
 
     A guest that does not run is left as it is.
     """
-    from ramshelf.node.stopping import stop_guest  # noqa: PLC0415 - only where it is used
+    from ramshelf.node.guest.stop import stop_guest  # noqa: PLC0415 - only where it is used
 
     if now and timeout is not None:
         raise click.UsageError("--now does not wait: --timeout has no meaning beside it.")
@@ -222,7 +222,7 @@ def migrate(
     Its disks must be there as well, at the same paths.
     """
     from ramshelf.cli.migrate import run  # noqa: PLC0415 - lxml, only where it is used
-    from ramshelf.core.passage import Passage  # noqa: PLC0415 - likewise
+    from ramshelf.core.migration.live import Passage  # noqa: PLC0415 - likewise
 
     if offline and any(passage.values()):
         raise click.UsageError(
@@ -258,7 +258,7 @@ def trim(context: Context, name: str) -> None:
     zero are given back; the guest runs on, but for moments of some 50 ms. After a restore, a revert to a
     snapshot with memory, or an incoming migration the hook has it done by itself.
     """
-    from ramshelf.node.trimming import trim_guest  # noqa: PLC0415 - only where it is used
+    from ramshelf.node.guest.trim import trim_guest  # noqa: PLC0415 - only where it is used
 
     with Hypervisor(context.uri) as hypervisor:
         trimmed = trim_guest(hypervisor, name)
@@ -291,7 +291,7 @@ def list_command(context: Context) -> None:
     All of them, whoever started them; sizes are in MiB.
     """
     with Hypervisor(context.uri, read_only=True) as hypervisor:
-        running = guests.observe_shares(hypervisor, context.config).guests
+        running = look.observe_shares(hypervisor, context.config).guests
     header = ("NAME", "ID", "STATE", "SIZE", "PROMISED", "ALLOCATED", "RESIDENT", "FILES")
     rows = [
         (
@@ -318,10 +318,10 @@ def show(context: Context, name: str) -> None:
 
     Also what it holds on the store, where it runs; sizes are in MiB.
     """
-    from ramshelf.core.checks.guest import private_mapping  # noqa: PLC0415 - only where it is used
+    from ramshelf.core.doctor.checks.guest import private_mapping  # noqa: PLC0415 - only where it is used
 
     with Hypervisor(context.uri) as hypervisor:
-        details = guests.show_guest(hypervisor, name)
+        details = look.show_guest(hypervisor, name)
     guest, domain = details.description, details.domain
     document: dict[str, object] = {
         "name": domain.name,
@@ -361,7 +361,7 @@ def show(context: Context, name: str) -> None:
     context.emit({**document, "files": files, "own_files": own, "notes": documents(notes)}, text)
 
 
-def running_document(guest: guests.RunningGuest) -> dict[str, object]:
+def running_document(guest: look.RunningGuest) -> dict[str, object]:
     """A running guest for ``--json``."""
     return {
         "name": guest.domain.name,
@@ -376,7 +376,7 @@ def running_document(guest: guests.RunningGuest) -> dict[str, object]:
     }
 
 
-def _file_documents(guest: guests.RunningGuest) -> list[dict[str, object]]:
+def _file_documents(guest: look.RunningGuest) -> list[dict[str, object]]:
     return [
         {
             "path": file.path,

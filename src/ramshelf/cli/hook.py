@@ -5,10 +5,11 @@ import click
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.output import fields, plan
 from ramshelf.core.errors import UsageError
-from ramshelf.core.hookbypass import Bypass, parse_time
-from ramshelf.core.hookscript import SCRIPT
+from ramshelf.core.hook.bypass import Bypass, parse_time
+from ramshelf.core.hook.script import SCRIPT
 from ramshelf.core.plan import describe
-from ramshelf.node import hook, hookbypass
+from ramshelf.node.hook import bypass as node_bypass
+from ramshelf.node.hook import manage as node
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 
@@ -38,8 +39,8 @@ def install(context: Context, *, dry_run: bool) -> None:
     ramshelf runs on; it remembers which configuration files it was installed with. Install it again after
     an upgrade.
     """
-    wanted = hook.wanted_hook(context.config_files, context.config_dirs)
-    outcome = hook.install(context.uri, wanted, dry_run=dry_run)
+    wanted = node.wanted_hook(context.config_files, context.config_dirs)
+    outcome = node.install(context.uri, wanted, dry_run=dry_run)
     _report(
         context,
         outcome,
@@ -57,7 +58,7 @@ def remove(context: Context, *, dry_run: bool) -> None:
 
     Guests that run keep their memory; new ones are no longer reserved.
     """
-    outcome = hook.remove(dry_run=dry_run)
+    outcome = node.remove(dry_run=dry_run)
     _report(
         context, outcome, dry_run=dry_run, done="The hook is removed.", nothing="There is no hook to remove."
     )
@@ -71,8 +72,8 @@ def status(context: Context) -> int:
     That is: installed, current, executable, working and called; exit status 1 where it is not all of it. As
     root it asks libvirt for a guest that the hook refuses by its name, which proves that it is called.
     """
-    found = hook.status(hook.wanted_hook(context.config_files, context.config_dirs))
-    found = hook.tried(found, context.uri, again=True)
+    found = node.status(node.wanted_hook(context.config_files, context.config_dirs))
+    found = node.tried(found, context.uri, again=True)
     document = {
         "path": SCRIPT,
         "installed": found.installed,
@@ -120,7 +121,7 @@ def bypass(context: Context, *, time: str | None, end: bool) -> None:
             "Either --for TIME or --end is needed.",
             hint="ramshelf hook bypass --for 30min",
         )
-    now = hookbypass.end() if time is None else hookbypass.begin(parse_time(time))
+    now = node_bypass.end() if time is None else node_bypass.begin(parse_time(time))
     said = f"The hook is bypassed for {now.left} s." if now.left else "The hook was not bypassed."
     if end and (now.left or now.guests):
         ended = "is no longer bypassed" if now.left else "was not bypassed any more"
@@ -138,7 +139,7 @@ def _bypass_text(bypass: Bypass) -> str | bool:
     return f"for another {bypass.left} s; guests that passed: {bypass.guests}" if bypass.left else False
 
 
-def _report(context: Context, outcome: hook.Outcome, *, dry_run: bool, done: str, nothing: str) -> None:
+def _report(context: Context, outcome: node.Outcome, *, dry_run: bool, done: str, nothing: str) -> None:
     document = {"dry_run": dry_run, "actions": describe(outcome.actions), "seen": outcome.seen}
 
     def text() -> None:

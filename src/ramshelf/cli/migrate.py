@@ -6,12 +6,12 @@ import click
 
 from ramshelf.cli.context import Context
 from ramshelf.cli.notes import documents, say
-from ramshelf.core.migration import Verdict, Way
-from ramshelf.core.passage import Passage, Progress
+from ramshelf.core.migration.live import Passage, Progress
+from ramshelf.core.migration.verdict import Verdict, Way
 from ramshelf.core.units import MIB
-from ramshelf.node.coldmove import move_cold
-from ramshelf.node.destination import Move, look
-from ramshelf.node.migrate import Moved, migrate
+from ramshelf.node.migration.cold import move_cold
+from ramshelf.node.migration.destination import Move, look
+from ramshelf.node.migration.live import Moved, migrate
 from ramshelf.system.hypervisor import Hypervisor
 
 

@@ -7,12 +7,12 @@ import click
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.notes import documents, say
 from ramshelf.cli.output import fields, table
-from ramshelf.core.checks.placement import judge
+from ramshelf.core.doctor.checks.placement import judge
 from ramshelf.core.errors import ConfigError, HostError, ServiceError
 from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.placement import provider_config
-from ramshelf.core.store import NoStore
-from ramshelf.node import report as node
+from ramshelf.core.store.find import NoStore
+from ramshelf.node import placement as node
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.placement import Placement, connect

@@ -7,15 +7,15 @@ import click
 
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.output import fields, plan, table
-from ramshelf.core.directory import GuestDirectory
-from ramshelf.core.kind import Kind
 from ramshelf.core.plan import Action, Allocate, describe
-from ramshelf.core.store import DISK_FILE_SYSTEMS, Store
-from ramshelf.core.storefacts import Spec
+from ramshelf.core.store.directory import GuestDirectory
+from ramshelf.core.store.facts import Spec
+from ramshelf.core.store.find import DISK_FILE_SYSTEMS, Store
+from ramshelf.core.store.kind import Kind
 from ramshelf.core.units import MIB, align_up, parse_size, to_mib
-from ramshelf.node import store as node
-from ramshelf.node.storeclean import clean as clean_store
-from ramshelf.node.storeclean import find_stale
+from ramshelf.node.store import manage as node
+from ramshelf.node.store.clean import clean as clean_store
+from ramshelf.node.store.clean import find_stale
 
 _RESTART = "Restart libvirtd (or virtqemud): it reads memory_backing_dir only when it starts."
 

@@ -8,7 +8,9 @@ import click
 
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.notes import documents, say
-from ramshelf.core.backing import (
+from ramshelf.core.errors import RamshelfError
+from ramshelf.core.findings import Finding
+from ramshelf.core.guest.backing import (
     LIKE_NOVA,
     MAX_BYTES,
     OFF,
@@ -19,8 +21,6 @@ from ramshelf.core.backing import (
     apply,
     parse,
 )
-from ramshelf.core.errors import RamshelfError
-from ramshelf.core.findings import Finding
 
 
 @click.group("xml")
@@ -91,7 +91,7 @@ def _print(context: Context, xml: bytes, notes: Sequence[Finding]) -> None:
 
 def _support(context: Context) -> Support:
     """What can be seen of this host, which may not be the one that the guest is for."""
-    from ramshelf.node.starting import observe_support  # noqa: PLC0415 - libvirt only where it is asked
+    from ramshelf.node.guest.start import observe_support  # noqa: PLC0415 - libvirt only where it is asked
     from ramshelf.system.hypervisor import Hypervisor  # noqa: PLC0415
 
     with ExitStack() as stack:

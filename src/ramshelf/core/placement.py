@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from ramshelf.core.kind import TRAIT_PREFIX, Kind
+from ramshelf.core.store.kind import TRAIT_PREFIX, Kind
 
 MICROVERSION = "1.28"
 """Of every request: Placement of Rocky, the release that brought file-backed memory to Nova. It guards

@@ -6,12 +6,12 @@ Which calls matter (libvirt's hooks.html; virHookCall, qemuProcessStartHook):
 - ``started begin``: QEMU runs. What it opened is verified, and reserved where it is not yet. libvirt waits
 for
   this, and ends the guest if it is refused, only where QEMU has named files that were not known before.
-- ``migrate begin``: a guest comes from another host, and gets this host's policy (core/memorypolicy.py).
-- ``prepare begin`` is answered for probes only (core/hookcall.py), which are never to start.
+- ``migrate begin``: a guest comes from another host, and gets this host's policy (core/migration/arrival.py).
+- ``prepare begin`` is answered for probes only (core/hook/call.py), which are never to start.
 
-At ``release end`` the script itself (core/hookscript.py) removes the guest's note.
+At ``release end`` the script itself (core/hook/script.py) removes the guest's note.
 
 Restoring a guest and taking in a migration come through the same calls; the XML of a guest that is restored
 is left as it is, and so is everything else. Memory that is plugged in later calls no hook: a guest is
-admitted by its maxMemory, and what it may still be given stays promised to it (core/capacity.py).
+admitted by its maxMemory, and what it may still be given stays promised to it (core/store/capacity.py).
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ramshelf.core.hookcall import AFTERCARE
+from ramshelf.core.hook.call import AFTERCARE
 from ramshelf.system.filesystem import read_text
 from ramshelf.system.heldnotes import orphaned
 from ramshelf.system.hooklog import record
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def leave_aftercare(guest: str, uuid: str, domain_id: int, tasks: Sequence[str]) -> None:
-    """Leave a process that does these tasks (node/aftercare.py) once libvirt has done with the start.
+    """Leave a process that does these tasks (node/guest/aftercare.py) once libvirt has done with the start.
 
     libvirt waits for its hook's outputs to be closed, so the process has none.
     """
@@ -38,7 +38,7 @@ def let_go() -> None:
 
 
 def _interpreter() -> str:
-    """The Python that has libvirt-python: the copy of the hook's modules names it (core/hookcopy.py).
+    """The Python that has libvirt-python: the copy of the hook's modules names it (core/hook/copy.py).
 
     Where these modules are no copy, it is the one that runs.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ramshelf.core.hookcall import COMING_PROBE, HOST_PROBE, PASSED, PROBE, VETOED, concerned, first_line
+from ramshelf.core.hook.call import COMING_PROBE, HOST_PROBE, PASSED, PROBE, VETOED, concerned, first_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _told(xml: bytes) -> bytes:
 
 def _start(files: Sequence[str], guest: str, xml: bytes, step: Callable[[str], None]) -> int:
     def decide() -> None:
-        from ramshelf.hook.starting import reserve  # noqa: PLC0415 - most calls end before this
+        from ramshelf.hook.start import reserve  # noqa: PLC0415 - most calls end before this
 
         reserve(files, guest, xml, step)
 
@@ -58,7 +58,7 @@ def _start(files: Sequence[str], guest: str, xml: bytes, step: Callable[[str], N
 
 def _started(files: Sequence[str], guest: str, step: Callable[[str], None]) -> int:
     def decide() -> None:
-        from ramshelf.hook.starting import verify_started  # noqa: PLC0415 - most calls end before this
+        from ramshelf.hook.start import verify_started  # noqa: PLC0415 - most calls end before this
 
         verify_started(files, guest, step)
 
@@ -67,7 +67,7 @@ def _started(files: Sequence[str], guest: str, step: Callable[[str], None]) -> i
 
 def _arrive(files: Sequence[str], guest: str, xml: bytes) -> int:
     def decide() -> None:
-        from ramshelf.hook.incoming import apply_policy  # noqa: PLC0415 - most calls do not come here
+        from ramshelf.hook.arrival import apply_policy  # noqa: PLC0415 - most calls do not come here
 
         apply_policy(files, guest, xml)
 
@@ -154,7 +154,7 @@ def _probe(files: Sequence[str], guest: str) -> int:
 
 def _tell_of_host(files: Sequence[str]) -> None:
     from ramshelf.core.errors import RamshelfError  # noqa: PLC0415 - hardly ever asked
-    from ramshelf.hook.hostanswer import answer  # noqa: PLC0415
+    from ramshelf.hook.answer import answer  # noqa: PLC0415
 
     try:
         said = answer(files).line()

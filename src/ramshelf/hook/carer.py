@@ -13,7 +13,7 @@ import sys
 
 def _run() -> None:
     try:
-        runpy.run_module("ramshelf.node.aftercare", run_name="__main__")
+        runpy.run_module("ramshelf.node.guest.aftercare", run_name="__main__")
     except Exception as error:  # noqa: BLE001 - whatever it is, somebody has to hear of it
         for name in [name for name in sys.modules if name.partition(".")[0] == "ramshelf"]:
             del sys.modules[name]

@@ -2,7 +2,7 @@
 
 To find, open and check forty files takes longer than all that they do at the start of a guest. The Python
 that will run them compiles them, since another one's code is of no use; ``__main__`` reads the file, and
-core/hookcopy.py says what it looks like.
+core/hook/copy.py says what it looks like.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _order(modules: dict[str, tuple[bool, bytes]]) -> tuple[str, ...]:
     sys.meta_path.insert(0, finder)
     import ramshelf.core.errors  # noqa: PLC0415 - by the finder, as those below
     import ramshelf.hook.call  # noqa: PLC0415
-    import ramshelf.hook.starting  # noqa: F401, PLC0415
+    import ramshelf.hook.start  # noqa: F401, PLC0415
 
     packages = sorted(name for name, (is_package, _) in modules.items() if is_package)
     return (*packages, *(name for name in finder.executed if name not in packages))

@@ -6,14 +6,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from ramshelf.core.capacity import StoreUsage
 from ramshelf.core.config import Config
-from ramshelf.core.confinement import Labels, parse_labels
-from ramshelf.core.directory import GuestDirectory
-from ramshelf.core.earlierpromises import EarlierPromise
-from ramshelf.core.errors import RamshelfError
-from ramshelf.core.guest import Guest, directory_names, guest_directory
-from ramshelf.core.host import (
+from ramshelf.core.doctor.confinement import Labels, parse_labels
+from ramshelf.core.doctor.facts import (
     LIBVIRT_DAEMONS,
     Account,
     Device,
@@ -27,20 +22,26 @@ from ramshelf.core.host import (
     StoreFacts,
     Unknown,
 )
-from ramshelf.core.kind import Kind
-from ramshelf.core.ledger import Note
-from ramshelf.core.numa import parse_tuning
-from ramshelf.core.ownbackends import own_backends
+from ramshelf.core.errors import RamshelfError
+from ramshelf.core.files.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
+from ramshelf.core.guest.memory import Guest, directory_names, guest_directory
+from ramshelf.core.guest.numa import parse_tuning
+from ramshelf.core.guest.own_backends import own_backends
 from ramshelf.core.placement import Comparison
-from ramshelf.core.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
-from ramshelf.core.store import NoStore, Store
-from ramshelf.core.storeclean import stale
-from ramshelf.core.writeerrors import WriteErrors
-from ramshelf.node import hook, report
-from ramshelf.node.earlierpromises import promises
-from ramshelf.node.guests import described
-from ramshelf.node.storeclean import list_directories
-from ramshelf.node.writeerrors import WriteWatch
+from ramshelf.core.store.capacity import StoreUsage
+from ramshelf.core.store.clean import stale
+from ramshelf.core.store.directory import GuestDirectory
+from ramshelf.core.store.earlier import EarlierPromise
+from ramshelf.core.store.find import NoStore, Store
+from ramshelf.core.store.kind import Kind
+from ramshelf.core.store.ledger import Note
+from ramshelf.core.store.write_errors import WriteErrors
+from ramshelf.node import placement
+from ramshelf.node.guest.look import described
+from ramshelf.node.hook import manage as hook
+from ramshelf.node.store.clean import list_directories
+from ramshelf.node.store.earlier import promises
+from ramshelf.node.store.write_errors import WriteWatch
 from ramshelf.system import hypervisor
 from ramshelf.system.backingstore import (
     QEMU_CONF,
@@ -149,14 +150,14 @@ def _placement(config: Config | Unknown, uri: str) -> Comparison | RamshelfError
         return None
     try:
         with hypervisor.Hypervisor(uri, read_only=True) as connection:
-            host, seen = connection.host_name(), report.look(connection, config)
+            host, seen = connection.host_name(), placement.look(connection, config)
     except (RamshelfError, OSError):
         return None
-    placement = connect(config, host)
-    assert placement is not None  # noqa: S101 - it is used
-    with placement:
+    provider = connect(config, host)
+    assert provider is not None  # noqa: S101 - it is used
+    with provider:
         try:
-            return report.compare(placement, lambda: seen)
+            return placement.compare(provider, lambda: seen)
         except RamshelfError as error:
             return error
 

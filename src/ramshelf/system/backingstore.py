@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import stat
 
-from ramshelf.core.capacity import StoreUsage
-from ramshelf.core.directory import FileUsage
 from ramshelf.core.errors import ConfigError, RefusedError
-from ramshelf.core.fstab import KIND_OPTION, parse_fstab
-from ramshelf.core.guest import directory_names
-from ramshelf.core.kind import Kind
-from ramshelf.core.mounts import covering, is_below
-from ramshelf.core.qemuconf import DEFAULT_MEMORY_BACKING_DIR, memory_directory, parse_qemu_conf, sets
+from ramshelf.core.files.fstab import KIND_OPTION, parse_fstab
+from ramshelf.core.files.mounts import covering, is_below
+from ramshelf.core.files.qemuconf import DEFAULT_MEMORY_BACKING_DIR, memory_directory, parse_qemu_conf, sets
+from ramshelf.core.guest.memory import directory_names
 from ramshelf.core.record import dataclass, replace
-from ramshelf.core.store import NoStore, Store, find_store, not_followed
+from ramshelf.core.store.capacity import StoreUsage
+from ramshelf.core.store.directory import FileUsage
+from ramshelf.core.store.find import NoStore, Store, find_store, not_followed
+from ramshelf.core.store.kind import Kind
 from ramshelf.system import ledger, livestate, storetree
 from ramshelf.system.filesystem import (
     block_size,
@@ -32,12 +32,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from ramshelf.core.directory import GuestDirectory
-    from ramshelf.core.fstab import Entry
-    from ramshelf.core.guest import Guest
-    from ramshelf.core.ledger import Note
-    from ramshelf.core.mounts import Mount
-    from ramshelf.core.qemuconf import MemoryDirectory
+    from ramshelf.core.files.fstab import Entry
+    from ramshelf.core.files.mounts import Mount
+    from ramshelf.core.files.qemuconf import MemoryDirectory
+    from ramshelf.core.guest.memory import Guest
+    from ramshelf.core.store.directory import GuestDirectory
+    from ramshelf.core.store.ledger import Note
 
 QEMU_CONF = "/etc/libvirt/qemu.conf"
 FSTAB = "/etc/fstab"

@@ -9,8 +9,8 @@ import os
 import stat
 from collections.abc import Iterator
 
-from ramshelf.core.mounts import Mount, covering
-from ramshelf.core.storefacts import BlockDevice, Signature
+from ramshelf.core.files.mounts import Mount, covering
+from ramshelf.core.store.facts import BlockDevice, Signature
 from ramshelf.system.devicefacts import devices_below
 from ramshelf.system.filesystem import read_text
 from ramshelf.system.procfs import mounts, swaps

@@ -4,7 +4,7 @@ Between the two Placement has an allocation whose guest does not run yet. The lo
 process that holds it, so that a start which was killed leaves nothing that counts.
 
 A guest that comes from another host is claimed for from there, before it has arrived here: it is expected for
-a while, told by the hook (core/hookcall.py), and as soon as it has arrived it is a guest that runs here.
+a while, told by the hook (core/hook/call.py), and as soon as it has arrived it is a guest that runs here.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import os
 import stat
 
 from ramshelf.core.errors import ConfigError
-from ramshelf.core.inifile import parse_ini
+from ramshelf.core.files.inifile import parse_ini
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from ramshelf.system.filesystem import read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ramshelf.core.store import Store
+    from ramshelf.core.store.find import Store
 
 _SECTOR = 512
 """What a block device's stat counts in, whatever its own sectors are (Documentation/block/stat.rst)."""

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ramshelf.core.mounts import Mount
+    from ramshelf.core.files.mounts import Mount
 
     Path = str | os.PathLike[str]
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from ramshelf.core.doctor.facts import Account, Directory, Slice, Unknown
 from ramshelf.core.errors import RamshelfError
-from ramshelf.core.host import Account, Directory, Slice, Unknown
-from ramshelf.core.mounts import Mount
-from ramshelf.core.qemuconf import Value
+from ramshelf.core.files.mounts import Mount
+from ramshelf.core.files.qemuconf import Value
 from ramshelf.core.requirements import Version, version
 from ramshelf.system.filesystem import read_text
 

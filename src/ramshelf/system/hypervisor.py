@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import libvirt
 
+from ramshelf.core.agent.events import Event, What
 from ramshelf.core.errors import HostError, InputError, RamshelfError, RefusedError, ServiceError
-from ramshelf.core.events import Event, What
-from ramshelf.core.passage import Passage, Progress, read_progress
+from ramshelf.core.migration.live import Passage, Progress, read_progress
 from ramshelf.core.requirements import Version, libvirt_version
 from ramshelf.system.worker import Answer, Worker
 

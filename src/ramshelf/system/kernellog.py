@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from ramshelf.core.record import replace
-from ramshelf.core.writeerrors import Message, parse_message
+from ramshelf.core.store.write_errors import Message, parse_message
 
 _PATH = "/dev/kmsg"
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import time
 
-from ramshelf.core.ledger import STARTING, NotedFile, completed, format_note, note_of, parse_note
 from ramshelf.core.record import replace
+from ramshelf.core.store.ledger import STARTING, NotedFile, completed, format_note, note_of, parse_note
 from ramshelf.system import livestate
 from ramshelf.system.filesystem import RUN_DIR, have_directory
 
@@ -18,9 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ramshelf.core.directory import FileUsage
-    from ramshelf.core.guest import Guest
-    from ramshelf.core.ledger import Note
+    from ramshelf.core.guest.memory import Guest
+    from ramshelf.core.store.directory import FileUsage
+    from ramshelf.core.store.ledger import Note
 
 DIRECTORY = f"{RUN_DIR}/guests"
 _NOTE, _WAIT = ".guest", ".wait"

@@ -10,12 +10,12 @@ import os
 import stat
 
 from ramshelf.core.errors import InputError
-from ramshelf.core.guest import parse_guest
+from ramshelf.core.guest.memory import parse_guest
 from ramshelf.core.record import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ramshelf.core.guest import Guest
+    from ramshelf.core.guest.memory import Guest
 
 STATE_DIR = "/run/libvirt/qemu"
 

@@ -9,13 +9,13 @@ import stat
 import sys
 
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.ledger import NotedFile
+from ramshelf.core.store.ledger import NotedFile
 from ramshelf.system.storetree import names, open_file, open_guest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ramshelf.core.directory import FileUsage, GuestDirectory
-    from ramshelf.core.reservation import Reservation
+    from ramshelf.core.guest.reservation import Reservation
+    from ramshelf.core.store.directory import FileUsage, GuestDirectory
 
 _SELINUX = "security.selinux"
 

@@ -5,7 +5,7 @@ import errno
 import mmap
 import os
 
-from ramshelf.core.directory import FileUsage
+from ramshelf.core.store.directory import FileUsage
 from ramshelf.core.units import GIB
 from ramshelf.system.storetree import open_memory
 

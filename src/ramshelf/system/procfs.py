@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 
-from ramshelf.core.mounts import parse_mountinfo, unescape
-from ramshelf.core.ramsum import HostRam
+from ramshelf.core.files.mounts import parse_mountinfo, unescape
+from ramshelf.core.ram import HostRam
 from ramshelf.core.record import dataclass
 from ramshelf.core.units import KIB
 from ramshelf.system.filesystem import read_text
@@ -15,8 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ramshelf.core.mounts import Mount
-    from ramshelf.core.store import Store
+    from ramshelf.core.files.mounts import Mount
+    from ramshelf.core.store.find import Store
 
     _Identity = tuple[int, int, int]
 

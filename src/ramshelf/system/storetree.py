@@ -13,15 +13,15 @@ import errno
 import os
 import stat
 
-from ramshelf.core.directory import FileUsage, GuestDirectory
 from ramshelf.core.errors import RefusedError
+from ramshelf.core.store.directory import FileUsage, GuestDirectory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from ramshelf.core.mounts import Mount
+    from ramshelf.core.files.mounts import Mount
 
 MOST_GUESTS = 20_000
 """Entries of the memory backing directory that are looked at; a host has hundreds of guests."""

@@ -15,7 +15,7 @@ from placement import db_api
 from placement.direct import PlacementDirect
 
 from ramshelf_nova.backing import Backings, BackingUnknown
-from ramshelf_nova.core.kind import Kind
+from ramshelf_nova.core.store.kind import Kind
 from support.placement_answers import Placement, Response
 
 

@@ -18,8 +18,8 @@ from nova.virt.libvirt.host import Host
 from ramshelf_nova import provider, service
 from ramshelf_nova.compatibility import TESTED, misfits, missing
 from ramshelf_nova.conf import CONF
-from ramshelf_nova.core.hostanswer import HostAnswer
-from ramshelf_nova.core.kind import Kind
+from ramshelf_nova.core.migration.answer import HostAnswer
+from ramshelf_nova.core.store.kind import Kind
 from ramshelf_nova.driver import FileBackedLibvirtDriver
 from ramshelf_nova.hook import trouble
 

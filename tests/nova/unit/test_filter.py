@@ -12,7 +12,7 @@ from nova.scheduler.filters import HostFilterHandler
 from os_traits import COMPUTE_MEM_BACKING_FILE
 
 from ramshelf_nova.backing import Backing, Backings
-from ramshelf_nova.core.kind import Kind
+from ramshelf_nova.core.store.kind import Kind
 from ramshelf_nova.demands import demands_of
 from ramshelf_nova.filter import FileBackedMemoryFilter
 from support.nova_objects import aggregate, host, host_uuid, request

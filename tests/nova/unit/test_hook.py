@@ -8,8 +8,8 @@ import pytest
 from lxml import etree
 from nova import exception
 
-from ramshelf_nova.core.hostanswer import HostAnswer
-from ramshelf_nova.core.kind import Kind
+from ramshelf_nova.core.migration.answer import HostAnswer
+from ramshelf_nova.core.store.kind import Kind
 from ramshelf_nova.hook import Hook, refusal
 
 _PREFIX = (

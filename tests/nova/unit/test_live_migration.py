@@ -14,7 +14,7 @@ from nova.scheduler.filters import HostFilterHandler
 from os_traits import COMPUTE_MEM_BACKING_FILE
 
 from ramshelf_nova.backing import Backings
-from ramshelf_nova.core.kind import Kind
+from ramshelf_nova.core.store.kind import Kind
 from ramshelf_nova.demands import left_by_live_migration
 from ramshelf_nova.filter import FileBackedMemoryFilter
 from support.nova_objects import compute_node, host, host_uuid, request

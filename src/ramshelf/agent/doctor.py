@@ -1,0 +1,76 @@
+"""The doctor's checks, done by the agent, and what of their findings it can put right itself."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from ramshelf.agent.link import PATIENCE
+from ramshelf.agent.log import Log
+from ramshelf.core.agent.conditions import Condition, of_finding
+from ramshelf.core.agent.counts import Run
+from ramshelf.core.agent.events import Event
+from ramshelf.core.config import Config
+from ramshelf.core.doctor.checks import check
+from ramshelf.core.doctor.facts import Unknown
+from ramshelf.core.errors import RamshelfError, ServiceError
+from ramshelf.node.doctor import describe, gather
+from ramshelf.node.guest.discard import retract
+from ramshelf.system.hooklog import record
+from ramshelf.system.hypervisor import Domain, Hypervisor
+
+
+class Checker:
+    """Does the checks over one connection; what libvirt has said of a guest holds until it tells of a change.
+
+    So libvirt is not asked about each guest each time.
+    """
+
+    def __init__(self) -> None:
+        self._described: dict[Run, str] = {}
+
+    def happened(self, event: Event) -> None:
+        """Take note of what libvirt has told."""
+        self._described = {run: xml for run, xml in self._described.items() if run[0] != event.uuid}
+
+    def checked(
+        self, config: Config, uri: str, files: tuple[str, ...], directories: tuple[str, ...]
+    ) -> tuple[Condition, ...]:
+        """All of the doctor's findings but for those about Placement, which the passes over it have.
+
+        Raises ServiceError ``libvirt.unreachable``: half of them would be of that.
+        """
+        before, self._described = self._described, {}
+
+        def remembered(connection: Hypervisor, domain: Domain) -> str:
+            run = domain.uuid, domain.domain_id
+            self._described[run] = before.get(run) or describe(connection, domain)
+            return self._described[run]
+
+        config = replace(config, placement_mode="none")
+        facts = gather(config, uri, files, directories, patience=PATIENCE, describe=remembered, probe=False)
+        if isinstance(facts.hypervisor, Unknown):
+            raise ServiceError("libvirt.unreachable", f"{facts.hypervisor.reason}.")
+        return tuple(of_finding(each) for each in check(facts))
+
+
+def put_right(
+    found: tuple[Condition, ...], hypervisor: Hypervisor, active: Mapping[str, Domain], log: Log
+) -> Iterator[Condition]:
+    """The findings that stay. Discard that would write a guest's memory at its end is taken back.
+
+    The hook does so by itself; it has missed guests that were started without it.
+    """
+    for condition in found:
+        domain = active.get(condition.subject)
+        if condition.code != "guest.discard-flushes" or domain is None:
+            yield condition
+            continue
+        facts = {"guest": domain.name, "uuid": domain.uuid, "id": domain.domain_id}
+        try:
+            backends = retract(hypervisor, domain.name)
+        except RamshelfError as error:
+            log.warning("discard-kept", error.sentence, code=error.code, **facts)
+            yield condition
+        else:
+            record("discard-retracted", **facts, backends=backends, by="agent")
+            message = f"Guest {domain.name} would have written its memory when it ends; no longer."
+            log.info("discard-retracted", message, backends=backends, **facts)

@@ -1,0 +1,1 @@
+"""The agent: its unit, what it tells, and when it does what."""

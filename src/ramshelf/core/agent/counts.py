@@ -1,0 +1,97 @@
+"""What the agent has counted since it started: starts, ends, refusals, and what they have written."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ramshelf.core.agent.events import Event, What
+from ramshelf.core.units import MIB
+
+UNSEEN = "unseen"
+"""The reason of a start or an end of which libvirt told nothing, as while it was away."""
+
+Run = tuple[str, int | None]
+"""A guest's UUID and id: one run of it."""
+
+
+def refusal(entry: Mapping[str, Any]) -> str | None:
+    """The code of the error where an entry of the hook's log says that a guest was refused, else None."""
+    match entry.get("event"):
+        case "refused":
+            return str(entry.get("code", ""))
+        case "undecided" if entry.get("vetoed"):
+            return str(entry.get("code", ""))
+        case "broken" if entry.get("vetoed"):
+            return "hook.broken"
+    return None
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """Grows only; counters of a process, which begin with what the hook's log still holds.
+
+    ``bypassed``: guests that passed by the hook's break-glass.
+    ``start_written``: bytes written to the store's device between reservation and start, by the hook's log.
+    ``stop_written``: bytes written to it from the look before guests ended to the one after: not all of it
+    is of the ends, but theirs is in it.
+    """
+
+    starts: Counter[str] = field(default_factory=Counter)
+    stops: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
+    bypassed: int = 0
+    late: int = 0
+    cleaned: int = 0
+    start_written: float = 0
+    stop_written: float = 0
+    _running: frozenset[Run] | None = None
+    _written: int = 0
+    _told: set[tuple[What, str]] = field(default_factory=set)
+    _untold: set[tuple[What, str]] = field(default_factory=set)
+
+    def copy(self) -> "Tally":
+        """The figures as they are now, to be read by another thread."""
+        return replace(
+            self, starts=self.starts.copy(), stops=self.stops.copy(), refusals=self.refusals.copy()
+        )
+
+    def event(self, event: Event) -> None:
+        """Count what libvirt has told."""
+        counter = {What.STARTED: self.starts, What.STOPPED: self.stops}.get(event.what)
+        if counter is not None:
+            counter[event.reason] += 1
+            key = event.what, event.uuid
+            if key in self._untold:
+                self._untold.discard(key)  # the look was quicker
+            else:
+                self._told.add(key)
+
+    def record(self, entry: Mapping[str, Any]) -> None:
+        """Count an entry of the hook's log."""
+        code = refusal(entry)
+        if code is not None:
+            self.refusals[code] += 1
+        elif entry.get("event") == "bypassed":
+            self.bypassed += 1
+        elif entry.get("event") == "started":
+            self.start_written += max(0.0, float(entry.get("written_mib", 0))) * MIB
+
+    def look(self, running: Iterable[Run], written: int) -> None:
+        """Count what has changed since the last look of which libvirt told nothing, one look later.
+
+        ``written``: bytes written to the store's device since it is there.
+        """
+        now = frozenset(running)
+        if self._running is None:
+            self._running, self._written = now, written
+            return
+        appeared, gone = now - self._running, self._running - now
+        if gone:
+            self.stop_written += max(0, written - self._written)
+        self._running, self._written = now, written
+        for what, counter in ((What.STARTED, self.starts), (What.STOPPED, self.stops)):
+            counter[UNSEEN] += sum(key[0] is what for key in self._untold)
+        changed = {(What.STARTED, uuid) for uuid, _ in appeared} | {(What.STOPPED, uuid) for uuid, _ in gone}
+        self._untold = changed - self._told
+        self._told = set()

@@ -1,0 +1,1 @@
+"""Files of the host's that others write too: what they say."""

@@ -1,0 +1,71 @@
+"""Memory that a domain's qemu:commandline gives QEMU in files, beside what libvirt makes for it.
+
+libvirt knows nothing of it, so neither does its hook: no promise counts it.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ramshelf.core.guest.xml import Element, parse
+
+_OBJECT = ("-object", "--object")
+_SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)([bkmgtpe]?)")
+_HEXADECIMAL = re.compile(r"0x[0-9a-f]{1,16}")
+_SHIFTS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnBackend:
+    """A memory-backend-file of the domain's own: what QEMU opens, and its size in bytes.
+
+    ``path`` may be a directory: QEMU makes a file there and unlinks it at once (file_ram_open). ``size`` is 0
+    where it cannot be read.
+    """
+
+    path: str
+    size: int
+
+
+def own_backends(text: str | bytes) -> tuple[OwnBackend, ...]:
+    """Those in domain XML, plain or inside a ``domstatus``. Raises InputError ``xml.malformed``."""
+    root = parse(text)
+    domain = root.find("domain") if root.tag == "domstatus" else root
+    found = []
+    for option, value in pairwise(_arguments(domain) if domain is not None else ()):
+        if option not in _OBJECT:
+            continue
+        kind, properties = _properties(value)
+        path = properties.get("mem-path", "")
+        if kind == "memory-backend-file" and path:
+            found.append(OwnBackend(path=path, size=_bytes(properties.get("size", ""))))
+    return tuple(found)
+
+
+def _arguments(domain: Element) -> list[str]:
+    """QEMU's own arguments; libvirt writes their elements with the prefix ``qemu``."""
+    return [argument.get("value", "") for argument in domain.each("qemu:commandline/qemu:arg")]
+
+
+def _properties(value: str) -> tuple[str, dict[str, str]]:
+    """The type and properties of an object, in QEMU's own notation (where ``,,`` is a comma) or in JSON."""
+    if value.lstrip().startswith("{"):
+        try:
+            document = json.loads(value)
+        except (ValueError, RecursionError):
+            return "", {}
+        properties = {key: str(each) for key, each in document.items()}
+        return properties.pop("qom-type", ""), properties
+    parts = [part.replace("\0", ",") for part in value.replace(",,", "\0").split(",")]
+    properties = dict(part.partition("=")[::2] for part in parts)
+    return properties.pop("qom-type", parts[0]), properties
+
+
+def _bytes(size: str) -> int:
+    """A size as QEMU reads it (qemu_strtosz): bytes, or with a suffix."""
+    size = size.strip().lower()
+    if _HEXADECIMAL.fullmatch(size):
+        return int(size, 16)
+    match = _SIZE.fullmatch(size)
+    return int(float(match[1]) * (1 << _SHIFTS[match[2]])) if match else 0

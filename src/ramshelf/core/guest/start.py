@@ -1,0 +1,192 @@
+"""What starting a guest takes: its definition made file-backed, and whether it may start at all."""
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ramshelf.core.doctor.checks.guest import private_mapping
+from ramshelf.core.doctor.facts import HookStatus
+from ramshelf.core.errors import HostError, RefusedError
+from ramshelf.core.findings import Finding
+from ramshelf.core.guest.backing import Backing, Support, apply, domain_name, leave, parse, with_uuid
+from ramshelf.core.guest.memory import Guest, parse_guest
+from ramshelf.core.guest.pinned import check_device
+from ramshelf.core.record import replace
+from ramshelf.core.requirements import require
+from ramshelf.core.store.capacity import Capacity, StoreUsage, admit
+from ramshelf.core.store.earlier import EarlierPromise, as_if_on_record, is_honoured
+from ramshelf.core.store.find import NoStore, Store
+from ramshelf.core.store.holdings import Holding, who_holds
+from ramshelf.core.units import MIB, align_up, to_mib
+
+
+@dataclass(frozen=True, kw_only=True)
+class Existing:
+    """The guest of that name that libvirt knows already. ``saved``: the XML in its managed save image."""
+
+    uuid: str
+    definition: str
+    saved: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known when a guest is to be started.
+
+    ``document`` is a file's content; None: what libvirt has. ``capacity`` and ``usage`` are None where there
+    is no store, ``hook`` is libvirt's hook as it is installed. ``earlier`` are the promises from before an
+    upgrade; ``hook_is_earlier``: the hook has not been upgraded yet.
+    """
+
+    document: bytes | None
+    existing: Existing | None
+    host_uuid: str
+    support: Support
+    store: Store | NoStore
+    capacity: Capacity | None
+    holdings: tuple[Holding, ...]
+    hook: HookStatus
+    off: bool
+    usage: StoreUsage | None = None
+    configured_mib: int | None = None
+    earlier: tuple[EarlierPromise, ...] = ()
+    hook_is_earlier: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """``define`` is the XML to define first, None where the definition is right already.
+
+    ``previous`` is the definition to put back when the guest does not start, None for a new guest.
+    """
+
+    name: str
+    define: str | None
+    previous: str | None
+    guest: Guest
+    notes: tuple[Finding, ...]
+
+
+def plan_start(facts: Facts) -> Plan:
+    """What is to be done, or the reason why not.
+
+    Raises what ``core.backing.apply`` raises, HostError ``versions.*``, ``store.*`` or ``hook.*``, and
+    RefusedError ``guest.*`` or ``capacity.exceeded``, the latter with who holds the space.
+    """
+    document = _document(facts)
+    if facts.off:
+        applied = leave(document)
+    else:
+        _require_host(facts)
+        applied = apply(document, Backing(), facts.support)
+        _require_fit(facts, applied.guest)
+    previous = facts.existing.definition if facts.existing else None
+    changed = applied.changed or facts.document is not None
+    return Plan(
+        name=applied.guest.name,
+        define=applied.xml if changed else None,
+        previous=previous,
+        guest=applied.guest,
+        notes=(*applied.notes, *private_mapping(_to_run(facts, applied.guest))),
+    )
+
+
+def _to_run(facts: Facts, guest: Guest) -> Guest:
+    """The guest as it will be: a saved one comes back with the backing that it had."""
+    saved = facts.existing.saved if facts.existing else None
+    return guest if saved is None else replace(parse_guest(saved), name=guest.name)
+
+
+def _document(facts: Facts) -> bytes:
+    """The definition to start from; a file's guest gets the same UUID each time that it is started.
+
+    libvirt would give a guest without UUID a new one, and then refuse its name when the same file is defined
+    again: a start that was interrupted could not be repeated.
+    """
+    if facts.document is None:
+        assert facts.existing is not None  # noqa: S101 - the caller found it by its name
+        return facts.existing.definition.encode()
+    root = parse(facts.document)
+    name = domain_name(root)
+    own = (root.findtext("uuid") or "").strip()
+    identity = own or str(uuid.uuid5(uuid.UUID(facts.host_uuid), facts.document.hex()))
+    if facts.existing is not None and not same_uuid(identity, facts.existing.uuid):
+        raise RefusedError(
+            "guest.exists",
+            f"There is another guest {name!r} already, with UUID {facts.existing.uuid}.",
+            hint=f"Start that one: ramshelf guest start {name}. To replace it give the file its UUID.",
+            facts={"guest": name, "uuid": facts.existing.uuid},
+        )
+    return facts.document if own else with_uuid(root, identity)
+
+
+def same_uuid(one: str, other: str) -> bool:
+    """Whether libvirt takes both for the same: hyphens and case do not count (virUUIDParse)."""
+    return one.replace("-", "").lower() == other.replace("-", "").lower()
+
+
+def _require_host(facts: Facts) -> None:
+    """The versions, the hook and the store."""
+    if facts.support.libvirt and facts.support.qemu:
+        require(facts.support.libvirt, facts.support.qemu)
+    if isinstance(facts.store, NoStore):
+        raise HostError(facts.store.code, facts.store.sentence, hint=facts.store.hint)
+    if not facts.hook.installed:
+        raise _unguarded("hook.missing", "is not installed")
+    if not facts.hook.executable:
+        raise _unguarded("hook.not-executable", "is not executable")
+    if facts.hook.problem and not facts.hook.bypass.left:
+        raise _unguarded("hook.broken", f"does not work ({facts.hook.problem})")
+    if facts.hook.seen is False:
+        raise _unguarded("hook.unseen", "is not called by the running daemon")
+
+
+def _unguarded(code: str, what: str) -> HostError:
+    return HostError(
+        code, f"libvirt's hook {what}: nothing would keep this guest's memory.", hint="ramshelf hook install"
+    )
+
+
+def _require_fit(facts: Facts, guest: Guest) -> None:
+    """The store can hold this guest, and the kernel can keep it there."""
+    assert isinstance(facts.store, Store)  # noqa: S101 - _require_host
+    assert facts.capacity is not None  # noqa: S101 - a store has a capacity
+    if facts.support.kernel:
+        check_device(guest, facts.store, facts.support.kernel)
+    saved = facts.existing.saved if facts.existing else None
+    if saved is not None and not parse_guest(saved).file_backed:
+        raise RefusedError(
+            "guest.saved",
+            f"Guest {guest.name} was saved when its memory was not file-backed, and would come back so.",
+            hint=f"Start it with 'virsh start {guest.name}', or drop the saved state: "
+            f"'virsh managedsave-remove {guest.name}'.",
+        )
+    try:
+        admit(facts.capacity, guest.name, guest.promise)
+    except RefusedError as error:
+        promises = as_if_on_record(guest) if facts.hook_is_earlier else facts.earlier
+        if facts.usage is None or not is_honoured(
+            promises, guest, facts.usage, configured_mib=facts.configured_mib
+        ):
+            raise with_holders(error, facts.holdings) from error
+
+
+def with_holders(error: RefusedError, holdings: Iterable[Holding]) -> RefusedError:
+    """``capacity.exceeded`` that also says who holds the space."""
+    held = tuple(holding for holding in holdings if holding.promised)
+    return RefusedError(
+        error.code,
+        error.sentence,
+        hint=f"{who_holds(held)} {error.hint}".lstrip(),
+        facts={
+            **error.facts,
+            "holders": [
+                {
+                    "guest": holding.guest,
+                    "directory": holding.directory,
+                    "promised_mib": to_mib(align_up(holding.promised, MIB)),
+                }
+                for holding in held
+            ],
+        },
+    )

@@ -1,0 +1,1 @@
+"""Moving a guest to another host: whether, how, and what it becomes there."""

@@ -1,0 +1,262 @@
+"""What of RAM cannot go to the store: one sum, for the hook, the doctor, the agent and ``capacity``.
+
+The store holds guests' files. All else that guests need has to find room in RAM, or in swap that is on a
+disk: anonymous memory and the pages of a tmpfs can go there, whoever they belong to, and the store's come
+first, since the swap is there for them. What is left of them then, and what the kernel cannot swap, has to
+fit into RAM beside what the host keeps for itself; where it does not, somebody is killed once all guests use
+all that they have. Swap in RAM (zram) is no room.
+
+What guests may come to need counts, not what they use: of a guest that runs nobody knows what it will write
+next. What QEMU itself needs is an estimate by measurement, and counts as never swapped, since it is in use
+all the time. A guest that QEMU emulates may come to more than that: the code that it has translated grows
+with what the guest runs, up to 1 GiB or an eighth of RAM (QEMU's DEFAULT_CODE_GEN_BUFFER_SIZE and
+qemu_get_host_physmem, since 5.1). Who knows what a QEMU has by now says so (``measured``).
+"""
+
+from __future__ import annotations
+
+from ramshelf.core.errors import RefusedError
+from ramshelf.core.record import dataclass
+from ramshelf.core.store.kind import Kind
+from ramshelf.core.store.ledger import note_of
+from ramshelf.core.units import MIB, align_up, to_mib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ramshelf.core.guest.memory import Guest
+    from ramshelf.core.store.ledger import Note
+
+_PAGE = 4096
+
+_TABLE_ENTRY = 8
+"""Bytes for each page that is mapped: an entry in QEMU's page tables, and with KVM one in the guest's second
+level, too (Intel's EPT and AMD's NPT: 64 bits). Both stay when the page has gone to the store: the kernel
+frees tables when what they map is unmapped. The levels above add a 512th."""
+
+_NODE, _NODE_SLOTS = 576, 64
+"""A tmpfs keeps each of its pages, in RAM or in swap, in a slot of an xarray's node, which is never swapped:
+radix_tree_node is 576 bytes for 64 slots (XA_CHUNK_SIZE), 9 bytes for each page."""
+
+_XFS_EXTENTS = 36
+"""Bytes for each page: XFS keeps all extents of an open file in RAM, never swapped nor dropped
+(xfs_iext_tree): 16 bytes each, 15 in a leaf of 256 that is half full at least, and the nodes above. In the
+worst case each page is one. A GiB of which every second page was written in random order took 6.8 MiB (Linux
+6.18), and can take 9. What ext4 keeps (extent_status) the kernel drops when RAM is short."""
+
+_SWAP_ENTRY = 8
+"""Bytes in the swap table for each page that is swapped out (Linux 6.18, mm/swap_table.h); before that, less.
+What swap takes for each of its pages whether they are used or not is part of what the host needs."""
+
+_QEMU, _QEMU_CPU = 96 * MIB, 8 * MIB
+_EMULATED, _EMULATED_CPU = 128 * MIB, 16 * MIB
+"""What QEMU needs besides the guest's memory, and for each vCPU: RssAnon, with the page tables of what is not
+the guest's memory, of a Linux that has booted and written all its memory.
+
+By KVM, QEMU 10.0 on Debian 13: 46 MiB with one vCPU, 82 with four, a screen, a network card and a disk.
+Emulated, QEMU 7.2 on Debian 12: 77 MiB with one vCPU, 80 with two, 86 with four, 8 more with VGA and VNC. The
+page tables of a guest of 512 MiB were 1.0 MiB in QEMU (VmPTE) and by KVM as much again (SecPageTables)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostRam:
+    """What a host has; bytes.
+
+    ``size`` is all RAM (MemTotal), ``huge_pages`` what of it is set aside for those (Hugetlb), ``reserved``
+    what the host needs for itself, ``swap`` what there is on disks. ``kind`` is the store's, None where there
+    is none, and ``file_system`` what it lies on.
+    """
+
+    size: int
+    huge_pages: int
+    reserved: int
+    swap: int
+    kind: Kind | None
+    file_system: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What has to be in RAM in the worst case, by what needs it; bytes.
+
+    ``anonymous`` is of guests whose memory is in no file, ``private`` of files that are mapped privately and
+    ``store`` of a tmpfs: each what swap does not take. ``overhead`` is QEMU's own; ``records`` are the
+    kernel's of the pages of a tmpfs, of the extents of files on XFS and of the pages in swap.
+    """
+
+    host: int = 0
+    huge_pages: int = 0
+    pinned: int = 0
+    anonymous: int = 0
+    private: int = 0
+    store: int = 0
+    overhead: int = 0
+    page_tables: int = 0
+    records: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of it together."""
+        return sum(self.parts.values())
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """By name, as metrics and ``--json`` have them."""
+        return {
+            "host": self.host,
+            "huge_pages": self.huge_pages,
+            "pinned": self.pinned,
+            "anonymous": self.anonymous,
+            "private": self.private,
+            "store": self.store,
+            "overhead": self.overhead,
+            "page_tables": self.page_tables,
+            "records": self.records,
+        }
+
+    @property
+    def figures(self) -> dict[str, int]:
+        """The same in MiB, by names that say so."""
+        return {f"{name}_mib": to_mib(align_up(size, MIB)) for name, size in self.parts.items()}
+
+    def __str__(self) -> str:
+        """The parts that there are, in MiB."""
+        return ", ".join(
+            f"{_WORDS[name]} {to_mib(align_up(size, MIB))}" for name, size in self.parts.items() if size
+        )
+
+
+_WORDS = {
+    "host": "the host",
+    "huge_pages": "huge pages",
+    "pinned": "pinned guests",
+    "anonymous": "anonymous guests",
+    "private": "private mappings",
+    "store": "a store without swap",
+    "overhead": "QEMU",
+    "page_tables": "page tables",
+    "records": "the kernel's records",
+}
+
+
+def ram_demand(guests: Iterable[Note], host: HostRam, measured: Mapping[str, int] | None = None) -> Demand:
+    """What these guests and the host need of RAM.
+
+    ``measured``: what the QEMU of a guest takes besides the guest's memory, by the guest's name, where that
+    is known; it counts where it is more than the estimate.
+    """
+    measured = measured or {}
+    tmpfs = host.kind is not None and host.kind.tmpfs
+    pinned = anonymous = private = stored = promised = overhead = tables = 0
+    for note in guests:
+        fixed = max(note.pinned, note.plugged)
+        memory = note.memory or max(note.promised, fixed)  # of a note of an older version
+        pinned += fixed
+        promised += note.promised
+        if fixed:
+            # What is pinned of a shared file is the file; a private copy of it is not.
+            stored += max(0, note.promised - max(0, fixed - note.private))
+        else:
+            stored += note.promised
+            private += note.private
+            anonymous += max(0, memory - note.promised)
+        overhead += max(_overhead(note), measured.get(note.name, 0))
+        tables += memory // _PAGE * _TABLE_ENTRY * (1 if note.emulated else 2)
+    records = promised // _PAGE * _XFS_EXTENTS if host.file_system == "xfs" else 0
+    if tmpfs:
+        records = promised // _PAGE * _NODE // _NODE_SLOTS
+    else:
+        stored = 0
+    movable = anonymous + private + stored
+    # Where fstab says kind ram there may be swap all the same, but nothing says that the store may go there.
+    swap = host.swap
+    if host.kind is not Kind.RAM:
+        stored, swap = _swapped(stored, swap)
+    private, swap = _swapped(private, swap)
+    anonymous, swap = _swapped(anonymous, swap)
+    out = movable - stored - private - anonymous
+    return Demand(
+        host=host.reserved,
+        huge_pages=host.huge_pages,
+        pinned=pinned,
+        anonymous=anonymous,
+        private=private,
+        store=stored,
+        overhead=overhead,
+        page_tables=tables,
+        records=records + out // _PAGE * _SWAP_ENTRY,
+    )
+
+
+def _swapped(size: int, swap: int) -> tuple[int, int]:
+    """What of so many bytes does not find room in swap, and what of that is left."""
+    return max(0, size - swap), max(0, swap - size)
+
+
+def _overhead(note: Note) -> int:
+    base, each = (_EMULATED, _EMULATED_CPU) if note.emulated else (_QEMU, _QEMU_CPU)
+    return base + each * max(1, note.vcpus)
+
+
+def anonymous_alone(guests: Iterable[Note], host: HostRam) -> Demand | None:
+    """What guests need that are neither in files nor pinned, where they alone leave no RAM; else None."""
+    alone = [note for note in guests if not (note.promised or note.pinned or note.plugged)]
+    demand = ram_demand(alone, host)
+    return demand if alone and demand.total > host.size else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balance:
+    """A host's RAM, bytes, and what has to be in it; ``anonymous_alone``: such guests alone leave none."""
+
+    size: int
+    demand: Demand
+    anonymous_alone: bool
+
+    @property
+    def free(self) -> int:
+        """What further guests may need of it; 0 where more is needed than there is."""
+        return max(0, self.size - self.demand.total)
+
+
+def balance(guests: Iterable[Note], host: HostRam) -> Balance:
+    """How these guests and this host's RAM stand to each other."""
+    notes = tuple(guests)
+    return Balance(
+        size=host.size,
+        demand=ram_demand(notes, host),
+        anonymous_alone=anonymous_alone(notes, host) is not None,
+    )
+
+
+def check_ram(guest: Guest, others: Iterable[Note], host: HostRam) -> None:
+    """Refuse a guest with memory in files, or that pins it, for which RAM does not suffice.
+
+    ``others`` are the guests that run or start. Raises RefusedError ``ram.exceeded`` with the parts.
+    """
+    others = tuple(others)
+    after = ram_demand((*others, note_of(guest)), host)
+    missing = after.total - host.size
+    if missing <= 0:
+        return
+    before = ram_demand(others, host)
+    needed_mib = to_mib(align_up(after.total - before.total, MIB))
+    missing_mib = to_mib(align_up(missing, MIB))
+    raise RefusedError(
+        "ram.exceeded",
+        f"Guest {guest.name} needs {needed_mib} MiB of RAM that cannot go to the store, and of "
+        f"{to_mib(host.size)} MiB {max(0, host.size - before.total) // MIB} are left ({before}).",
+        hint="Its memory is locked or a device uses it: end another such guest, or take <locked/> or the "
+        "device from this one."
+        if guest.pinned
+        else "End or move a guest whose memory is anonymous or pinned, or add RAM, or swap on a disk; "
+        "'ramshelf capacity' shows the sum.",
+        facts={
+            "guest": guest.name,
+            "needed_mib": needed_mib,
+            "missing_mib": missing_mib,
+            "ram_mib": to_mib(host.size),
+            "parts": before.figures,
+        },
+    )

@@ -1,0 +1,1 @@
+"""The store: where it is, what it holds, and what was promised of it."""

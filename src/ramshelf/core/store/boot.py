@@ -1,0 +1,201 @@
+"""What makes the store come back after a reboot, in the right order: systemd units and sysctl settings.
+
+Paths that appear here were checked by ``core/store/plan``: they need no quoting anywhere.
+"""
+
+import re
+from dataclasses import dataclass
+
+from ramshelf.core.store.kind import Kind
+
+SYSTEMD = "/etc/systemd/system"
+LOOP_UNIT = "ramshelf-store.service"
+LOOP_UNIT_PATH = f"{SYSTEMD}/{LOOP_UNIT}"
+CLEAN_UNIT = "ramshelf-clean.service"
+CLEAN_UNIT_PATH = f"{SYSTEMD}/{CLEAN_UNIT}"
+DAEMONS = ("libvirtd.service", "virtqemud.service")
+SERVICES = (
+    *DAEMONS,
+    "libvirt-guests.service",
+    "nova-compute.service",
+)
+"""What starts guests, or reads where their memory goes: after the store, and not without it."""
+SYSCTL_PATH = "/etc/sysctl.d/90-ramshelf.conf"
+
+_HEADER = "# Made by 'ramshelf store create'; 'ramshelf store remove' takes it away.\n"
+
+
+def escape_path(path: str, suffix: str) -> str:
+    """The name of systemd's unit for an absolute path (systemd.unit(5), "String Escaping")."""
+    text = path.strip("/").replace("//", "/")
+    escaped = "".join(
+        "-" if character == "/" else character if _plain(character) else _hexadecimal(character)
+        for character in text
+    )
+    if escaped.startswith("."):
+        escaped = _hexadecimal(".") + escaped[1:]
+    return f"{escaped or '-'}.{suffix}"
+
+
+def _plain(character: str) -> bool:
+    return (character.isascii() and character.isalnum()) or character in ":_."
+
+
+def _hexadecimal(character: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in character.encode())
+
+
+def drop_in_path(service: str) -> str:
+    """Where a service's drop-in lies."""
+    return f"{SYSTEMD}/{service}.d/ramshelf.conf"
+
+
+def drop_in(mount_point: str, *, clean: bool = False) -> str:
+    """A service starts after the store is mounted, and not without it.
+
+    ``clean``: after leftovers were removed, too, or could not be.
+    """
+    order = f"Wants={CLEAN_UNIT}\nAfter={CLEAN_UNIT}\n" if clean else ""
+    return f"{_HEADER}[Unit]\nRequiresMountsFor={mount_point}\n{order}"
+
+
+def attach_command(path: str, size: int) -> str:
+    """The shell command that attaches a store's file to a loop device; doing it twice does nothing.
+
+    Holes are filled first: a sparse file below loses guest memory without an error when its file system is
+    full. Discards are refused for the same reason: fstrim would punch holes. Direct I/O keeps guest memory
+    from being cached a second time; sectors of 4096 bytes let it work on every disk. A device that was on its
+    way out and is taken back may have cached what the file held before.
+    """
+    return (
+        f"fallocate --length {size} {path} && "
+        "device=$(losetup --find --show --nooverlap --direct-io=on --sector-size 4096 "
+        f"{path}) && "
+        'echo 0 >"/sys/block/${device#/dev/}/queue/discard_max_bytes" && '
+        'blockdev --flushbufs "$device"'
+    )
+
+
+def loop_command(path: str) -> str:
+    """The command that prints the loop device of the store's file."""
+    return f"losetup --noheadings --output NAME --associated {path}"
+
+
+def detach_command(path: str) -> str:
+    """The shell command that undoes attach_command."""
+    return f"{loop_command(path)} | xargs --no-run-if-empty losetup --detach"
+
+
+def loop_unit(path: str, size: int) -> str:
+    """The unit that attaches the store's file before the store is mounted."""
+    directory = path.rpartition("/")[0] or "/"
+    return (
+        f"{_HEADER}[Unit]\n"
+        "Description=Loop device of the store of guest memory\n"
+        "DefaultDependencies=no\n"
+        f"RequiresMountsFor={directory}\n"
+        "Conflicts=umount.target\n"
+        "Before=umount.target\n"
+        "\n"
+        "[Service]\n"
+        "Type=oneshot\n"
+        "RemainAfterExit=yes\n"
+        f"ExecStart=/bin/sh -c '{attach_command(path, size).replace('$', '$$')}'\n"
+        f"ExecStop=/bin/sh -c '{detach_command(path)}'\n"
+    )
+
+
+def clean_unit(mount_point: str, python: str) -> str:
+    """The unit that removes what a power cut left, each time before libvirt starts.
+
+    ``python`` is any path (systemd.service(5), "Command lines", on quoting).
+    """
+    quoted = re.sub(r'(["\\])', r"\\\1", python).replace("%", "%%").replace("$", "$$")
+    return (
+        f"{_HEADER}[Unit]\n"
+        "Description=Removal of guest memory that no guest owns\n"
+        f"RequiresMountsFor={mount_point}\n"
+        "\n"
+        "[Service]\n"
+        "Type=oneshot\n"
+        f'ExecStart="{quoted}" -I -m ramshelf store clean --without-libvirt\n'
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sysctl:
+    """A kernel setting, the reason for it, and its value before ramshelf changed it."""
+
+    key: str
+    value: int
+    reason: str
+    before: int = -1
+
+    @property
+    def path(self) -> str:
+        """Its file below /proc/sys."""
+        return "/proc/sys/" + self.key.replace(".", "/")
+
+
+_SYSCTLS = {
+    Kind.SWAP: (
+        Sysctl(
+            key="vm.page-cluster",
+            value=0,
+            reason="Guests read swapped memory at random: reading neighbouring pages ahead only costs RAM.",
+        ),
+        Sysctl(
+            key="vm.swappiness",
+            value=100,
+            reason="Swap on a fast device costs as much as reading a file again: prefer neither.",
+        ),
+    ),
+    Kind.DISK: (
+        Sysctl(
+            key="vm.dirty_ratio",
+            value=60,
+            reason="Above this share of dirty memory the kernel slows guests down to the speed of the disk.",
+        ),
+    ),
+}
+SYSCTL_KEYS = tuple(setting.key for settings in _SYSCTLS.values() for setting in settings)
+
+
+def sysctls(kind: Kind, current: dict[str, int]) -> tuple[Sysctl, ...]:
+    """What to set for this kind.
+
+    vm.dirty_ratio stays as it is where it is higher already, or 0: then the operator uses vm.dirty_bytes.
+    """
+    return tuple(
+        Sysctl(key=wanted.key, value=wanted.value, reason=wanted.reason, before=current[wanted.key])
+        for wanted in _SYSCTLS.get(kind, ())
+        if wanted.key in current
+        and not (
+            wanted.key == "vm.dirty_ratio"
+            and (current[wanted.key] == 0 or current[wanted.key] >= wanted.value)
+        )
+    )
+
+
+def sysctl_text(settings: tuple[Sysctl, ...]) -> str:
+    """The sysctl.d file: each line with its reason and the value before."""
+    return _HEADER + "".join(
+        f"\n# {setting.reason}\n# Before: {setting.before}\n{setting.key} = {setting.value}\n"
+        for setting in settings
+    )
+
+
+_SETTING = re.compile(r"# (?P<reason>.*)\n# Before: (?P<before>\d+)\n(?P<key>[\w.-]+) = (?P<value>\d+)\n")
+
+
+def parse_sysctl_text(text: str) -> tuple[Sysctl, ...]:
+    """What sysctl_text wrote."""
+    return tuple(
+        Sysctl(
+            key=match["key"],
+            value=int(match["value"]),
+            reason=match["reason"],
+            before=int(match["before"]),
+        )
+        for match in _SETTING.finditer(text)
+    )

@@ -1,0 +1,198 @@
+"""What the store's planner is given: the operator's wish, and the host as it was seen. Sizes in bytes."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ramshelf.core.doctor.facts import Device
+from ramshelf.core.errors import UsageError
+from ramshelf.core.files.mounts import Mount
+from ramshelf.core.files.qemuconf import MemoryDirectory
+from ramshelf.core.store.find import DISK_FILE_SYSTEMS
+from ramshelf.core.store.kind import Kind
+from ramshelf.core.units import MIB
+
+_PATH = re.compile(r"/[A-Za-z0-9/._+@:-]*[A-Za-z0-9._+@:-]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """The store that is asked for; ``size`` None: all of the device.
+
+    ``file_system`` is None for tmpfs kinds. ``wipe`` names the device again whose content may be lost.
+    ``directory`` is a memory backing directory other than libvirt's, ``tmpfs_size`` a size beyond the swap.
+    """
+
+    kind: Kind
+    size: int | None = None
+    device: str | None = None
+    file: str | None = None
+    file_system: str | None = None
+    wipe: str | None = None
+    directory: str | None = None
+    tmpfs_size: int | None = None
+
+
+def checked(spec: Spec) -> Spec:
+    """The wish with its defaults filled in and its sizes cut to whole MiB.
+
+    Raises UsageError ``store.usage`` or ``store.path`` where it makes no sense.
+    """
+    if complaint := _complaint(spec):
+        raise UsageError("store.usage", complaint, hint="'ramshelf store create --help' shows what it takes.")
+    for path in (spec.device, spec.file, spec.wipe, spec.directory):
+        if path is not None:
+            _check_path(path)
+    return replace(
+        spec,
+        size=spec.size and spec.size // MIB * MIB,
+        tmpfs_size=spec.tmpfs_size and spec.tmpfs_size // MIB * MIB,
+        file_system=None if spec.kind.tmpfs else spec.file_system or DISK_FILE_SYSTEMS[0],
+    )
+
+
+def _complaint(spec: Spec) -> str:
+    kind = spec.kind.value
+    area = "--device" if spec.kind is Kind.DAX else "--device or --file"
+    rules = (
+        (
+            spec.kind is Kind.RAM and bool(spec.device or spec.file),
+            "A store of kind ram lies on nothing but RAM.",
+        ),
+        (spec.kind is Kind.DAX and spec.file is not None, "A store of kind dax needs a device, not a file."),
+        (
+            spec.kind is not Kind.RAM and (spec.device is None) == (spec.file is None),
+            f"A store of kind {kind} needs {area}.",
+        ),
+        (spec.size is None and spec.device is None, "--size is missing."),
+        (
+            spec.kind.tmpfs and spec.file_system is not None,
+            f"--fs means nothing to a store of kind {kind}.",
+        ),
+        (
+            spec.wipe is not None and spec.wipe != spec.device,
+            "--wipe names the device again, exactly as --device does.",
+        ),
+        (spec.tmpfs_size is not None and spec.kind is not Kind.SWAP, "--tmpfs-size is for kind swap."),
+        (
+            spec.tmpfs_size is not None and spec.size is not None and spec.tmpfs_size <= spec.size,
+            "--tmpfs-size is for a store larger than its swap; without it both are equally large.",
+        ),
+    )
+    return next((sentence for broken, sentence in rules if broken), "")
+
+
+def _check_path(path: str) -> None:
+    """Paths go into fstab, units and qemu.conf, each with its own quoting: take those that need none."""
+    if _PATH.fullmatch(path) and not {"", ".", ".."} & set(path.split("/")[1:]):
+        return
+    raise UsageError(
+        "store.path",
+        f"{path!r} cannot be used.",
+        hint="Give an absolute path of letters, digits and . _ + @ : - without '..' or '//'.",
+        facts={"path": path},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """What wipefs(8) finds on a device: a file system, swap, RAID member or partition table.
+
+    ``complete`` is False for a file system whose making was interrupted.
+    """
+
+    type: str
+    uuid: str = ""
+    complete: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockDevice:
+    """A block device. ``path`` is its name below /dev, ``number`` (major, minor).
+
+    ``users`` says in words what uses it or a partition of it. ``below`` are all the devices that it lies on,
+    itself first.
+    """
+
+    path: str
+    number: tuple[int, int]
+    size: int
+    read_only: bool = False
+    dax: bool = False
+    users: tuple[str, ...] = ()
+    signatures: tuple[Signature, ...] = ()
+    below: tuple[Device, ...] = ()
+
+    @property
+    def loop(self) -> bool:
+        """Whether it is a loop device."""
+        return self.path.startswith("/dev/loop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AreaFile:
+    """The file to hold the store, or the place for it.
+
+    ``file_system`` is what its directory lies on, '' where there is no such directory; ``free`` is what that
+    has for a file of root's; ``loop`` the loop device that the file is attached to; ``signatures`` are as
+    that shows them.
+    """
+
+    path: str
+    exists: bool
+    size: int = 0
+    allocated: int = 0
+    file_system: str = ""
+    file_system_size: int = 0
+    free: int = 0
+    loop: BlockDevice | None = None
+    signatures: tuple[Signature, ...] = ()
+    below: tuple[Device, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Directory:
+    """A directory's owner and mode, and what lies below it that is no part of the way to guest memory."""
+
+    uid: int
+    gid: int
+    mode: int
+    foreign: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """The host, as far as it matters to a store.
+
+    ``files`` holds the text of those files that ramshelf may write, ``directories`` those that are there of
+    the mount point, its parent, the memory directory and its parents below the mount point, and drop-in
+    directories. ``swaps`` are the active areas' paths. ``owner`` is QEMU's (uid, gid). ``guests`` are running
+    with memory in files. ``area`` is the device or file that the wish names, or None where there is no such
+    thing or it is no block device; ``area_problem`` then says which. ``links`` are those of the paths in the
+    wish, and of the mount point, that lead through a symbolic link. ``python`` is what runs ramshelf here.
+    """
+
+    root: bool = True
+    python: str = "/usr/bin/python3"
+    machine_id: str = ""
+    missing_tools: frozenset[str] = frozenset()
+    systemd: bool = False
+    selinux: bool = False
+    page_size: int = 4096
+    memory: int = 0
+    host_reserved: int = 0
+    directory: MemoryDirectory
+    owner: tuple[int, int] | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    directories: Mapping[str, Directory] = field(default_factory=dict)
+    sysctls: Mapping[str, int] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    swaps: tuple[str, ...] = ()
+    guests: tuple[str, ...] = ()
+    area: BlockDevice | AreaFile | None = None
+    area_problem: str = ""
+    links: tuple[str, ...] = ()
+
+    def mounted_at(self, path: str) -> Mount | None:
+        """The mount at exactly this path, the topmost."""
+        return next((mount for mount in reversed(self.mounts) if mount.mount_point == path), None)

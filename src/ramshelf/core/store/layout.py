@@ -1,0 +1,181 @@
+"""What a store's parts are called, and what fstab says about the store that is there."""
+
+import uuid
+from dataclasses import dataclass, replace
+
+from ramshelf.core.files.fstab import AREA_OPTION, FILE_OPTION, KIND_OPTION, Entry, parse_fstab
+from ramshelf.core.files.qemuconf import MemoryDirectory
+from ramshelf.core.store.boot import LOOP_UNIT, escape_path
+from ramshelf.core.store.facts import AreaFile, BlockDevice, Seen, Spec
+from ramshelf.core.store.find import BEYOND_SWAP_OPTION
+from ramshelf.core.store.kind import Kind
+from ramshelf.core.units import KIB, MIB
+
+FSTAB = "/etc/fstab"
+QEMU_CONF = "/etc/libvirt/qemu.conf"
+
+_NAMESPACE = uuid.UUID("9e6d3f0c-5b0f-4b8e-9a55-6f2d0c1f7a10")
+_SWAP_PRIORITY = 100
+_MADE_MOUNT_POINT = "x-mount.mkdir"
+# What the SELinux policy gives to /var/lib/libvirt/qemu; QEMU may not use a new file system's root as it is.
+_ROOT_CONTEXT = "system_u:object_r:qemu_var_run_t:s0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """The store that fstab says ramshelf made.
+
+    fstab is written first and cleared last, so that an interrupted create or remove finds what it began.
+    ``uuid`` is that of the device's swap area or file system; ``file`` the swap file or the file on a loop
+    device; ``made_mount_point``: create made the mount point.
+    """
+
+    kind: Kind
+    mount_point: str
+    file_system: str
+    uuid: str
+    file: str
+    made_mount_point: bool
+    entries: tuple[Entry, ...]
+
+
+def find_claim(fstab: str) -> Claim | None:
+    """The store of ramshelf's in this fstab; None where it has none."""
+    own = tuple(entry for entry in parse_fstab(fstab) if entry.own)
+    store = next((entry for entry in own if entry.option(KIND_OPTION) is not None), None)
+    if store is None:
+        return None
+    area = next((entry for entry in own if entry.option(AREA_OPTION) is not None), None)
+    spec = area.spec if area else store.spec
+    return Claim(
+        kind=Kind(store.option(KIND_OPTION)),
+        mount_point=store.mount_point,
+        file_system=store.fstype,
+        uuid=spec.removeprefix("UUID=") if spec.startswith("UUID=") else "",
+        file=store.option(FILE_OPTION) or (spec if spec.startswith("/") else ""),
+        made_mount_point=store.option(_MADE_MOUNT_POINT) is not None,
+        entries=own,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A wish turned into names and sizes. ``size`` is that of the area, ``uuid`` its identity."""
+
+    mount_point: str
+    memory_dir: str
+    explicit: bool
+    size: int
+    uuid: str
+    entries: tuple[Entry, ...] = ()
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """The directories to make on the store, from its root down.
+
+        libvirtd makes ``libvirt/qemu`` at its own start only, and for a guest it makes missing parents that
+        QEMU's user cannot enter.
+        """
+        if not self.explicit:
+            return ()
+        return (f"{self.mount_point}/libvirt", self.memory_dir)
+
+
+def memory_directory_for(spec: Spec, seen: Seen) -> MemoryDirectory:
+    """The memory backing directory after the store is made."""
+    if spec.directory is None or spec.directory == seen.directory.configured:
+        return seen.directory
+    return MemoryDirectory(configured=spec.directory, path=f"{spec.directory}/libvirt/qemu", explicit=True)
+
+
+def area_uuid(spec: Spec, seen: Seen, size: int) -> str:
+    """The identity of the store's area: the same for the same wish on the same host.
+
+    So a dry run shows what will be done, and an interrupted create knows its own work again.
+    """
+    name = seen.area.path if seen.area else ""
+    return str(uuid.uuid5(_NAMESPACE, f"{seen.machine_id} {spec.kind.value} {name} {size}"))
+
+
+def signed(area: BlockDevice | AreaFile | None, identity: str) -> bool:
+    """Whether the area carries the signature with this UUID, whole, and no other."""
+    return (
+        area is not None
+        and bool(area.signatures)
+        and all(signature.uuid == identity and signature.complete for signature in area.signatures)
+    )
+
+
+def lay_out(spec: Spec, seen: Seen, claim: Claim | None) -> Layout:
+    """The names and sizes of the store that is wished for."""
+    directory = memory_directory_for(spec, seen)
+    size = spec.size or (seen.area.size // MIB * MIB if seen.area else 0)
+    identity = area_uuid(spec, seen, size)
+    if claim and signed(seen.area, claim.uuid):
+        identity = claim.uuid
+    made = claim.made_mount_point if claim else _makes_directory(seen, directory.configured)
+    marks = [f"{KIND_OPTION}={spec.kind.value}"]
+    if made:
+        marks.append(_MADE_MOUNT_POINT)
+    if seen.selinux:
+        marks.append(f"rootcontext={_ROOT_CONTEXT}")
+    layout = Layout(
+        mount_point=directory.configured,
+        memory_dir=directory.path,
+        explicit=directory.explicit,
+        size=size,
+        uuid=identity,
+    )
+    if spec.kind.tmpfs:
+        return replace(layout, entries=_tmpfs_entries(spec, seen, layout, tuple(marks)))
+    return replace(layout, entries=(_disk_entry(spec, layout, tuple(marks)),))
+
+
+def _makes_directory(seen: Seen, mount_point: str) -> bool:
+    """Whether the mount point is ours: libvirt's own directory stays, as libvirtd makes it when it starts."""
+    return mount_point != seen.directory.configured and mount_point not in seen.directories
+
+
+def _area_mark(layout: Layout) -> str:
+    return f"{AREA_OPTION}={layout.size // MIB}M"
+
+
+def _tmpfs_entries(spec: Spec, seen: Seen, layout: Layout, marks: tuple[str, ...]) -> tuple[Entry, ...]:
+    """A tmpfs, after the swap area below it and as large as that holds: its first page is a header."""
+    uid, gid = seen.owner or (0, 0)
+    size = layout.size
+    area: tuple[Entry, ...] = ()
+    if spec.kind is Kind.SWAP:
+        size = spec.tmpfs_size or size - seen.page_size
+        if spec.tmpfs_size:
+            marks = (*marks, BEYOND_SWAP_OPTION)
+        unit = escape_path(spec.file or f"/dev/disk/by-uuid/{layout.uuid}", "swap")
+        marks = (f"x-systemd.requires={unit}", *marks)
+        area = (
+            Entry(
+                spec=spec.file or f"UUID={layout.uuid}",
+                mount_point="none",
+                fstype="swap",
+                options=("nofail", f"pri={_SWAP_PRIORITY}", _area_mark(layout)),
+            ),
+        )
+    options = (f"size={size // KIB}k", "mode=0700", f"uid={uid}", f"gid={gid}", "noatime", "nofail", *marks)
+    return (
+        *area,
+        Entry(spec="ramshelf", mount_point=layout.mount_point, fstype="tmpfs", options=options),
+    )
+
+
+def _disk_entry(spec: Spec, layout: Layout, marks: tuple[str, ...]) -> Entry:
+    options = ["noatime", "nofail"]
+    if spec.kind is Kind.DAX:
+        options.append("dax")
+    if spec.file:
+        options.append(f"x-systemd.requires={LOOP_UNIT}")
+        marks = (*marks, f"{FILE_OPTION}={spec.file}")
+    return Entry(
+        spec=f"UUID={layout.uuid}",
+        mount_point=layout.mount_point,
+        fstype=spec.file_system or "",
+        options=(*options, *marks, _area_mark(layout)),
+    )

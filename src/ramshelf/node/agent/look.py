@@ -1,0 +1,116 @@
+"""One look of the agent's at its host: the store, who runs, who holds what, what the device has done.
+
+One question to libvirt, which asks no QEMU; the rest is the kernel's own figures.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ramshelf.core.config import Config
+from ramshelf.core.store.capacity import StoreUsage, capacity
+from ramshelf.core.store.directory import FileUsage, GuestDirectory
+from ramshelf.core.store.find import NoStore, Store
+from ramshelf.core.units import to_mib
+from ramshelf.node.guest.look import StoreShares, held_by, in_ram, observe_ram, shares
+from ramshelf.node.store.clean import list_directories, stale_among
+from ramshelf.system.backingstore import observe_store
+from ramshelf.system.counters import bytes_read, bytes_written
+from ramshelf.system.hypervisor import Domain, Hypervisor
+from ramshelf.system.procfs import Pressure, pressure
+
+PRESSURES = ("memory", "io")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What was seen. ``active`` are all guests that run, from the store or not, by name.
+
+    ``shares`` is None where there is no store, and ``problem`` says why. ``stale`` are directories of nobody.
+    ``read`` and ``written``: bytes of the store's device, since it is there. ``pressure`` lacks what the
+    kernel does not tell.
+    """
+
+    active: Mapping[str, Domain]
+    shares: StoreShares | None
+    usage: StoreUsage | None
+    problem: NoStore | None
+    stale: tuple[GuestDirectory, ...]
+    read: int
+    written: int
+    pressure: Mapping[str, Pressure]
+
+
+def look(
+    hypervisor: Hypervisor | None,
+    config: Config,
+    *,
+    before: Look | None = None,
+    measure: Callable[[FileUsage], int] = in_ram,
+) -> Look:
+    """Look once; ``measure`` as for ``shares``. Raises ServiceError ``libvirt.*``, ConfigError, OSError.
+
+    Directories and files are listed before libvirt is asked: what nobody owns then is nobody's. Without a
+    hypervisor those who ran ``before`` are taken to run still, and nobody's directories are not known.
+    """
+    listed = list_directories() if hypervisor is not None else ()
+    observed = observe_store()
+    if hypervisor is not None:
+        active = hypervisor.active()
+    else:
+        active = tuple(before.active.values()) if before is not None else ()
+    domains, held = held_by(active, observed)
+    found = None
+    read = written = 0
+    if isinstance(observed.store, Store) and observed.usage is not None:
+        current = capacity(observed.usage, configured_mib=config.file_backed_memory_mib or None)
+        ram = observe_ram(observed, observed.store, config)
+        found = shares(observed.store, current, domains, held, ram=ram, measure=measure)
+        with suppress(OSError):  # a file system that shows another device than a real one
+            read, written = bytes_read(observed.store), bytes_written(observed.store)
+    pressures = {resource: pressure(resource) for resource in PRESSURES}
+    return Look(
+        active=domains,
+        shares=found,
+        usage=observed.usage,
+        problem=observed.store if isinstance(observed.store, NoStore) else None,
+        stale=stale_among(listed, [(domain.domain_id or 0, domain.name) for domain in active]),
+        read=read,
+        written=written,
+        pressure={resource: figures for resource, figures in pressures.items() if figures is not None},
+    )
+
+
+def to_verify(before: Look | None, now: Look) -> frozenset[str]:
+    """The guests whose reservation is to be looked at: new ones, and those with other memory files.
+
+    Holes that a balloon punches in them are nobody else's, by what is promised, and are left.
+    """
+    old = _files(before) if before is not None else {}
+    return frozenset(name for name, files in _files(now).items() if old.get(name) != files)
+
+
+def _files(seen: Look) -> dict[str, tuple[object, ...]]:
+    if seen.shares is None:
+        return {}
+    return {
+        guest.domain.name: (
+            guest.domain.domain_id,
+            guest.promised,
+            tuple((os.path.basename(file.path), file.size) for file in guest.files),
+        )
+        for guest in seen.shares.guests
+    }
+
+
+def differ(before: Look | None, now: Look | None) -> bool:
+    """Whether Placement is to hear of it: other guests, or another size of them or of the store."""
+    return _reportable(before) != _reportable(now)
+
+
+def _reportable(seen: Look | None) -> object:
+    if seen is None or seen.shares is None:
+        return None
+    guests = {guest.domain.uuid: guest.promised for guest in seen.shares.guests}
+    return guests, to_mib(seen.shares.capacity.total), tuple(each.directory for each in seen.shares.unknown)

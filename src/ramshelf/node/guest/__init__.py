@@ -1,0 +1,1 @@
+"""Guests on this host: looked at, started, ended, trimmed."""

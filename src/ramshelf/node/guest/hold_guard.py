@@ -1,0 +1,23 @@
+"""The guard of a guest that is paused for moments: the one who comes next where whoever holds it is killed.
+
+``python -m ramshelf.node.guest.hold_guard URI NAME`` (node/guard.py). It costs little as long as it waits.
+"""
+
+import sys
+
+from ramshelf.node.guard import listen
+
+
+def main(uri: str, name: str) -> None:
+    """Resume the guest in the end, if that is still to be done."""
+    listen()
+    from ramshelf.system.heldnotes import pending  # noqa: PLC0415 - it mostly ends here
+
+    if pending(name):
+        from ramshelf.node.guest.resume import until_resumed  # noqa: PLC0415 - libvirt, hardly ever needed
+
+        until_resumed(uri, name)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

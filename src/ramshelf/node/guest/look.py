@@ -1,0 +1,221 @@
+"""Guests on this host, and what they hold on the store; see starting.py and stopping.py for the rest."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from ramshelf.core.config import Config
+from ramshelf.core.errors import HostError
+from ramshelf.core.guest.memory import Guest, directory_names, parse_guest
+from ramshelf.core.guest.own_backends import OwnBackend, own_backends
+from ramshelf.core.ram import Balance, balance
+from ramshelf.core.record import replace
+from ramshelf.core.store.capacity import Capacity, capacity
+from ramshelf.core.store.directory import FileUsage
+from ramshelf.core.store.earlier import EarlierPromise, refused_anew
+from ramshelf.core.store.find import NoStore, Store
+from ramshelf.core.store.holdings import Holding, holdings
+from ramshelf.core.units import MIB
+from ramshelf.node.store.earlier import promises
+from ramshelf.system.backingstore import ObservedStore, observe_store
+from ramshelf.system.hypervisor import Domain, Hypervisor
+from ramshelf.system.pagecache import resident
+from ramshelf.system.procfs import host_ram
+
+
+def in_ram(file: FileUsage) -> int:
+    """Bytes of the file in RAM; none of a file that has gone meanwhile.
+
+    The kernel looks at each page that is: the more there are, the longer it takes.
+    """
+    try:
+        return resident(file)
+    except FileNotFoundError:
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryFile:
+    """A memory file on the store; bytes."""
+
+    path: str
+    size: int
+    allocated: int
+    resident: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningGuest:
+    """A running guest and what it holds on the store; bytes."""
+
+    domain: Domain
+    promised: int
+    files: tuple[MemoryFile, ...]
+
+    @property
+    def size(self) -> int:
+        """The size of its memory files."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def allocated(self) -> int:
+        """What its memory files occupy."""
+        return sum(file.allocated for file in self.files)
+
+    @property
+    def resident(self) -> int:
+        """What of its memory files is in RAM."""
+        return sum(file.resident for file in self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreShares:
+    """The store, what it can hold, and who holds it: running guests, and directories that are nobody's.
+
+    ``ram`` is RAM held against what cannot go there. ``earlier`` are the promises from before an upgrade, and
+    ``refused_anew`` the guests for which there would be no room after a reboot; empty where nobody looked.
+    """
+
+    store: Store
+    capacity: Capacity
+    ram: Balance
+    guests: tuple[RunningGuest, ...]
+    unknown: tuple[Holding, ...]
+    earlier: tuple[EarlierPromise, ...] = ()
+    refused_anew: tuple[str, ...] = ()
+
+
+def observe_shares(hypervisor: Hypervisor | None, config: Config) -> StoreShares:
+    """Who holds what on the store; without a hypervisor nobody can be named.
+
+    Raises HostError ``store.*`` where there is no store to look at.
+    """
+    observed = observe_store()
+    store, current = _require_store(observed, config)
+    domains, held = observe_holdings(hypervisor, observed)
+    assert observed.usage is not None  # noqa: S101 - of a store
+    earlier = promises(hypervisor)
+    limit = config.file_backed_memory_mib or None
+    return replace(
+        shares(store, current, domains, held, ram=observe_ram(observed, store, config)),
+        earlier=earlier,
+        refused_anew=refused_anew(observed.usage, earlier, configured_mib=limit),
+    )
+
+
+def observe_ram(observed: ObservedStore, store: Store, config: Config) -> Balance:
+    """RAM held against what the guests that were seen, and the host, need of it."""
+    return balance(observed.notes, host_ram(store, reserved=config.host_reserved_mib * MIB))
+
+
+def shares(
+    store: Store,
+    current: Capacity,
+    domains: Mapping[str, Domain],
+    held: Iterable[Holding],
+    *,
+    ram: Balance,
+    measure: Callable[[FileUsage], int] = in_ram,
+) -> StoreShares:
+    """The holdings by the guests that hold them; ``measure`` gives what of a file is in RAM, in bytes."""
+    held = tuple(held)
+    guests = [
+        RunningGuest(
+            domain=domains[holding.guest],
+            promised=holding.promised,
+            files=_memory_files(holding.files, measure),
+        )
+        for holding in held
+        if holding.guest is not None
+    ]
+    return StoreShares(
+        store=store,
+        capacity=current,
+        ram=ram,
+        guests=tuple(sorted(guests, key=lambda guest: guest.domain.domain_id or 0)),
+        unknown=tuple(holding for holding in held if holding.guest is None),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuestDetails:
+    """One guest; ``running`` is None where it does not run from the store.
+
+    ``own`` is the memory in files that its qemu:commandline has QEMU map besides.
+    """
+
+    domain: Domain
+    description: Guest
+    running: RunningGuest | None
+    own: tuple[OwnBackend, ...]
+
+
+def show_guest(hypervisor: Hypervisor, name: str) -> GuestDetails:
+    """A guest, running or not. Raises RefusedError ``guest.not-found``."""
+    domain = hypervisor.find(name)
+    xml = hypervisor.live_xml(name)
+    description = described(xml, name)
+    running = None
+    if domain.active and description.file_backed:
+        _, held = observe_holdings(hypervisor, observe_store())
+        running = next(
+            (
+                RunningGuest(domain=domain, promised=holding.promised, files=_memory_files(holding.files))
+                for holding in held
+                if holding.guest == name
+            ),
+            None,
+        )
+    return GuestDetails(domain=domain, description=description, running=running, own=own_backends(xml))
+
+
+def _require_store(observed: ObservedStore, config: Config) -> tuple[Store, Capacity]:
+    if isinstance(observed.store, NoStore) or observed.usage is None:
+        reason = observed.store
+        assert isinstance(reason, NoStore)  # noqa: S101 - a store has its usage
+        raise HostError(reason.code, reason.sentence, hint=reason.hint)
+    # Where file backing is off, other tools' guests still hold what they hold.
+    return observed.store, capacity(observed.usage, configured_mib=config.file_backed_memory_mib or None)
+
+
+def observe_holdings(
+    hypervisor: Hypervisor | None, observed: ObservedStore
+) -> tuple[dict[str, Domain], tuple[Holding, ...]]:
+    """The running guests by name, and the directories on the store, which were looked at before.
+
+    A guest that has started since is left out, and a directory whose guest has ended since.
+    """
+    return held_by(hypervisor.active() if hypervisor is not None else (), observed)
+
+
+def held_by(
+    active: Iterable[Domain], observed: ObservedStore
+) -> tuple[dict[str, Domain], tuple[Holding, ...]]:
+    """The same by the guests that were found to run after the store was looked at."""
+    domains = {domain.name: domain for domain in active}
+    guests = {
+        directory: domain.name
+        for domain in domains.values()
+        for directory in directory_names(domain.domain_id or 0, domain.name)
+    }
+    held = holdings(observed.usage, guests) if observed.usage is not None else ()
+    return domains, tuple(
+        holding for holding in held if holding.guest is not None or os.path.lexists(holding.directory)
+    )
+
+
+def _memory_files(
+    files: Iterable[FileUsage], measure: Callable[[FileUsage], int] = in_ram
+) -> tuple[MemoryFile, ...]:
+    return tuple(
+        MemoryFile(path=file.path, size=file.apparent, allocated=file.allocated, resident=measure(file))
+        for file in files
+    )
+
+
+def described(xml: str, name: str) -> Guest:
+    """A guest by the XML that libvirt has of it, and the name that libvirt has for it.
+
+    libvirt writes a carriage return in a name as it is, which no XML parser gives back.
+    """
+    return replace(parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE")), name=name)

@@ -1,0 +1,194 @@
+"""Starting a guest: observe, plan (core/guest/start.py), apply."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+
+from ramshelf.core.config import Config
+from ramshelf.core.doctor.checks.guest import private_mapping
+from ramshelf.core.doctor.facts import HookStatus
+from ramshelf.core.errors import RamshelfError, RefusedError
+from ramshelf.core.findings import Finding
+from ramshelf.core.guest.backing import Support, domain_name, parse
+from ramshelf.core.guest.memory import Guest
+from ramshelf.core.guest.start import Existing, Facts, Plan, plan_start, same_uuid, with_holders
+from ramshelf.core.requirements import version
+from ramshelf.core.store.capacity import Capacity, capacity
+from ramshelf.core.store.find import Store
+from ramshelf.core.store.holdings import Holding
+from ramshelf.node.guest.look import described, observe_holdings
+from ramshelf.node.hook import manage as hook
+from ramshelf.node.placement import claimed
+from ramshelf.system.backingstore import observe_store
+from ramshelf.system.counters import bytes_written
+from ramshelf.system.earlier import hook_is_earlier, read_promises
+from ramshelf.system.hooklog import record
+from ramshelf.system.hypervisor import Domain, Hypervisor
+
+
+def observe_support(hypervisor: Hypervisor | None) -> Support:
+    """What this host would do with discard, as far as it can be seen."""
+    libvirt, qemu, fstype = None, None, None
+    if hypervisor is not None:
+        with suppress(RamshelfError):
+            libvirt, qemu = hypervisor.libvirt_version(), hypervisor.qemu_version()
+    with suppress(RamshelfError, OSError):
+        store = observe_store().store
+        fstype = store.mount.fstype if isinstance(store, Store) else None
+    return Support(libvirt=libvirt, qemu=qemu, kernel=version(os.uname().release), fstype=fstype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """``already``: it ran before, and nothing was done.
+
+    ``written``: bytes that went to the store's device meanwhile, whosever; None without a store. ``guarded``:
+    the hook works, so what the guest is promised is reserved; else it passed by a bypass.
+    """
+
+    name: str
+    guest: Guest
+    already: bool
+    seconds: float
+    notes: tuple[Finding, ...]
+    written: int | None = None
+    guarded: bool = True
+
+
+def start_guest(
+    hypervisor: Hypervisor,
+    config: Config,
+    wanted: str | bytes,
+    *,
+    after_step: Callable[[str], None] = lambda _step: None,
+) -> Started:
+    """Start a guest that libvirt knows by name (``str``), or that domain XML describes (``bytes``).
+
+    Where it does not start, its definition is what it was before. ``after_step`` is told each step that has
+    been done, for tests that stop there: whatever a killed start leaves, the next one goes on from it.
+    """
+    begin = time.monotonic()
+    document = wanted if isinstance(wanted, bytes) else None
+    name = domain_name(parse(document)) if document is not None else str(wanted)
+    domain = hypervisor.find(name) if document is None or name in hypervisor.names() else None
+    if domain is not None and domain.active:
+        return _already(hypervisor, config, domain)
+    existing = None
+    if domain is not None:
+        existing = Existing(
+            uuid=domain.uuid, definition=hypervisor.definition(name), saved=hypervisor.saved_xml(name)
+        )
+    facts = _start_facts(hypervisor, config, document, existing)
+    with _on_record(name):
+        plan = plan_start(facts)
+    store = facts.store if isinstance(facts.store, Store) and plan.guest.file_backed else None
+    before = bytes_written(store) if store else 0
+    try:
+        with ExitStack() as claim:
+            with _on_record(name):
+                notes = claim.enter_context(claimed(hypervisor, config, plan.guest))
+            _apply(hypervisor, plan, after_step)
+    except RefusedError as error:
+        if error.code != "capacity.exceeded":
+            raise
+        _, held = observe_holdings(hypervisor, observe_store())  # others were quicker: the hook refused it
+        raise with_holders(error, held) from error
+    return Started(
+        name=name,
+        guest=plan.guest,
+        already=False,
+        seconds=time.monotonic() - begin,
+        notes=(*plan.notes, *notes),
+        written=bytes_written(store) - before if store else None,
+        guarded=not facts.hook.problem,
+    )
+
+
+@contextmanager
+def _on_record(guest: str) -> Iterator[None]:
+    """A refusal before libvirt is asked is put into the hook's log, as the hook puts its own."""
+    try:
+        yield
+    except RefusedError as error:
+        said = {"guest": guest, "code": error.code, "reason": error.sentence, "by": "guest start"}
+        record("refused", **{**error.facts, **said})
+        raise
+
+
+def _already(hypervisor: Hypervisor, config: Config, domain: Domain) -> Started:
+    """Nothing is to be done for a guest that runs as wished."""
+    guest = described(hypervisor.live_xml(domain.name), domain.name)
+    if not guest.file_backed and not config.off:
+        raise RefusedError(
+            "guest.not-file-backed",
+            f"Guest {domain.name} is {domain.state} already, and its memory is not file-backed.",
+            hint=f"Stop it first: ramshelf guest stop {domain.name}.",
+            facts={"guest": domain.name, "state": domain.state},
+        )
+    notes = tuple(private_mapping(guest))
+    return Started(name=domain.name, guest=guest, already=True, seconds=0, notes=notes)
+
+
+def _start_facts(
+    hypervisor: Hypervisor, config: Config, document: bytes | None, existing: Existing | None
+) -> Facts:
+    observed = observe_store()
+    current: Capacity | None = None
+    held: tuple[Holding, ...] = ()
+    if observed.usage is not None:
+        current = capacity(observed.usage, configured_mib=config.file_backed_memory_mib)
+        _, held = observe_holdings(hypervisor, observed)
+    return Facts(
+        document=document,
+        existing=existing,
+        host_uuid=hypervisor.host_uuid(),
+        support=observe_support(hypervisor),
+        store=observed.store,
+        capacity=current,
+        holdings=held,
+        hook=_hook_status(hypervisor),
+        off=config.off,
+        usage=observed.usage,
+        configured_mib=config.file_backed_memory_mib,
+        earlier=read_promises(),
+        hook_is_earlier=hook_is_earlier(),
+    )
+
+
+def _hook_status(hypervisor: Hypervisor) -> HookStatus:
+    """The hook; whether the running daemon calls it is tried out where it is not known yet."""
+    return hook.tried(hook.status(hook.wanted_hook()), hypervisor.uri)
+
+
+def _apply(hypervisor: Hypervisor, plan: Plan, after_step: Callable[[str], None]) -> None:
+    """Define, start; and where that fails put the definition back."""
+    try:
+        if plan.define is not None:
+            hypervisor.define(plan.define, validate=plan.previous is None)
+            after_step("define")
+        hypervisor.start(plan.name)
+    except BaseException as error:
+        problem = _undo(hypervisor, plan)
+        if problem is not None and isinstance(error, RamshelfError):
+            error.hint = f"{error.hint} The definition of {plan.name} may not be what it was before.".lstrip()
+        raise
+    after_step("start")
+
+
+def _undo(hypervisor: Hypervisor, plan: Plan) -> RamshelfError | None:
+    """Put the definition back that was there before; the reason where that cannot be done."""
+    if plan.define is None:
+        return None
+    try:
+        domain = hypervisor.find(plan.name)
+        if domain.active or not same_uuid(domain.uuid, plan.guest.uuid):
+            return None  # it runs after all, or somebody else was quicker to define a guest of that name
+        if plan.previous is None:
+            hypervisor.undefine(plan.name)
+        else:
+            hypervisor.define(plan.previous)
+    except RamshelfError as error:
+        return None if error.code == "guest.not-found" else error
+    return None

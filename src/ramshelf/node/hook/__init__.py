@@ -1,0 +1,1 @@
+"""libvirt's hook on this host."""

@@ -1,0 +1,347 @@
+"""libvirt's hook on this host: put there, taken away, looked at; and whether the running daemon calls it."""
+
+import os
+import re
+import secrets
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import ramshelf
+from ramshelf.core.doctor.facts import HookStatus, Unknown
+from ramshelf.core.errors import HostError, RamshelfError, ToolError
+from ramshelf.core.hook.call import PROBE, probe_xml
+from ramshelf.core.hook.copy import DIRECTORY as COPIES
+from ramshelf.core.hook.copy import PYTHON, Copy, make_copy
+from ramshelf.core.hook.plan import (
+    MADE,
+    Installation,
+    Wanted,
+    denied,
+    is_current,
+    plan_install,
+    plan_remove,
+    reload,
+)
+from ramshelf.core.hook.script import SCRIPT, HookScript
+from ramshelf.core.plan import Action
+from ramshelf.core.requirements import Version, version
+from ramshelf.core.setting import DEFAULT_FILES
+from ramshelf.node.apply import apply
+from ramshelf.node.hook.bypass import bypass
+from ramshelf.node.store import earlier
+from ramshelf.system import ledger
+from ramshelf.system.earlier import hook_is_earlier
+from ramshelf.system.filesystem import RUN_DIR, read_text, store_lock
+from ramshelf.system.hypervisor import Hypervisor
+from ramshelf.system.processes import libvirt_daemons
+from ramshelf.system.run import run
+from ramshelf.system.textfiles import write_atomically
+
+_SEEN = f"{RUN_DIR}/hook-seen"
+"""The daemons, one "PID START" a line, that were once seen to call the hook: they do so while they live."""
+
+_CONFIGURATION = "/etc/libvirt"
+_PATIENCE = 15.0
+"""Seconds for a daemon to act upon SIGHUP. It does so in a thread of its own, and drops a SIGHUP that comes
+while it starts or still reloads (daemonReloadHandler): so it is asked again."""
+
+_LOCK = f"{RUN_DIR}/hook.lock"
+_LOCK_TIMEOUT = 30
+"""One installation is made or removed at a time."""
+
+_LAYERS = ("core", "system", "hook")
+_COPY = re.compile(r"[0-9a-f]{16}")
+_QEMU_LOGS = Path("/var/log/libvirt/qemu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What was done (or would be), and whether the running daemon calls the hook; None: no daemon answers."""
+
+    actions: tuple[Action, ...]
+    seen: bool | None
+
+
+def wanted_hook(config_files: tuple[str, ...] = (), directories: tuple[str, ...] = ()) -> Wanted:
+    """What this installation would install, for the configuration files that were named, if any."""
+    sources = (*config_files, *directories) or DEFAULT_FILES
+    source = os.path.dirname(os.path.dirname(os.path.abspath(ramshelf.__file__)))
+    copy = make_copy(source, dict(_modules(source)), sys.executable)
+    script = HookScript(
+        python=PYTHON, main=copy.main, config_files=tuple(os.path.abspath(path) for path in sources)
+    )
+    return Wanted(script=script, copy=copy)
+
+
+def _modules(source: str) -> Iterator[tuple[str, str]]:
+    """The texts of ramshelf's modules that the hook may need, by path."""
+    package = os.path.join(source, "ramshelf")
+    for directory in ("", *(name for name in sorted(os.listdir(package)) if name in _LAYERS)):
+        for parent, _, names in os.walk(os.path.join(package, directory) if directory else package):
+            for name in sorted(names):
+                if name.endswith(".py"):
+                    path = os.path.join(parent, name)
+                    yield os.path.relpath(path, source), read_text(path)
+            if not directory:
+                break
+
+
+def observe(wanted: Wanted, uri: str | None = None) -> Installation:
+    """What is installed; with ``uri`` libvirt's version, where it can be reached."""
+    daemons = tuple(_daemons())
+    libvirt = None
+    if uri is not None:
+        with suppress(RamshelfError), Hypervisor(uri, read_only=True) as hypervisor:
+            libvirt = hypervisor.libvirt_version()
+    python = _python()
+    plain = os.path.isfile(SCRIPT) and not os.path.islink(SCRIPT)
+    return Installation(
+        text=read_text(SCRIPT) if plain else None,
+        odd=os.path.lexists(SCRIPT) and not plain,
+        executable=plain and os.access(SCRIPT, os.X_OK),
+        copies=tuple(_copies()),
+        intact=_intact(wanted.copy, python),
+        missing=tuple(path for path in MADE if not os.path.isdir(path)),
+        libvirt=libvirt,
+        python=python,
+        daemons=tuple(pid for pid, _ in daemons),
+        seen=_known_to_be_seen(daemons) if plain else None,
+    )
+
+
+def _copies() -> Iterator[str]:
+    with suppress(FileNotFoundError):
+        for name in sorted(os.listdir(COPIES)):
+            if _COPY.fullmatch(name):
+                yield f"{COPIES}/{name}"
+
+
+def _intact(copy: Copy, python: Version | None) -> bool:
+    """Whether exactly these files are there, and compiled for this Python, and only root can write."""
+    found = set()
+    compiled = os.path.relpath(copy.compiled(python), copy.path) if python else ""
+    for parent, directories, names in os.walk(copy.path):
+        directories[:] = [name for name in directories if name != "__pycache__"]
+        status = os.lstat(parent)
+        if status.st_uid != 0 or status.st_mode & 0o022:
+            return False
+        for name in names:
+            path = os.path.join(parent, name)
+            status = os.lstat(path)
+            relative = os.path.relpath(path, copy.path)
+            if (
+                status.st_uid != 0
+                or stat.S_IFMT(status.st_mode) != stat.S_IFREG
+                or status.st_mode & 0o022
+                or not (
+                    _is_whole(path) if relative == compiled else copy.files.get(relative) == read_text(path)
+                )
+            ):
+                return False
+            found.add(relative)
+    return found == {*copy.files, compiled}
+
+
+def _is_whole(path: str) -> bool:
+    with open(path, "rb") as file:
+        return Copy.is_whole(file.read())
+
+
+def _python() -> Version | None:
+    """The version of the distribution's Python; None where there is none that runs."""
+    program = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
+    try:
+        return version(run((PYTHON, "-IS", "-c", program)).stdout)
+    except ToolError:
+        return None
+
+
+def install(
+    uri: str, wanted: Wanted, *, dry_run: bool, after_step: Callable[[int], None] = lambda _number: None
+) -> Outcome:
+    """Put the hook there and make the running daemon call it; ``after_step`` is for tests that stop there.
+
+    Raises HostError ``hook.not-called`` where it does not, ``hook.broken``, ``hook.denied`` or
+    ``hook.no-python`` where that does not work, and what ``plan_install`` raises.
+    """
+    if dry_run:
+        installed = observe(wanted, uri)
+        return Outcome(actions=plan_install(installed, wanted), seen=installed.seen)
+    _require_root()
+    with store_lock(_LOCK, timeout=_LOCK_TIMEOUT):
+        before = observe(wanted, uri)
+        actions = plan_install(before, wanted)
+        replaces_earlier = hook_is_earlier()
+        if actions and replaces_earlier:
+            earlier.keep()
+        apply(actions, noun="hook", after_step=after_step)
+    if actions and (replaces_earlier or before.text is None):
+        _forget_notes()
+    earlier.settle_by(uri)
+    problem = try_out()
+    if problem:
+        raise HostError(
+            "hook.broken",
+            f"The installed hook does not work: {problem}.",
+            hint=f"{PYTHON} runs it from {wanted.copy.path}.",
+            facts={"path": SCRIPT, "said": problem},
+        )
+    deadline = time.monotonic() + _PATIENCE
+    while (probed := probe(uri)).seen is False and time.monotonic() < deadline:
+        apply(reload(observe(wanted)), noun="hook")
+        time.sleep(0.3)
+    if probed.status is not None:
+        raise denied(probed.status)
+    if probed.seen is False:
+        raise HostError(
+            "hook.not-called",
+            f"The hook is installed, but the running libvirt does not call {SCRIPT}.",
+            hint="libvirt may run in a container with an /etc/libvirt of its own; install the hook in there. "
+            "Else restart it.",
+            facts={"path": SCRIPT},
+        )
+    return Outcome(actions=actions, seen=probed.seen)
+
+
+def remove(*, dry_run: bool) -> Outcome:
+    """Undo what ``install`` did, and make the running daemon look again."""
+    if dry_run:
+        return Outcome(actions=plan_remove(observe(wanted_hook())), seen=None)
+    _require_root()
+    with store_lock(_LOCK, timeout=_LOCK_TIMEOUT):
+        actions = plan_remove(observe(wanted_hook()))
+        apply(actions, noun="hook")
+        _forget_notes()
+        earlier.forget()
+        Path(_SEEN).unlink(missing_ok=True)
+    return Outcome(actions=actions, seen=None)
+
+
+def _forget_notes() -> None:
+    """Have what running guests were promised noted anew: another hook, or none, has not kept the notes."""
+    with store_lock(timeout=_LOCK_TIMEOUT):
+        ledger.forget()
+
+
+def status(wanted: Wanted) -> HookStatus:
+    """The hook as it is, changing nothing and asking nobody."""
+    installed = observe(wanted)
+    return HookStatus(
+        installed=installed.text is not None and not installed.foreign,
+        foreign=installed.foreign,
+        current=is_current(installed, wanted),
+        executable=installed.executable,
+        seen=installed.seen,
+        bypass=bypass(),
+    )
+
+
+def tried(found: HookStatus, uri: str, *, again: bool = False) -> HookStatus:
+    """The status with what trying it out tells, where this user may: whether it works, and is called.
+
+    libvirt is asked where it is not known whether it calls the hook, or ``again``.
+    """
+    if not (found.installed and found.executable and may_probe()):
+        return found
+    found = replace(found, problem=try_out())
+    if found.seen and not again:
+        return found
+    probed = probe(uri)
+    denial = denied(probed.status).sentence.rstrip(".") if probed.status is not None else ""
+    return replace(found, seen=probed.seen, problem=found.problem or denial)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """``seen``: whether the running daemon calls the hook, None where libvirt does not answer.
+
+    ``status``: how the call ended where the hook did not answer, as of a program that could not be run.
+    """
+
+    seen: bool | None
+    status: int | None = None
+
+
+_ENDED = re.compile(rf"the hook is broken \(status (\d+)\)|cannot execute binary {SCRIPT}")
+"""What libvirt passes on of the hook's script, or says where it could not even run that (virExec)."""
+
+_CANNOT_EXECUTE = 126
+
+
+def probe(uri: str) -> Probed:
+    """Ask the running daemon for a guest that the hook refuses by its name."""
+    name = f"{PROBE}{secrets.token_hex(4)}"
+    try:
+        with Hypervisor(uri) as hypervisor:
+            answer = hypervisor.attempt(probe_xml(name))
+    except RamshelfError:
+        return Probed(seen=None)
+    finally:
+        with suppress(OSError):
+            (_QEMU_LOGS / f"{name}.log").unlink()
+    if f"the hook answers {name}" in answer:
+        _remember("".join(f"{pid} {start}\n" for pid, start in _daemons()))
+        return Probed(seen=True)
+    ended = _ENDED.search(answer)
+    if ended is not None:
+        return Probed(seen=True, status=int(ended[1] or _CANNOT_EXECUTE))
+    return Probed(seen=False)
+
+
+def try_out() -> str:
+    """Call the script as libvirt would; why it does not work, '' where it does."""
+    name = f"{PROBE}direct"
+    try:
+        ended = run((SCRIPT, name, "prepare", "begin", "-"), ok=range(256))
+    except ToolError as error:
+        return error.sentence.rstrip(".")
+    if f"the hook answers {name}" in ended.stderr:
+        return ""
+    return ended.stderr.strip().replace("\n", "; ").rstrip(".") or f"status {ended.status}"
+
+
+def _remember(text: str) -> None:
+    """Remember the daemons that call the hook."""
+    os.makedirs(RUN_DIR, mode=0o755, exist_ok=True)
+    write_atomically(_SEEN, text)
+
+
+def may_probe() -> bool:
+    """Whether this user can ask libvirt for a guest, and remember the answer."""
+    return os.geteuid() == 0
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise HostError("hook.needs-root", f"Only root can write {SCRIPT}.", hint="Run it with sudo.")
+
+
+def _known_to_be_seen(daemons: tuple[tuple[int, int], ...]) -> bool | None:
+    """Whether all daemons are known to call the script: once seen to, or started after it was there."""
+    if not daemons:
+        return None
+    lines = set(read_text(_SEEN, "").splitlines())
+    changed = os.stat(SCRIPT).st_ctime
+    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    ticks = os.sysconf("SC_CLK_TCK")
+    known = all(f"{pid} {start}" in lines or boot + start / ticks > changed for pid, start in daemons)
+    return True if known else None
+
+
+def _daemons() -> Iterator[tuple[int, int]]:
+    """The libvirt daemons that see this /etc/libvirt: process id, and start in ticks since boot."""
+    found = libvirt_daemons()
+    if isinstance(found, Unknown):
+        return
+    pids = {daemon.pid for daemon in found}
+    for daemon in found:
+        # A child that has not yet become another program is still a copy of its parent.
+        if daemon.parent not in pids:
+            with suppress(OSError):  # it has ended meanwhile
+                if os.path.samefile(f"/proc/{daemon.pid}/root{_CONFIGURATION}", _CONFIGURATION):
+                    yield daemon.pid, daemon.started

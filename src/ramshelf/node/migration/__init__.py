@@ -1,0 +1,1 @@
+"""Guests that move between this host and another."""
