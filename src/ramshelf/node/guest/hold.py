@@ -4,8 +4,8 @@ First libvirt pauses the guest: its vCPUs stop, its devices stop, block requests
 do_vm_stop). Only then QEMU's threads are stopped (system/ptrace.py), so that nobody else's ``virsh resume``
 takes effect before the moment is over. That alone would not do: it stops neither vhost nor I/O that is under
 way, and these write to the guest's memory. The kernel lets QEMU go on when this process ends. libvirt's pause
-outlives it: a note (system/heldnotes.py) tells whoever comes next (node/guest/resume.py), and a guard is there
-to come at once.
+outlives it: a note (system/heldnotes.py) tells whoever comes next (node/guest/resume.py), and a guard is
+there to come at once.
 """
 
 from collections.abc import Iterator

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SOURCE = Path(__file__).parents[2] / "src"
+SOURCE = Path(__file__).parents[3] / "src"
 
 ENTRIES = ("ramshelf.hook.call", "ramshelf.hook.start")
 """What the hook imports when a guest starts; all else follows from these."""
