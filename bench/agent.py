@@ -26,7 +26,7 @@ from ramshelf.agent.problems import Problems
 from ramshelf.core.config import Config
 from ramshelf.core.findings import Severity
 from ramshelf.core.units import MIB
-from ramshelf.node.placement import look, reconcile
+from ramshelf.node.placement import look_at_host, reconcile
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.placement import Placement
 from ramshelf.system.settings import load_config
@@ -109,7 +109,7 @@ def _measured(hypervisor: Hypervisor, placement: Placement) -> dict[str, Callabl
         )
 
     def report() -> None:
-        done = reconcile(placement, lambda: look(hypervisor, config))
+        done = reconcile(placement, lambda: look_at_host(hypervisor, config))
         if not done.done:
             raise RuntimeError(done)
 

@@ -14,7 +14,7 @@ from oslo_config import cfg
 
 from ramshelf.cli.main import cli
 from ramshelf.core.agent.metrics import METRICS, SECTIONS, Metric
-from ramshelf.core.doctor.catalog import GROUPS, RULES, Rule
+from ramshelf.core.catalog import GROUPS, RULES, Rule
 from ramshelf.core.migration import table
 from ramshelf.core.setting import DEFAULT_FILES
 from ramshelf.system.options import OPTIONS

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ramshelf.core.config import Config
-from ramshelf.core.doctor.facts import Unknown
+from ramshelf.core.host import Unknown
 from ramshelf.node.placement import nova_owns
 from ramshelf.system.filesystem import read_text
 from ramshelf.system.processes import libvirt_daemons, nova_compute, processes

@@ -19,7 +19,7 @@ from ramshelf.core.errors import RefusedError
 from ramshelf.core.hook.script import SCRIPT
 from ramshelf.core.placement import Claim
 from ramshelf.node.migration.claim import moved_claim
-from ramshelf.node.migration.destination import announce, look
+from ramshelf.node.migration.destination import announce, look_at_move
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.placement import Placement
 from ramshelf.system.settings import load_config
@@ -492,7 +492,7 @@ def test_the_claim_moves_where_there_is_room(hooked: Libvirtd, shared: SecondHos
         assert migrate(shared, "one", ok=(1,))["code"] == "migration.refused"
         with Hypervisor(hooked.uri) as here, Hypervisor(shared.uri, elsewhere=True) as there:
             config = load_config((), ())
-            moving = look(here, there, config, "one").guest
+            moving = look_at_move(here, there, config, "one").guest
             with (  # somebody claims it just before
                 pytest.raises(RefusedError, match="no 128 MiB"),
                 moved_claim(here, there, config, uuid=uuid, guest=moving),

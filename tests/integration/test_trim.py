@@ -17,7 +17,7 @@ import pytest
 
 from ramshelf.core.units import MIB
 from ramshelf.node.guest.trim import trim_guest
-from ramshelf.system.heldnotes import Note
+from ramshelf.system.heldnotes import HeldNote
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.pagecache import resident
 from ramshelf.system.zeropages import Extent, zeros
@@ -286,7 +286,7 @@ def test_refused(hooked: Libvirtd) -> None:
         [path] = MEMORY.glob("*-guest/pc.ram")
         with path.open("r+b") as file, mmap.mmap(file.fileno(), 0):
             assert refusal() == "guest.memory-shared"
-        with Note("guest"):
+        with HeldNote("guest"):
             assert refusal() == "guest.busy"
         directory = os.open(path.parent, os.O_RDONLY)
         fcntl.flock(directory, fcntl.LOCK_EX)

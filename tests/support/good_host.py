@@ -4,24 +4,13 @@ from typing import Any
 
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.confinement import Labels
-from ramshelf.core.doctor.facts import (
-    Account,
-    BootOrder,
-    Device,
-    Directory,
-    Facts,
-    HookStatus,
-    Hypervisor,
-    Process,
-    RunningGuest,
-    Slice,
-    StoreFacts,
-    SwapUse,
-)
+from ramshelf.core.doctor.facts import BootOrder, Facts, GuestFacts, PathDirectory, StoreFacts
 from ramshelf.core.files.mounts import Mount
 from ramshelf.core.files.qemuconf import MemoryDirectory
 from ramshelf.core.guest.memory import Guest, MemoryFile
 from ramshelf.core.guest.numa import HostNode, HostNuma
+from ramshelf.core.hook.status import HookStatus
+from ramshelf.core.host import Account, Device, LibvirtHost, Process, Slice, SwapUse
 from ramshelf.core.placement import (
     TRAIT,
     Allocation,
@@ -98,7 +87,7 @@ NOTE = Note(
     promised=2 * GIB,
     files=(NotedFile(name="pc.ram", size=2 * GIB, inode=7),),
 )
-RUNNING = RunningGuest(
+RUNNING = GuestFacts(
     guest=GUEST,
     directory=f"{MEMORY_DIR}/3-web",
     memory_files=(RAM_FILE,),
@@ -140,9 +129,9 @@ STORE = StoreFacts(
     ),
     io_error="",
     path=(
-        Directory(path="/", uid=0, gid=0, mode=0o40755),
-        Directory(path="/var/lib/libvirt/qemu", uid=QEMU_UID, gid=QEMU_GID, mode=0o40750),
-        Directory(path=MEMORY_DIR, uid=QEMU_UID, gid=QEMU_GID, mode=0o40700),
+        PathDirectory(path="/", uid=0, gid=0, mode=0o40755),
+        PathDirectory(path="/var/lib/libvirt/qemu", uid=QEMU_UID, gid=QEMU_GID, mode=0o40750),
+        PathDirectory(path=MEMORY_DIR, uid=QEMU_UID, gid=QEMU_GID, mode=0o40700),
     ),
     memory_dir_missing=False,
     devices=(Device(name="nvme0n1", rotational=False),),
@@ -198,7 +187,7 @@ RAMSHELF_REPORTS = replace(
 )
 GOOD = Facts(
     config=CONFIG,
-    hypervisor=Hypervisor(
+    hypervisor=LibvirtHost(
         uri="qemu:///system", libvirt=(9, 0, 0), qemu=(7, 2, 11), security_models=("apparmor", "dac")
     ),
     kernel=(6, 18, 44),

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from ramshelf.cli import main
-from ramshelf.core.doctor import catalog
+from ramshelf.core import catalog
 
 CHECKOUT = Path(__file__).parents[2]
 TOP = ("README.md", "CHANGELOG.md", "SECURITY.md")

@@ -10,8 +10,8 @@ from ramshelf.core.agent.counts import Run
 from ramshelf.core.agent.events import Event
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.checks import check
-from ramshelf.core.doctor.facts import Unknown
 from ramshelf.core.errors import RamshelfError, ServiceError
+from ramshelf.core.host import Unknown
 from ramshelf.node.doctor import describe, gather
 from ramshelf.node.guest.discard import retract
 from ramshelf.system.hooklog import record

@@ -18,7 +18,7 @@ from ramshelf.core.findings import Severity
 from ramshelf.core.store.write_errors import WriteErrors
 from ramshelf.core.units import to_mib
 from ramshelf.node.agent.look import Look, differ, look, to_verify
-from ramshelf.node.guest.late import Outcome, reserve_late
+from ramshelf.node.guest.late import LateReservation, reserve_late
 from ramshelf.node.guest.look import described
 from ramshelf.node.guest.resume import resume_left
 from ramshelf.node.hook import bypass
@@ -110,7 +110,7 @@ class Watcher:
         self._problems.attempt("clean", self._clean)
         self._problems.attempt("promises", lambda: self._settle(hypervisor))
         self._problems.attempt("trim", lambda: self._trims.turn(hypervisor, self.look))
-        late: list[Outcome] = []
+        late: list[LateReservation] = []
         self._problems.attempt("late", lambda: self._reserve(hypervisor, late))
         return Wish(
             again=any(self._unsettled.values()),
@@ -203,7 +203,7 @@ class Watcher:
             self._settling.look(hypervisor, self.look.usage)
         yield from ()
 
-    def _reserve(self, hypervisor: Hypervisor, done: list[Outcome]) -> Iterator[Condition]:
+    def _reserve(self, hypervisor: Hypervisor, done: list[LateReservation]) -> Iterator[Condition]:
         """Have each guest that is new, or has changed, have its whole reservation."""
         for name in tuple(self._unsettled):
             left = self._unsettled.pop(name)

@@ -12,8 +12,8 @@ import ramshelf
 from ramshelf.core.agent.conditions import Condition
 from ramshelf.core.agent.counts import Tally
 from ramshelf.core.agent.metrics import METRICS
+from ramshelf.core.catalog import RULES
 from ramshelf.core.config import Config
-from ramshelf.core.doctor.catalog import RULES
 from ramshelf.core.findings import Severity
 from ramshelf.core.store.write_errors import WriteErrors
 from ramshelf.core.units import MIB

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
-from ramshelf.node.placement import Report, look, reconcile
+from ramshelf.node.placement import Report, look_at_host, reconcile
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.placement import Placement, connect
 from ramshelf.system.worker import Worker
@@ -52,7 +52,7 @@ class Reporter:
             assert placement is not None  # noqa: S101 - else no pass is asked for
             self._placement, self._for = self._open.enter_context(placement), wanted
         try:
-            report = reconcile(self._placement, lambda: look(hypervisor, config))
+            report = reconcile(self._placement, lambda: look_at_host(hypervisor, config))
         except RamshelfError:
             raise
         except Exception:

@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.text import Text
 
 from ramshelf.cli.context import Context, pass_context
+from ramshelf.core.catalog import GROUPS
 from ramshelf.core.config import Config
-from ramshelf.core.doctor.catalog import GROUPS
 from ramshelf.core.doctor.checks import check
-from ramshelf.core.doctor.facts import Unknown
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.findings import Finding, Severity, exit_status
+from ramshelf.core.host import Unknown
 from ramshelf.node.doctor import gather
 
 _MARKS = {

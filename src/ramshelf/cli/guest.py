@@ -318,7 +318,7 @@ def show(context: Context, name: str) -> None:
 
     Also what it holds on the store, where it runs; sizes are in MiB.
     """
-    from ramshelf.core.doctor.checks.guest import private_mapping  # noqa: PLC0415 - only where it is used
+    from ramshelf.core.guest.private import private_mapping  # noqa: PLC0415 - only where it is used
 
     with Hypervisor(context.uri) as hypervisor:
         details = look.show_guest(hypervisor, name)

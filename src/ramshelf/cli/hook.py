@@ -139,7 +139,7 @@ def _bypass_text(bypass: Bypass) -> str | bool:
     return f"for another {bypass.left} s; guests that passed: {bypass.guests}" if bypass.left else False
 
 
-def _report(context: Context, outcome: node.Outcome, *, dry_run: bool, done: str, nothing: str) -> None:
+def _report(context: Context, outcome: node.HookOutcome, *, dry_run: bool, done: str, nothing: str) -> None:
     document = {"dry_run": dry_run, "actions": describe(outcome.actions), "seen": outcome.seen}
 
     def text() -> None:

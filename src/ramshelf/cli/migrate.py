@@ -10,7 +10,7 @@ from ramshelf.core.migration.live import Passage, Progress
 from ramshelf.core.migration.verdict import Verdict, Way
 from ramshelf.core.units import MIB
 from ramshelf.node.migration.cold import move_cold
-from ramshelf.node.migration.destination import Move, look
+from ramshelf.node.migration.destination import Move, look_at_move
 from ramshelf.node.migration.live import Moved, migrate
 from ramshelf.system.hypervisor import Hypervisor
 
@@ -28,7 +28,7 @@ def run(
     """Check, or move; the exit status."""
     way = Way.COLD if offline else Way.POSTCOPY if passage.postcopy else Way.LIVE
     with Hypervisor(context.uri) as here, Hypervisor(destination, elsewhere=True) as there:
-        move = look(here, there, context.config, name)
+        move = look_at_move(here, there, context.config, name)
         if check:
             context.emit(_verdict_document(move), lambda: _tell_verdict(move, way))
             return 0 if move.verdict.possible(way) else 1

@@ -31,7 +31,7 @@ def show(context: Context) -> None:
     Asks the Placement that [ramshelf] placement names, and changes nothing. Sizes are in MiB.
     """
     with Hypervisor(context.uri, read_only=True) as hypervisor, _placement(context, hypervisor) as placement:
-        compared = node.compare(placement, lambda: node.look(hypervisor, context.config))
+        compared = node.compare(placement, lambda: node.look_at_host(hypervisor, context.config))
     observed, truth = compared.observed, compared.truth
     findings = judge(compared)
     names = {guest.uuid: guest.name for guest in truth.guests}
@@ -74,7 +74,7 @@ def report(context: Context) -> None:
     nova-compute it compares.
     """
     with Hypervisor(context.uri) as hypervisor, _placement(context, hypervisor) as placement:
-        done = node.reconcile(placement, lambda: node.look(hypervisor, context.config))
+        done = node.reconcile(placement, lambda: node.look_at_host(hypervisor, context.config))
     if not done.done:
         raise ServiceError(done.code, done.sentence, hint=done.hint, facts={"written": done.written})
     document = {

@@ -7,7 +7,7 @@ import click
 
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.output import fields, plan, table
-from ramshelf.core.plan import Action, Allocate, describe
+from ramshelf.core.plan import Action, AllocateFile, describe
 from ramshelf.core.store.directory import GuestDirectory
 from ramshelf.core.store.facts import Spec
 from ramshelf.core.store.find import DISK_FILE_SYSTEMS, Store
@@ -313,7 +313,7 @@ class _Progress:
     def tell(self, number: int, action: Action, fraction: float) -> None:
         """Say which step is under way and how far."""
         line = f"{number + 1}. {action.why}"
-        if self._terminal and isinstance(action, Allocate):
+        if self._terminal and isinstance(action, AllocateFile):
             click.echo(f"\r{line}: {fraction:.0%}", err=True, nl=fraction >= 1)
         elif fraction == 0:
             click.echo(line, err=True)

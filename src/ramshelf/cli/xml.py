@@ -14,7 +14,7 @@ from ramshelf.core.guest.backing import (
     LIKE_NOVA,
     MAX_BYTES,
     OFF,
-    Allocation,
+    AllocationMode,
     Backing,
     Discard,
     Support,
@@ -73,7 +73,7 @@ def apply_command(
     backing = (
         LIKE_NOVA
         if like_nova
-        else Backing(allocation=Allocation(allocation or "ondemand"), discard=Discard(discard or "auto"))
+        else Backing(allocation=AllocationMode(allocation or "ondemand"), discard=Discard(discard or "auto"))
     )
     support = _support(context) if backing.discard is Discard.AUTO else Support()
     applied = apply(document, backing, support)

@@ -200,7 +200,7 @@ class RemoveDirectory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Allocate:
+class AllocateFile:
     """Make a file of ``size`` bytes with every block allocated, mode 0600; goes on where it was interrupted.
 
     ``no_copy_on_write``: on btrfs, where swap needs it.
@@ -232,7 +232,7 @@ Action = (
     | RemoveTree
     | MakeDirectory
     | RemoveDirectory
-    | Allocate
+    | AllocateFile
 )
 
 

@@ -230,7 +230,7 @@ def balance(guests: Iterable[Note], host: HostRam) -> Balance:
     )
 
 
-def check_ram(guest: Guest, others: Iterable[Note], host: HostRam) -> None:
+def admit_ram(guest: Guest, others: Iterable[Note], host: HostRam) -> None:
     """Refuse a guest with memory in files, or that pins it, for which RAM does not suffice.
 
     ``others`` are the guests that run or start. Raises RefusedError ``ram.exceeded`` with the parts.

@@ -6,22 +6,22 @@ import errno
 import os
 
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.guest.memory import directory_names, parse_guest
+from ramshelf.core.guest.memory import parse_guest
 from ramshelf.core.guest.reservation import (
     Reservation,
     Verification,
     check_leftovers,
     check_pages,
-    check_store,
     directory_missing,
+    require_store,
     reservations,
     verify,
 )
-from ramshelf.core.ram import check_ram
+from ramshelf.core.ram import admit_ram
 from ramshelf.core.record import dataclass, replace
 from ramshelf.core.requirements import punch_writes_back, version
 from ramshelf.core.store.capacity import admit, capacity
-from ramshelf.core.store.directory import PROMISE_FILE, FileUsage, GuestDirectory
+from ramshelf.core.store.directory import PROMISE_FILE, FileUsage, GuestDirectory, directory_names
 from ramshelf.core.store.find import Store
 from ramshelf.core.store.ledger import NotedFile, note_of
 from ramshelf.core.units import MIB, to_mib
@@ -90,7 +90,7 @@ def _hold(files: Sequence[str], guest: Guest, step: Step) -> tuple[Note, _Found]
     others = backingstore.holding(places, but=guest.name, keep=True)
     store = next((place.store for place in places if isinstance(place.store, Store)), None)
     if guest.pinned or store is not None:
-        check_ram(guest, others, host_ram(store, reserved=reserved))
+        admit_ram(guest, others, host_ram(store, reserved=reserved))
     found = _find(guest, places, off=limit == 0) if guest.file_backed else None
     if found is None:
         ledger.write_note(_timed(note_of(guest), None))
@@ -152,10 +152,10 @@ def _find(guest: Guest, places: tuple[Place, ...], *, off: bool) -> _Found | Non
             continue
         opened = _opened(guest, place)
         if opened is not None:
-            store = check_store(place.store, off=off)
+            store = require_store(place.store, off=off)
             assert store is not None  # noqa: S101 - it is one
             return _Found(store=store, path=opened[0], opened=opened[1])
-    if check_store(places[0].store, off=off) is None:
+    if require_store(places[0].store, off=off) is None:
         return None
     raise directory_missing(guest)
 

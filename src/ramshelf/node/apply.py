@@ -11,7 +11,7 @@ from functools import partial
 from ramshelf.core.errors import RamshelfError, RefusedError, ToolError
 from ramshelf.core.plan import (
     Action,
-    Allocate,
+    AllocateFile,
     CopyFiles,
     EditFile,
     MakeDirectory,
@@ -92,7 +92,7 @@ def _do(action: Action, runner: Runner, tell: Callable[[float], None]) -> None:
         case RemoveDirectory():
             with suppress(OSError):  # it is gone, or somebody has put something into it
                 os.rmdir(action.path)
-        case Allocate():
+        case AllocateFile():
             _allocate(action, runner, tell)
 
 
@@ -170,7 +170,7 @@ def _run(action: Run, runner: Runner) -> None:
             return
 
 
-def _allocate(action: Allocate, runner: Runner, tell: Callable[[float], None]) -> None:
+def _allocate(action: AllocateFile, runner: Runner, tell: Callable[[float], None]) -> None:
     """GiB by GiB, so that it can be followed and interrupted."""
     descriptor = os.open(action.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:

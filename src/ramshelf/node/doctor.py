@@ -8,29 +8,18 @@ from dataclasses import replace
 
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.confinement import Labels, parse_labels
-from ramshelf.core.doctor.facts import (
-    LIBVIRT_DAEMONS,
-    Account,
-    Device,
-    Facts,
-    HookStatus,
-    Hypervisor,
-    OddGuest,
-    Process,
-    RunningGuest,
-    StaleDirectory,
-    StoreFacts,
-    Unknown,
-)
+from ramshelf.core.doctor.facts import Facts, GuestFacts, OddGuest, StaleDirectory, StoreFacts
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.files.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
-from ramshelf.core.guest.memory import Guest, directory_names, guest_directory
+from ramshelf.core.guest.memory import Guest
 from ramshelf.core.guest.numa import parse_tuning
 from ramshelf.core.guest.own_backends import own_backends
+from ramshelf.core.hook.status import HookStatus
+from ramshelf.core.host import LIBVIRT_DAEMONS, Account, Device, LibvirtHost, Process, Unknown
 from ramshelf.core.placement import Comparison
 from ramshelf.core.store.capacity import StoreUsage
 from ramshelf.core.store.clean import stale
-from ramshelf.core.store.directory import GuestDirectory
+from ramshelf.core.store.directory import GuestDirectory, directory_names, guest_directory
 from ramshelf.core.store.earlier import EarlierPromise
 from ramshelf.core.store.find import NoStore, Store
 from ramshelf.core.store.kind import Kind
@@ -150,7 +139,7 @@ def _placement(config: Config | Unknown, uri: str) -> Comparison | RamshelfError
         return None
     try:
         with hypervisor.Hypervisor(uri, read_only=True) as connection:
-            host, seen = connection.host_name(), placement.look(connection, config)
+            host, seen = connection.host_name(), placement.look_at_host(connection, config)
     except (RamshelfError, OSError):
         return None
     provider = connect(config, host)
@@ -181,11 +170,11 @@ def _qemu_conf() -> tuple[dict[str, Value], str]:
 
 def _libvirt(
     uri: str, patience: float | None, describe: Describe
-) -> tuple[Hypervisor | Unknown, Mapping[str, str] | Unknown]:
+) -> tuple[LibvirtHost | Unknown, Mapping[str, str] | Unknown]:
     """The versions, and the XML of every running guest by name; a guest that ends meanwhile is left out."""
     try:
         with hypervisor.Hypervisor(uri, read_only=os.geteuid() != 0, patience=patience) as connection:
-            versions = Hypervisor(
+            versions = LibvirtHost(
                 uri=uri,
                 libvirt=connection.libvirt_version(),
                 qemu=_qemu_version(connection),
@@ -210,7 +199,7 @@ def _guests(
     directory: MemoryDirectory,
     found: tuple[Process, ...] | Unknown,
     account: Account | Unknown,
-) -> tuple[tuple[RunningGuest, ...] | Unknown, tuple[OddGuest, ...]]:
+) -> tuple[tuple[GuestFacts, ...] | Unknown, tuple[OddGuest, ...]]:
     """The running guests, and those whose XML is not understood, which hide no other."""
     if isinstance(domains, Unknown):
         return domains, ()
@@ -231,7 +220,7 @@ def _guests(
         place = None if isinstance(there, Unknown) else _directory_of(guest, note, there)
         path = guest_directory(directory.path, guest.domain_id, guest.name)
         running.append(
-            RunningGuest(
+            GuestFacts(
                 guest=guest,
                 directory=place.path if place is not None else path,
                 memory_files=there
@@ -325,7 +314,7 @@ def _nova_changed(config: Config | Unknown) -> dict[str, float]:
 def _stale(
     present: tuple[GuestDirectory, ...] | Unknown,
     domains: Mapping[str, str] | Unknown,
-    guests: tuple[RunningGuest, ...] | Unknown,
+    guests: tuple[GuestFacts, ...] | Unknown,
 ) -> tuple[StaleDirectory, ...] | Unknown:
     """Of the directories that were there before guests were listed those of nobody that still are."""
     if isinstance(present, Unknown):

@@ -74,7 +74,7 @@ class Report:
         return self.code in {"placement.reported", "placement.compared"}
 
 
-def look(hypervisor: Hypervisor, config: Config) -> Truth:
+def look_at_host(hypervisor: Hypervisor, config: Config) -> Truth:
     """This host as it is now, by one look at the store and one question to libvirt."""
     observed = observe_store()
     domains, held = observe_holdings(hypervisor, observed)

@@ -9,10 +9,9 @@ from ramshelf.core.errors import ConfigError, RefusedError
 from ramshelf.core.files.fstab import KIND_OPTION, parse_fstab
 from ramshelf.core.files.mounts import covering, is_below
 from ramshelf.core.files.qemuconf import DEFAULT_MEMORY_BACKING_DIR, memory_directory, parse_qemu_conf, sets
-from ramshelf.core.guest.memory import directory_names
 from ramshelf.core.record import dataclass, replace
 from ramshelf.core.store.capacity import StoreUsage
-from ramshelf.core.store.directory import FileUsage
+from ramshelf.core.store.directory import FileUsage, directory_names
 from ramshelf.core.store.find import NoStore, Store, find_store, not_followed
 from ramshelf.core.store.kind import Kind
 from ramshelf.system import ledger, livestate, storetree
@@ -273,7 +272,7 @@ def _look(place: Place, names: set[str] | None) -> Iterator[GuestDirectory]:
     if place.mount is None:
         return
     try:
-        yield from storetree.look(place.mount, place.path, names)
+        yield from storetree.guest_directories(place.mount, place.path, names)
     except RefusedError:
         return
 

@@ -4,9 +4,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ramshelf.core.doctor.facts import BootOrder, SwapUse
+from ramshelf.core.doctor.facts import BootOrder
 from ramshelf.core.files.fstab import Entry
 from ramshelf.core.files.mounts import is_below, normal
+from ramshelf.core.host import SwapUse
 from ramshelf.core.store.boot import SERVICES, escape_path
 from ramshelf.system.blockdevice import find_by_uuid
 from ramshelf.system.filesystem import read_text

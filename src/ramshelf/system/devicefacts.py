@@ -4,9 +4,9 @@ import os
 import re
 from pathlib import Path
 
-from ramshelf.core.doctor.facts import Device, Unknown
 from ramshelf.core.errors import ToolError
 from ramshelf.core.files.mounts import covering
+from ramshelf.core.host import Device, Unknown
 from ramshelf.system.filesystem import read_text
 from ramshelf.system.procfs import is_ram_disk, mounts, on_ram_file_system
 from ramshelf.system.run import run

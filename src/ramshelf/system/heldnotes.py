@@ -34,7 +34,7 @@ def pending(name: str) -> bool:
         return False
 
 
-class Note:
+class HeldNote:
     """The guest's note, locked; a context manager. Raises BlockingIOError where somebody else has it.
 
     ``domain_id``, ``uuid``: the run of the guest that is to be resumed; None and '' where none is. ``asked``:
@@ -52,7 +52,7 @@ class Note:
         self.uuid = words[1] if len(words) > 2 else ""
         self.asked = float(words[2]) if len(words) > 2 else 0.0
 
-    def __enter__(self) -> Note:  # noqa: PYI034 - typing costs the hook milliseconds
+    def __enter__(self) -> HeldNote:  # noqa: PYI034 - typing costs the hook milliseconds
         return self
 
     def __exit__(self, *_: object) -> None:

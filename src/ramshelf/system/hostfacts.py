@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from ramshelf.core.doctor.facts import Account, Directory, Slice, Unknown
+from ramshelf.core.doctor.facts import PathDirectory
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.files.mounts import Mount
 from ramshelf.core.files.qemuconf import Value
+from ramshelf.core.host import Account, Slice, Unknown
 from ramshelf.core.requirements import Version, version
 from ramshelf.system.filesystem import read_text
 
@@ -164,13 +165,13 @@ def _default_user() -> pwd.struct_passwd:
     return pwd.getpwuid(0)
 
 
-def directories_to(path: str) -> tuple[Directory, ...]:
+def directories_to(path: str) -> tuple[PathDirectory, ...]:
     """Every directory from the root down to ``path``; raises OSError for one that cannot be looked at."""
     found = []
     for directory in [*reversed(Path(path).parents), Path(path)]:
         status = os.stat(directory)
         found.append(
-            Directory(path=str(directory), uid=status.st_uid, gid=status.st_gid, mode=status.st_mode)
+            PathDirectory(path=str(directory), uid=status.st_uid, gid=status.st_gid, mode=status.st_mode)
         )
     return tuple(found)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from ramshelf.core.doctor.facts import LIBVIRT_DAEMONS, SERVICE_USERS, Process, Unknown
+from ramshelf.core.host import LIBVIRT_DAEMONS, SERVICE_USERS, Process, Unknown
 from ramshelf.core.units import KIB, MIB
 from ramshelf.system.filesystem import read_text
 

@@ -183,7 +183,7 @@ def observe(directory: int, path: str) -> GuestDirectory:
     )
 
 
-def look(mount: Mount, path: str, wanted: set[str] | None = None) -> Iterator[GuestDirectory]:
+def guest_directories(mount: Mount, path: str, wanted: set[str] | None = None) -> Iterator[GuestDirectory]:
     """The directories of guests in the directory ``path`` of the mount: those of these names, or all.
 
     A guest's directory is called ID-NAME. What is none, is a link, or has gone meanwhile is passed over;

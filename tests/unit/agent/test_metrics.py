@@ -20,7 +20,7 @@ from ramshelf.core.store.find import NoStore, Store
 from ramshelf.core.store.write_errors import WriteErrors
 from ramshelf.core.units import MIB
 from ramshelf.node.agent.look import Look
-from ramshelf.node.guest.look import MemoryFile, RunningGuest, StoreShares
+from ramshelf.node.guest.look import ObservedFile, RunningGuest, StoreShares
 from ramshelf.system.hypervisor import Domain
 from ramshelf.system.procfs import Pressure
 from support.good_host import NOVA_CONF, RAM_FILE, STORE
@@ -38,7 +38,7 @@ SHARES = StoreShares(
             domain=WEB,
             promised=RAM_FILE.apparent,
             files=(
-                MemoryFile(
+                ObservedFile(
                     path=RAM_FILE.path, size=RAM_FILE.apparent, allocated=512 * MIB, resident=300 * MIB
                 ),
             ),

@@ -4,7 +4,7 @@ import pytest
 
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.guest.memory import Guest, MemoryFile
-from ramshelf.core.ram import Demand, HostRam, anonymous_alone, check_ram, ram_demand
+from ramshelf.core.ram import Demand, HostRam, admit_ram, anonymous_alone, ram_demand
 from ramshelf.core.record import replace
 from ramshelf.core.store.kind import Kind
 from ramshelf.core.store.ledger import Note, note_of
@@ -127,16 +127,16 @@ def test_a_device_that_was_plugged_in_pins() -> None:
 def test_who_is_refused(guest: Guest, others: tuple[Guest, ...], host: HostRam, missing_mib: int) -> None:
     notes = tuple(map(note_of, others))
     if not missing_mib:
-        check_ram(guest, notes, host)
+        admit_ram(guest, notes, host)
         return
     with pytest.raises(RefusedError) as caught:
-        check_ram(guest, notes, host)
+        admit_ram(guest, notes, host)
     assert (caught.value.code, caught.value.facts["missing_mib"]) == ("ram.exceeded", missing_mib)
 
 
 def test_the_refusal_names_the_parts() -> None:
     with pytest.raises(RefusedError) as caught:
-        check_ram(FILES, map(note_of, (ANONYMOUS,) * 4), DISK)
+        admit_ram(FILES, map(note_of, (ANONYMOUS,) * 4), DISK)
     assert caught.value.sentence == (
         "Guest web needs 112 MiB of RAM that cannot go to the store, and of 8192 MiB 0 are left "
         "(the host 1024, anonymous guests 8192, QEMU 416, page tables 32)."

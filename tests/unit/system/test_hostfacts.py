@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramshelf.core.doctor.facts import Process, Slice, Unknown
 from ramshelf.core.files.fstab import parse_fstab
 from ramshelf.core.files.mounts import Mount, covering, parse_mountinfo
+from ramshelf.core.host import Process, Slice, Unknown
 from ramshelf.core.units import GIB, KIB, MIB
 from ramshelf.system import bootfacts
 from ramshelf.system.bootfacts import boot_order, swap_uses, unit_values

@@ -1,8 +1,4 @@
-"""What the doctor knows of a host: gathered elsewhere, judged by ``core/doctor/checks``.
-
-A fact that could not be had is Unknown with the reason, never a default. Sizes are in bytes, times in
-seconds since the epoch.
-"""
+"""What the doctor knows of a host: gathered elsewhere, judged by ``core/doctor/checks``; core/host.py too."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +10,8 @@ from ramshelf.core.files.qemuconf import MemoryDirectory
 from ramshelf.core.guest.memory import Guest
 from ramshelf.core.guest.numa import HostNuma, Tuning
 from ramshelf.core.guest.own_backends import OwnBackend
-from ramshelf.core.hook.bypass import Bypass
+from ramshelf.core.hook.status import HookStatus
+from ramshelf.core.host import Account, Device, LibvirtHost, Process, Slice, SwapUse, Unknown
 from ramshelf.core.placement import Comparison
 from ramshelf.core.requirements import Version
 from ramshelf.core.store.capacity import StoreUsage
@@ -24,70 +21,8 @@ from ramshelf.core.store.find import NoStore, Store
 from ramshelf.core.store.write_errors import WriteErrors
 
 
-@dataclass(frozen=True)
-class Unknown:
-    """Why a fact could not be had: half a sentence, such as ``permission denied``.
-
-    ``denied``: only for want of permission, which says nothing about the host.
-    """
-
-    reason: str
-    denied: bool = False
-
-
 @dataclass(frozen=True, kw_only=True)
-class Hypervisor:
-    """libvirt as it answers at ``uri``, and the QEMU that it would run.
-
-    ``security_models``: its security drivers, such as ``apparmor`` and ``dac``; None where it does not tell.
-    """
-
-    uri: str
-    libvirt: Version
-    qemu: Version | Unknown
-    security_models: tuple[str, ...] | None = None
-
-
-LIBVIRT_DAEMONS = ("libvirtd", "virtqemud")
-"""What calls hooks and runs guests: one of the two, the modular one where libvirt is modular."""
-
-SERVICE_USERS = {
-    **dict.fromkeys(LIBVIRT_DAEMONS, "root"),
-    "nova-compute": "nova",
-    "systemd-oomd": "systemd-oom",
-}
-"""The services that are looked for among the processes, and the user, besides root, that each may run as."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Process:
-    """A process of this host, by /proc.
-
-    ``name`` is for people to read: any user can name a process anything, so nothing follows from it. ``uid``
-    is the real one. ``service`` is one of ``SERVICE_USERS``, where the process's owner proves it, else ''.
-    ``argv`` is empty for what is not called as QEMU is. ``anonymous``: RssAnon; ``swapped``: VmSwap, which
-    leaves shared memory out; ``page_tables``: VmPTE.
-    """
-
-    pid: int
-    uid: int
-    name: str
-    service: str = ""
-    argv: tuple[str, ...]
-    started: float
-    anonymous: int
-    swapped: int
-    page_tables: int
-    oom_score_adj: int
-
-    @property
-    def qemu(self) -> bool:
-        """Whether it is called as QEMU is; whether it runs a guest only its owner and libvirt can tell."""
-        return self.name.startswith(("qemu-system", "qemu-kvm"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunningGuest:
+class GuestFacts:
     """A running guest and its QEMU process (None where it cannot be found).
 
     ``directory`` is where its memory files are, or should be; ``memory_files`` what lies there, and
@@ -128,51 +63,13 @@ class StaleDirectory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Account:
-    """The user and group that QEMU runs as."""
-
-    user: str
-    uid: int
-    gids: frozenset[int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Directory:
+class PathDirectory:
     """One directory on the way to the memory backing directory, from the root down."""
 
     path: str
     uid: int
     gid: int
     mode: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Device:
-    """A block device, or the file behind a loop device or a swap file, somewhere below the store.
-
-    ``network`` names the transport (``nbd``, ``iSCSI``), '' for a local device. ``thin`` says in words why
-    space on it is not guaranteed, '' where it is. ``direct_io`` is None for what is no loop device.
-    ``errors`` of ``commands`` failed (SCSI's ioerr_cnt and iodone_cnt), None where the driver counts none.
-    """
-
-    name: str
-    rotational: bool
-    network: str = ""
-    thin: str | Unknown = ""
-    in_ram: bool = False
-    direct_io: bool | None = None
-    errors: int | None = None
-    commands: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SwapUse:
-    """An active swap area; ``at_boot``: fstab or a unit activates it. ``units``: systemd's names for it."""
-
-    path: str
-    size: int
-    units: frozenset[str]
-    at_boot: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +101,7 @@ class StoreFacts:
     store: Store | NoStore
     usage: StoreUsage | Unknown
     io_error: str
-    path: tuple[Directory, ...] | Unknown
+    path: tuple[PathDirectory, ...] | Unknown
     memory_dir_missing: bool
     devices: tuple[Device, ...] | Unknown
     swaps: tuple[SwapUse, ...]
@@ -213,32 +110,6 @@ class StoreFacts:
     stale: tuple[StaleDirectory, ...] | Unknown
     earlier: tuple[EarlierPromise, ...] | Unknown = ()
     write_errors: WriteErrors | Unknown | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slice:
-    """A top-level control group and its limits, None where there is none."""
-
-    name: str
-    memory_max: int | None
-    swap_max: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class HookStatus:
-    """libvirt's hook as installed; ``foreign``: something has its place that is not ramshelf's.
-
-    ``seen``: whether the running libvirtd calls it, None where unknown. ``problem`` is half a sentence that
-    says why it does not work, '' where it does or nobody has tried.
-    """
-
-    installed: bool
-    current: bool
-    executable: bool
-    seen: bool | None
-    foreign: bool = False
-    problem: str = ""
-    bypass: Bypass = field(default_factory=Bypass)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +125,7 @@ class Facts:
     """
 
     config: Config | Unknown
-    hypervisor: Hypervisor | Unknown
+    hypervisor: LibvirtHost | Unknown
     kernel: Version | Unknown
     kvm: str | Unknown
     processes: tuple[Process, ...] | Unknown
@@ -271,7 +142,7 @@ class Facts:
     meminfo: Mapping[str, int] | Unknown
     oom_kills: int | Unknown
     hook: HookStatus | Unknown
-    guests: tuple[RunningGuest, ...] | Unknown
+    guests: tuple[GuestFacts, ...] | Unknown
     odd_guests: tuple[OddGuest, ...] = ()
     placement: Comparison | RamshelfError | None = None
     numa: HostNuma | Unknown = field(default_factory=HostNuma)

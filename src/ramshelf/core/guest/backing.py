@@ -60,7 +60,7 @@ class Discard(enum.Enum):
     NO = "no"
 
 
-class Allocation(enum.Enum):
+class AllocationMode(enum.Enum):
     """When the memory's pages are allocated."""
 
     ONDEMAND = "ondemand"
@@ -71,12 +71,12 @@ class Allocation(enum.Enum):
 class Backing:
     """The backing that is wished for. ``only``: other attributes of the owned elements are dropped."""
 
-    allocation: Allocation = Allocation.ONDEMAND
+    allocation: AllocationMode = AllocationMode.ONDEMAND
     discard: Discard = Discard.AUTO
     only: bool = False
 
 
-LIKE_NOVA = Backing(allocation=Allocation.IMMEDIATE, discard=Discard.YES, only=True)
+LIKE_NOVA = Backing(allocation=AllocationMode.IMMEDIATE, discard=Discard.YES, only=True)
 """What Nova writes (LibvirtDriver._get_guest_memory_backing_config)."""
 
 

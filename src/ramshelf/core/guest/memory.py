@@ -5,8 +5,6 @@ Read only, with the standard library, so that the hook can use it. ``core/guest/
 
 from __future__ import annotations
 
-import posixpath
-
 from ramshelf.core.errors import InputError
 from ramshelf.core.guest.xml import Element, parse
 from ramshelf.core.record import dataclass
@@ -40,9 +38,6 @@ MEMORY_IDS = (
 """QEMU's MachineClass.default_ram_id by architecture and machine type prefix: the file that a guest without
 NUMA cells has. QEMU before 5.0 has no such ids; there, and for what is not here, the name is found out when
 the guest has started."""
-
-SHORT_NAME_MAX = 20
-"""Characters of a guest's name in its directory's name (VIR_DOMAIN_SHORT_NAME_MAX)."""
 
 MEMORY_DEVICES = frozenset({"dimm", "virtio-mem"})
 """Memory devices whose file libvirt makes; NVDIMM and virtio-pmem bring their own, SGX has none."""
@@ -158,22 +153,6 @@ class Guest:
         if not (self.locked or self.passthrough) or self.huge_bytes >= self.memory:
             return 0
         return self.paged
-
-
-def directory_name(domain_id: int, name: str) -> str:
-    """The guest's directory below the memory backing directory (virDomainDefGetShortName)."""
-    return f"{domain_id}-{name[:SHORT_NAME_MAX]}"
-
-
-def directory_names(domain_id: int, name: str) -> tuple[str, ...]:
-    """The names that the directory may have: a libvirtd in the C locale cuts the name by bytes."""
-    by_bytes = name.encode(errors="surrogateescape")[:SHORT_NAME_MAX].decode(errors="surrogateescape")
-    return tuple(dict.fromkeys((directory_name(domain_id, name), f"{domain_id}-{by_bytes}")))
-
-
-def guest_directory(memory_dir: str, domain_id: int, name: str) -> str:
-    """The absolute path of a running guest's directory."""
-    return posixpath.join(memory_dir, directory_name(domain_id, name))
 
 
 def parse_guest(text: str | bytes, *, page_size: int = 4 * KIB) -> Guest:

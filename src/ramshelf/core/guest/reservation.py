@@ -52,7 +52,7 @@ def directory_missing(guest: Guest) -> RefusedError:
     )
 
 
-def check_store(store: Store | NoStore, *, off: bool) -> Store | None:
+def require_store(store: Store | NoStore, *, off: bool) -> Store | None:
     """The store that the guest is to be reserved on; None where this host has none and is to have none.
 
     ``off``: file_backed_memory is 0, so that nobody promised a store here. A store that is there is

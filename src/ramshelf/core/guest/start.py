@@ -4,13 +4,13 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ramshelf.core.doctor.checks.guest import private_mapping
-from ramshelf.core.doctor.facts import HookStatus
 from ramshelf.core.errors import HostError, RefusedError
 from ramshelf.core.findings import Finding
 from ramshelf.core.guest.backing import Backing, Support, apply, domain_name, leave, parse, with_uuid
 from ramshelf.core.guest.memory import Guest, parse_guest
 from ramshelf.core.guest.pinned import check_device
+from ramshelf.core.guest.private import private_mapping
+from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.record import replace
 from ramshelf.core.requirements import require
 from ramshelf.core.store.capacity import Capacity, StoreUsage, admit
@@ -30,7 +30,7 @@ class Existing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class StartFacts:
     """What is known when a guest is to be started.
 
     ``document`` is a file's content; None: what libvirt has. ``capacity`` and ``usage`` are None where there
@@ -67,7 +67,7 @@ class Plan:
     notes: tuple[Finding, ...]
 
 
-def plan_start(facts: Facts) -> Plan:
+def plan_start(facts: StartFacts) -> Plan:
     """What is to be done, or the reason why not.
 
     Raises what ``core.backing.apply`` raises, HostError ``versions.*``, ``store.*`` or ``hook.*``, and
@@ -91,13 +91,13 @@ def plan_start(facts: Facts) -> Plan:
     )
 
 
-def _to_run(facts: Facts, guest: Guest) -> Guest:
+def _to_run(facts: StartFacts, guest: Guest) -> Guest:
     """The guest as it will be: a saved one comes back with the backing that it had."""
     saved = facts.existing.saved if facts.existing else None
     return guest if saved is None else replace(parse_guest(saved), name=guest.name)
 
 
-def _document(facts: Facts) -> bytes:
+def _document(facts: StartFacts) -> bytes:
     """The definition to start from; a file's guest gets the same UUID each time that it is started.
 
     libvirt would give a guest without UUID a new one, and then refuse its name when the same file is defined
@@ -125,7 +125,7 @@ def same_uuid(one: str, other: str) -> bool:
     return one.replace("-", "").lower() == other.replace("-", "").lower()
 
 
-def _require_host(facts: Facts) -> None:
+def _require_host(facts: StartFacts) -> None:
     """The versions, the hook and the store."""
     if facts.support.libvirt and facts.support.qemu:
         require(facts.support.libvirt, facts.support.qemu)
@@ -147,7 +147,7 @@ def _unguarded(code: str, what: str) -> HostError:
     )
 
 
-def _require_fit(facts: Facts, guest: Guest) -> None:
+def _require_fit(facts: StartFacts, guest: Guest) -> None:
     """The store can hold this guest, and the kernel can keep it there."""
     assert isinstance(facts.store, Store)  # noqa: S101 - _require_host
     assert facts.capacity is not None  # noqa: S101 - a store has a capacity

@@ -21,8 +21,7 @@ will find again, as when it was only stopped.
 
 from collections.abc import Iterable
 
-from ramshelf.core.guest.memory import directory_names
-from ramshelf.core.store.directory import GuestDirectory
+from ramshelf.core.store.directory import GuestDirectory, directory_names
 
 
 def stale(

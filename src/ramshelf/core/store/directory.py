@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import posixpath
+
 from ramshelf.core.record import dataclass
 
 PROMISE_FILE = ".ramshelf-promise"
 """In a guest's directory: its apparent size is what the guest is promised. Versions before 0.2 go by it, so
 that a downgrade keeps what is promised; this one goes by its own notes (core/store/ledger.py)."""
+
+
+SHORT_NAME_MAX = 20
+"""Characters of a guest's name in its directory's name (VIR_DOMAIN_SHORT_NAME_MAX)."""
+
+
+def directory_name(domain_id: int, name: str) -> str:
+    """The guest's directory below the memory backing directory (virDomainDefGetShortName)."""
+    return f"{domain_id}-{name[:SHORT_NAME_MAX]}"
+
+
+def directory_names(domain_id: int, name: str) -> tuple[str, ...]:
+    """The names that the directory may have: a libvirtd in the C locale cuts the name by bytes."""
+    by_bytes = name.encode(errors="surrogateescape")[:SHORT_NAME_MAX].decode(errors="surrogateescape")
+    return tuple(dict.fromkeys((directory_name(domain_id, name), f"{domain_id}-{by_bytes}")))
+
+
+def guest_directory(memory_dir: str, domain_id: int, name: str) -> str:
+    """The absolute path of a running guest's directory."""
+    return posixpath.join(memory_dir, directory_name(domain_id, name))
 
 
 @dataclass(frozen=True, kw_only=True)

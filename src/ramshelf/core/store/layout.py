@@ -22,7 +22,7 @@ _ROOT_CONTEXT = "system_u:object_r:qemu_var_run_t:s0"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class MadeStore:
     """The store that fstab says ramshelf made.
 
     fstab is written first and cleared last, so that an interrupted create or remove finds what it began.
@@ -39,7 +39,7 @@ class Claim:
     entries: tuple[Entry, ...]
 
 
-def find_claim(fstab: str) -> Claim | None:
+def find_claim(fstab: str) -> MadeStore | None:
     """The store of ramshelf's in this fstab; None where it has none."""
     own = tuple(entry for entry in parse_fstab(fstab) if entry.own)
     store = next((entry for entry in own if entry.option(KIND_OPTION) is not None), None)
@@ -47,7 +47,7 @@ def find_claim(fstab: str) -> Claim | None:
         return None
     area = next((entry for entry in own if entry.option(AREA_OPTION) is not None), None)
     spec = area.spec if area else store.spec
-    return Claim(
+    return MadeStore(
         kind=Kind(store.option(KIND_OPTION)),
         mount_point=store.mount_point,
         file_system=store.fstype,
@@ -106,7 +106,7 @@ def signed(area: BlockDevice | AreaFile | None, identity: str) -> bool:
     )
 
 
-def lay_out(spec: Spec, seen: Seen, claim: Claim | None) -> Layout:
+def lay_out(spec: Spec, seen: Seen, claim: MadeStore | None) -> Layout:
     """The names and sizes of the store that is wished for."""
     directory = memory_directory_for(spec, seen)
     size = spec.size or (seen.area.size // MIB * MIB if seen.area else 0)

@@ -10,7 +10,7 @@ from ramshelf.core.files.fstab import OwnEntries, remove_own
 from ramshelf.core.files.qemuconf import OwnDirectory, restore_memory_directory
 from ramshelf.core.plan import (
     Action,
-    Allocate,
+    AllocateFile,
     Edit,
     EditFile,
     MakeDirectory,
@@ -38,7 +38,7 @@ from ramshelf.core.store.boot import (
 )
 from ramshelf.core.store.facts import AreaFile, BlockDevice, Seen, Spec
 from ramshelf.core.store.kind import Kind
-from ramshelf.core.store.layout import FSTAB, QEMU_CONF, Claim, Layout, find_claim, lay_out, signed
+from ramshelf.core.store.layout import FSTAB, QEMU_CONF, Layout, MadeStore, find_claim, lay_out, signed
 from ramshelf.core.store.refusals import refusals, store_mount
 from ramshelf.core.units import KIB
 
@@ -106,7 +106,7 @@ def _edit(seen: Seen, path: str, edit: Edit, why: str) -> tuple[Action, ...]:
     return (keep, action)
 
 
-def _claim(seen: Seen, layout: Layout, claim: Claim | None) -> tuple[Action, ...]:
+def _claim(seen: Seen, layout: Layout, claim: MadeStore | None) -> tuple[Action, ...]:
     if claim:
         return ()
     return _edit(seen, FSTAB, OwnEntries(entries=layout.entries), "Have the store mounted at boot")
@@ -120,7 +120,7 @@ def _prepare_area(spec: Spec, seen: Seen, layout: Layout) -> tuple[Action, ...]:
     actions: list[Action] = []
     if isinstance(area, AreaFile) and (area.size < layout.size or area.allocated < layout.size):
         actions.append(
-            Allocate(
+            AllocateFile(
                 why="Allocate every block of the file",
                 path=area.path,
                 size=layout.size,
@@ -293,7 +293,7 @@ def plan_remove(seen: Seen) -> tuple[Action, ...]:
     return (*undone, *_reload(seen, needed=bool(undone or backups)), *backups)
 
 
-def _may_remove(seen: Seen, claim: Claim) -> None:
+def _may_remove(seen: Seen, claim: MadeStore) -> None:
     if seen.guests:
         raise RefusedError(
             "store.guests-running",
@@ -314,7 +314,7 @@ def _may_remove(seen: Seen, claim: Claim) -> None:
         )
 
 
-def _deactivate(seen: Seen, claim: Claim) -> tuple[Action, ...]:
+def _deactivate(seen: Seen, claim: MadeStore) -> tuple[Action, ...]:
     actions: list[Action] = []
     if seen.mounted_at(claim.mount_point):
         actions.append(Run(why="Unmount the store", argv=("umount", claim.mount_point), patience=_PATIENCE))
@@ -356,7 +356,7 @@ def _restore(seen: Seen, path: str, edit: Edit) -> tuple[Action, ...]:
     return () if action.edit(before or "") == (before or "") else (action,)
 
 
-def _remove_area(seen: Seen, claim: Claim) -> tuple[Action, ...]:
+def _remove_area(seen: Seen, claim: MadeStore) -> tuple[Action, ...]:
     actions: list[Action] = []
     area = seen.area
     if isinstance(area, AreaFile) and area.exists:
@@ -368,12 +368,12 @@ def _remove_area(seen: Seen, claim: Claim) -> tuple[Action, ...]:
     return tuple(actions)
 
 
-def _ours(area: BlockDevice, claim: Claim) -> bool:
+def _ours(area: BlockDevice, claim: MadeStore) -> bool:
     """Whether the device carries what create put there, and nothing else."""
     return bool(area.signatures) and all(signature.uuid == claim.uuid for signature in area.signatures)
 
 
-def _remove_boot_files(seen: Seen, claim: Claim | None) -> tuple[Action, ...]:
+def _remove_boot_files(seen: Seen, claim: MadeStore | None) -> tuple[Action, ...]:
     actions: list[Action] = [
         RemoveFile(why=f"Remove {path}", path=path, before=seen.files[path])
         for path in (SYSCTL_PATH, LOOP_UNIT_PATH, *DROP_INS, CLEAN_UNIT_PATH)

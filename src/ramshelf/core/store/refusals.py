@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from ramshelf.core.doctor.facts import Device, Unknown
 from ramshelf.core.errors import HostError, RamshelfError, RefusedError
 from ramshelf.core.files.mounts import Mount
 from ramshelf.core.files.qemuconf import Value, memory_directory, parse_qemu_conf, set_memory_directory
+from ramshelf.core.host import Device, Unknown
 from ramshelf.core.store.facts import AreaFile, BlockDevice, Seen, Spec
 from ramshelf.core.store.kind import Kind
-from ramshelf.core.store.layout import QEMU_CONF, Claim, Layout, memory_directory_for, signed
+from ramshelf.core.store.layout import QEMU_CONF, Layout, MadeStore, memory_directory_for, signed
 from ramshelf.core.units import GIB, MIB, format_size, to_mib
 
 _SMALLEST = {"ext4": 64 * MIB, "xfs": 300 * MIB}
@@ -18,7 +18,7 @@ _FILE_SYSTEMS_FOR_SWAP = ("ext4", "xfs", "btrfs")
 _FILE_SYSTEMS_FOR_LOOP = ("ext4", "xfs")
 
 
-def refusals(spec: Spec, seen: Seen, layout: Layout, claim: Claim | None) -> tuple[RamshelfError, ...]:
+def refusals(spec: Spec, seen: Seen, layout: Layout, claim: MadeStore | None) -> tuple[RamshelfError, ...]:
     """Every reason not to make this store; those that hide others stand alone."""
     if not seen.root:
         return (HostError("store.needs-root", "Only root can make a store.", hint="Run it with sudo."),)
@@ -27,7 +27,7 @@ def refusals(spec: Spec, seen: Seen, layout: Layout, claim: Claim | None) -> tup
     return (*_host(spec, seen), *_place(seen, layout, claim), *_area(spec, seen, layout, claim))
 
 
-def _exists(claim: Claim, layout: Layout) -> RamshelfError:
+def _exists(claim: MadeStore, layout: Layout) -> RamshelfError:
     return RefusedError(
         "store.exists",
         f"There is a store of kind {claim.kind.value} at {claim.mount_point} already, with other parameters.",
@@ -80,7 +80,7 @@ def _tools(spec: Spec) -> frozenset[str]:
     return frozenset(tools)
 
 
-def _place(seen: Seen, layout: Layout, claim: Claim | None) -> Iterator[RamshelfError]:
+def _place(seen: Seen, layout: Layout, claim: MadeStore | None) -> Iterator[RamshelfError]:
     """Where it is to be mounted."""
     mount = seen.mounted_at(layout.mount_point)
     mounted = store_mount(seen, layout, claim) is not None
@@ -119,7 +119,7 @@ def _changed_conf(seen: Seen, layout: Layout) -> dict[str, Value]:
     return parse_qemu_conf(set_memory_directory(seen.files.get(QEMU_CONF, ""), layout.mount_point), QEMU_CONF)
 
 
-def store_mount(seen: Seen, layout: Layout, claim: Claim | None) -> Mount | None:
+def store_mount(seen: Seen, layout: Layout, claim: MadeStore | None) -> Mount | None:
     """The store's own mount, where it is mounted."""
     mount = seen.mounted_at(layout.mount_point)
     if mount is None or claim is None or mount.fstype != layout.entries[-1].fstype:
@@ -130,7 +130,7 @@ def store_mount(seen: Seen, layout: Layout, claim: Claim | None) -> Mount | None
     return mount if device is not None and device.number == mount.device else None
 
 
-def _area(spec: Spec, seen: Seen, layout: Layout, claim: Claim | None) -> Iterator[RamshelfError]:
+def _area(spec: Spec, seen: Seen, layout: Layout, claim: MadeStore | None) -> Iterator[RamshelfError]:
     """What it is to lie on."""
     if seen.area_problem:
         yield RefusedError(
@@ -215,7 +215,7 @@ def _thin(path: str, below: tuple[Device, ...]) -> Iterator[RamshelfError]:
             return
 
 
-def _file(spec: Spec, file: AreaFile, layout: Layout, claim: Claim | None) -> Iterator[RamshelfError]:
+def _file(spec: Spec, file: AreaFile, layout: Layout, claim: MadeStore | None) -> Iterator[RamshelfError]:
     facts = {"file": file.path}
     if file.exists and claim is None:
         yield RefusedError(

@@ -16,7 +16,7 @@ from typing import Self
 from ramshelf.core.errors import RamshelfError, RefusedError, ServiceError
 from ramshelf.core.guest.held import PAUSABLE
 from ramshelf.node.guard import Guard
-from ramshelf.system.heldnotes import Note
+from ramshelf.system.heldnotes import HeldNote
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.ptrace import require_untraced, stopped
 
@@ -48,7 +48,7 @@ class Pauser:
             guard = Guard("ramshelf.node.guest.hold_guard", self._hypervisor.uri, self._name)
             self._guard = stack.enter_context(guard)
             try:
-                self._note = stack.enter_context(Note(self._name))
+                self._note = stack.enter_context(HeldNote(self._name))
             except BlockingIOError as error:
                 raise RefusedError("guest.busy", "The guest's memory is being trimmed already.") from error
             self._held = stack.pop_all()

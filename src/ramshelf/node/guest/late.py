@@ -16,20 +16,20 @@ _LOCK_TIMEOUT = 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class LateReservation:
     """What was done for a guest; ``late`` is None where its memory is not on the store."""
 
     guest: str
     late: Late | None
 
 
-def reserve_late(guest: Guest) -> Outcome:
+def reserve_late(guest: Guest) -> LateReservation:
     """Note and allocate what is missing, under the store's lock, and put it on the hook's record.
 
     libvirt must not be asked meanwhile: it may be waiting for its hook, and that for the lock. Raises
     RefusedError ``store.locked``, ``store.full``, ``store.no-fallocate``; OSError.
     """
-    nothing = Outcome(guest=guest.name, late=None)
+    nothing = LateReservation(guest=guest.name, late=None)
     if guest.domain_id is None:
         return nothing
     with store_lock(timeout=_LOCK_TIMEOUT):
@@ -76,7 +76,7 @@ def reserve_late(guest: Guest) -> Outcome:
             files=[file.path for file in late.allocate],
             by="agent",
         )
-    return Outcome(guest=guest.name, late=late)
+    return LateReservation(guest=guest.name, late=late)
 
 
 def _with_plugged(guest: Guest, note: Note) -> Note:

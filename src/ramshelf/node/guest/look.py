@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from ramshelf.core.config import Config
 from ramshelf.core.errors import HostError
-from ramshelf.core.guest.memory import Guest, directory_names, parse_guest
+from ramshelf.core.guest.memory import Guest, parse_guest
 from ramshelf.core.guest.own_backends import OwnBackend, own_backends
 from ramshelf.core.ram import Balance, balance
 from ramshelf.core.record import replace
 from ramshelf.core.store.capacity import Capacity, capacity
-from ramshelf.core.store.directory import FileUsage
+from ramshelf.core.store.directory import FileUsage, directory_names
 from ramshelf.core.store.earlier import EarlierPromise, refused_anew
 from ramshelf.core.store.find import NoStore, Store
 from ramshelf.core.store.holdings import Holding, holdings
@@ -35,7 +35,7 @@ def in_ram(file: FileUsage) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryFile:
+class ObservedFile:
     """A memory file on the store; bytes."""
 
     path: str
@@ -50,7 +50,7 @@ class RunningGuest:
 
     domain: Domain
     promised: int
-    files: tuple[MemoryFile, ...]
+    files: tuple[ObservedFile, ...]
 
     @property
     def size(self) -> int:
@@ -206,9 +206,9 @@ def held_by(
 
 def _memory_files(
     files: Iterable[FileUsage], measure: Callable[[FileUsage], int] = in_ram
-) -> tuple[MemoryFile, ...]:
+) -> tuple[ObservedFile, ...]:
     return tuple(
-        MemoryFile(path=file.path, size=file.apparent, allocated=file.allocated, resident=measure(file))
+        ObservedFile(path=file.path, size=file.apparent, allocated=file.allocated, resident=measure(file))
         for file in files
     )
 

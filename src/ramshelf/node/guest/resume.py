@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from ramshelf.core.errors import RamshelfError, RefusedError
 from ramshelf.core.guest.held import LIBVIRT_WAIT, Left, left
-from ramshelf.system.heldnotes import Note, orphaned, pending
+from ramshelf.system.heldnotes import HeldNote, orphaned, pending
 from ramshelf.system.hooklog import record
 from ramshelf.system.hypervisor import Domain, Hypervisor
 
@@ -29,7 +29,7 @@ def resume_left(hypervisor: Hypervisor) -> tuple[RamshelfError, ...]:
     failed = []
     for name in orphaned():
         try:
-            with suppress(BlockingIOError), Note(name) as note:  # else somebody is quicker
+            with suppress(BlockingIOError), HeldNote(name) as note:  # else somebody is quicker
                 _settle(hypervisor, note)
         except RamshelfError as error:
             if error.code == "libvirt.connection-lost":
@@ -59,7 +59,7 @@ def find_settled(hypervisor: Hypervisor, name: str) -> Domain:
     return domain
 
 
-def _settle(hypervisor: Hypervisor, note: Note) -> None:
+def _settle(hypervisor: Hypervisor, note: HeldNote) -> None:
     if note.domain_id is None:
         return
     try:

@@ -7,13 +7,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from ramshelf.core.config import Config
-from ramshelf.core.doctor.checks.guest import private_mapping
-from ramshelf.core.doctor.facts import HookStatus
 from ramshelf.core.errors import RamshelfError, RefusedError
 from ramshelf.core.findings import Finding
 from ramshelf.core.guest.backing import Support, domain_name, parse
 from ramshelf.core.guest.memory import Guest
-from ramshelf.core.guest.start import Existing, Facts, Plan, plan_start, same_uuid, with_holders
+from ramshelf.core.guest.private import private_mapping
+from ramshelf.core.guest.start import Existing, Plan, StartFacts, plan_start, same_uuid, with_holders
+from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.requirements import version
 from ramshelf.core.store.capacity import Capacity, capacity
 from ramshelf.core.store.find import Store
@@ -133,14 +133,14 @@ def _already(hypervisor: Hypervisor, config: Config, domain: Domain) -> Started:
 
 def _start_facts(
     hypervisor: Hypervisor, config: Config, document: bytes | None, existing: Existing | None
-) -> Facts:
+) -> StartFacts:
     observed = observe_store()
     current: Capacity | None = None
     held: tuple[Holding, ...] = ()
     if observed.usage is not None:
         current = capacity(observed.usage, configured_mib=config.file_backed_memory_mib)
         _, held = observe_holdings(hypervisor, observed)
-    return Facts(
+    return StartFacts(
         document=document,
         existing=existing,
         host_uuid=hypervisor.host_uuid(),

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ramshelf
-from ramshelf.core.doctor.facts import HookStatus, Unknown
 from ramshelf.core.errors import HostError, RamshelfError, ToolError
 from ramshelf.core.hook.call import PROBE, probe_xml
 from ramshelf.core.hook.copy import DIRECTORY as COPIES
@@ -28,6 +27,8 @@ from ramshelf.core.hook.plan import (
     reload,
 )
 from ramshelf.core.hook.script import SCRIPT, HookScript
+from ramshelf.core.hook.status import HookStatus
+from ramshelf.core.host import Unknown
 from ramshelf.core.plan import Action
 from ramshelf.core.requirements import Version, version
 from ramshelf.core.setting import DEFAULT_FILES
@@ -60,7 +61,7 @@ _QEMU_LOGS = Path("/var/log/libvirt/qemu")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class HookOutcome:
     """What was done (or would be), and whether the running daemon calls the hook; None: no daemon answers."""
 
     actions: tuple[Action, ...]
@@ -163,7 +164,7 @@ def _python() -> Version | None:
 
 def install(
     uri: str, wanted: Wanted, *, dry_run: bool, after_step: Callable[[int], None] = lambda _number: None
-) -> Outcome:
+) -> HookOutcome:
     """Put the hook there and make the running daemon call it; ``after_step`` is for tests that stop there.
 
     Raises HostError ``hook.not-called`` where it does not, ``hook.broken``, ``hook.denied`` or
@@ -171,7 +172,7 @@ def install(
     """
     if dry_run:
         installed = observe(wanted, uri)
-        return Outcome(actions=plan_install(installed, wanted), seen=installed.seen)
+        return HookOutcome(actions=plan_install(installed, wanted), seen=installed.seen)
     _require_root()
     with store_lock(_LOCK, timeout=_LOCK_TIMEOUT):
         before = observe(wanted, uri)
@@ -205,13 +206,13 @@ def install(
             "Else restart it.",
             facts={"path": SCRIPT},
         )
-    return Outcome(actions=actions, seen=probed.seen)
+    return HookOutcome(actions=actions, seen=probed.seen)
 
 
-def remove(*, dry_run: bool) -> Outcome:
+def remove(*, dry_run: bool) -> HookOutcome:
     """Undo what ``install`` did, and make the running daemon look again."""
     if dry_run:
-        return Outcome(actions=plan_remove(observe(wanted_hook())), seen=None)
+        return HookOutcome(actions=plan_remove(observe(wanted_hook())), seen=None)
     _require_root()
     with store_lock(_LOCK, timeout=_LOCK_TIMEOUT):
         actions = plan_remove(observe(wanted_hook()))
@@ -219,7 +220,7 @@ def remove(*, dry_run: bool) -> Outcome:
         _forget_notes()
         earlier.forget()
         Path(_SEEN).unlink(missing_ok=True)
-    return Outcome(actions=actions, seen=None)
+    return HookOutcome(actions=actions, seen=None)
 
 
 def _forget_notes() -> None:

@@ -33,7 +33,7 @@ class Move:
     verdict: Verdict
 
 
-def look(here: Hypervisor, there: Hypervisor, config: Config, name: str) -> Move:
+def look_at_move(here: Hypervisor, there: Hypervisor, config: Config, name: str) -> Move:
     """What is known before a guest moves; nothing changes. Raises RefusedError ``guest.not-found``."""
     domain = here.find(name)
     guest = described(here.live_xml(name), name)

@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from ramshelf.core.doctor.facts import Unknown
 from ramshelf.core.errors import HostError
+from ramshelf.core.host import Unknown
 from ramshelf.core.store.clean import stale, unchanged
 from ramshelf.core.store.directory import GuestDirectory
 from ramshelf.system import backingstore, memoryfiles, storetree

@@ -20,8 +20,8 @@ from ramshelf.core.store.find import NoStore, Store
 from ramshelf.core.store.layout import (
     FSTAB,
     QEMU_CONF,
-    Claim,
     Layout,
+    MadeStore,
     find_claim,
     lay_out,
     memory_directory_for,
@@ -155,7 +155,7 @@ class Shown:
 
     directory: MemoryDirectory
     store: Store | NoStore
-    claim: Claim | None
+    claim: MadeStore | None
     area: str
     file: str
     size: int | None

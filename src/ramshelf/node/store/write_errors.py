@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 
-from ramshelf.core.doctor.facts import Unknown
+from ramshelf.core.host import Unknown
 from ramshelf.core.store.find import Store
 from ramshelf.core.store.write_errors import WriteErrors, follow
 from ramshelf.system.devicefacts import block_name

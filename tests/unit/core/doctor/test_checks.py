@@ -4,19 +4,10 @@ from typing import Any
 import pytest
 
 from ramshelf.cli.doctor import document
-from ramshelf.core.doctor.catalog import GROUPS, RULES
+from ramshelf.core.catalog import GROUPS, RULES
 from ramshelf.core.doctor.checks import check
 from ramshelf.core.doctor.confinement import Labels
-from ramshelf.core.doctor.facts import (
-    Directory,
-    Facts,
-    Hypervisor,
-    OddGuest,
-    Slice,
-    StaleDirectory,
-    StoreFacts,
-    Unknown,
-)
+from ramshelf.core.doctor.facts import Facts, OddGuest, PathDirectory, StaleDirectory, StoreFacts
 from ramshelf.core.errors import HostError, ServiceError
 from ramshelf.core.files.qemuconf import MemoryDirectory
 from ramshelf.core.findings import Finding, Severity, exit_status
@@ -24,6 +15,7 @@ from ramshelf.core.guest.memory import MemoryFile
 from ramshelf.core.guest.numa import HostNode, HostNuma, Part, Tuning
 from ramshelf.core.guest.own_backends import OwnBackend
 from ramshelf.core.hook.bypass import Bypass
+from ramshelf.core.host import LibvirtHost, Slice, Unknown
 from ramshelf.core.placement import TRAIT, Allocation, Former, Inventory
 from ramshelf.core.record import replace
 from ramshelf.core.requirements import require
@@ -72,7 +64,7 @@ OVERCOMMITTED = Inventory(total=64 * 1024, max_unit=64 * 1024, allocation_ratio=
 def libvirt(libvirt: tuple[int, int, int], qemu: tuple[int, int, int] | Unknown = (7, 2, 0)) -> Facts:
     return replace(
         GOOD,
-        hypervisor=Hypervisor(
+        hypervisor=LibvirtHost(
             uri="qemu:///system", libvirt=libvirt, qemu=qemu, security_models=("apparmor",)
         ),
     )
@@ -80,7 +72,7 @@ def libvirt(libvirt: tuple[int, int, int], qemu: tuple[int, int, int] | Unknown 
 
 def models(*names: str, **labels: Any) -> Facts:
     """The good host with these security drivers, and these labels of its guest's."""
-    assert isinstance(GOOD.hypervisor, Hypervisor)
+    assert isinstance(GOOD.hypervisor, LibvirtHost)
     facts = with_guest({"labels": Labels(**labels)})
     return replace(facts, hypervisor=replace(GOOD.hypervisor, security_models=names or None))
 
@@ -167,8 +159,8 @@ BAD = {
         directory=MemoryDirectory(configured="/srv/ram", path="/srv/ram/libvirt/qemu", explicit=True)
     ),
     "store.no-directory": with_store(memory_dir_missing=True),
-    "store.owner": with_store(path=(Directory(path=MEMORY_DIR, uid=0, gid=0, mode=0o40700),)),
-    "store.readable": with_store(path=(Directory(path=MEMORY_DIR, uid=0, gid=0, mode=0o40755),)),
+    "store.owner": with_store(path=(PathDirectory(path=MEMORY_DIR, uid=0, gid=0, mode=0o40700),)),
+    "store.readable": with_store(path=(PathDirectory(path=MEMORY_DIR, uid=0, gid=0, mode=0o40755),)),
     "store.owner-unknown": with_store(path=WHY),
     "store.beyond-promise": with_usage(
         directories=(guest_directory(RAM_FILE, replace(DIMM, allocated=3 * GIB, inode=8)),)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from ramshelf.core.doctor.checks import check
 from ramshelf.core.doctor.confinement import Labels, parse_labels
-from ramshelf.core.doctor.facts import Account, Facts, Hypervisor, Unknown
+from ramshelf.core.doctor.facts import Facts
+from ramshelf.core.host import Account, LibvirtHost, Unknown
 from ramshelf.core.record import replace
 from support.good_host import GOOD, GUEST, QEMU_UID, RUNNING
 
@@ -56,7 +57,7 @@ def test_what_is_no_xml_has_no_labels(text: str) -> None:
 
 
 def host(*models: str, guests: tuple[Labels, ...] = (), **changes: Any) -> Facts:
-    assert isinstance(GOOD.hypervisor, Hypervisor)
+    assert isinstance(GOOD.hypervisor, LibvirtHost)
     running = tuple(
         replace(RUNNING, guest=replace(GUEST, name=f"g{number}"), labels=labels)
         for number, labels in enumerate(guests)

@@ -13,7 +13,7 @@ from ramshelf.core.guest.backing import (
     LIKE_NOVA,
     MAX_BYTES,
     NAME_MAX_BYTES,
-    Allocation,
+    AllocationMode,
     Applied,
     Backing,
     Discard,
@@ -85,7 +85,7 @@ def test_other_children_of_memory_backing_stay_before_the_source() -> None:
 
 
 def test_prealloc_threads_are_kept() -> None:
-    backing = Backing(allocation=Allocation.IMMEDIATE, discard=Discard.NO)
+    backing = Backing(allocation=AllocationMode.IMMEDIATE, discard=Discard.NO)
     result = applied(f"{SIZE}<memoryBacking><allocation threads='8'/></memoryBacking>", backing)
     assert '<allocation threads="8" mode="immediate"/>' in result.xml
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramshelf.core.errors import InputError
-from ramshelf.core.guest.memory import Guest, directory_name, directory_names, guest_directory, parse_guest
+from ramshelf.core.guest.memory import Guest, parse_guest
+from ramshelf.core.store.directory import directory_name, directory_names, guest_directory
 from ramshelf.core.units import KIB, MIB
 
 FILE = "<source type='file'/><access mode='shared'/>"

@@ -9,7 +9,7 @@ from ramshelf.core.guest.memory import Guest, MemoryFile
 from ramshelf.core.guest.reservation import (
     check_leftovers,
     check_pages,
-    check_store,
+    require_store,
     reservations,
     verify,
 )
@@ -98,17 +98,17 @@ def test_only_a_store_that_works_is_used(store: Store | NoStore, expected: str, 
     if off and isinstance(store, NoStore):
         entry = Entry(spec="x", mount_point="/ram", fstype="tmpfs", options=())
         store = replace(store, expected=entry)
-    assert check_store(the_store(), off=off) == the_store()
+    assert require_store(the_store(), off=off) == the_store()
     with pytest.raises(RefusedError) as caught:
-        check_store(store, off=off)
+        require_store(store, off=off)
     assert code(caught) == expected
 
 
 def test_where_it_is_off_no_store_is_missed() -> None:
     missing = NoStore(code="store.root-file-system", sentence="", hint="")
-    assert check_store(missing, off=True) is None
+    assert require_store(missing, off=True) is None
     with pytest.raises(RefusedError):
-        check_store(missing, off=False)
+        require_store(missing, off=False)
 
 
 def test_what_is_another_guests_is_no_leftover() -> None:

@@ -4,11 +4,11 @@ from uuid import UUID
 
 import pytest
 
-from ramshelf.core.doctor.facts import HookStatus
 from ramshelf.core.errors import HostError, RamshelfError, RefusedError
 from ramshelf.core.files.mounts import Mount
 from ramshelf.core.guest.backing import Support
-from ramshelf.core.guest.start import Existing, Facts, plan_start
+from ramshelf.core.guest.start import Existing, StartFacts, plan_start
+from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.record import replace
 from ramshelf.core.store.capacity import Capacity
 from ramshelf.core.store.find import NoStore, Store
@@ -45,7 +45,7 @@ def store(fstype: str = "tmpfs") -> Store:
 
 HOOK = HookStatus(installed=True, current=True, executable=True, seen=True)
 EXISTING = Existing(uuid=UUID_ONE, definition=PLAIN.format(f"<uuid>{UUID_ONE}</uuid>", ""))
-GOOD = Facts(
+GOOD = StartFacts(
     document=PLAIN.format("", "").encode(),
     existing=None,
     host_uuid=HOST_UUID,
@@ -61,7 +61,7 @@ GOOD = Facts(
 )
 
 
-def defined(facts: Facts) -> str:
+def defined(facts: StartFacts) -> str:
     plan = plan_start(facts)
     assert plan.define is not None
     return plan.define
@@ -137,7 +137,7 @@ def test_what_does_not_fit_names_who_holds_the_space() -> None:
         ),
     ],
 )
-def test_the_host_must_be_fit(facts: Facts, code: str) -> None:
+def test_the_host_must_be_fit(facts: StartFacts, code: str) -> None:
     with pytest.raises(HostError) as caught:
         plan_start(facts)
     assert caught.value.code == code

@@ -2,12 +2,21 @@
 
 import pytest
 
-from ramshelf.core.doctor.facts import Device, Unknown
 from ramshelf.core.errors import RamshelfError, UsageError
 from ramshelf.core.files.fstab import parse_fstab
 from ramshelf.core.files.mounts import Mount
 from ramshelf.core.files.qemuconf import MemoryDirectory, memory_directory
-from ramshelf.core.plan import Action, Allocate, EditFile, MakeDirectory, Run, SetValue, WriteFile, describe
+from ramshelf.core.host import Device, Unknown
+from ramshelf.core.plan import (
+    Action,
+    AllocateFile,
+    EditFile,
+    MakeDirectory,
+    Run,
+    SetValue,
+    WriteFile,
+    describe,
+)
 from ramshelf.core.record import replace
 from ramshelf.core.store.boot import LOOP_UNIT_PATH, SYSCTL_PATH, drop_in_path
 from ramshelf.core.store.facts import AreaFile, BlockDevice, Directory, Seen, Signature, Spec, checked
@@ -139,7 +148,7 @@ def test_disk_on_a_file() -> None:
     place = AreaFile(path="/srv/area", exists=False, file_system="xfs", free=20 * GIB)
     actions = plan_create(ON_FILE, host(place))
     kinds = [type(action) for action in actions]
-    assert kinds.index(Allocate) < kinds.index(MakeDirectory)
+    assert kinds.index(AllocateFile) < kinds.index(MakeDirectory)
     unit = written(actions, LOOP_UNIT_PATH)
     attach = next(line for line in commands(actions) if "losetup" in line)
     assert "fallocate --length 8589934592 /srv/area && device=$$(losetup" in unit

@@ -8,7 +8,7 @@ from ramshelf.core.store.capacity import Capacity, StoreUsage
 from ramshelf.core.store.find import Store
 from ramshelf.core.units import MIB
 from ramshelf.node.agent.look import Look, differ, to_verify
-from ramshelf.node.guest.look import MemoryFile, RunningGuest, StoreShares
+from ramshelf.node.guest.look import ObservedFile, RunningGuest, StoreShares
 from ramshelf.system.hypervisor import Domain
 from support.good_host import STORE
 
@@ -21,7 +21,7 @@ def guest(name: str, domain_id: int = 1, promised_mib: int = 128, **files: int) 
         domain=Domain(name=name, uuid=f"uuid of {name}", domain_id=domain_id, state="running"),
         promised=promised_mib * MIB,
         files=tuple(
-            MemoryFile(path=f"/ram/{domain_id}-{name}/{file}", size=size * MIB, allocated=0, resident=0)
+            ObservedFile(path=f"/ram/{domain_id}-{name}/{file}", size=size * MIB, allocated=0, resident=0)
             for file, size in (files or {"pc": 128}).items()
         ),
     )

@@ -1,7 +1,7 @@
 """Every check of one host: pure functions of facts, one module per group."""
 
+from ramshelf.core.catalog import GROUPS
 from ramshelf.core.config import Config
-from ramshelf.core.doctor.catalog import GROUPS
 from ramshelf.core.doctor.checks.config import check_config
 from ramshelf.core.doctor.checks.confinement import check_confinement
 from ramshelf.core.doctor.checks.guest import check_guests

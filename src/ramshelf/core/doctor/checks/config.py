@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from ramshelf.core.catalog import finding, unknown
 from ramshelf.core.config import Config
-from ramshelf.core.doctor.catalog import finding, unknown
-from ramshelf.core.doctor.facts import Facts, StoreFacts, Unknown
+from ramshelf.core.doctor.facts import Facts, StoreFacts
 from ramshelf.core.findings import Finding, Severity
+from ramshelf.core.host import Unknown
 from ramshelf.core.store.capacity import capacity
 from ramshelf.core.units import MIB, to_mib
 

@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from ramshelf.core.doctor.catalog import finding
+from ramshelf.core.catalog import finding
 from ramshelf.core.doctor.confinement import MANDATORY
-from ramshelf.core.doctor.facts import Account, Facts, RunningGuest, Unknown
+from ramshelf.core.doctor.facts import Facts, GuestFacts
 from ramshelf.core.findings import Finding
+from ramshelf.core.host import Account, Unknown
 
 
 def check_confinement(facts: Facts) -> Iterator[Finding]:
@@ -38,7 +39,7 @@ def check_confinement(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _sharing(running: tuple[RunningGuest, ...], account: Account | Unknown) -> list[RunningGuest]:
+def _sharing(running: tuple[GuestFacts, ...], account: Account | Unknown) -> list[GuestFacts]:
     """The guests that have no user of their own."""
     shared = None if isinstance(account, Unknown) else account.uid
     uids = {each.guest.name: shared if each.labels.uid is None else each.labels.uid for each in running}

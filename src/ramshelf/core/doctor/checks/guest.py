@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from ramshelf.core.catalog import finding, unknown
 from ramshelf.core.config import Config
-from ramshelf.core.doctor.catalog import finding, unknown
-from ramshelf.core.doctor.facts import Facts, RunningGuest, StoreFacts, Unknown
+from ramshelf.core.doctor.facts import Facts, GuestFacts, StoreFacts
 from ramshelf.core.files.mounts import is_below
 from ramshelf.core.findings import Finding, Severity
-from ramshelf.core.guest.memory import Guest
+from ramshelf.core.guest.private import private_mapping
+from ramshelf.core.host import Unknown
 from ramshelf.core.requirements import punch_writes_back
 from ramshelf.core.store.directory import FileUsage
 from ramshelf.core.store.find import Store
@@ -34,7 +35,7 @@ def check_guests(facts: Facts) -> Iterator[Finding]:
         yield finding("guest.ok", f"{count} running guest{'' if count == 1 else 's'}.", guests=count)
 
 
-def _guest(running: RunningGuest, facts: Facts) -> Iterator[Finding]:
+def _guest(running: GuestFacts, facts: Facts) -> Iterator[Finding]:
     guest = running.guest
     if guest.hugepages:
         yield finding("guest.huge-pages", f"Guest {guest.name} uses huge pages.", guest=guest.name)
@@ -66,21 +67,7 @@ def _guest(running: RunningGuest, facts: Facts) -> Iterator[Finding]:
     yield from _files(running, facts.store, facts)
 
 
-def private_mapping(guest: Guest) -> Iterator[Finding]:
-    """What is said of a guest whose memory files do not keep what it writes."""
-    if guest.private_bytes:
-        size = to_mib(align_up(guest.private_bytes, MIB))
-        yield finding(
-            "guest.private",
-            f"Guest {guest.name} maps {size} MiB of its memory files privately: what it writes there becomes "
-            "anonymous memory, besides its place on the store.",
-            hint=f"Stop it; 'ramshelf guest start {guest.name}' then gives it shared access.",
-            guest=guest.name,
-            private_mib=size,
-        )
-
-
-def _own_backends(running: RunningGuest, facts: Facts) -> Iterator[Finding]:
+def _own_backends(running: GuestFacts, facts: Facts) -> Iterator[Finding]:
     """Memory on the store that libvirt does not know of."""
     store = None if isinstance(facts.store, Unknown) else facts.store.store
     if not isinstance(store, Store):
@@ -99,7 +86,7 @@ def _own_backends(running: RunningGuest, facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _files(running: RunningGuest, seen: StoreFacts, facts: Facts) -> Iterator[Finding]:
+def _files(running: GuestFacts, seen: StoreFacts, facts: Facts) -> Iterator[Finding]:
     guest, files = running.guest, running.memory_files
     if isinstance(files, Unknown):
         yield unknown(
@@ -138,7 +125,7 @@ def _files(running: RunningGuest, seen: StoreFacts, facts: Facts) -> Iterator[Fi
         )
 
 
-def _reservation(running: RunningGuest, files: tuple[FileUsage, ...], *, tmpfs: bool) -> Iterator[Finding]:
+def _reservation(running: GuestFacts, files: tuple[FileUsage, ...], *, tmpfs: bool) -> Iterator[Finding]:
     """The promise first, which is what keeps the guest alive; then the extents, the second line."""
     guest = running.guest
     memory = [file for file in files if not file.is_promise]
@@ -169,7 +156,7 @@ def _reservation(running: RunningGuest, files: tuple[FileUsage, ...], *, tmpfs: 
         )
 
 
-def _later(running: RunningGuest, memory: list[FileUsage]) -> list[str]:
+def _later(running: GuestFacts, memory: list[FileUsage]) -> list[str]:
     """Files that are not on QEMU's command line, where hot-plugged memory never stands."""
     if running.process is None or not running.process.argv:
         return []

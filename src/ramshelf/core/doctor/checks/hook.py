@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
-from ramshelf.core.doctor.catalog import finding, unknown
-from ramshelf.core.doctor.facts import Facts, HookStatus, Unknown
+from ramshelf.core.catalog import finding, unknown
+from ramshelf.core.doctor.facts import Facts
 from ramshelf.core.findings import Finding
 from ramshelf.core.hook.bypass import Bypass
 from ramshelf.core.hook.script import SCRIPT
+from ramshelf.core.hook.status import HookStatus
+from ramshelf.core.host import Unknown
 
 
 def check_hook(facts: Facts) -> Iterator[Finding]:

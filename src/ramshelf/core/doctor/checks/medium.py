@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from ramshelf.core.catalog import finding, unknown
 from ramshelf.core.config import Config
-from ramshelf.core.doctor.catalog import finding, unknown
-from ramshelf.core.doctor.facts import Device, Facts, Process, StoreFacts, Unknown
+from ramshelf.core.doctor.facts import Facts, StoreFacts
 from ramshelf.core.findings import Finding
+from ramshelf.core.host import Device, Process, Unknown
 from ramshelf.core.requirements import punch_writes_back
 from ramshelf.core.store.find import Store
 from ramshelf.core.store.kind import Kind

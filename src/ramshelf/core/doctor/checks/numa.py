@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ramshelf.core.doctor.catalog import finding, unknown
-from ramshelf.core.doctor.facts import Facts, RunningGuest, StoreFacts, Unknown
+from ramshelf.core.catalog import finding, unknown
+from ramshelf.core.doctor.facts import Facts, GuestFacts, StoreFacts
 from ramshelf.core.findings import Finding
 from ramshelf.core.guest.memory import MemoryFile
 from ramshelf.core.guest.numa import HostNuma, Nodes, Part, format_nodes
+from ramshelf.core.host import Unknown
 from ramshelf.core.store.find import Store
 from ramshelf.core.store.kind import Kind
 from ramshelf.core.units import MIB, align_up, to_mib
@@ -75,7 +76,7 @@ def _node_set(nodes: Nodes, within: list[_Bound], room: int) -> Iterator[Finding
     )
 
 
-def _bound(running: RunningGuest, facts: Facts) -> Iterator[_Bound]:
+def _bound(running: GuestFacts, facts: Facts) -> Iterator[_Bound]:
     kind, guest = _kind(facts), running.guest
     for part, file in _parts(running):
         shared = file is not None and not file.private
@@ -87,7 +88,7 @@ def _bound(running: RunningGuest, facts: Facts) -> Iterator[_Bound]:
             yield _Bound(nodes=nodes, size=part.size, stays=stays)
 
 
-def _in_vain(running: RunningGuest, facts: Facts) -> Iterator[Finding]:
+def _in_vain(running: GuestFacts, facts: Facts) -> Iterator[Finding]:
     guest = running.guest
     if running.tuning.chosen:
         yield finding(
@@ -110,7 +111,7 @@ def _in_vain(running: RunningGuest, facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _parts(running: RunningGuest) -> Iterator[tuple[Part, MemoryFile | None]]:
+def _parts(running: GuestFacts) -> Iterator[tuple[Part, MemoryFile | None]]:
     """The parts of its memory, each with its memory file where it has one."""
     names = {part.name for part in running.tuning.parts}
     whole = next((file for file in running.guest.files if file.name not in names), None)

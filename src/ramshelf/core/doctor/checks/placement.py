@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ramshelf.core.doctor.catalog import RULES, finding
+from ramshelf.core.catalog import RULES, finding
 from ramshelf.core.doctor.facts import Facts
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.findings import Finding

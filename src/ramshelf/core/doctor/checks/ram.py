@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from ramshelf.core.catalog import finding, unknown
 from ramshelf.core.config import Config
-from ramshelf.core.doctor.catalog import finding, unknown
-from ramshelf.core.doctor.facts import Facts, RunningGuest, StoreFacts, Unknown
+from ramshelf.core.doctor.facts import Facts, GuestFacts, StoreFacts
 from ramshelf.core.findings import Finding
+from ramshelf.core.host import Unknown
 from ramshelf.core.ram import HostRam, anonymous_alone, ram_demand
 from ramshelf.core.store.capacity import capacity
 from ramshelf.core.store.find import Store
@@ -72,7 +73,7 @@ def _host_ram(facts: Facts, meminfo: Mapping[str, int]) -> HostRam:
     )
 
 
-def _measured(guests: Iterable[RunningGuest]) -> dict[str, int]:
+def _measured(guests: Iterable[GuestFacts]) -> dict[str, int]:
     """What QEMU has at least besides the guest's memory: all of that which is anonymous counts as used."""
     return {
         running.guest.name: running.process.anonymous

@@ -3,11 +3,12 @@
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 
-from ramshelf.core.doctor.catalog import finding, unknown
+from ramshelf.core.catalog import finding, unknown
 from ramshelf.core.doctor.checks.config import configured_bytes
-from ramshelf.core.doctor.facts import Account, Device, Directory, Facts, Process, StoreFacts, Unknown
+from ramshelf.core.doctor.facts import Facts, PathDirectory, StoreFacts
 from ramshelf.core.files.mounts import is_below
 from ramshelf.core.findings import Finding
+from ramshelf.core.host import Account, Device, Process, Unknown
 from ramshelf.core.store.capacity import (
     StoreUsage,
     capacity,
@@ -273,7 +274,7 @@ def _access(seen: StoreFacts, store: Store, account: Account | Unknown) -> Itera
         )
 
 
-def _may_search(directory: Directory, account: Account) -> bool:
+def _may_search(directory: PathDirectory, account: Account) -> bool:
     if account.uid == 0:
         return True
     if directory.uid == account.uid:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from ramshelf.core.catalog import finding, unknown
 from ramshelf.core.config import Config
-from ramshelf.core.doctor.catalog import finding, unknown
-from ramshelf.core.doctor.facts import Facts, Hypervisor, Unknown
+from ramshelf.core.doctor.facts import Facts
 from ramshelf.core.findings import Finding
+from ramshelf.core.host import LibvirtHost, Unknown
 from ramshelf.core.requirements import DISCARD, FILE_BACKING, VIRT_TYPES, dotted, supports
 
 
@@ -23,7 +24,7 @@ def check_versions(facts: Facts) -> Iterator[Finding]:
         yield from _hypervisor(facts.hypervisor)
 
 
-def _hypervisor(host: Hypervisor) -> Iterator[Finding]:
+def _hypervisor(host: LibvirtHost) -> Iterator[Finding]:
     if isinstance(host.qemu, Unknown):
         yield unknown("versions.qemu-unknown", "QEMU's version cannot be had from libvirt", host.qemu)
     libvirt = dotted(host.libvirt)

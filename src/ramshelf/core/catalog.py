@@ -5,8 +5,8 @@ docs/reference/findings.md is printed from this table. Codes are stable: scripts
 
 from dataclasses import dataclass
 
-from ramshelf.core.doctor.facts import Unknown
 from ramshelf.core.findings import Finding, Severity
+from ramshelf.core.host import Unknown
 
 GROUPS = {
     "versions": "libvirt, QEMU and the kernel",

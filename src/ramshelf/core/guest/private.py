@@ -1,0 +1,22 @@
+"""Memory files that a guest maps so that what it writes does not reach them."""
+
+from collections.abc import Iterator
+
+from ramshelf.core.catalog import finding
+from ramshelf.core.findings import Finding
+from ramshelf.core.guest.memory import Guest
+from ramshelf.core.units import MIB, align_up, to_mib
+
+
+def private_mapping(guest: Guest) -> Iterator[Finding]:
+    """What is said of a guest whose memory files do not keep what it writes."""
+    if guest.private_bytes:
+        size = to_mib(align_up(guest.private_bytes, MIB))
+        yield finding(
+            "guest.private",
+            f"Guest {guest.name} maps {size} MiB of its memory files privately: what it writes there becomes "
+            "anonymous memory, besides its place on the store.",
+            hint=f"Stop it; 'ramshelf guest start {guest.name}' then gives it shared access.",
+            guest=guest.name,
+            private_mib=size,
+        )
