@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.guest.backing import LIKE_NOVA, Backing, Support, apply
+from ramshelf.core.domain.backing import LIKE_NOVA, Backing, Support, apply
 
 SUPPORT = Support(libvirt=(9, 0, 0), qemu=(7, 2, 0), kernel=(6, 1, 0), fstype="tmpfs")
 BACKINGS = {"default": Backing(), "nova": LIKE_NOVA}

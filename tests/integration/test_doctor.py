@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ramshelf.core.guest.numa import parse_tuning
+from ramshelf.core.domain.numa import parse_tuning
 from ramshelf.core.store.kind import Kind
 from ramshelf.core.store.ledger import Note
 from ramshelf.system import ledger

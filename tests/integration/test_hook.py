@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.guest.memory import parse_guest
+from ramshelf.core.domain.memory import parse_guest
 from ramshelf.core.store.directory import PROMISE_FILE
 from ramshelf.core.units import MIB
 from ramshelf.system import ledger

@@ -13,8 +13,8 @@ from typing import Any
 import libvirt
 import pytest
 
+from ramshelf.core.domain.memory import Guest, parse_guest
 from ramshelf.core.errors import InputError
-from ramshelf.core.guest.memory import Guest, parse_guest
 from ramshelf.core.hook.call import concerned
 from ramshelf.core.units import KIB, MIB
 from support.domainfuzz import random_domain

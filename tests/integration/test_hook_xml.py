@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.guest.memory import parse_guest
+from ramshelf.core.domain.memory import parse_guest
 from ramshelf.core.requirements import version
 from ramshelf.system.emulators import emulator_version
 from support.cli import ramshelf

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.guest.memory import parse_guest
+from ramshelf.core.domain.memory import parse_guest
 from ramshelf.core.ram import HostRam, ram_demand
 from ramshelf.core.record import replace
 from ramshelf.core.store.kind import Kind

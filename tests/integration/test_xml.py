@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.core.guest.backing import NAME_MAX_BYTES
+from ramshelf.core.domain.backing import NAME_MAX_BYTES
 from support.cli import RAMSHELF, ramshelf
 from support.domains import domain_xml
 from support.libvirtd import Libvirtd

@@ -5,10 +5,10 @@ from typing import Any
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.confinement import Labels
 from ramshelf.core.doctor.facts import BootOrder, Facts, GuestFacts, PathDirectory, StoreFacts
+from ramshelf.core.domain.memory import Guest, MemoryFile
+from ramshelf.core.domain.numa import HostNode, HostNuma
 from ramshelf.core.files.mounts import Mount
 from ramshelf.core.files.qemuconf import MemoryDirectory
-from ramshelf.core.guest.memory import Guest, MemoryFile
-from ramshelf.core.guest.numa import HostNode, HostNuma
 from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.host import Account, Device, LibvirtHost, Process, Slice, SwapUse
 from ramshelf.core.placement import (

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,18 @@ def test_imports_point_inward(path: Path) -> None:
     assert layer in MAY_IMPORT, f"{layer} is not a layer of the design"
     layers = {_layer(name) for name in _imported(path) if name.startswith("ramshelf.")}
     assert layers - {None} <= MAY_IMPORT[layer]
+
+
+@pytest.mark.parametrize("layer", ["core", "node"])
+def test_the_rooms_of_a_layer_form_no_circle(layer: str) -> None:
+    """A room is a package directly below the layer, or a module that stands alone there."""
+    needs: dict[str, set[str]] = {}
+    for path in MODULES:
+        room = _room(_name(path), layer)
+        if room:
+            found = {_room(name, layer) for name in _imported(path)} - {room, ""}
+            needs.setdefault(room, set()).update(found)
+    TopologicalSorter(needs).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("path", sorted((SOURCE / "ramshelf/core").rglob("*.py")), ids=lambda path: path.stem)
@@ -119,6 +132,12 @@ def _imported(path: Path) -> Iterator[str]:
             yield name
             if name.startswith("ramshelf"):  # `from package import module`
                 yield from (full for alias in node.names if _exists(full := f"{name}.{alias.name}"))
+
+
+def _room(name: str, layer: str) -> str:
+    """The room that a module belongs to, "" where it is in no room of the layer."""
+    parts = name.split(".")
+    return parts[2] if parts[:2] == ["ramshelf", layer] and len(parts) > 2 else ""
 
 
 def _name(path: Path) -> str:

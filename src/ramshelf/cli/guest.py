@@ -65,7 +65,7 @@ def start(context: Context, guest: str) -> None:
     guest is defined first. Where the guest does not start, its definition is put back. A guest that runs
     already stays as it is.
     """
-    from ramshelf.core.guest.backing import MAX_BYTES  # noqa: PLC0415 - lxml, only where it is used
+    from ramshelf.core.domain.backing import MAX_BYTES  # noqa: PLC0415 - lxml, only where it is used
     from ramshelf.node.guest.start import start_guest  # noqa: PLC0415 - likewise
 
     wanted: str | bytes = guest
@@ -318,7 +318,7 @@ def show(context: Context, name: str) -> None:
 
     Also what it holds on the store, where it runs; sizes are in MiB.
     """
-    from ramshelf.core.guest.private import private_mapping  # noqa: PLC0415 - only where it is used
+    from ramshelf.core.domain.private import private_mapping  # noqa: PLC0415 - only where it is used
 
     with Hypervisor(context.uri) as hypervisor:
         details = look.show_guest(hypervisor, name)

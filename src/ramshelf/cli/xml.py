@@ -8,9 +8,7 @@ import click
 
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.notes import documents, say
-from ramshelf.core.errors import RamshelfError
-from ramshelf.core.findings import Finding
-from ramshelf.core.guest.backing import (
+from ramshelf.core.domain.backing import (
     LIKE_NOVA,
     MAX_BYTES,
     OFF,
@@ -21,6 +19,8 @@ from ramshelf.core.guest.backing import (
     apply,
     parse,
 )
+from ramshelf.core.errors import RamshelfError
+from ramshelf.core.findings import Finding
 
 
 @click.group("xml")

@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ramshelf.core.guest.memory import Guest
+    from ramshelf.core.domain.memory import Guest
     from ramshelf.core.store.ledger import Note
 
 _PAGE = 4096

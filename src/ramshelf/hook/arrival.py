@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import sys
 
+from ramshelf.core.domain.memory import parse_guest
+from ramshelf.core.domain.xml import parse
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.guest.memory import parse_guest
-from ramshelf.core.guest.xml import parse
 from ramshelf.core.migration.arrival import check_backing, on_arrival
 from ramshelf.core.requirements import DISCARD, punch_writes_back, version
 from ramshelf.core.store.find import Store
@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ramshelf.core.guest.memory import Guest
+    from ramshelf.core.domain.memory import Guest
 
 
 def apply_policy(files: Sequence[str], name: str, xml: bytes) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 
+from ramshelf.core.domain.memory import parse_guest
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.guest.memory import parse_guest
 from ramshelf.core.guest.reservation import (
     Reservation,
     Verification,
@@ -37,7 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ramshelf.core.guest.memory import Guest
+    from ramshelf.core.domain.memory import Guest
     from ramshelf.core.store.capacity import StoreUsage
     from ramshelf.core.store.ledger import Note
     from ramshelf.system.backingstore import Place

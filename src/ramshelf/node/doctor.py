@@ -9,11 +9,11 @@ from dataclasses import replace
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.confinement import Labels, parse_labels
 from ramshelf.core.doctor.facts import Facts, GuestFacts, OddGuest, StaleDirectory, StoreFacts
+from ramshelf.core.domain.memory import Guest
+from ramshelf.core.domain.numa import parse_tuning
+from ramshelf.core.domain.own_backends import own_backends
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.files.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
-from ramshelf.core.guest.memory import Guest
-from ramshelf.core.guest.numa import parse_tuning
-from ramshelf.core.guest.own_backends import own_backends
 from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.host import LIBVIRT_DAEMONS, Account, Device, LibvirtHost, Process, Unknown
 from ramshelf.core.placement import Comparison

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.checks.placement import judge, ratio, unserved
+from ramshelf.core.domain.memory import Guest
 from ramshelf.core.errors import RamshelfError, RefusedError, ServiceError
 from ramshelf.core.findings import Finding
-from ramshelf.core.guest.memory import Guest
 from ramshelf.core.placement import (
     Allocate,
     Change,
@@ -31,7 +31,7 @@ from ramshelf.core.store.earlier import granted
 from ramshelf.core.store.find import Store
 from ramshelf.core.store.holdings import Holding
 from ramshelf.core.units import MIB, align_up, to_mib
-from ramshelf.node.guest.look import observe_holdings
+from ramshelf.node.store.holdings import observe_holdings
 from ramshelf.system.backingstore import ObservedStore, observe_store
 from ramshelf.system.claims import being_made, in_the_making
 from ramshelf.system.earlier import hook_is_earlier, read_promises

@@ -31,10 +31,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from ramshelf.core.domain.memory import Guest
     from ramshelf.core.files.fstab import Entry
     from ramshelf.core.files.mounts import Mount
     from ramshelf.core.files.qemuconf import MemoryDirectory
-    from ramshelf.core.guest.memory import Guest
     from ramshelf.core.store.directory import GuestDirectory
     from ramshelf.core.store.ledger import Note
 

@@ -10,8 +10,8 @@ import hashlib
 import os
 import stat
 
+from ramshelf.core.domain.xml import parse
 from ramshelf.core.errors import InputError
-from ramshelf.core.guest.xml import parse
 from ramshelf.core.requirements import libvirt_version
 
 TYPE_CHECKING = False

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ramshelf.core.guest.memory import Guest
+    from ramshelf.core.domain.memory import Guest
     from ramshelf.core.store.directory import FileUsage
     from ramshelf.core.store.ledger import Note
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import stat
 
+from ramshelf.core.domain.memory import parse_guest
 from ramshelf.core.errors import InputError
-from ramshelf.core.guest.memory import parse_guest
 from ramshelf.core.record import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ramshelf.core.guest.memory import Guest
+    from ramshelf.core.domain.memory import Guest
 
 STATE_DIR = "/run/libvirt/qemu"
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ramshelf.core.guest.numa import HostNode, HostNuma, parse_nodes
+from ramshelf.core.domain.numa import HostNode, HostNuma, parse_nodes
 from ramshelf.core.units import KIB
 from ramshelf.system.filesystem import read_text
 from ramshelf.system.procfs import parse_meminfo

@@ -2,8 +2,8 @@
 
 import pytest
 
+from ramshelf.core.domain.memory import Guest, MemoryFile
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.guest.memory import Guest, MemoryFile
 from ramshelf.core.ram import Demand, HostRam, admit_ram, anonymous_alone, ram_demand
 from ramshelf.core.record import replace
 from ramshelf.core.store.kind import Kind

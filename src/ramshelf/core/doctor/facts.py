@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.confinement import Labels
+from ramshelf.core.domain.memory import Guest
+from ramshelf.core.domain.numa import HostNuma, Tuning
+from ramshelf.core.domain.own_backends import OwnBackend
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.files.qemuconf import MemoryDirectory
-from ramshelf.core.guest.memory import Guest
-from ramshelf.core.guest.numa import HostNuma, Tuning
-from ramshelf.core.guest.own_backends import OwnBackend
 from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.host import Account, Device, LibvirtHost, Process, Slice, SwapUse, Unknown
 from ramshelf.core.placement import Comparison

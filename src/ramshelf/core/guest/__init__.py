@@ -1,1 +1,1 @@
-"""A guest: its memory, and what becomes of that from its start to its end."""
+"""A guest on its way: admitted, started, reserved late, trimmed, held for a moment."""

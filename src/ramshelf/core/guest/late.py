@@ -9,7 +9,7 @@ more is a finding.
 
 from dataclasses import dataclass
 
-from ramshelf.core.guest.memory import Guest
+from ramshelf.core.domain.memory import Guest
 from ramshelf.core.guest.reservation import verify
 from ramshelf.core.store.directory import FileUsage, GuestDirectory
 from ramshelf.core.store.kind import Kind

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ramshelf.core.domain.memory import Guest
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.guest.memory import Guest
 from ramshelf.core.requirements import LONG_TERM_PIN_REFUSED_SINCE, Version, dotted
 from ramshelf.core.store.find import Store
 from ramshelf.core.store.kind import Kind

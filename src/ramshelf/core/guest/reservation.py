@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ramshelf.core.guest.memory import Guest
+    from ramshelf.core.domain.memory import Guest
     from ramshelf.core.store.directory import FileUsage, GuestDirectory
     from ramshelf.core.store.find import Store
     from ramshelf.core.store.kind import Kind

@@ -4,12 +4,12 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ramshelf.core.domain.backing import Backing, Support, apply, domain_name, leave, parse, with_uuid
+from ramshelf.core.domain.memory import Guest, parse_guest
+from ramshelf.core.domain.private import private_mapping
 from ramshelf.core.errors import HostError, RefusedError
 from ramshelf.core.findings import Finding
-from ramshelf.core.guest.backing import Backing, Support, apply, domain_name, leave, parse, with_uuid
-from ramshelf.core.guest.memory import Guest, parse_guest
 from ramshelf.core.guest.pinned import check_device
-from ramshelf.core.guest.private import private_mapping
 from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.record import replace
 from ramshelf.core.requirements import require

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from ramshelf.core.domain.memory import Guest
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.guest.memory import Guest
 from ramshelf.core.store.find import Store
 
 _OWN_ACCESS = ("/dev/vfio/", "/dev/iommu", "/dev/vhost-vdpa", "/dev/bus/usb/")

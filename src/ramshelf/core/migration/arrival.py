@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from pyexpat import ExpatError
 
+from ramshelf.core.domain.xml import Element, new_parser, parse, without_metadata
 from ramshelf.core.errors import InputError, RefusedError
-from ramshelf.core.guest.xml import Element, new_parser, parse, without_metadata
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ramshelf.core.guest.memory import Guest
+    from ramshelf.core.domain.memory import Guest
 
 _MEMORY_BACKING = ["domain", "memoryBacking"]
 

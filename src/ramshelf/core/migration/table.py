@@ -1,6 +1,6 @@
 """Hosts of every sort as source and destination: what the reference shows, from the rules themselves."""
 
-from ramshelf.core.guest.memory import Guest, parse_guest
+from ramshelf.core.domain.memory import Guest, parse_guest
 from ramshelf.core.migration.answer import HostAnswer
 from ramshelf.core.migration.verdict import Host, Moving, Verdict, Way, judge
 from ramshelf.core.requirements import Version

@@ -14,9 +14,9 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ramshelf.core.domain.backing import Discard, Support, decide_discard
+from ramshelf.core.domain.memory import Guest
 from ramshelf.core.errors import RamshelfError
-from ramshelf.core.guest.backing import Discard, Support, decide_discard
-from ramshelf.core.guest.memory import Guest
 from ramshelf.core.guest.pinned import long_term_pin_refused
 from ramshelf.core.migration.answer import HostAnswer, Side
 from ramshelf.core.ram import HostRam, ram_demand

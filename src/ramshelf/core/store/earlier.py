@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from ramshelf.core.guest.memory import Guest
+    from ramshelf.core.domain.memory import Guest
     from ramshelf.core.store.capacity import StoreUsage
     from ramshelf.core.store.ledger import Note
 

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ramshelf.core.guest.memory import Guest
+    from ramshelf.core.domain.memory import Guest
 
 STARTING = 600
 """Seconds after which a guest without any trace but its note is taken to have failed to start. libvirt needs

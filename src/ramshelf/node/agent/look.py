@@ -13,8 +13,9 @@ from ramshelf.core.store.capacity import StoreUsage, capacity
 from ramshelf.core.store.directory import FileUsage, GuestDirectory
 from ramshelf.core.store.find import NoStore, Store
 from ramshelf.core.units import to_mib
-from ramshelf.node.guest.look import StoreShares, held_by, in_ram, observe_ram, shares
+from ramshelf.node.guest.look import StoreShares, in_ram, observe_ram, shares
 from ramshelf.node.store.clean import list_directories, stale_among
+from ramshelf.node.store.holdings import held_by
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.counters import bytes_read, bytes_written
 from ramshelf.system.hypervisor import Domain, Hypervisor

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from ramshelf.core.domain.memory import Guest
 from ramshelf.core.guest.late import Late, plan_late
-from ramshelf.core.guest.memory import Guest
 from ramshelf.core.record import replace
 from ramshelf.core.store.find import Store
 from ramshelf.core.store.ledger import Note

@@ -5,18 +5,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ramshelf.core.config import Config
+from ramshelf.core.domain.memory import Guest, parse_guest
+from ramshelf.core.domain.own_backends import OwnBackend, own_backends
 from ramshelf.core.errors import HostError
-from ramshelf.core.guest.memory import Guest, parse_guest
-from ramshelf.core.guest.own_backends import OwnBackend, own_backends
 from ramshelf.core.ram import Balance, balance
 from ramshelf.core.record import replace
 from ramshelf.core.store.capacity import Capacity, capacity
-from ramshelf.core.store.directory import FileUsage, directory_names
+from ramshelf.core.store.directory import FileUsage
 from ramshelf.core.store.earlier import EarlierPromise, refused_anew
 from ramshelf.core.store.find import NoStore, Store
-from ramshelf.core.store.holdings import Holding, holdings
+from ramshelf.core.store.holdings import Holding
 from ramshelf.core.units import MIB
 from ramshelf.node.store.earlier import promises
+from ramshelf.node.store.holdings import observe_holdings
 from ramshelf.system.backingstore import ObservedStore, observe_store
 from ramshelf.system.hypervisor import Domain, Hypervisor
 from ramshelf.system.pagecache import resident
@@ -176,32 +177,6 @@ def _require_store(observed: ObservedStore, config: Config) -> tuple[Store, Capa
         raise HostError(reason.code, reason.sentence, hint=reason.hint)
     # Where file backing is off, other tools' guests still hold what they hold.
     return observed.store, capacity(observed.usage, configured_mib=config.file_backed_memory_mib or None)
-
-
-def observe_holdings(
-    hypervisor: Hypervisor | None, observed: ObservedStore
-) -> tuple[dict[str, Domain], tuple[Holding, ...]]:
-    """The running guests by name, and the directories on the store, which were looked at before.
-
-    A guest that has started since is left out, and a directory whose guest has ended since.
-    """
-    return held_by(hypervisor.active() if hypervisor is not None else (), observed)
-
-
-def held_by(
-    active: Iterable[Domain], observed: ObservedStore
-) -> tuple[dict[str, Domain], tuple[Holding, ...]]:
-    """The same by the guests that were found to run after the store was looked at."""
-    domains = {domain.name: domain for domain in active}
-    guests = {
-        directory: domain.name
-        for domain in domains.values()
-        for directory in directory_names(domain.domain_id or 0, domain.name)
-    }
-    held = holdings(observed.usage, guests) if observed.usage is not None else ()
-    return domains, tuple(
-        holding for holding in held if holding.guest is not None or os.path.lexists(holding.directory)
-    )
 
 
 def _memory_files(

@@ -7,20 +7,21 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from ramshelf.core.config import Config
+from ramshelf.core.domain.backing import Support, domain_name, parse
+from ramshelf.core.domain.memory import Guest
+from ramshelf.core.domain.private import private_mapping
 from ramshelf.core.errors import RamshelfError, RefusedError
 from ramshelf.core.findings import Finding
-from ramshelf.core.guest.backing import Support, domain_name, parse
-from ramshelf.core.guest.memory import Guest
-from ramshelf.core.guest.private import private_mapping
 from ramshelf.core.guest.start import Existing, Plan, StartFacts, plan_start, same_uuid, with_holders
 from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.requirements import version
 from ramshelf.core.store.capacity import Capacity, capacity
 from ramshelf.core.store.find import Store
 from ramshelf.core.store.holdings import Holding
-from ramshelf.node.guest.look import described, observe_holdings
+from ramshelf.node.guest.look import described
 from ramshelf.node.hook import manage as hook
 from ramshelf.node.placement import claimed
+from ramshelf.node.store.holdings import observe_holdings
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.counters import bytes_written
 from ramshelf.system.earlier import hook_is_earlier, read_promises

@@ -20,8 +20,9 @@ from ramshelf.core.store.directory import FileUsage
 from ramshelf.core.store.find import NoStore, Store
 from ramshelf.core.units import MIB
 from ramshelf.node.guest.hold import Pauser
-from ramshelf.node.guest.look import described, observe_holdings
+from ramshelf.node.guest.look import described
 from ramshelf.node.guest.resume import resume_left
+from ramshelf.node.store.holdings import observe_holdings
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.hooklog import record
 from ramshelf.system.hypervisor import Hypervisor

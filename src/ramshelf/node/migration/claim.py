@@ -13,9 +13,9 @@ from uuid import UUID
 
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.checks.placement import unserved
+from ramshelf.core.domain.memory import Guest
 from ramshelf.core.errors import RamshelfError, RefusedError
 from ramshelf.core.findings import Finding
-from ramshelf.core.guest.memory import Guest
 from ramshelf.core.placement import Claim
 from ramshelf.core.units import MIB, align_up, to_mib
 from ramshelf.node.migration.destination import announce

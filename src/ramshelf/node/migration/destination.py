@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ramshelf.core.config import Config
+from ramshelf.core.domain.backing import Applied, Backing, apply, remove
+from ramshelf.core.domain.memory import Guest
 from ramshelf.core.errors import RamshelfError
-from ramshelf.core.guest.backing import Applied, Backing, apply, remove
-from ramshelf.core.guest.memory import Guest
 from ramshelf.core.hook.call import COMING_PROBE, HOST_PROBE, probe_xml
 from ramshelf.core.migration.answer import Side, read_answer
 from ramshelf.core.migration.verdict import Host, Moving, Verdict, judge

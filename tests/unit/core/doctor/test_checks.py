@@ -8,12 +8,12 @@ from ramshelf.core.catalog import GROUPS, RULES
 from ramshelf.core.doctor.checks import check
 from ramshelf.core.doctor.confinement import Labels
 from ramshelf.core.doctor.facts import Facts, OddGuest, PathDirectory, StaleDirectory, StoreFacts
+from ramshelf.core.domain.memory import MemoryFile
+from ramshelf.core.domain.numa import HostNode, HostNuma, Part, Tuning
+from ramshelf.core.domain.own_backends import OwnBackend
 from ramshelf.core.errors import HostError, ServiceError
 from ramshelf.core.files.qemuconf import MemoryDirectory
 from ramshelf.core.findings import Finding, Severity, exit_status
-from ramshelf.core.guest.memory import MemoryFile
-from ramshelf.core.guest.numa import HostNode, HostNuma, Part, Tuning
-from ramshelf.core.guest.own_backends import OwnBackend
 from ramshelf.core.hook.bypass import Bypass
 from ramshelf.core.host import LibvirtHost, Slice, Unknown
 from ramshelf.core.placement import TRAIT, Allocation, Former, Inventory

@@ -2,8 +2,8 @@
 
 import pytest
 
+from ramshelf.core.domain.memory import Guest, MemoryFile
 from ramshelf.core.guest.late import plan_late
-from ramshelf.core.guest.memory import Guest, MemoryFile
 from ramshelf.core.record import replace
 from ramshelf.core.store.directory import FileUsage, GuestDirectory
 from ramshelf.core.store.kind import Kind

@@ -3,8 +3,8 @@
 import pytest
 
 from ramshelf.core.config import Config
+from ramshelf.core.domain.memory import parse_guest
 from ramshelf.core.errors import ConfigError, RefusedError
-from ramshelf.core.guest.memory import parse_guest
 from ramshelf.core.guest.pinned import check_device
 from ramshelf.core.record import replace
 from ramshelf.core.requirements import Version

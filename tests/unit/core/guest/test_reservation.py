@@ -2,10 +2,10 @@
 
 import pytest
 
+from ramshelf.core.domain.memory import Guest, MemoryFile
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.files.fstab import Entry
 from ramshelf.core.files.mounts import Mount
-from ramshelf.core.guest.memory import Guest, MemoryFile
 from ramshelf.core.guest.reservation import (
     check_leftovers,
     check_pages,

@@ -4,9 +4,9 @@ from uuid import UUID
 
 import pytest
 
+from ramshelf.core.domain.backing import Support
 from ramshelf.core.errors import HostError, RamshelfError, RefusedError
 from ramshelf.core.files.mounts import Mount
-from ramshelf.core.guest.backing import Support
 from ramshelf.core.guest.start import Existing, StartFacts, plan_start
 from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.record import replace

@@ -2,9 +2,9 @@
 
 import pytest
 
+from ramshelf.core.domain.memory import Guest, parse_guest
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.files.mounts import Mount
-from ramshelf.core.guest.memory import Guest, parse_guest
 from ramshelf.core.guest.trim import check_trim
 from ramshelf.core.record import replace
 from ramshelf.core.store.find import Store

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ramshelf.core.domain.memory import parse_guest
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.guest.memory import parse_guest
 from ramshelf.core.migration.arrival import check_backing, on_arrival
 
 TEMPLATE = """\

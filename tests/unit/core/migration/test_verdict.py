@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from ramshelf.core.domain.memory import Guest, parse_guest
 from ramshelf.core.errors import RefusedError
-from ramshelf.core.guest.memory import Guest, parse_guest
 from ramshelf.core.migration.answer import HostAnswer, Side, read_answer
 from ramshelf.core.migration.table import HOSTS, cell
 from ramshelf.core.migration.verdict import Host, Moving, Verdict, Way, judge

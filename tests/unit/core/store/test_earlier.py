@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramshelf.core.guest.memory import Guest, MemoryFile
+from ramshelf.core.domain.memory import Guest, MemoryFile
 from ramshelf.core.hook.script import SCRIPT, HookScript, render
 from ramshelf.core.record import replace
 from ramshelf.core.store.capacity import StoreUsage, capacity

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ramshelf.core.guest.memory import parse_guest
+from ramshelf.core.domain.memory import parse_guest
 from ramshelf.core.store.ledger import Note, NotedFile, completed, format_note, parse_note
 from ramshelf.core.units import GIB
 

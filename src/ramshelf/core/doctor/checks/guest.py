@@ -7,9 +7,9 @@ from pathlib import PurePosixPath
 from ramshelf.core.catalog import finding, unknown
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.facts import Facts, GuestFacts, StoreFacts
+from ramshelf.core.domain.private import private_mapping
 from ramshelf.core.files.mounts import is_below
 from ramshelf.core.findings import Finding, Severity
-from ramshelf.core.guest.private import private_mapping
 from ramshelf.core.host import Unknown
 from ramshelf.core.requirements import punch_writes_back
 from ramshelf.core.store.directory import FileUsage

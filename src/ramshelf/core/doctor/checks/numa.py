@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from ramshelf.core.catalog import finding, unknown
 from ramshelf.core.doctor.facts import Facts, GuestFacts, StoreFacts
+from ramshelf.core.domain.memory import MemoryFile
+from ramshelf.core.domain.numa import HostNuma, Nodes, Part, format_nodes
 from ramshelf.core.findings import Finding
-from ramshelf.core.guest.memory import MemoryFile
-from ramshelf.core.guest.numa import HostNuma, Nodes, Part, format_nodes
 from ramshelf.core.host import Unknown
 from ramshelf.core.store.find import Store
 from ramshelf.core.store.kind import Kind

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ramshelf.core.domain.memory import parse_guest
+from ramshelf.core.domain.xml import parse
 from ramshelf.core.errors import InputError
-from ramshelf.core.guest.memory import parse_guest
-from ramshelf.core.guest.xml import parse
 from ramshelf.core.units import MIB
 
 DOMAIN = """<domain type='kvm' id='3'>

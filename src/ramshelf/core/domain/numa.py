@@ -11,9 +11,9 @@ the thread decides that touches a page first.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ramshelf.core.domain.memory import MEMORY_DEVICES
+from ramshelf.core.domain.xml import Element, parse
 from ramshelf.core.errors import InputError
-from ramshelf.core.guest.memory import MEMORY_DEVICES
-from ramshelf.core.guest.xml import Element, parse
 from ramshelf.core.units import libvirt_bytes
 
 Nodes = frozenset[int]

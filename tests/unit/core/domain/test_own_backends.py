@@ -2,7 +2,7 @@
 
 import pytest
 
-from ramshelf.core.guest.own_backends import OwnBackend, own_backends
+from ramshelf.core.domain.own_backends import OwnBackend, own_backends
 from ramshelf.core.units import MIB
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from ramshelf.core.catalog import finding
+from ramshelf.core.domain.memory import Guest
 from ramshelf.core.findings import Finding
-from ramshelf.core.guest.memory import Guest
 from ramshelf.core.units import MIB, align_up, to_mib
 
 

@@ -14,9 +14,9 @@ from xml.parsers import expat
 
 from lxml import etree
 
+from ramshelf.core.domain.memory import Guest, parse_guest
 from ramshelf.core.errors import InputError, RefusedError
 from ramshelf.core.findings import Finding, Severity
-from ramshelf.core.guest.memory import Guest, parse_guest
 from ramshelf.core.requirements import DISCARD, VIRT_TYPES, Version, dotted, punch_writes_back, supports
 from ramshelf.core.units import MIB, to_mib
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ramshelf.core.guest.xml import Element, parse
+from ramshelf.core.domain.xml import Element, parse
 
 _OBJECT = ("-object", "--object")
 _SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)([bkmgtpe]?)")

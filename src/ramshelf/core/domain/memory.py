@@ -1,12 +1,12 @@
 """A guest's memory as its domain XML describes it, and the files that libvirt will make for it.
 
-Read only, with the standard library, so that the hook can use it. ``core/guest/backing.py`` edits.
+Read only, with the standard library, so that the hook can use it. ``core/domain/backing.py`` edits.
 """
 
 from __future__ import annotations
 
+from ramshelf.core.domain.xml import Element, parse
 from ramshelf.core.errors import InputError
-from ramshelf.core.guest.xml import Element, parse
 from ramshelf.core.record import dataclass
 from ramshelf.core.units import KIB, MIB, align_up, libvirt_bytes
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ramshelf.core.domain.numa import HostNode, HostNuma, Nodes, parse_nodes, parse_tuning
 from ramshelf.core.errors import InputError
-from ramshelf.core.guest.numa import HostNode, HostNuma, Nodes, parse_nodes, parse_tuning
 from ramshelf.core.units import GIB, KIB, MIB
 from ramshelf.system.numanodes import host_numa
 from ramshelf.system.procfs import meminfo

@@ -1,4 +1,4 @@
-"""core/guest/backing: what is set, what is kept, what is refused."""
+"""core/domain/backing: what is set, what is kept, what is refused."""
 
 import re
 from contextlib import suppress
@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from ramshelf.core.errors import InputError, RamshelfError, RefusedError
-from ramshelf.core.guest.backing import (
+from ramshelf.core.domain.backing import (
     LIKE_NOVA,
     MAX_BYTES,
     NAME_MAX_BYTES,
@@ -25,6 +24,7 @@ from ramshelf.core.guest.backing import (
     parse,
     remove,
 )
+from ramshelf.core.errors import InputError, RamshelfError, RefusedError
 
 TMPFS = Support(libvirt=(9, 0, 0), qemu=(7, 2, 0), kernel=(6, 1, 0), fstype="tmpfs")
 SIZE = "<memory unit='MiB'>512</memory>"

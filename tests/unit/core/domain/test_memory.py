@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ramshelf.core.domain.memory import Guest, parse_guest
 from ramshelf.core.errors import InputError
-from ramshelf.core.guest.memory import Guest, parse_guest
 from ramshelf.core.store.directory import directory_name, directory_names, guest_directory
 from ramshelf.core.units import KIB, MIB
 
