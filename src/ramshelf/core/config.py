@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ramshelf.core.setting import DEFAULT_HOST_RESERVED_MIB, Setting
+from ramshelf.core.setting import DEFAULT_HOST_RESERVED_MIB, Limit, Setting, limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,14 @@ class Config:
     contradictions: tuple[tuple[Setting, ...], ...] = ()
 
     @property
+    def limit(self) -> Limit:
+        """The most that may be promised on the store."""
+        return limit(self.file_backed_memory_mib)
+
+    @property
     def off(self) -> bool:
         """Whether guests are not to be backed by files on this host."""
-        return self.file_backed_memory_mib == 0
+        return self.limit.off
 
 
 def contradictions(settings: Iterable[Setting], names: Iterable[str]) -> tuple[tuple[Setting, ...], ...]:

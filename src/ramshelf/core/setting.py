@@ -30,6 +30,23 @@ DEFAULT_HOST_RESERVED_MIB = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limit:
+    """What ``[libvirt] file_backed_memory`` lets the store promise at most, in MiB.
+
+    ``mib`` None: the store's own size alone counts. So it does where it is ``off`` (0): then no guest is to
+    be backed by files, but others' guests may be on the store.
+    """
+
+    mib: int | None
+    off: bool
+
+
+def limit(file_backed_memory_mib: int | None) -> Limit:
+    """The limit by the option's value; None where it is not set."""
+    return Limit(mib=file_backed_memory_mib or None, off=file_backed_memory_mib == 0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Setting:
     """Where a value stands: as an operator would look for it."""
 

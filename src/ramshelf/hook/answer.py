@@ -27,7 +27,7 @@ def answer(files: Sequence[str]) -> HostAnswer:
     limit, reserved = bounds(files)
     observed = observe_store()
     store = observed.store if isinstance(observed.store, Store) else None
-    room = capacity(observed.usage, configured_mib=limit or None) if observed.usage is not None else None
+    room = capacity(observed.usage, configured_mib=limit.mib) if observed.usage is not None else None
     host = host_ram(store, reserved=reserved)
     guests = [live.guest for live in live_guests() if live.guest is not None]
     return HostAnswer(
@@ -35,8 +35,8 @@ def answer(files: Sequence[str]) -> HostAnswer:
         kind=store.kind if store else None,
         fstype=store.mount.fstype if store else None,
         problem=observed.store.code if isinstance(observed.store, NoStore) else None,
-        configured=bool(limit),
-        off=limit == 0,
+        configured=limit.mib is not None,
+        off=limit.off,
         capacity_mib=to_mib(room.total) if room else 0,
         promised_mib=to_mib(room.promised) if room else 0,
         free_mib=to_mib(room.free) if room else 0,

@@ -14,7 +14,7 @@ from ramshelf.core.errors import RefusedError
 from ramshelf.core.migration.arrival import check_backing, on_arrival
 from ramshelf.core.requirements import DISCARD, punch_writes_back, version
 from ramshelf.core.store.find import Store
-from ramshelf.hook.thishost import limit_mib
+from ramshelf.hook.thishost import limit_of
 from ramshelf.system import arrivals
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.emulators import emulator_version
@@ -49,8 +49,8 @@ def check_arrival(files: Sequence[str], guest: Guest) -> Store | None:
 
     Raises RefusedError ``migration.becomes-*`` where its memory would have to be backed otherwise.
     """
-    store, limit = observe_store().store, limit_mib(files)
-    check_backing(guest, file_backed=isinstance(store, Store) and limit != 0, off=limit == 0)
+    store, limit = observe_store().store, limit_of(files)
+    check_backing(guest, file_backed=isinstance(store, Store) and not limit.off, off=limit.off)
     return store if isinstance(store, Store) else None
 
 

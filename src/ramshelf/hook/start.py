@@ -26,7 +26,7 @@ from ramshelf.core.store.find import Store
 from ramshelf.core.store.ledger import NotedFile, note_of
 from ramshelf.core.units import MIB, to_mib
 from ramshelf.hook.aftercare import leave_aftercare, let_go
-from ramshelf.hook.thishost import bounds, limit_mib
+from ramshelf.hook.thishost import bounds, limit_of
 from ramshelf.system import arrivals, backingstore, ledger, livestate, memoryfiles, storetree
 from ramshelf.system.counters import bytes_written
 from ramshelf.system.filesystem import store_lock
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ramshelf.core.domain.memory import Guest
+    from ramshelf.core.setting import Limit
     from ramshelf.core.store.capacity import StoreUsage
     from ramshelf.core.store.ledger import Note
     from ramshelf.system.backingstore import Place
@@ -91,7 +92,7 @@ def _hold(files: Sequence[str], guest: Guest, step: Step) -> tuple[Note, _Found]
     store = next((place.store for place in places if isinstance(place.store, Store)), None)
     if guest.pinned or store is not None:
         admit_ram(guest, others, host_ram(store, reserved=reserved))
-    found = _find(guest, places, off=limit == 0) if guest.file_backed else None
+    found = _find(guest, places, off=limit.off) if guest.file_backed else None
     if found is None:
         ledger.write_note(_timed(note_of(guest), None))
         return None
@@ -198,25 +199,20 @@ def _not_emptied(directory: GuestDirectory) -> RefusedError:
     )
 
 
-def _admit(
-    guest: Guest, usage: StoreUsage, store: Store, places: tuple[Place, ...], limit: int | None
-) -> None:
-    """Refuse a guest that does not fit; the files are looked at where that is not clear without.
-
-    0 does not limit: where ramshelf is off, others' guests still need room.
-    """
+def _admit(guest: Guest, usage: StoreUsage, store: Store, places: tuple[Place, ...], limit: Limit) -> None:
+    """Refuse a guest that does not fit; the files are looked at where that is not clear without."""
     try:
-        admit(capacity(usage, configured_mib=limit or None), guest.name, guest.promise)
+        admit(capacity(usage, configured_mib=limit.mib), guest.name, guest.promise)
     except RefusedError:
         usage = backingstore.with_files(usage, store, places, everything=False)
         try:
-            admit(capacity(usage, configured_mib=limit or None), guest.name, guest.promise)
+            admit(capacity(usage, configured_mib=limit.mib), guest.name, guest.promise)
         except RefusedError:
             if not _was_promised(guest, usage, limit):
                 raise
 
 
-def _was_promised(guest: Guest, usage: StoreUsage, limit: int | None) -> bool:
+def _was_promised(guest: Guest, usage: StoreUsage, limit: Limit) -> bool:
     """Whether the guest was promised its memory before an upgrade, and may have it again.
 
     Until the hook is upgraded too each guest may have what 0.1.0 called the capacity: nobody is on record.
@@ -228,7 +224,7 @@ def _was_promised(guest: Guest, usage: StoreUsage, limit: int | None) -> bool:
     from ramshelf.system.earlier import hook_is_earlier, read_promises  # noqa: PLC0415
 
     promises = as_if_on_record(guest) if hook_is_earlier() else read_promises()
-    if not is_honoured(promises, guest, usage, configured_mib=limit or None):
+    if not is_honoured(promises, guest, usage, configured_mib=limit.mib):
         return False
     record("promised-before", guest=guest.name, uuid=guest.uuid, promised_mib=to_mib(guest.promise))
     return True
@@ -302,7 +298,7 @@ def verify_started(files: Sequence[str], name: str, step: Step) -> None:
     be made right: libvirt ends the guest if it waits for the hook. What the guest runs with is noted in any
     case.
     """
-    limit = limit_mib(files)
+    limit = limit_of(files)
     with store_lock(timeout=_LOCK_TIMEOUT):
         # Under the lock: an earlier run's call that comes late finds this run's record, or none.
         live = livestate.read_live(name)
@@ -323,7 +319,7 @@ def verify_started(files: Sequence[str], name: str, step: Step) -> None:
             ledger.write_note(note)
         if not guest.file_backed:
             return
-        found = _find(guest, places, off=limit == 0)
+        found = _find(guest, places, off=limit.off)
         if found is None:
             return
         with found.opened as parent:
@@ -341,13 +337,13 @@ def verify_started(files: Sequence[str], name: str, step: Step) -> None:
         leave_aftercare(guest.name, note.uuid, note.domain_id, tasks)
 
 
-def _admit_late(guest: Guest, note: Note, usage: StoreUsage, limit: int | None) -> None:
+def _admit_late(guest: Guest, note: Note, usage: StoreUsage, limit: Limit) -> None:
     """Have libvirt end a guest that was promised nothing before and does not fit, if it still waits for that.
 
     Else it runs, and what it may come to need counts.
     """
     try:
-        admit(capacity(usage, configured_mib=limit or None), guest.name, note.promised, present=note.promised)
+        admit(capacity(usage, configured_mib=limit.mib), guest.name, note.promised, present=note.promised)
     except RefusedError as error:
         if ledger.is_waited_for(guest.name):
             raise

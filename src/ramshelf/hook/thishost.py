@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from ramshelf.core.errors import ConfigError
-from ramshelf.core.setting import DEFAULT_HOST_RESERVED_MIB, file_backed_memory_mib, host_reserved_mib
+from ramshelf.core.setting import (
+    DEFAULT_HOST_RESERVED_MIB,
+    Limit,
+    file_backed_memory_mib,
+    host_reserved_mib,
+    limit,
+)
 from ramshelf.core.units import MIB
 from ramshelf.system.configfiles import existing_files, read_settings
 from ramshelf.system.hooklog import record
@@ -16,21 +22,21 @@ if TYPE_CHECKING:
     Value = TypeVar("Value")
 
 
-def limit_mib(files: Sequence[str]) -> int | None:
-    """file_backed_memory as the files have it now; the store's own size bounds what it can hold."""
+def limit_of(files: Sequence[str]) -> Limit:
+    """The most that may be promised on the store, as the files have it now."""
     return bounds(files)[0]
 
 
-def bounds(files: Sequence[str]) -> tuple[int | None, int]:
-    """file_backed_memory in MiB, and what the host needs of RAM for itself in bytes."""
+def bounds(files: Sequence[str]) -> tuple[Limit, int]:
+    """The same, and what the host needs of RAM for itself in bytes."""
     try:
         existing = existing_files(files)
         settings = read_settings(existing)
     except ConfigError as error:
         _tell(error)
-        return None, DEFAULT_HOST_RESERVED_MIB * MIB
-    limit = _read(lambda: file_backed_memory_mib(existing, settings), None)
-    return limit, _read(lambda: host_reserved_mib(settings), DEFAULT_HOST_RESERVED_MIB) * MIB
+        return limit(None), DEFAULT_HOST_RESERVED_MIB * MIB
+    most = limit(_read(lambda: file_backed_memory_mib(existing, settings), None))
+    return most, _read(lambda: host_reserved_mib(settings), DEFAULT_HOST_RESERVED_MIB) * MIB
 
 
 def _read(read: Callable[[], Value], default: Value) -> Value:

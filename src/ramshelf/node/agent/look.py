@@ -65,7 +65,7 @@ def look(
     found = None
     read = written = 0
     if isinstance(observed.store, Store) and observed.usage is not None:
-        current = capacity(observed.usage, configured_mib=config.file_backed_memory_mib or None)
+        current = capacity(observed.usage, configured_mib=config.limit.mib)
         ram = observe_ram(observed, observed.store, config)
         found = shares(observed.store, current, domains, held, ram=ram, measure=measure)
         with suppress(OSError):  # a file system that shows another device than a real one

@@ -96,7 +96,7 @@ def observe_shares(hypervisor: Hypervisor | None, config: Config) -> StoreShares
     domains, held = observe_holdings(hypervisor, observed)
     assert observed.usage is not None  # noqa: S101 - of a store
     earlier = promises(hypervisor)
-    limit = config.file_backed_memory_mib or None
+    limit = config.limit.mib
     return replace(
         shares(store, current, domains, held, ram=observe_ram(observed, store, config)),
         earlier=earlier,
@@ -176,7 +176,7 @@ def _require_store(observed: ObservedStore, config: Config) -> tuple[Store, Capa
         assert isinstance(reason, NoStore)  # noqa: S101 - a store has its usage
         raise HostError(reason.code, reason.sentence, hint=reason.hint)
     # Where file backing is off, other tools' guests still hold what they hold.
-    return observed.store, capacity(observed.usage, configured_mib=config.file_backed_memory_mib or None)
+    return observed.store, capacity(observed.usage, configured_mib=config.limit.mib)
 
 
 def _memory_files(

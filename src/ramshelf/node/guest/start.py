@@ -139,7 +139,7 @@ def _start_facts(
     current: Capacity | None = None
     held: tuple[Holding, ...] = ()
     if observed.usage is not None:
-        current = capacity(observed.usage, configured_mib=config.file_backed_memory_mib)
+        current = capacity(observed.usage, configured_mib=config.limit.mib)
         _, held = observe_holdings(hypervisor, observed)
     return StartFacts(
         document=document,
@@ -152,7 +152,7 @@ def _start_facts(
         hook=_hook_status(hypervisor),
         off=config.off,
         usage=observed.usage,
-        configured_mib=config.file_backed_memory_mib,
+        configured_mib=config.limit.mib,
         earlier=read_promises(),
         hook_is_earlier=hook_is_earlier(),
     )

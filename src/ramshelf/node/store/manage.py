@@ -186,9 +186,7 @@ def show(config: Config) -> Shown:
         area=source,
         file=file,
         size=observed.usage.size if observed.usage else None,
-        capacity=capacity(observed.usage, configured_mib=config.file_backed_memory_mib or None)
-        if observed.usage
-        else None,
+        capacity=capacity(observed.usage, configured_mib=config.limit.mib) if observed.usage else None,
         swap=tuple((area.path, area.size, area.used) for area in areas),
         in_fstab=any(entry.mount_point == mount_point for entry in read_fstab(mounts())),
         drop_ins=tuple(

@@ -113,6 +113,5 @@ def _nova(facts: Facts) -> Iterator[Finding]:
 
 def configured_bytes(facts: Facts) -> int | None:
     """file_backed_memory in bytes; None where the store decides or the configuration is not known."""
-    if isinstance(facts.config, Unknown) or not facts.config.file_backed_memory_mib:
-        return None
-    return facts.config.file_backed_memory_mib * MIB
+    most = None if isinstance(facts.config, Unknown) else facts.config.limit.mib
+    return None if most is None else most * MIB
