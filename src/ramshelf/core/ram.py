@@ -171,7 +171,7 @@ def ram_demand(guests: Iterable[Note], host: HostRam, measured: Mapping[str, int
     movable = anonymous + private + stored
     # Where fstab says kind ram there may be swap all the same, but nothing says that the store may go there.
     swap = host.swap
-    if host.kind is not Kind.RAM:
+    if host.kind is None or not host.kind.bare:
         stored, swap = _swapped(stored, swap)
     private, swap = _swapped(private, swap)
     anonymous, swap = _swapped(anonymous, swap)

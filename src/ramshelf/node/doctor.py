@@ -22,7 +22,6 @@ from ramshelf.core.store.clean import stale
 from ramshelf.core.store.directory import GuestDirectory, directory_names, guest_directory
 from ramshelf.core.store.earlier import EarlierPromise
 from ramshelf.core.store.find import NoStore, Store
-from ramshelf.core.store.kind import Kind
 from ramshelf.core.store.ledger import Note
 from ramshelf.core.store.write_errors import WriteErrors
 from ramshelf.node import placement
@@ -413,7 +412,7 @@ def _usage(store: Store) -> tuple[StoreUsage | Unknown, str]:
 
 def _devices(store: Store) -> tuple[Device, ...]:
     """Below a tmpfs over swap lie all swap areas, those in RAM too; below a tmpfs alone nothing."""
-    if store.kind is Kind.SWAP:
+    if store.kind.swaps:
         numbers = [device_number(area.path) for area in swaps()]
     elif store.kind.tmpfs:
         numbers = []

@@ -13,7 +13,6 @@ from ramshelf.core.record import dataclass, replace
 from ramshelf.core.store.capacity import StoreUsage
 from ramshelf.core.store.directory import FileUsage, directory_names
 from ramshelf.core.store.find import NoStore, Store, find_store, not_followed
-from ramshelf.core.store.kind import Kind
 from ramshelf.system import ledger, livestate, storetree
 from ramshelf.system.filesystem import (
     block_size,
@@ -190,7 +189,7 @@ def figures(store: Store, notes: Iterable[Note]) -> StoreUsage:
         cluster=ext4_cluster(store.mount) if store.mount.fstype == "ext4" else 0,
         size=size,
         used=used,
-        swap=sum(area.size for area in disk_swaps()) if store.kind is Kind.SWAP else 0,
+        swap=sum(area.size for area in disk_swaps()) if store.kind.swaps else 0,
         beyond_swap=store.beyond_swap,
         inodes=most,
         inodes_free=left,

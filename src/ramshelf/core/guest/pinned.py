@@ -27,4 +27,4 @@ def check_device(guest: Guest, store: Store, kernel: Version) -> None:
 def long_term_pin_refused(kind: Kind, kernel: Version) -> bool:
     """Whether the kernel does not pin pages of a store of this kind for a device (FOLL_LONGTERM)."""
     # check_vma_flags never allowed DAX file systems, writable_file_mapping_allowed came later.
-    return kind is Kind.DAX or (not kind.tmpfs and kernel >= LONG_TERM_PIN_REFUSED_SINCE)
+    return kind.dax or (not kind.tmpfs and kernel >= LONG_TERM_PIN_REFUSED_SINCE)

@@ -96,7 +96,7 @@ def capacity(usage: StoreUsage, *, configured_mib: int | None, earlier: bool = F
     foreign = max(0, usage.used - allocated)
     aside = _set_aside_earlier(usage) if earlier else set_aside(usage)
     total, reason = usage.size - foreign - aside, "store"
-    if usage.kind is Kind.SWAP and not usage.beyond_swap and usage.swap - foreign < total:
+    if usage.kind.swaps and not usage.beyond_swap and usage.swap - foreign < total:
         total, reason = usage.swap - foreign, "swap"
     if configured_mib is not None and configured_mib * MIB < total:
         total, reason = configured_mib * MIB, "configured"

@@ -53,15 +53,15 @@ def checked(spec: Spec) -> Spec:
 
 def _complaint(spec: Spec) -> str:
     kind = spec.kind.value
-    area = "--device" if spec.kind is Kind.DAX else "--device or --file"
+    area = "--device" if spec.kind.dax else "--device or --file"
     rules = (
         (
-            spec.kind is Kind.RAM and bool(spec.device or spec.file),
+            spec.kind.bare and bool(spec.device or spec.file),
             "A store of kind ram lies on nothing but RAM.",
         ),
-        (spec.kind is Kind.DAX and spec.file is not None, "A store of kind dax needs a device, not a file."),
+        (spec.kind.dax and spec.file is not None, "A store of kind dax needs a device, not a file."),
         (
-            spec.kind is not Kind.RAM and (spec.device is None) == (spec.file is None),
+            not spec.kind.bare and (spec.device is None) == (spec.file is None),
             f"A store of kind {kind} needs {area}.",
         ),
         (spec.size is None and spec.device is None, "--size is missing."),
@@ -73,7 +73,7 @@ def _complaint(spec: Spec) -> str:
             spec.wipe is not None and spec.wipe != spec.device,
             "--wipe names the device again, exactly as --device does.",
         ),
-        (spec.tmpfs_size is not None and spec.kind is not Kind.SWAP, "--tmpfs-size is for kind swap."),
+        (spec.tmpfs_size is not None and not spec.kind.swaps, "--tmpfs-size is for kind swap."),
         (
             spec.tmpfs_size is not None and spec.size is not None and spec.tmpfs_size <= spec.size,
             "--tmpfs-size is for a store larger than its swap; without it both are equally large.",

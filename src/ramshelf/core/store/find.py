@@ -87,7 +87,7 @@ def find_store(
         )
     marks = _marking(fstab, expected, mounts)
     kind = _kind(mount, marks, swap_active=swap_active)
-    if kind is Kind.SWAP and NO_SWAP in mount.super_options:
+    if kind is not None and kind.swaps and NO_SWAP in mount.super_options:
         return NoStore(
             code="store.not-mounted",
             sentence=f"The tmpfs at {mount.mount_point} is mounted with noswap, but fstab has kind swap.",

@@ -48,7 +48,7 @@ else:
 
 
 class Kind(Enum):
-    """How a store is built."""
+    """How a store is built; ``_BUILT`` says what follows from it."""
 
     SWAP = "swap"
     DISK = "disk"
@@ -58,13 +58,36 @@ class Kind(Enum):
     @property
     def tmpfs(self) -> bool:
         """Whether the store is a tmpfs, where reservation is accounting and not extents."""
-        return self in {Kind.SWAP, Kind.RAM}
+        return _BUILT[self.value][0]
+
+    @property
+    def swaps(self) -> bool:
+        """Whether guests' memory goes from RAM to a swap area that is made for the store."""
+        return _BUILT[self.value][1]
+
+    @property
+    def dax(self) -> bool:
+        """Whether guests map the device itself, so that their memory is never in RAM."""
+        return _BUILT[self.value][2]
+
+    @property
+    def bare(self) -> bool:
+        """Whether nothing lies below the store, no device and no file: its memory stays in RAM."""
+        return self.tmpfs and not self.swaps
 
     @property
     def trait(self) -> str:
         """The custom trait that says in Placement that a host's store is of this kind."""
         return f"{TRAIT_PREFIX}{self.value.upper()}"
 
+
+_BUILT = {
+    # Of each kind: is the store a tmpfs, does it swap, is it DAX.
+    "swap": (True, True, False),
+    "disk": (False, False, False),
+    "dax": (False, False, True),
+    "ram": (True, False, False),
+}
 
 TRAIT_PREFIX = "CUSTOM_RAMSHELF_STORE_"
 """Begin of the traits of all kinds."""

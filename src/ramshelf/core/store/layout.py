@@ -145,7 +145,7 @@ def _tmpfs_entries(spec: Spec, seen: Seen, layout: Layout, marks: tuple[str, ...
     uid, gid = seen.owner or (0, 0)
     size = layout.size
     area: tuple[Entry, ...] = ()
-    if spec.kind is Kind.SWAP:
+    if spec.kind.swaps:
         size = spec.tmpfs_size or size - seen.page_size
         if spec.tmpfs_size:
             marks = (*marks, BEYOND_SWAP_OPTION)
@@ -168,7 +168,7 @@ def _tmpfs_entries(spec: Spec, seen: Seen, layout: Layout, marks: tuple[str, ...
 
 def _disk_entry(spec: Spec, layout: Layout, marks: tuple[str, ...]) -> Entry:
     options = ["noatime", "nofail"]
-    if spec.kind is Kind.DAX:
+    if spec.kind.dax:
         options.append("dax")
     if spec.file:
         options.append(f"x-systemd.requires={LOOP_UNIT}")

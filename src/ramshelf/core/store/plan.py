@@ -37,7 +37,6 @@ from ramshelf.core.store.boot import (
     sysctls,
 )
 from ramshelf.core.store.facts import AreaFile, BlockDevice, Seen, Spec
-from ramshelf.core.store.kind import Kind
 from ramshelf.core.store.layout import FSTAB, QEMU_CONF, Layout, MadeStore, find_claim, lay_out, signed
 from ramshelf.core.store.refusals import refusals, store_mount
 from ramshelf.core.units import KIB
@@ -152,7 +151,7 @@ def _make(spec: Spec, area: BlockDevice | AreaFile, path: str, layout: Layout) -
     """
     kib = str(layout.size // KIB)
     keep = isinstance(area, AreaFile) or area.loop
-    if spec.kind is Kind.SWAP:
+    if spec.kind.swaps:
         argv = ["mkswap", "--quiet", "--uuid", layout.uuid, path, kib]
         return Run(why="Make the swap area", argv=tuple(argv), timeout=_LONG)
     if spec.file_system == "ext4":
@@ -198,7 +197,7 @@ def _reload(seen: Seen, *, needed: bool) -> tuple[Action, ...]:
 def _activate(spec: Spec, seen: Seen, layout: Layout, *, mounted: bool) -> tuple[Action, ...]:
     actions: list[Action] = []
     area = seen.area
-    if spec.kind is Kind.SWAP and area is not None and area.path not in seen.swaps:
+    if spec.kind.swaps and area is not None and area.path not in seen.swaps:
         priority = layout.entries[0].option("pri") or ""
         argv = ("swapon", "--priority", priority, area.path)
         actions.append(Run(why="Use the swap area", argv=argv))

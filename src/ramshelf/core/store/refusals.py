@@ -7,7 +7,6 @@ from ramshelf.core.files.mounts import Mount
 from ramshelf.core.files.qemuconf import Value, memory_directory, parse_qemu_conf, set_memory_directory
 from ramshelf.core.host import Device, Unknown
 from ramshelf.core.store.facts import AreaFile, BlockDevice, Seen, Spec
-from ramshelf.core.store.kind import Kind
 from ramshelf.core.store.layout import QEMU_CONF, Layout, MadeStore, memory_directory_for, signed
 from ramshelf.core.units import GIB, MIB, format_size, to_mib
 
@@ -71,7 +70,7 @@ def _host(spec: Spec, seen: Seen) -> Iterator[RamshelfError]:
 
 def _tools(spec: Spec) -> frozenset[str]:
     tools = {"mount", "wipefs"}
-    if spec.kind is Kind.SWAP:
+    if spec.kind.swaps:
         tools |= {"mkswap", "swapon"}
     if spec.file_system:
         tools |= {f"mkfs.{spec.file_system}"}
@@ -181,7 +180,7 @@ def _device(spec: Spec, device: BlockDevice, layout: Layout) -> Iterator[Ramshel
             f"{device.path} has {format_size(device.size)}, not the {format_size(layout.size)} asked for.",
             facts={**facts, "device_mib": to_mib(device.size), "size_mib": to_mib(layout.size)},
         )
-    if spec.kind is Kind.DAX and not device.dax:
+    if spec.kind.dax and not device.dax:
         yield RefusedError(
             "store.no-dax",
             f"{device.path} has no direct access (DAX): it is no persistent memory.",
@@ -233,7 +232,7 @@ def _file(spec: Spec, file: AreaFile, layout: Layout, claim: MadeStore | None) -
             facts=facts,
         )
         return
-    good = _FILE_SYSTEMS_FOR_SWAP if spec.kind is Kind.SWAP else _FILE_SYSTEMS_FOR_LOOP
+    good = _FILE_SYSTEMS_FOR_SWAP if spec.kind.swaps else _FILE_SYSTEMS_FOR_LOOP
     if file.file_system not in good:
         yield RefusedError(
             "store.file-system",

@@ -9,7 +9,6 @@ from ramshelf.core.findings import Finding
 from ramshelf.core.host import Device, Process, Unknown
 from ramshelf.core.requirements import punch_writes_back
 from ramshelf.core.store.find import Store
-from ramshelf.core.store.kind import Kind
 from ramshelf.core.units import MIB, to_mib
 
 _SWAPPINESS_FLOOR = 60
@@ -31,7 +30,7 @@ def check_medium(facts: Facts) -> Iterator[Finding]:
         return
     store = facts.store.store
     yield from _devices(facts.store, store)
-    if store.kind is Kind.SWAP:
+    if store.kind.swaps:
         yield from _swap_size(facts.store, store)
         yield from _swap_settings(facts)
         yield from _swap_users(facts)
@@ -62,7 +61,7 @@ def _device(device: Device, store: Store) -> Iterator[Finding]:
         yield finding("store.thin", f"{device.name} below the store is {device.thin}.", device=device.name)
     if device.in_ram:
         yield finding("store.in-ram", f"{device.name} below the store is RAM.", device=device.name)
-    if device.direct_io is not None and store.kind is Kind.SWAP:
+    if device.direct_io is not None and store.kind.swaps:
         yield finding("store.swap-on-loop", f"The store's swap goes through the loop device {device.name}.")
     elif device.direct_io is False:
         yield finding("store.buffered-loop", f"The loop device {device.name} does not use direct I/O.")
@@ -97,7 +96,7 @@ def _against_memory(facts: Facts, seen: StoreFacts, store: Store) -> Iterator[Fi
         return
     config = facts.config if isinstance(facts.config, Config) else Config()
     ram = max(0, facts.meminfo["MemTotal"] - config.host_reserved_mib * MIB)
-    behind = ram + (seen.usage.swap if store.kind is Kind.SWAP else 0)
+    behind = ram + (seen.usage.swap if store.kind.swaps else 0)
     if seen.usage.size > behind:
         yield finding(
             "store.exceeds-memory",
@@ -184,7 +183,7 @@ def _disk(facts: Facts, store: Store) -> Iterator[Finding]:
             f"{store.mount.fstype} on this kernel writes memory back before it discards it; ramshelf leaves "
             "discard out.",
         )
-    if store.kind is Kind.DAX:
+    if store.kind.dax:
         return
     known, unread = _sysctls(facts, "dirty_bytes", "dirty_ratio")
     yield from unread

@@ -80,11 +80,11 @@ def _bound(running: GuestFacts, facts: Facts) -> Iterator[_Bound]:
     kind, guest = _kind(facts), running.guest
     for part, file in _parts(running):
         shared = file is not None and not file.private
-        if (shared and kind is Kind.DAX) or (file is None and guest.hugepages):
+        if (shared and kind is not None and kind.dax) or (file is None and guest.hugepages):
             continue  # in no node's RAM, or in huge pages, which were taken from it before
         nodes = part.nodes(mbind=not shared or _keeps_policy(kind))
         if nodes is not None:
-            stays = guest.pinned > 0 or (kind is Kind.RAM if shared else _without_swap(facts))
+            stays = guest.pinned > 0 or (_in_ram(kind) if shared else _without_swap(facts))
             yield _Bound(nodes=nodes, size=part.size, stays=stays)
 
 
@@ -118,6 +118,11 @@ def _parts(running: GuestFacts) -> Iterator[tuple[Part, MemoryFile | None]]:
     files = {file.name: file for file in running.guest.files}
     for part in running.tuning.parts:
         yield part, files.get(part.name) if part.name else whole
+
+
+def _in_ram(kind: Kind | None) -> bool:
+    """Whether memory on the store cannot leave RAM."""
+    return kind is not None and kind.bare
 
 
 def _keeps_policy(kind: Kind | None) -> bool:

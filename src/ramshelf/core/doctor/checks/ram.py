@@ -10,7 +10,6 @@ from ramshelf.core.host import Unknown
 from ramshelf.core.ram import HostRam, anonymous_alone, ram_demand
 from ramshelf.core.store.capacity import capacity
 from ramshelf.core.store.find import Store
-from ramshelf.core.store.kind import Kind
 from ramshelf.core.store.ledger import Note, note_of
 from ramshelf.core.units import MIB, to_mib
 
@@ -151,7 +150,7 @@ def _slice(facts: Facts) -> Iterator[Finding]:
         limits.swap_max is not None
         and isinstance(facts.store, StoreFacts)
         and not isinstance(facts.store.usage, Unknown)
-        and facts.store.usage.kind is Kind.SWAP
+        and facts.store.usage.kind.swaps
         and limits.swap_max < capacity(facts.store.usage, configured_mib=None).total
     ):
         yield finding(

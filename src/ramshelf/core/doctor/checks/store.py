@@ -22,7 +22,6 @@ from ramshelf.core.store.capacity import (
 from ramshelf.core.store.directory import GuestDirectory
 from ramshelf.core.store.earlier import refused_anew
 from ramshelf.core.store.find import NoStore, Store
-from ramshelf.core.store.kind import Kind
 from ramshelf.core.store.ledger import Note
 from ramshelf.core.store.write_errors import WriteErrors, concerned
 from ramshelf.core.units import MIB, align_up, format_size, to_mib
@@ -291,7 +290,7 @@ def _boot(seen: StoreFacts, store: Store) -> Iterator[Finding]:
     boot = seen.boot
     if not boot.mounted_by:
         yield finding("store.no-boot", f"Neither fstab nor a mount unit mounts {store.mount_point} at boot.")
-    if store.kind is Kind.SWAP:
+    if store.kind.swaps:
         for area in seen.swaps:
             if not area.at_boot:
                 yield finding(
@@ -307,7 +306,7 @@ def _boot(seen: StoreFacts, store: Store) -> Iterator[Finding]:
                 mounted_by=boot.mounted_by,
             )
     loops = [each.name for each in _devices(seen) if each.direct_io is not None]
-    if store.kind is Kind.DISK and loops and boot.mounted_by and not boot.requires:
+    if not store.kind.tmpfs and loops and boot.mounted_by and not boot.requires:
         yield finding(
             "store.loop-order",
             f"{boot.mounted_by} mounts {store.mount_point} without requiring what attaches {loops[0]}.",
