@@ -5,7 +5,19 @@ from __future__ import annotations
 import os
 import sys
 
-from ramshelf.core.hook.call import COMING_PROBE, HOST_PROBE, PASSED, PROBE, VETOED, concerned, first_line
+from ramshelf.core.hook.call import (
+    COMING_PROBE,
+    HOST_PROBE,
+    MIGRATE,
+    PASSED,
+    PREPARE,
+    PROBE,
+    START,
+    STARTED,
+    VETOED,
+    concerned,
+    first_line,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,13 +42,13 @@ def main(
     if os.geteuid() != 0:  # a user's own libvirt (qemu:///session) calls the same hooks; it has no store
         return PASSED
     call = f"{operation} {suboperation}"
-    if call == "start begin":
+    if call == START:
         return _start(files, guest, _told(read()), step)
-    if call == "started begin":
+    if call == STARTED:
         return _started(files, guest, step)
-    if call == "migrate begin":
+    if call == MIGRATE:
         return _arrive(files, guest, _told(read()))
-    if call == "prepare begin" and guest.startswith(PROBE):
+    if call == PREPARE and guest.startswith(PROBE):
         return _probe(files, guest)
     return PASSED
 

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+PREPARE, START, STARTED = "prepare begin", "start begin", "started begin"
+MIGRATE, RELEASE = "migrate begin", "release end"
+"""The phases of a guest's life at which the hook does something, as libvirt names them: OPERATION SUBOPERATION.
+
+The script lets no other through, and ``PREPARE`` for probes alone; ``RELEASE`` it sees to itself. What each
+begins is in hook/call.py.
+"""
+
 PASSED, VETOED = 0, 10
 """Exit statuses for the script; 1 and 2 are Python's own, for programs that do not even begin."""
 

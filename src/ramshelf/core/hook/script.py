@@ -8,7 +8,17 @@ import shlex
 from dataclasses import dataclass
 
 from ramshelf.core.hook.bypass import LONGEST as LONGEST_BYPASS
-from ramshelf.core.hook.call import CONCERNED, MARKS, UNCONCERNED
+from ramshelf.core.hook.call import (
+    CONCERNED,
+    MARKS,
+    MIGRATE,
+    PREPARE,
+    PROBE,
+    RELEASE,
+    START,
+    STARTED,
+    UNCONCERNED,
+)
 
 HOOK_DIR = "/etc/libvirt/hooks"
 """Built into libvirt (LIBVIRT_HOOK_DIR); its scripts run in the order qemu, then those of qemu.d by name."""
@@ -22,9 +32,9 @@ _TEMPLATE = r"""#!/bin/sh
 # ramshelf: reserves a guest's memory on the store before it starts, or refuses it.
 # Made by 'ramshelf hook install', which also updates it; 'ramshelf hook remove' removes it.
 # made-directories:{made}
-case $2-$3 in
-start-begin | started-begin | migrate-begin | release-end) ;;
-prepare-begin) case $1 in ramshelf-probe-*) ;; *) exit 0 ;; esac ;;
+case "$2 $3" in
+{phases}) ;;
+{prepare}) case $1 in {probe}*) ;; *) exit 0 ;; esac ;;
 *) exit 0 ;;
 esac
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -96,7 +106,7 @@ concerned() {{
 guest=$1
 case $2 in
 release)
-  case $1 in ramshelf-probe-*) rm -f "/var/log/libvirt/qemu/$1.log" 2>/dev/null; exit 0 ;; esac
+  case $1 in {probe}*) rm -f "/var/log/libvirt/qemu/$1.log" 2>/dev/null; exit 0 ;; esac
   if [ -e "$note" ] || [ -e "$wait" ]; then
     rm -f "$note" "$wait"
     record ended "" </dev/null >/dev/null 2>&1 &
@@ -178,6 +188,9 @@ def render(script: HookScript) -> str:
     return _TEMPLATE.format(
         made="".join(f" {shlex.quote(path)}" for path in script.made),
         command=shlex.join((script.python, "-IS", script.main, *script.config_files)),
+        phases=" | ".join(map(shlex.quote, (START, STARTED, MIGRATE, RELEASE))),
+        prepare=shlex.quote(PREPARE),
+        probe=PROBE,
         marks=" | ".join(f"*{shlex.quote(mark)}*" for mark in MARKS),
         concerned=CONCERNED,
         unconcerned=UNCONCERNED,
