@@ -4,7 +4,7 @@ from __future__ import annotations
 
 PREPARE, START, STARTED = "prepare begin", "start begin", "started begin"
 MIGRATE, RELEASE = "migrate begin", "release end"
-"""The phases of a guest's life at which the hook does something, as libvirt names them: OPERATION SUBOPERATION.
+"""The phases of a guest's life at which the hook does something, by libvirt: OPERATION SUBOPERATION.
 
 The script lets no other through, and ``PREPARE`` for probes alone; ``RELEASE`` it sees to itself. What each
 begins is in hook/call.py.
