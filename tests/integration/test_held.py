@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ramshelf.core.units import MIB
-from ramshelf.node.guest.resume import resume_left
+from ramshelf.node.guest.let_go import resume_left
 from ramshelf.node.guest.trim import trim_guest
 from ramshelf.system.heldnotes import orphaned, pending
 from ramshelf.system.hypervisor import Hypervisor

@@ -19,8 +19,8 @@ from ramshelf.core.store.write_errors import WriteErrors
 from ramshelf.core.units import to_mib
 from ramshelf.node.agent.look import Look, differ, look, to_verify
 from ramshelf.node.guest.late import LateReservation, reserve_late
+from ramshelf.node.guest.let_go import resume_left
 from ramshelf.node.guest.look import described
-from ramshelf.node.guest.resume import resume_left
 from ramshelf.node.hook import bypass
 from ramshelf.node.store.clean import clean
 from ramshelf.node.store.earlier import Settling

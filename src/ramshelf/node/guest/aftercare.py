@@ -3,7 +3,7 @@
 The hook leaves ``python -m ramshelf.node.guest.aftercare GUEST ID TASK...`` behind, since libvirt alone can
 talk to QEMU and cannot be asked from its own hook. So do others where it takes long. The tasks are
 ``discard`` (node/guest/discard.py) and ``trim`` (node/guest/trim.py), for this run of the guest only, and
-``resume`` (node/guest/resume.py), for whichever run it was; the hook's log tells.
+``resume`` (node/guest/let_go.py), for whichever run it was; the hook's log tells.
 """
 
 import subprocess
@@ -12,7 +12,7 @@ import time
 
 from ramshelf.core.errors import HostError, RamshelfError, RefusedError
 from ramshelf.node.guest.discard import retract
-from ramshelf.node.guest.resume import until_resumed
+from ramshelf.node.guest.let_go import until_resumed
 from ramshelf.node.guest.trim import trim_guest
 from ramshelf.system.hooklog import record
 from ramshelf.system.hypervisor import Domain, Hypervisor

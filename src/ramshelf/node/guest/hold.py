@@ -4,7 +4,7 @@ First libvirt pauses the guest: its vCPUs stop, its devices stop, block requests
 do_vm_stop). Only then QEMU's threads are stopped (system/ptrace.py), so that nobody else's ``virsh resume``
 takes effect before the moment is over. That alone would not do: it stops neither vhost nor I/O that is under
 way, and these write to the guest's memory. The kernel lets QEMU go on when this process ends. libvirt's pause
-outlives it: a note (system/heldnotes.py) tells whoever comes next (node/guest/resume.py), and a guard is
+outlives it: a note (system/heldnotes.py) tells whoever comes next (node/guest/let_go.py), and a guard is
 there to come at once.
 """
 
@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from ramshelf.core.errors import RamshelfError, RefusedError, ServiceError
-from ramshelf.core.guest.held import PAUSABLE
+from ramshelf.core.guest.hold import PAUSABLE
 from ramshelf.node.guard import Guard
 from ramshelf.system.heldnotes import HeldNote
 from ramshelf.system.hypervisor import Hypervisor

@@ -14,7 +14,7 @@ def main(uri: str, name: str) -> None:
     from ramshelf.system.heldnotes import pending  # noqa: PLC0415 - it mostly ends here
 
     if pending(name):
-        from ramshelf.node.guest.resume import until_resumed  # noqa: PLC0415 - libvirt, hardly ever needed
+        from ramshelf.node.guest.let_go import until_resumed  # noqa: PLC0415 - libvirt, hardly ever needed
 
         until_resumed(uri, name)
 

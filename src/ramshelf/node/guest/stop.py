@@ -12,8 +12,8 @@ from ramshelf.core.requirements import punch_writes_back, version
 from ramshelf.core.store.find import Store
 from ramshelf.core.store.holdings import Holding
 from ramshelf.node.guest.discard import retract
+from ramshelf.node.guest.let_go import find_settled
 from ramshelf.node.guest.look import described
-from ramshelf.node.guest.resume import find_settled
 from ramshelf.node.placement import release
 from ramshelf.node.store.holdings import observe_holdings
 from ramshelf.system.backingstore import observe_store

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ramshelf.core.errors import HostError, RefusedError
-from ramshelf.core.guest.held import PAUSABLE
+from ramshelf.core.guest.hold import PAUSABLE
 from ramshelf.core.guest.trim import check_trim
 from ramshelf.core.store.directory import FileUsage
 from ramshelf.core.store.find import NoStore, Store
 from ramshelf.core.units import MIB
 from ramshelf.node.guest.hold import Pauser
+from ramshelf.node.guest.let_go import resume_left
 from ramshelf.node.guest.look import described
-from ramshelf.node.guest.resume import resume_left
 from ramshelf.node.store.holdings import observe_holdings
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.hooklog import record

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 
 from ramshelf.core.errors import RamshelfError, RefusedError
-from ramshelf.core.guest.held import LIBVIRT_WAIT, Left, left
+from ramshelf.core.guest.hold import LIBVIRT_WAIT, Left, left
 from ramshelf.system.heldnotes import HeldNote, orphaned, pending
 from ramshelf.system.hooklog import record
 from ramshelf.system.hypervisor import Domain, Hypervisor

@@ -1,8 +1,8 @@
-"""core/guest/held: what becomes of a guest that was left paused."""
+"""core/guest/hold: what becomes of a guest that was left paused."""
 
 import pytest
 
-from ramshelf.core.guest.held import Left, left
+from ramshelf.core.guest.hold import Left, left
 
 
 def test_one_that_is_paused_as_it_was_left_is_resumed() -> None:
