@@ -5,4 +5,6 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
-sys.path.insert(0, str(CHECKOUT / "tests"))  # real guests and a libvirtd of one's own: tests/support
+sys.path.insert(
+    0, str(CHECKOUT / "tests")
+)  # real guests and a libvirtd of one's own: tests/support

@@ -48,24 +48,33 @@ TABLES: dict[str, ModuleType] = {
     "migrate": migrate,
     "nova": nova,
 }
-"""Each has ``measure(daemon, quick=)``, which raises Unavailable or yields samples: dataclasses whose floats
-are figures, and whose other fields say of what."""
+"""Each has ``measure(daemon, quick=)``, which raises Unavailable or yields samples: dataclasses whose
+floats are figures, and whose other fields say of what."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tables that are named, or all; an interrupted one keeps the samples that it has."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(TABLES)}; default all")
-    parser.add_argument("--quick", action="store_true", help="in miniature: tests the harness, no figures")
     parser.add_argument(
-        "--output", type=Path, default=CHECKOUT / "bench/results/local", help="directory for the JSON files"
+        "tables", nargs="*", metavar="TABLE", help=f"of {', '.join(TABLES)}; default all"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="in miniature: tests the harness, no figures"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=CHECKOUT / "bench/results/local",
+        help="directory for the JSON files",
     )
     arguments = parser.parse_args(argv)
     unknown = set(arguments.tables) - set(TABLES)
     if unknown:
         parser.error(f"no such table: {', '.join(sorted(unknown))}")
     if not Path("/run/isolated").exists():
-        parser.error("run it inside scripts/isolated, or with make bench: it needs a libvirtd of its own")
+        parser.error(
+            "run it inside scripts/isolated, or with make bench: it needs a libvirtd of its own"
+        )
     arguments.output.mkdir(parents=True, exist_ok=True)
     run(sys.executable, str(CHECKOUT / "scripts/guest_image.py"), str(IMAGE))
     daemon = Libvirtd()

@@ -1,8 +1,8 @@
 """The agent: CPU time of each thing that it does again and again, by the number of guests."""
 
-# libvirt is its own test driver, which holds the guests in this process: what libvirtd spends is not in it,
-# nor what the doctor finds out about QEMU's processes. The memory files are real, each with some pages in
-# RAM, and so is Placement, a process of its own.
+# libvirt is its own test driver, which holds the guests in this process: what libvirtd spends is
+# not in it, nor what the doctor finds out about QEMU's processes. The memory files are real, each
+# with some pages in RAM, and so is Placement, a process of its own.
 
 import shutil
 import time

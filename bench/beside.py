@@ -1,4 +1,6 @@
-"""Starts in pairs: ``virsh start --paused`` of an anonymous guest, and of one on the store with the hook."""
+"""Starts in pairs: ``virsh start --paused`` of an anonymous guest, and of one on the store with the
+hook.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +12,8 @@ from support.libvirtd import Libvirtd
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One pair, the anonymous guest first; ``ratio`` is the file-backed guest's time to the anonymous one's.
+    """One pair, the anonymous guest first; ``ratio`` is the file-backed guest's time to the anonymous
+    one's.
 
     The hook is installed all the time: libvirt calls it for both.
     """

@@ -91,7 +91,11 @@ def boot(cloud: Cloud, flavor: str, image: str, count: int = 1, **more: str) -> 
 def move(cloud: Cloud, server: Server, host: str) -> None:
     """Migrate a server live; returns when it is ACTIVE on the other host."""
     cloud.compute.act(server, "os-migrateLive", {"host": host, "block_migration": "auto"})
-    wait_until(lambda: cloud.compute.server(server.uuid).task is None, "its move is over", timeout=_PATIENCE)
+    wait_until(
+        lambda: cloud.compute.server(server.uuid).task is None,
+        "its move is over",
+        timeout=_PATIENCE,
+    )
     if cloud.compute.server(server.uuid).host != host:
         raise RuntimeError(cloud.compute.actions(server)[0])
 

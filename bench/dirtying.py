@@ -1,4 +1,6 @@
-"""Dirtying a guest's memory from the host, through QEMU's own mapping of it: many times as fast as TCG."""
+"""Dirtying a guest's memory from the host, through QEMU's own mapping of it: many times as fast as
+TCG.
+"""
 
 import ctypes
 import os
@@ -20,7 +22,8 @@ class _Vector(ctypes.Structure):
 
 
 def dirty(pid: int, memory_mib: int, dirty_mib: int) -> None:
-    """Write random bytes over the last ``dirty_mib`` of a guest of ``memory_mib``, by process_vm_writev(2).
+    """Write random bytes over the last ``dirty_mib`` of a guest of ``memory_mib``, by
+    process_vm_writev(2).
 
     The kernel faults the pages in for writing as it does for QEMU itself. Raises OSError.
     """

@@ -5,7 +5,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from bench.guests import ASLEEP, BACKINGS, ENDINGS, IN_FILES, OWN_MIB, POWEROFF, end, hook_for, started
+from bench.guests import (
+    ASLEEP,
+    BACKINGS,
+    ENDINGS,
+    IN_FILES,
+    OWN_MIB,
+    POWEROFF,
+    end,
+    hook_for,
+    started,
+)
 from bench.stores import Store, btrfs, store
 from support.counters import sync
 from support.domains import wait_console
@@ -18,8 +28,9 @@ _CONTROL_SECONDS = 0.5
 class Sample:
     """One end; ``written_mib`` includes what a sync writes after it.
 
-    ``control_mib`` is what the same guest's memory had written in the half second before, not ended: the
-    kernel's ordinary writeback. Of a guest that powers off by itself all is counted from its start on.
+    ``control_mib`` is what the same guest's memory had written in the half second before, not
+    ended: the kernel's ordinary writeback. Of a guest that powers off by itself all is counted from
+    its start on.
     """
 
     store: str
@@ -47,7 +58,10 @@ def _cases(name: str) -> list[_Case]:
     Memory that is in no file is the same beside every store.
     """
     if name == "btrfs":
-        return [_Case(backing=backing, ending="destroy", dirty_mib=_SOME) for backing in ("default", "nova")]
+        return [
+            _Case(backing=backing, ending="destroy", dirty_mib=_SOME)
+            for backing in ("default", "nova")
+        ]
     return [
         _Case(backing=backing, ending=ending, dirty_mib=amount)
         for backing in (BACKINGS if name == "swap" else IN_FILES)
@@ -82,7 +96,9 @@ def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
 def _end(daemon: Libvirtd, place: Store, case: _Case) -> Sample:
     asleep, by_itself = case.ending in ASLEEP, case.ending == POWEROFF
     # A guest that runs leaves the memory alone that the host dirties.
-    options = f"ramshelf.poweroff ramshelf.dirty={case.dirty_mib}" if by_itself else f"mem={OWN_MIB}M"
+    options = (
+        f"ramshelf.poweroff ramshelf.dirty={case.dirty_mib}" if by_itself else f"mem={OWN_MIB}M"
+    )
     with ExitStack() as stack:
         guest = stack.enter_context(
             started(

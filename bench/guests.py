@@ -24,10 +24,12 @@ BACKINGS = {
     "nova": FILE_BACKED + "<allocation mode='immediate'/><discard/>",
     "ramshelf": "",
 }
-"""The memoryBacking of each; libvirt's default names no allocation mode, ramshelf writes its own element."""
+"""The memoryBacking of each; libvirt's default names no allocation mode, ramshelf writes its own
+element."""
 
 IN_FILES = ("default", "nova", "ramshelf")
-"""Those that have their memory in files: on the other kinds of store, memory in no file is the same."""
+"""Those that have their memory in files: on the other kinds of store, memory in no file is the same.
+"""
 
 OWN_MIB = 128
 """What a guest that does nothing needs for itself."""
@@ -63,13 +65,16 @@ class Guest:
     def gone(self) -> bool:
         """Whether libvirt has no more of it than its definition."""
         return not (
-            Path(f"/run/libvirt/qemu/{self.name}.xml").exists() or list(MEMORY.glob(f"*-{self.name}"))
+            Path(f"/run/libvirt/qemu/{self.name}.xml").exists()
+            or list(MEMORY.glob(f"*-{self.name}"))
         )
 
 
 def resident_mib(smaps: str, memory_mib: int) -> float:
     """What of QEMU's mapping as large as the guest is in RAM (/proc/PID/smaps)."""
-    found = re.search(rf"^Size: +{memory_mib * 1024} kB\n(?:.*\n)*?Rss: +(\d+) kB$", smaps, re.MULTILINE)
+    found = re.search(
+        rf"^Size: +{memory_mib * 1024} kB\n(?:.*\n)*?Rss: +(\d+) kB$", smaps, re.MULTILINE
+    )
     return int(found[1]) * 1024 / MIB if found else 0.0
 
 
@@ -114,7 +119,9 @@ def started(
         xml = ramshelf("xml", "apply", stdin=xml).stdout
     daemon.define(xml)
     try:
-        seconds = timed("virsh", "--connect", daemon.uri, "start", name, *(["--paused"] if paused else []))
+        seconds = timed(
+            "virsh", "--connect", daemon.uri, "start", name, *(["--paused"] if paused else [])
+        )
         yield Guest(name=name, memory_mib=memory_mib, start_seconds=seconds)
     finally:
         daemon.virsh("destroy", name, ok=(0, 1))
@@ -164,8 +171,9 @@ ENDINGS: dict[str, Callable[[Libvirtd, Guest], object]] = {
     "guest stop": lambda _, guest: ramshelf("guest", "stop", guest.name),
     POWEROFF: lambda _daemon, _guest: None,
 }
-"""virsh destroy; ramshelf's own; QEMU killed, or crashed, or killed together with libvirtd, which then starts
-anew; virsh shutdown, on which the guest powers itself off; ramshelf's own that asks; the guest by itself."""
+"""virsh destroy; ramshelf's own; QEMU killed, or crashed, or killed together with libvirtd, which then
+starts anew; virsh shutdown, on which the guest powers itself off; ramshelf's own that asks; the
+guest by itself."""
 
 ASLEEP = tuple(ENDINGS)[:5]
 """Endings in which the guest has no part: it need not run."""

@@ -23,7 +23,8 @@ from support.libvirtd import Libvirtd
 
 HOOK = "/etc/libvirt/hooks/qemu.d/ramshelf"
 STORE_MIB = {"tmpfs": 1024, "ext4": 2048}
-"""Room for 150 files of 1 MiB; more guests than 150 need more RAM for QEMU than many a machine has."""
+"""Room for 150 files of 1 MiB; more guests than 150 need more RAM for QEMU than many a machine has.
+"""
 GUEST_MIB = 128
 _SET_CHILD_SUBREAPER = 36
 """prctl(2): processes whose parent ends become this process's children."""
@@ -33,11 +34,12 @@ _SET_CHILD_SUBREAPER = 36
 class Sample:
     """One run of ``what``; so many other ``guests`` are noted on the store meanwhile.
 
-    ``hook`` is a call as libvirt makes it at ``start begin``, reservation included; ``/bin/true`` and
-    ``python -IS``, an empty program in the hook's interpreter, are run the same way. ``..., CPU`` is the time
-    that all processors spent on it, ``started`` the call at ``started begin``, for whose Python nobody waits,
-    ``both calls`` the sum for a start, and ``release`` the call at ``release end``. ``difference`` is what of
-    a pair of ``virsh start`` with the hook installed and ``without hook`` the hook took.
+    ``hook`` is a call as libvirt makes it at ``start begin``, reservation included; ``/bin/true``
+    and ``python -IS``, an empty program in the hook's interpreter, are run the same way. ``...,
+    CPU`` is the time that all processors spent on it, ``started`` the call at ``started begin``,
+    for whose Python nobody waits, ``both calls`` the sum for a start, and ``release`` the call at
+    ``release end``. ``difference`` is what of a pair of ``virsh start`` with the hook installed and
+    ``without hook`` the hook took.
     """
 
     store: str
@@ -95,7 +97,9 @@ def _measured(daemon: Libvirtd, *, quick: bool) -> Iterator[tuple[str, float]]:
 
 @contextmanager
 def _hook_call() -> Iterator[Callable[[], float]]:
-    """``start begin`` as libvirt calls it: the directory is there, empty; the XML is on standard input."""
+    """``start begin`` as libvirt calls it: the directory is there, empty; the XML is on standard
+    input.
+    """
     directory, xml = MEMORY / "99999-bench", Path("/run/bench-guest.xml")
     xml.write_text(domain_xml("bench", GUEST_MIB).replace("<domain ", "<domain id='99999' ", 1))
 

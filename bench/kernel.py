@@ -42,7 +42,9 @@ def sysctls_of_the_store() -> Iterator[None]:
         stack.callback(os.close, directory)
         fcntl.flock(directory, fcntl.LOCK_EX)
         for copy in _COPIES.iterdir():
-            value, is_now = (path.read_text().strip() for path in (copy, _proc() / "sys/vm" / copy.name))
+            value, is_now = (
+                path.read_text().strip() for path in (copy, _proc() / "sys/vm" / copy.name)
+            )
             if value != is_now:
                 stack.enter_context(setting(f"/proc/sys/vm/{copy.name}", value))
         yield

@@ -35,12 +35,16 @@ class Mapping:
 
 
 @contextmanager
-def mapping(memory: str, size_mib: int, limit_mib: int, *, content: str = "random") -> Iterator[Mapping]:
+def mapping(
+    memory: str, size_mib: int, limit_mib: int, *, content: str = "random"
+) -> Iterator[Mapping]:
     """``memory`` is "anonymous", "memfd" or "file", which is one on the store; RAM is held to a limit."""
     file = MEMORY / "mapping"
     argv = [sys.executable, str(Path(__file__).with_name("touch.py"))]
     argv += [str(file) if memory == "file" else memory, str(size_mib), content]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             with memory_limit(process.pid, limit_mib):
                 yield Mapping(process)

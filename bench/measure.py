@@ -68,7 +68,8 @@ class Row:
 def rows(samples: Iterable[Mapping[str, str | float]]) -> list[Row]:
     """Sum samples up, in the order in which their things came first.
 
-    A sample is a table's dataclass as a mapping: its floats are figures, all else says of what they are.
+    A sample is a table's dataclass as a mapping: its floats are figures, all else says of what they
+    are.
     """
     groups: dict[tuple[str | int, ...], list[Mapping[str, str | float]]] = {}
     for sample in samples:
@@ -92,11 +93,18 @@ def timed(*argv: str, stdin: str | os.PathLike[str] = os.devnull) -> float:
     with open(stdin, "rb") as file:
         start = time.perf_counter()
         ended = subprocess.run(
-            argv, stdin=file, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+            argv,
+            stdin=file,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
         seconds = time.perf_counter() - start
     if ended.returncode:
-        raise RuntimeError(f"{shlex.join(argv)} ended with {ended.returncode}: {ended.stderr.strip()}")
+        raise RuntimeError(
+            f"{shlex.join(argv)} ended with {ended.returncode}: {ended.stderr.strip()}"
+        )
     return seconds
 
 

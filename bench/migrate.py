@@ -22,10 +22,12 @@ _HOT_MIB = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One ``virsh migrate --live`` between stores of one kind, of a guest half of whose memory is dirty.
+    """One ``virsh migrate --live`` between stores of one kind, of a guest half of whose memory is
+    dirty.
 
-    ``moved_mib`` and ``downtime_seconds`` are libvirt's own figures; ``source_mib`` and ``destination_mib``
-    are what was written to the stores' devices, including what a sync writes after it.
+    ``moved_mib`` and ``downtime_seconds`` are libvirt's own figures; ``source_mib`` and
+    ``destination_mib`` are what was written to the stores' devices, including what a sync writes
+    after it.
     """
 
     store: str
@@ -40,7 +42,9 @@ class Sample:
 
 
 def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
-    """Each size, idle and busy, from each store to one of the same kind, in turns; both on this machine."""
+    """Each size, idle and busy, from each store to one of the same kind, in turns; both on this
+    machine.
+    """
     sizes = (256,) if quick else (1024, 4096)
     for _ in range(1 if quick else 3):
         for name in ("tmpfs",) if quick else tuple(_BACKINGS):

@@ -28,10 +28,10 @@ _WORDS = f"init_on_alloc=0 mem={OWN_MIB}M"
 class Sample:
     """What Nova was asked for, through its API, once.
 
-    ``seconds`` are from the request until the API shows it done, ``written_mib`` what the store's device has
-    written until then, and ``synced_mib`` with what a sync writes after it. Then the store has given
-    ``allocated_mib`` to servers, ``resident_mib`` of whose memory are in RAM. The store is the destination's,
-    where a server moves.
+    ``seconds`` are from the request until the API shows it done, ``written_mib`` what the store's
+    device has written until then, and ``synced_mib`` with what a sync writes after it. Then the
+    store has given ``allocated_mib`` to servers, ``resident_mib`` of whose memory are in RAM. The
+    store is the destination's, where a server moves.
     """
 
     store: str
@@ -105,7 +105,11 @@ def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
 
 def _on_one_host(name: str, plan: _Plan) -> Iterator[Sample]:
     told = plan.store_mib
-    with store(name, told) as place, hook_for("ramshelf"), cloud(DRIVERS[0].nova_conf(told)) as nova:
+    with (
+        store(name, told) as place,
+        hook_for("ramshelf"),
+        cloud(DRIVERS[0].nova_conf(told)) as nova,
+    ):
         for driver in plan.turns:
             clear(nova)
             nova.stop()

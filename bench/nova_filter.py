@@ -1,8 +1,9 @@
-"""What FileBackedMemoryFilter costs beside Nova's own AggregateInstanceExtraSpecsFilter, over 10,000 hosts.
+"""What FileBackedMemoryFilter costs beside Nova's own AggregateInstanceExtraSpecsFilter, over 10,000
+hosts.
 
-``make bench-nova`` runs it, where a Nova is. In one process both filters are asked about the same hosts for
-the same request, one right after the other, which first is drawn by lot. Placement's answer is there already,
-as for all but one request a minute.
+``make bench-nova`` runs it, where a Nova is. In one process both filters are asked about the same
+hosts for the same request, one right after the other, which first is drawn by lot. Placement's
+answer is there already, as for all but one request a minute.
 """
 
 import argparse
@@ -26,7 +27,9 @@ from support.placement_answers import Placement
 
 REQUESTS: dict[str, dict[str, Any]] = {
     "no extra specs": {},
-    "extra specs of others": {"extra_specs": {"hw:cpu_policy": "shared", "hw:watchdog_action": "reset"}},
+    "extra specs of others": {
+        "extra_specs": {"hw:cpu_policy": "shared", "hw:watchdog_action": "reset"}
+    },
     "an aggregate's metadata": {"extra_specs": {"aggregate_instance_extra_specs:ssd": "true"}},
     "large pages": {"extra_specs": {"hw:mem_page_size": "large"}},
     "a PCI device": {"extra_specs": {"pci_passthrough:alias": "nic:1"}, "pci": True},
@@ -47,16 +50,22 @@ def main() -> None:
 
     print(f"{arguments.hosts} hosts, {arguments.rounds} rounds, ms: median (middle half)\n")
     print(f"{'REQUEST':44}{'FILE-BACKED-MEMORY':22}{'AGGREGATE-EXTRA-SPECS':24}RATIO")
-    for name, wish, ratio in [*((*item, "1.0") for item in REQUESTS.items()), (WITH_RATIO, {}, "1.5")]:
+    for name, wish, ratio in [
+        *((*item, "1.0") for item in REQUESTS.items()),
+        (WITH_RATIO, {}, "1.5"),
+    ]:
         ours, theirs = measure(arguments.hosts, arguments.rounds, wish, ratio)
         ratios = Series.of([a / b for a, b in zip(ours, theirs, strict=True)])
         print(f"{name:44}{Series.of(ours)!s:22}{Series.of(theirs)!s:24}{ratios}")
 
 
-def measure(count: int, rounds: int, wish: dict[str, Any], ratio: str) -> tuple[list[float], list[float]]:
+def measure(
+    count: int, rounds: int, wish: dict[str, Any], ratio: str
+) -> tuple[list[float], list[float]]:
     """Milliseconds of ours and of Nova's filter, by round."""
     zones = [
-        aggregate(f"zone{n}", availability_zone=f"zone{n}", ram_allocation_ratio=ratio) for n in range(10)
+        aggregate(f"zone{n}", availability_zone=f"zone{n}", ram_allocation_ratio=ratio)
+        for n in range(10)
     ]
     racks = [aggregate(f"rack{n}", ssd="true", rack=str(n)) for n in range(200)]
     names = [f"node{n}" for n in range(count)]

@@ -77,7 +77,9 @@ def _start(rows: Sequence[Row]) -> Figure:
         axes.set_xlabel("guest, GiB")
     for axes, store in zip(grid[0], stores, strict=True):
         axes.set_title(store)
-    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(
+        *grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False
+    )
     return figure
 
 
@@ -87,11 +89,15 @@ def _end(rows: Sequence[Row]) -> Figure:
     upper, lower = figure.subplots(2, 2, height_ratios=(2, 3))
     most, least = (choose(int(row.keys["dirty_mib"]) for row in rows) for choose in (max, min))
     destroyed = _where(rows, ending="destroy", dirty_mib=most)
-    for axes, name, title in zip(upper, ("written_mib", "seconds"), ("MiB written", "seconds"), strict=True):
+    for axes, name, title in zip(
+        upper, ("written_mib", "seconds"), ("MiB written", "seconds"), strict=True
+    ):
         _bars(axes, destroyed, name, ("store", "backing"))
         axes.set_title(f"{title}: virsh destroy, {most} MiB dirty")
     for axes, store in zip(lower, ("ext4", "xfs"), strict=True):
-        _groups(axes, _where(rows, store=store, dirty_mib=least), "written_mib", "ending", "backing")
+        _groups(
+            axes, _where(rows, store=store, dirty_mib=least), "written_mib", "ending", "backing"
+        )
         axes.set_title(f"MiB written: each ending on {store}, {least} MiB dirty")
         axes.set_xlim(0, 1.25 * least)
     handles = lower[0].get_legend_handles_labels()
@@ -101,7 +107,10 @@ def _end(rows: Sequence[Row]) -> Figure:
 
 def _steady(rows: Sequence[Row]) -> Figure:
     return _panels(
-        rows, {"written_mib": "MiB written in the time", "rounds": "rounds of rewriting"}, "store", "guests"
+        rows,
+        {"written_mib": "MiB written in the time", "rounds": "rounds of rewriting"},
+        "store",
+        "guests",
     )
 
 
@@ -121,7 +130,11 @@ def _reread(rows: Sequence[Row]) -> Figure:
 
 
 def _zswap(rows: Sequence[Row]) -> Figure:
-    titles = {"written_mib": "MiB written", "pool_mib": "MiB of RAM zswap took", "seconds": "seconds"}
+    titles = {
+        "written_mib": "MiB written",
+        "pool_mib": "MiB of RAM zswap took",
+        "seconds": "seconds",
+    }
     return _panels(rows, titles, "content", "memory", "zswap")
 
 
@@ -139,7 +152,11 @@ def _agent(rows: Sequence[Row]) -> Figure:
 
 
 def _migrate(rows: Sequence[Row]) -> Figure:
-    titles = {"seconds": "seconds", "downtime_seconds": "seconds of it stopped", "moved_mib": "MiB moved"}
+    titles = {
+        "seconds": "seconds",
+        "downtime_seconds": "seconds of it stopped",
+        "moved_mib": "MiB moved",
+    }
     return _panels(rows, titles, "store", "backing", "guest_mib", "guest")
 
 
@@ -178,14 +195,18 @@ def _bars(axes: Axes, rows: Sequence[Row], name: str, keys: Sequence[str]) -> No
     series = [row.figures[name] for row in rows]
     colours = [_colour(row) for row in rows]
     labels = [_label(row, keys) for row in rows]
-    bars = axes.barh(range(len(rows)), [one.median for one in series], xerr=_errors(series), color=colours)
+    bars = axes.barh(
+        range(len(rows)), [one.median for one in series], xerr=_errors(series), color=colours
+    )
     axes.bar_label(bars, [str(one).partition(" ")[0] for one in series], padding=3, fontsize=8)
     axes.set_yticks(range(len(rows)), labels, fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.margins(x=0.15)
     axes.set_xlim(left=min(0, *(one.low for one in series)))
     if name.endswith("_mib"):
-        axes.set_xlim(right=max(1, axes.get_xlim()[1]))  # what file systems note is not to look like much
+        axes.set_xlim(
+            right=max(1, axes.get_xlim()[1])
+        )  # what file systems note is not to look like much
 
 
 def _groups(axes: Axes, rows: Sequence[Row], name: str, key: str, colour: str) -> None:
@@ -197,7 +218,9 @@ def _groups(axes: Axes, rows: Sequence[Row], name: str, key: str, colour: str) -
         places = [groups.index(str(row.keys[key])) + (number + 0.5) * height - 0.4 for row in found]
         series = [row.figures[name] for row in found]
         medians = [one.median for one in series]
-        bars = axes.barh(places, medians, height, xerr=_errors(series), color=COLOURS[member], label=member)
+        bars = axes.barh(
+            places, medians, height, xerr=_errors(series), color=COLOURS[member], label=member
+        )
         axes.bar_label(bars, [str(one).partition(" ")[0] for one in series], padding=3, fontsize=7)
     axes.set_yticks(range(len(groups)), groups)
     axes.set_ylim(len(groups) - 0.5, -0.5)

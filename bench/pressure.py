@@ -1,4 +1,6 @@
-"""Pressure: four guests that get half of the RAM that they have touched, their hot sets well inside it."""
+"""Pressure: four guests that get half of the RAM that they have touched, their hot sets well inside
+it.
+"""
 
 import time
 from collections.abc import Iterator
@@ -33,7 +35,9 @@ class _Load:
         return sum(map(rounds, self.guests))
 
 
-_FULL = _Load(guests=("one", "two", "three", "four"), cold=400, hot=50, settle_seconds=2, seconds=12)
+_FULL = _Load(
+    guests=("one", "two", "three", "four"), cold=400, hot=50, settle_seconds=2, seconds=12
+)
 _QUICK = _Load(guests=("one", "two"), cold=192, hot=16, settle_seconds=1, seconds=2)
 _SHORT = [(name, "ramshelf") for name in ("ext4", "xfs")] + [
     ("swap", backing) for backing in ("ramshelf", "anonymous", "memfd")
@@ -44,8 +48,9 @@ _SHORT = [(name, "ramshelf") for name in ("ext4", "xfs")] + [
 class Sample:
     """What the guests got done in a while, once each had filled its memory and the host had settled.
 
-    ``limit`` says whether RAM was short. ``touched_mib`` is the RAM that libvirtd, QEMU and the page cache
-    behind them took, ``rounds`` are over a hot set, of all guests; ``filling_mib`` was written before.
+    ``limit`` says whether RAM was short. ``touched_mib`` is the RAM that libvirtd, QEMU and the
+    page cache behind them took, ``rounds`` are over a hot set, of all guests; ``filling_mib`` was
+    written before.
     """
 
     store: str

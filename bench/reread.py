@@ -37,5 +37,9 @@ def measure(_: Libvirtd, *, quick: bool) -> Iterator[Sample]:
                         sync()
                         written = place.written_mib() - before
                     yield Sample(
-                        store=name, memory=memory, set_mib=size, seconds=seconds, written_mib=written
+                        store=name,
+                        memory=memory,
+                        set_mib=size,
+                        seconds=seconds,
+                        written_mib=written,
                     )

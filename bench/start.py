@@ -13,8 +13,8 @@ from support.libvirtd import Libvirtd
 class Sample:
     """One start; ``written_mib`` includes what a sync writes after it.
 
-    ``allocated_mib`` is what the store has given the guest, for anonymous memory and memfd what of it is in
-    RAM.
+    ``allocated_mib`` is what the store has given the guest, for anonymous memory and memfd what of
+    it is in RAM.
     """
 
     store: str
@@ -26,7 +26,9 @@ class Sample:
 
 
 def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
-    """Each size on each store with each backing, in turns; memory that is in no file once, beside swap."""
+    """Each size on each store with each backing, in turns; memory that is in no file once, beside
+    swap.
+    """
     sizes = (256,) if quick else (1024, 2048, 4096, 8192, 16384)
     for _ in range(1 if quick else 3):
         for name in KINDS:

@@ -32,16 +32,27 @@ def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
         for name, backings in _GUESTS.items():
             if quick and name == "xfs":
                 continue
-            yield _rewrite(daemon, name, backings, set_mib=64 if quick else 1024, seconds=2 if quick else 60)
+            yield _rewrite(
+                daemon, name, backings, set_mib=64 if quick else 1024, seconds=2 if quick else 60
+            )
 
 
-def _rewrite(daemon: Libvirtd, name: str, backings: Sequence[str], *, set_mib: int, seconds: int) -> Sample:
+def _rewrite(
+    daemon: Libvirtd, name: str, backings: Sequence[str], *, set_mib: int, seconds: int
+) -> Sample:
     memory = set_mib + _OWN_MIB
     with store(name, memory) as place, ExitStack() as stack:
         stack.enter_context(hook_for("ramshelf"))
         for backing in backings:
             stack.enter_context(
-                started(daemon, backing, memory, name=backing, dirty_mib=set_mib, options="ramshelf.rewrite")
+                started(
+                    daemon,
+                    backing,
+                    memory,
+                    name=backing,
+                    dirty_mib=set_mib,
+                    options="ramshelf.rewrite",
+                )
             )
         for backing in backings:
             wait_console(backing, "DIRTIED", timeout=120)

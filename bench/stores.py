@@ -20,7 +20,8 @@ KINDS = {
     "tmpfs": ("--kind", "ram"),
     "swap": ("--kind", "swap"),
 }
-"""A store's name in the tables, and what ``ramshelf store create`` is told: tmpfs is one without swap."""
+"""A store's name in the tables, and what ``ramshelf store create`` is told: tmpfs is one without swap.
+"""
 
 SPARE_MIB = 320
 """What file systems take for themselves: xfs makes none below 300 MiB."""
@@ -39,12 +40,17 @@ class Store:
 
     def allocated_mib(self) -> float:
         """What the memory files on it have been given."""
-        return sum(file.stat().st_blocks * 512 for file in Path(MEMORY).glob("*/*") if file.is_file()) / MIB
+        return (
+            sum(file.stat().st_blocks * 512 for file in Path(MEMORY).glob("*/*") if file.is_file())
+            / MIB
+        )
 
 
 @contextmanager
 def store(name: str, size_mib: int) -> Iterator[Store]:
-    """A store with room for ``size_mib`` of guest memory, and the kernel set up as ramshelf does for it."""
+    """A store with room for ``size_mib`` of guest memory, and the kernel set up as ramshelf does for
+    it.
+    """
     if name == "tmpfs":
         ramshelf("store", "create", *KINDS[name], "--size", f"{size_mib}MiB")
         with _removed():

@@ -31,7 +31,11 @@ def main() -> None:
 def _mapped(where: str, size: int) -> mmap.mmap:
     if where == "anonymous":
         return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    file = os.memfd_create("touch") if where == "memfd" else os.open(where, os.O_RDWR | os.O_CREAT, 0o600)
+    file = (
+        os.memfd_create("touch")
+        if where == "memfd"
+        else os.open(where, os.O_RDWR | os.O_CREAT, 0o600)
+    )
     os.ftruncate(file, size)
     return mmap.mmap(file, size)
 

@@ -15,7 +15,8 @@ from support.libvirtd import Libvirtd
 
 _PARAMETERS = "/sys/module/zswap/parameters"
 _POOL_PERCENT = 1
-"""Of the host's RAM: smaller than what is filled, so that what does not compress goes on to the swap."""
+"""Of the host's RAM: smaller than what is filled, so that what does not compress goes on to the swap.
+"""
 
 _SETTLE_SECONDS = 0.5
 """Until what is on its way to the swap has arrived there."""
@@ -44,7 +45,10 @@ def measure(_: Libvirtd, *, quick: bool) -> Iterator[Sample]:
         raise Unavailable("this kernel has no zswap")
     size = 48 if quick else 512
     for _repetition in range(1 if quick else 3):
-        with store("swap", 2 * size) as place, setting(f"{_PARAMETERS}/max_pool_percent", str(_POOL_PERCENT)):
+        with (
+            store("swap", 2 * size) as place,
+            setting(f"{_PARAMETERS}/max_pool_percent", str(_POOL_PERCENT)),
+        ):
             for content in ("text", "random"):
                 for memory in PLACES["swap"]:
                     for state, value in (("off", "N"), ("on", "Y")):

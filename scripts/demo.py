@@ -1,4 +1,6 @@
-"""What `make demo` shows; runs inside scripts/isolated, which takes back what an interrupted one leaves."""
+"""What `make demo` shows; runs inside scripts/isolated, which takes back what an interrupted one
+leaves.
+"""
 
 import contextlib
 import json
@@ -47,7 +49,8 @@ def main() -> None:
     """Show it, step by step."""
     started = time.monotonic()
     say(
-        "ramshelf with a libvirtd of its own, apart from this machine's: the machine's libvirt, guests",
+        "ramshelf with a libvirtd of its own, apart from this machine's: the machine's libvirt, "
+        "guests",
         "and its files are not touched, and all that is made here is gone at the end.",
     )
     guest_image.install(IMAGE)
@@ -100,7 +103,12 @@ def probe() -> str:
     if os.path.exists("/dev/kvm"):
         try:
             ended = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=6, check=False, **qemu_user()
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=6,
+                check=False,
+                **qemu_user(),
             )
             if b"GUEST-UP" in ended.stdout:
                 say("Yes: a guest booted.")
@@ -138,12 +146,16 @@ def show_store(device: str, virt_type: str, libvirtd: Libvirtd) -> None:
     ramshelf("capacity")
 
     before = written(device)
-    heading(f"A guest of {GUEST_MIB} MiB that dirties {DIRTY_MIB} MiB; its XML says nothing of files")
+    heading(
+        f"A guest of {GUEST_MIB} MiB that dirties {DIRTY_MIB} MiB; its XML says nothing of files"
+    )
     guest = define("demo", GUEST_MIB, virt_type, dirty_mib=DIRTY_MIB)
     ramshelf("guest", "start", guest)
     wait_console("demo", f"DIRTIED {DIRTY_MIB}", timeout=90)
     say(f"The guest says: DIRTIED {DIRTY_MIB}")
-    heading("Its memory is a file: promised in full, allocated as far as it is used (first column, KiB)")
+    heading(
+        "Its memory is a file: promised in full, allocated as far as it is used (first column, KiB)"
+    )
     show("ls", "-ls", *(str(path) for path in MEMORY.glob("*/*")))
     ramshelf("guest", "list")
     ramshelf("capacity")
@@ -209,7 +221,10 @@ def show_beside(device: str, virt_type: str, libvirtd: Libvirtd) -> None:
     """The same guest with Nova's element and with ramshelf, measured on a file system where it tells."""
     heading(f"What a start and an end cost: a store on {device} with XFS")
     ramshelf("store", "create", "--kind", "disk", "--fs", "xfs", "--device", device)
-    heading(f"A guest of {BESIDE_GUEST_MIB} MiB that dirties {BESIDE_DIRTY_MIB} MiB, with Nova's own element")
+    heading(
+        f"A guest of {BESIDE_GUEST_MIB} MiB that dirties {BESIDE_DIRTY_MIB} MiB, with Nova's own "
+        "element"
+    )
     say(NOVA)
     theirs = define("nova", BESIDE_GUEST_MIB, virt_type, dirty_mib=BESIDE_DIRTY_MIB, backing=NOVA)
     figures = [("Nova's element", *cost(device, "nova", theirs))]
@@ -256,11 +271,15 @@ def take_back(libvirtd: Libvirtd) -> None:
     ramshelf("store", "remove")
 
 
-def define(name: str, memory_mib: int, virt_type: str, *, dirty_mib: int = 0, backing: str = "") -> str:
+def define(
+    name: str, memory_mib: int, virt_type: str, *, dirty_mib: int = 0, backing: str = ""
+) -> str:
     """Write a guest's XML; the file's path."""
     path = Path("/run/guest") / f"{name}.xml"
     path.write_text(
-        domain_xml(name, memory_mib, dirty_mib=dirty_mib, memory_backing=backing, virt_type=virt_type)
+        domain_xml(
+            name, memory_mib, dirty_mib=dirty_mib, memory_backing=backing, virt_type=virt_type
+        )
     )
     return str(path)
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""figures.py [--check]: write the parts of the documentation that quote `make bench`, and its pictures.
+"""figures.py [--check]: write the parts of the documentation that quote `make bench`, and its
+pictures.
 
-They come from bench/results/*.json and stand between two marks in the pages. With --check change nothing,
-need no matplotlib, and fail where one is out of date.
+They come from bench/results/*.json and stand between two marks in the pages. With --check change
+nothing, need no matplotlib, and fail where one is out of date.
 """
 
 import re
@@ -20,7 +21,8 @@ PICTURES = CHECKOUT / "docs/explanation/figures"
 RESULTS = CHECKOUT / "bench/results"
 
 _MARKED = re.compile(
-    r"(<!-- from here written by scripts/figures.py: ([\w-]+) -->\n).*?(<!-- to here -->)", re.DOTALL
+    r"(<!-- from here written by scripts/figures.py: ([\w-]+) -->\n).*?(<!-- to here -->)",
+    re.DOTALL,
 )
 
 
@@ -45,7 +47,9 @@ def part(name: str) -> str:
     if name not in _ACROSS:
         return f"{picture}\n{_table(result.rows)}\n"
     figures = result.rows[0].figures
-    return picture + "".join(f"\n{_words(each)}:\n\n{_table(_wide(result, each))}\n" for each in figures)
+    return picture + "".join(
+        f"\n{_words(each)}:\n\n{_table(_wide(result, each))}\n" for each in figures
+    )
 
 
 _NOT_YET = "Not measured yet: `sudo make bench`.\n"
@@ -74,7 +78,10 @@ def _headline() -> str:
                 f"{what}: {title}": figures[name]
                 for what, figures in (
                     (f"start of {largest // 1024} GiB", row.figures),
-                    (f"end with {dirtiest / 1024:g} GiB dirty", ends[row.keys["store"], row.keys["backing"]]),
+                    (
+                        f"end with {dirtiest / 1024:g} GiB dirty",
+                        ends[row.keys["store"], row.keys["backing"]],
+                    ),
                 )
                 for name, title in columns.items()
             },
@@ -113,7 +120,11 @@ def _words(name: str) -> str:
 
 
 def _machine(result: Result, what: str = "Measured") -> str:
-    return f"{what} on: " + ", ".join(f"{name} {value}" for name, value in result.machine.items()) + "."
+    return (
+        f"{what} on: "
+        + ", ".join(f"{name} {value}" for name, value in result.machine.items())
+        + "."
+    )
 
 
 def _stale_pictures() -> list[tuple[Path, Path]]:

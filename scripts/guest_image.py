@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """guest_image.py DIRECTORY: put a guest's kernel and initramfs there, readable by all users.
 
-The guest is busybox. It reports over the serial port, and its kernel command line says what it does:
+The guest is busybox. It reports over the serial port, and its kernel command line says what it
+does:
 
     (always)              GUEST-UP <MiB that it sees>
     ramshelf.dirty=MIB    writes random bytes (the same MiB over and over) to MIB of its memory, its CPUs each
@@ -33,7 +34,8 @@ from pathlib import Path
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _DOWNLOADED = _CHECKOUT / ".cache/guest/kernel"
-"""Where ``scripts/setup`` unpacks a kernel package: boot/ and lib/modules/ (or usr/lib/modules/)."""
+"""Where ``scripts/setup`` unpacks a kernel package: boot/ and lib/modules/ (or usr/lib/modules/).
+"""
 
 _BUSYBOX = Path("/bin/busybox")
 _MODULES = (
@@ -44,8 +46,8 @@ _MODULES = (
         for part in ("_ring", "", "_pci_legacy_dev", "_pci_modern_dev", "_pci", "_balloon")
     ),
 )
-"""For the power button and a balloon, in the order in which they need each other; where a kernel has them
-built in there is no such file."""
+"""For the power button and a balloon, in the order in which they need each other; where a kernel has
+them built in there is no such file."""
 
 _INIT = """\
 #!/bin/busybox sh
@@ -191,7 +193,9 @@ def find_kernel() -> tuple[Path, Path]:
             release = kernels[-1].name.removeprefix("vmlinuz-")
             modules = [root / where / release for where in ("lib/modules", "usr/lib/modules")]
             return kernels[-1], next((path for path in modules if path.is_dir()), modules[0])
-    raise GuestImageError("No kernel for a guest: run `make setup`, or install a linux-image package.")
+    raise GuestImageError(
+        "No kernel for a guest: run `make setup`, or install a linux-image package."
+    )
 
 
 def _version(kernel: Path) -> tuple[int, ...]:
@@ -207,7 +211,11 @@ def initramfs(modules: Path) -> bytes:
         ("modules", 0o040755, b""),
         ("bin/busybox", 0o100755, _BUSYBOX.read_bytes()),
         ("init", 0o100755, _INIT.encode()),
-        ("block", 0o100644, os.urandom(1 << 20)),  # a guest's own /dev/urandom has to gather entropy first
+        (
+            "block",
+            0o100644,
+            os.urandom(1 << 20),
+        ),  # a guest's own /dev/urandom has to gather entropy first
     ]
     order = []
     for name in _MODULES:

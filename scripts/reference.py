@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""reference.py [--check]: write the parts of docs/reference that repeat what the program knows of itself.
+"""reference.py [--check]: write the parts of docs/reference that repeat what the program knows of
+itself.
 
-They stand between two marks in the pages. With --check change nothing and fail where one is out of date.
+They stand between two marks in the pages. With --check change nothing and fail where one is out of
+date.
 """
 
 import re
@@ -22,14 +24,16 @@ from ramshelf.system.options import OPTIONS
 REFERENCE = Path(__file__).resolve().parent.parent / "docs/reference"
 
 _MARKED = re.compile(
-    r"(<!-- from here written by scripts/reference.py: (\w+) -->\n).*?(\n<!-- to here -->)", re.DOTALL
+    r"(<!-- from here written by scripts/reference.py: (\w+) -->\n).*?(\n<!-- to here -->)",
+    re.DOTALL,
 )
 
 
 def commands() -> str:
     """Every command's help, as a wide terminal shows it."""
     return "\n\n".join(
-        f"## {' '.join(words)}\n\n```text\n{text}\n```" for words, text in _helps(cli, ("ramshelf",), None)
+        f"## {' '.join(words)}\n\n```text\n{text}\n```"
+        for words, text in _helps(cli, ("ramshelf",), None)
     )
 
 
@@ -42,7 +46,9 @@ def options() -> str:
     """Every option of the configuration, from what oslo.config is told."""
     sections = []
     for group, members in OPTIONS.items():
-        rows = "\n".join(f"| `{option.name}` | {_type(option)} | {option.help} |" for option in members)
+        rows = "\n".join(
+            f"| `{option.name}` | {_type(option)} | {option.help} |" for option in members
+        )
         sections.append(
             f"### [{group}]\n\n| option | type and default | meaning |\n| --- | --- | --- |\n{rows}"
         )
@@ -82,7 +88,8 @@ def migrations() -> str:
     sorts = tuple(table.HOSTS)
     header = f"| from \\ to | {' | '.join(sorts)} |\n|{' --- |' * (len(sorts) + 1)}"
     rows = "\n".join(
-        f"| **{source}** | {' | '.join(table.cell(source, there) for there in sorts)} |" for source in sorts
+        f"| **{source}** | {' | '.join(table.cell(source, there) for there in sorts)} |"
+        for source in sorts
     )
     return f"{header}\n{rows}"
 
@@ -110,7 +117,12 @@ def _helps(
 
 
 def _type(option: cfg.Opt) -> str:
-    kind = {"IntOpt": "whole number", "FloatOpt": "number", "BoolOpt": "true or false", "StrOpt": "text"}
+    kind = {
+        "IntOpt": "whole number",
+        "FloatOpt": "number",
+        "BoolOpt": "true or false",
+        "StrOpt": "text",
+    }
     text = kind[type(option).__name__]
     choices = getattr(option.type, "choices", None)
     if choices:

@@ -1,4 +1,5 @@
-"""Options of the test suite, and the fixtures of all tests that need libvirt: each once, for all folders."""
+"""Options of the test suite, and the fixtures of all tests that need libvirt: each once, for all
+folders."""
 
 import pytest
 from hypothesis import settings
@@ -8,7 +9,9 @@ from support.side_by_side import own_temporary_directory
 
 __all__ = ["daemon", "host", "libvirtd"]
 
-settings.register_profile("untimed", settings(), deadline=None)  # a machine that is busy is no fault
+settings.register_profile(
+    "untimed", settings(), deadline=None
+)  # a machine that is busy is no fault
 settings.load_profile("untimed")
 
 
@@ -16,7 +19,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--regenerate",
         action="store_true",
-        help="Write the golden files anew, to be reviewed with git diff, in place of comparing with them.",
+        help=(
+            "Write the golden files anew, to be reviewed with git diff, in place of comparing with "
+            "them."
+        ),
     )
 
 

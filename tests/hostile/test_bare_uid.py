@@ -1,8 +1,8 @@
 """QEMU's user attacks the store while guests start and end: nobody but itself is harmed.
 
-The attacker is a real process with that uid and nothing else (support/attacker.py); all the while guests
-start, are refused and end, ``store clean`` and the agent go on. After each round it is stopped for a moment,
-and what is there is held against what would be there without it.
+The attacker is a real process with that uid and nothing else (support/attacker.py); all the while
+guests start, are refused and end, ``store clean`` and the agent go on. After each round it is
+stopped for a moment, and what is there is held against what would be there without it.
 """
 
 import fcntl
@@ -55,7 +55,13 @@ def picture(directory: Path) -> dict[str, tuple[object, ...]]:
     for path in (directory, *sorted(directory.rglob("*"))):
         status = path.lstat()
         content = path.read_bytes() if path.is_file() else b""
-        found[str(path)] = (status.st_uid, status.st_mode, status.st_size, status.st_mtime_ns, content)
+        found[str(path)] = (
+            status.st_uid,
+            status.st_mode,
+            status.st_size,
+            status.st_mtime_ns,
+            content,
+        )
     return found
 
 
@@ -79,7 +85,14 @@ def attack(outside: Path, seed: int) -> Iterator["subprocess.Popen[str]"]:
     owner = MEMORY.parent.stat()
     process = subprocess.Popen(
         [
-            *("setpriv", "--reuid", str(owner.st_uid), "--regid", str(owner.st_gid), "--clear-groups"),
+            *(
+                "setpriv",
+                "--reuid",
+                str(owner.st_uid),
+                "--regid",
+                str(owner.st_gid),
+                "--clear-groups",
+            ),
             *(sys.executable, attacker.__file__, str(MEMORY), str(outside), str(GAME), str(seed)),
         ],
         stdout=subprocess.PIPE,
@@ -120,10 +133,14 @@ def storm(libvirtd: Libvirtd, outside: Path, file_system: str, rounds: int, seed
         os.set_blocking(process.stdout.fileno(), False)  # type: ignore[union-attr]
         owner = MEMORY.parent.stat()
         for number in range(rounds):
-            os.chown(MEMORY, owner.st_uid, owner.st_gid)  # as libvirtd does at each start of its own
+            os.chown(
+                MEMORY, owner.st_uid, owner.st_gid
+            )  # as libvirtd does at each start of its own
             name = f"victim{number % 3}"
             libvirtd.create(domain_xml(name, VICTIM_MIB))
-            assert "[capacity.exceeded]" in libvirtd.create(domain_xml("large", 600), ok=(1,)).stderr
+            assert (
+                "[capacity.exceeded]" in libvirtd.create(domain_xml("large", 600), ok=(1,)).stderr
+            )
             if number % 5 == 0:
                 ramshelf("store", "clean")
             os.chown(MEMORY, owner.st_uid, owner.st_gid)
@@ -132,7 +149,9 @@ def storm(libvirtd: Libvirtd, outside: Path, file_system: str, rounds: int, seed
             time.sleep(0.1)
             with paused(process):
                 assert promised_mib() == VICTIM_MIB * len(running), number
-                assert {path.name for path in NOTES.iterdir()} == {f"{each}.guest" for each in running}
+                assert {path.name for path in NOTES.iterdir()} == {
+                    f"{each}.guest" for each in running
+                }
                 assert all(qemu_pid(each) is not None for each in running)
                 assert picture(outside) == before, number
             if len(running) == 3:
@@ -157,7 +176,8 @@ def storm(libvirtd: Libvirtd, outside: Path, file_system: str, rounds: int, seed
 def end(libvirtd: Libvirtd, name: str) -> None:
     """End a guest. A link in its directory's place goes before: libvirt itself would follow it.
 
-    The attacker takes it away again, unless the hook has taken the directory above from it meanwhile.
+    The attacker takes it away again, unless the hook has taken the directory above from it
+    meanwhile.
     """
     path = MEMORY / f"{libvirtd.virsh('domid', name).stdout.strip()}-{name}"
     if path.is_symlink():
@@ -189,7 +209,8 @@ def test_guests_start_and_end_for_a_thousand_rounds(
 
 
 def test_clean_goes_out_of_the_store_by_no_link(libvirtd: Libvirtd, foreign: Path) -> None:
-    """CASES T1: the layout that another configuration would have, planted, leads to root's directories."""
+    """CASES T1: the layout that another configuration would have, planted, leads to root's
+    directories."""
     before = picture(foreign)
     with store("tmpfs"):
         as_qemu("mkdir libvirt && ln -s $1 libvirt/qemu && ln -s $1 77-planted", str(foreign))
@@ -202,7 +223,8 @@ def test_clean_goes_out_of_the_store_by_no_link(libvirtd: Libvirtd, foreign: Pat
 
 
 def test_libvirt_is_led_out_of_the_store_by_no_link(libvirtd: Libvirtd, foreign: Path) -> None:
-    """It removes what lies behind a link in the place of a guest's directory; so nobody can put one there."""
+    """It removes what lies behind a link in the place of a guest's directory; so nobody can put one
+    there."""
     ramshelf("hook", "install")
     before = picture(foreign)
     with store("tmpfs"):
@@ -219,7 +241,8 @@ def test_libvirt_is_led_out_of_the_store_by_no_link(libvirtd: Libvirtd, foreign:
 
 
 def as_qemu(line: str, *arguments: str, given: bool = True, ok: tuple[int, ...] = (0,)) -> None:
-    """Run a line of shell as QEMU's user, in the store, which libvirtd's start may have ``given`` to it.
+    """Run a line of shell as QEMU's user, in the store, which libvirtd's start may have ``given`` to
+    it.
 
     Each guest's start has come to its end, which takes the store back.
     """
@@ -252,7 +275,9 @@ def test_a_directory_that_grows_is_named_within_seconds(libvirtd: Libvirtd) -> N
             as_qemu("cd *-guest; head -c 120000000 /dev/zero >grown")
             line = running.wait_log("began", code="store.beyond-promise", subject="guest")
             assert "guest" in line["message"]
-            assert "[capacity.exceeded]" in libvirtd.create(domain_xml("second", 128), ok=(1,)).stderr
+            assert (
+                "[capacity.exceeded]" in libvirtd.create(domain_xml("second", 128), ok=(1,)).stderr
+            )
             as_qemu("rm */grown")
             running.wait_log("ended", code="store.beyond-promise", subject="guest")
         libvirtd.create(domain_xml("second", 128))
@@ -269,7 +294,10 @@ def test_a_directory_that_takes_all_inodes_is_named(libvirtd: Libvirtd) -> None:
             line = running.wait_log("began", code="store.inodes")
             assert "-guest has 1024 or more entries" in line["message"]
             assert "store.inodes" in ramshelf("doctor", ok=(2,)).stdout
-            assert "No space left on device" in libvirtd.create(domain_xml("second", 64), ok=(1,)).stderr
+            assert (
+                "No space left on device"
+                in libvirtd.create(domain_xml("second", 64), ok=(1,)).stderr
+            )
             as_qemu("find *-guest -name 'f[0-9]*' -delete")
             running.wait_log("ended", code="store.inodes")
         libvirtd.create(domain_xml("second", 64))
@@ -284,7 +312,9 @@ def test_a_guest_is_not_blamed_for_the_inodes_that_another_takes(libvirtd: Libvi
         libvirtd.create(domain_xml("innocent", 64))
         libvirtd.create(domain_xml("guilty", 64))
         as_qemu("cd *-innocent; touch more")
-        as_qemu(f'cd *-guilty; rm pc.ram; mkdir sub; cd sub; /usr/bin/python3 -c "{without_end}" || :')
+        as_qemu(
+            f'cd *-guilty; rm pc.ram; mkdir sub; cd sub; /usr/bin/python3 -c "{without_end}" || :'
+        )
         said = ramshelf("doctor", ok=(2,)).stdout
         assert "-guilty has" in said
         assert "-innocent has" not in said
@@ -302,7 +332,9 @@ def test_directories_deeper_than_any_path_hold_up_nobody(libvirtd: Libvirtd) -> 
         libvirtd.create(domain_xml("second", 64))
         assert promised_mib() == 128
         as_qemu(f"mkdir 900-planted; cd 900-planted; {deep}")
-        assert json.loads(ramshelf("store", "clean", "--json").stdout)["removed"] == [f"{MEMORY}/900-planted"]
+        assert json.loads(ramshelf("store", "clean", "--json").stdout)["removed"] == [
+            f"{MEMORY}/900-planted"
+        ]
 
 
 def test_a_fifo_in_the_place_of_a_memory_file_stops_nobody(libvirtd: Libvirtd) -> None:

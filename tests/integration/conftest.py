@@ -16,7 +16,8 @@ _OF_SWAP = (
     "test_ram",
     "test_store",
 )
-"""Modules that make swap, look at all that the kernel has, or hold guests to less RAM than they use."""
+"""Modules that make swap, look at all that the kernel has, or hold guests to less RAM than they use.
+"""
 
 
 class _Scopes(ByScope):

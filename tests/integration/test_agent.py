@@ -125,7 +125,9 @@ def test_a_bypass_is_told_of_while_it_lasts(hooked: Libvirtd) -> None:
 
 
 @pytest.mark.parametrize("file_system", ["tmpfs", "ext4"])
-def test_guests_started_without_the_hook_are_reserved_late(libvirtd: Libvirtd, file_system: str) -> None:
+def test_guests_started_without_the_hook_are_reserved_late(
+    libvirtd: Libvirtd, file_system: str
+) -> None:
     """What may be plugged in is promised, and on a disk every block is allocated."""
     with store(file_system, 1024), agent() as running:
         assert running.wait_log("began", code="hook.missing")["level"] == "error"
@@ -141,7 +143,9 @@ def test_guests_started_without_the_hook_are_reserved_late(libvirtd: Libvirtd, f
         wait_until(Path("/run/ramshelf/guests/guest.guest").exists, "the agent has noted it")
 
 
-def test_a_guest_that_was_noted_before_its_files_were_there_is_reserved_late(libvirtd: Libvirtd) -> None:
+def test_a_guest_that_was_noted_before_its_files_were_there_is_reserved_late(
+    libvirtd: Libvirtd,
+) -> None:
     """As by somebody who looks while it is just starting without the hook."""
     with store("ext4", 1024):
         libvirtd.create(domain_xml("guest", 128))
@@ -155,7 +159,8 @@ def test_a_guest_that_was_noted_before_its_files_were_there_is_reserved_late(lib
 
 
 def test_a_guest_that_needs_more_than_there_is_runs_on_and_is_told(libvirtd: Libvirtd) -> None:
-    """It was started without the hook; what it may come to need counts, so nobody else is admitted there."""
+    """It was started without the hook; what it may come to need counts, so nobody else is admitted
+    there."""
     with store("tmpfs", 256), agent() as running:
         libvirtd.create(domain_xml("guest", 128, cpu=NUMA, top=PLUGGABLE))
         told = running.wait_log("began", code="store.overpromised")
@@ -169,7 +174,10 @@ def test_hot_plugged_memory_is_within_the_promise(libvirtd: Libvirtd, file_syste
     """On a disk it gets its extents; nothing was missing, so nothing is told or counted."""
 
     def given() -> bool:
-        return file_system == "tmpfs" or (directory("guest") / "dimm0").stat().st_blocks * 512 >= 128 * MIB
+        return (
+            file_system == "tmpfs"
+            or (directory("guest") / "dimm0").stat().st_blocks * 512 >= 128 * MIB
+        )
 
     with store(file_system, 1024), agent() as running:
         ramshelf("hook", "install")
@@ -207,7 +215,9 @@ def test_what_a_dump_has_populated_is_given_back(hooked: Libvirtd, tmp_path: Pat
         hooked.virsh("dump", "guest", str(tmp_path / "dump"), "--memory-only", timeout=120)
         assert running.wait_log("trimming", guest="guest")["grown_mib"] >= 64
         running.wait_log("trimmed", guest="guest")
-        running.wait_metric(guest_metric("guest", "allocated"), lambda value: value < before + 64 * MIB)
+        running.wait_metric(
+            guest_metric("guest", "allocated"), lambda value: value < before + 64 * MIB
+        )
         assert hooked.virsh("domstate", "guest").stdout.strip() == "running"
 
 
@@ -351,7 +361,9 @@ def test_guests_that_start_and_end_unseen_are_counted(hooked: Libvirtd) -> None:
         hooked.start()
         running.wait_metric("ramshelf_store_promised_bytes", lambda value: value == 64 * MIB)
         wait_until(
-            lambda: sum(value for name, value in running.scrape().items() if "stops_total" in name) == 1,
+            lambda: (
+                sum(value for name, value in running.scrape().items() if "stops_total" in name) == 1
+            ),
             "its end is counted once",
             timeout=PATIENCE,
         )
@@ -376,7 +388,9 @@ def test_killed_at_random_it_converges(
     chance = random.Random(seed)  # noqa: S311 - no secret
     for number in range(rounds):
         running = Agent()
-        hooked.create(domain_xml("guest", 64, cpu=CELL, top="<maxMemory slots='1' unit='MiB'>96</maxMemory>"))
+        hooked.create(
+            domain_xml("guest", 64, cpu=CELL, top="<maxMemory slots='1' unit='MiB'>96</maxMemory>")
+        )
         leave(f"{10000 + number}-gone")
         with suppress(subprocess.TimeoutExpired):  # it is to be in the middle of something
             running.process.wait(timeout=chance.uniform(0.1, 1.5))
@@ -388,8 +402,12 @@ def test_killed_at_random_it_converges(
             hooked.start()
     alive = set(hooked.virsh("list", "--name").stdout.split())
     with agent() as last:
-        last.wait_metric("ramshelf_store_promised_bytes", lambda value: value == len(alive) * 96 * MIB)
-        wait_until(lambda: len(list(MEMORY.iterdir())) == len(alive), "nothing is left", timeout=PATIENCE)
+        last.wait_metric(
+            "ramshelf_store_promised_bytes", lambda value: value == len(alive) * 96 * MIB
+        )
+        wait_until(
+            lambda: len(list(MEMORY.iterdir())) == len(alive), "nothing is left", timeout=PATIENCE
+        )
         assert {path.name.partition("-")[2] for path in MEMORY.iterdir()} == alive
         assert last.scrape()["ramshelf_store_unowned_bytes"] == 0
 
@@ -413,7 +431,9 @@ def test_reload_takes_the_configuration_anew(hooked: Libvirtd) -> None:  # noqa:
         running.wait_metric("libvirt_up", lambda value: value == 1)
 
 
-def test_a_port_that_another_has_keeps_nothing_else_from_being_done(hooked: Libvirtd) -> None:  # noqa: ARG001
+def test_a_port_that_another_has_keeps_nothing_else_from_being_done(
+    hooked: Libvirtd,  # noqa: ARG001
+) -> None:
     with socket.create_server(("127.0.0.1", 10177)), agent(wait=False) as running:
         running.wait_log("began", code="metrics.no-address")
         left = leave("901-gone")
@@ -473,15 +493,23 @@ def test_as_its_unit_confines_it_it_sees_the_daemon_that_calls_the_hook(hooked: 
     hooked.restart()
     with agent(wrapper=confined()) as running:
         assert not [event for event in running.events() if event.startswith("began hook.")]
-    assert not list(Path("/var/log/libvirt/qemu").glob("ramshelf-probe-*"))  # libvirt was not asked by one
+    assert not list(
+        Path("/var/log/libvirt/qemu").glob("ramshelf-probe-*")
+    )  # libvirt was not asked by one
 
 
 @pytest.mark.parametrize("options", [(), ("--config-file", "/etc/nova/nova conf%.conf")])
-def test_its_unit_is_one_that_systemd_takes(host: None, options: tuple[str, ...], tmp_path: Path) -> None:  # noqa: ARG001
+def test_its_unit_is_one_that_systemd_takes(
+    host: None,  # noqa: ARG001
+    options: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
     systemd = Path("/run/systemd/system")
     systemd.mkdir(parents=True, exist_ok=True)
     try:
-        plan = json.loads(ramshelf(*options, "agent", "install", "--dry-run", "--json").stdout)["actions"]
+        plan = json.loads(ramshelf(*options, "agent", "install", "--dry-run", "--json").stdout)[
+            "actions"
+        ]
     finally:
         systemd.rmdir()  # systemd-analyze makes its parent
     assert [action["change"][0] for action in plan[1:]] == [
@@ -489,7 +517,11 @@ def test_its_unit_is_one_that_systemd_takes(host: None, options: tuple[str, ...]
         "systemctl enable ramshelf-agent.service",
         "systemctl restart ramshelf-agent.service",
     ]
-    added = [line[1:] for line in plan[0]["change"] if line.startswith("+") and not line.startswith("+++")]
+    added = [
+        line[1:]
+        for line in plan[0]["change"]
+        if line.startswith("+") and not line.startswith("+++")
+    ]
     unit = tmp_path / "ramshelf-agent.service"
     unit.write_text("\n".join(added) + "\n")
     verified = run("systemd-analyze", "verify", str(unit))
@@ -502,7 +534,10 @@ def test_installing_it_where_there_is_no_systemd(host: None) -> None:  # noqa: A
     assert ramshelf("agent", "remove").stdout == "There is no service of the agent's.\n"
 
 
-def test_the_service_manager_hears_that_it_is_ready_and_alive(hooked: Libvirtd, tmp_path: Path) -> None:  # noqa: ARG001
+def test_the_service_manager_hears_that_it_is_ready_and_alive(
+    hooked: Libvirtd,  # noqa: ARG001
+    tmp_path: Path,
+) -> None:
     name = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(name)

@@ -97,7 +97,9 @@ def test_a_service_that_is_down_slow_or_empty_is_told_once_and_caught_up_with(
         running.wait_metric(ALLOCATED, lambda value: value == 64 * MIB)
 
         service.empty()
-        wait_until(lambda: usage_is(service, 64), "the guest has its allocation again", timeout=PATIENCE)
+        wait_until(
+            lambda: usage_is(service, 64), "the guest has its allocation again", timeout=PATIENCE
+        )
 
 
 def test_a_host_that_is_renamed_is_reported_by_its_new_name(
@@ -122,7 +124,9 @@ def usage_is(service: PlacementService, mib: int) -> bool:
     return bool(found) and usage(service) == mib
 
 
-def test_beside_a_nova_compute_it_writes_nothing(hooked: Libvirtd, service: PlacementService) -> None:
+def test_beside_a_nova_compute_it_writes_nothing(
+    hooked: Libvirtd, service: PlacementService
+) -> None:
     """Its configuration is there: the provider is its own to make."""
     nova = Path("/etc/nova/nova.conf")
     nova.parent.mkdir()
@@ -137,7 +141,10 @@ def test_beside_a_nova_compute_it_writes_nothing(hooked: Libvirtd, service: Plac
 
 @pytest.mark.parametrize("rounds", [20, pytest.param(400, marks=pytest.mark.soak)])
 def test_agent_and_placement_killed_at_random_agree_with_the_guests_in_the_end(
-    hooked: Libvirtd, service: PlacementService, rounds: int, record_property: Callable[[str, object], None]
+    hooked: Libvirtd,
+    service: PlacementService,
+    rounds: int,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Guests start and end in all ways meanwhile, half the rounds each."""
     chance = seeded(record_property)
@@ -153,7 +160,10 @@ def test_agent_and_placement_killed_at_random_agree_with_the_guests_in_the_end(
 
 @pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.soak)])
 def test_an_agent_that_lives_on_does_not_grow(
-    hooked: Libvirtd, service: PlacementService, rounds: int, record_property: Callable[[str, object], None]
+    hooked: Libvirtd,
+    service: PlacementService,
+    rounds: int,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Neither by guests, nor by a libvirtd and a Placement that are killed again and again."""
     chance = seeded(record_property)
@@ -182,9 +192,12 @@ def seeded(record_property: Callable[[str, object], None]) -> random.Random:
 
 
 class Life:
-    """Four guests that start and end in all ways, while Placement and libvirtd are killed now and then."""
+    """Four guests that start and end in all ways, while Placement and libvirtd are killed now and
+    then."""
 
-    def __init__(self, libvirtd: Libvirtd, service: PlacementService, chance: random.Random) -> None:
+    def __init__(
+        self, libvirtd: Libvirtd, service: PlacementService, chance: random.Random
+    ) -> None:
         self._libvirtd, self._service, self._chance = libvirtd, service, chance
         self._serving = True
         self._names = [f"guest{number}" for number in range(4)]
@@ -210,7 +223,9 @@ class Life:
         size = len(alive) * 64 * MIB
         running.wait_metric("libvirt_up", lambda value: value == 1)
         running.wait_metric("ramshelf_store_promised_bytes", lambda value: value == size)
-        running.wait(lambda: usage_is(self._service, len(alive) * 64), f"Placement has {sorted(alive)}")
+        running.wait(
+            lambda: usage_is(self._service, len(alive) * 64), f"Placement has {sorted(alive)}"
+        )
         running.wait_metric(UP, lambda value: value == 1)
         running.wait_metric(ALLOCATED, lambda value: value == size)
         running.wait(lambda: len(list(MEMORY.iterdir())) == len(alive), "no file is left")

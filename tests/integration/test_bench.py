@@ -65,7 +65,8 @@ def _pressure(result: Result) -> None:
 
 def _reread(result: Result) -> None:
     written = {
-        (row.keys["store"], row.keys["memory"]): row.figures["written_mib"].median for row in result.rows
+        (row.keys["store"], row.keys["memory"]): row.figures["written_mib"].median
+        for row in result.rows
     }
     assert written["swap", "file"] > 1 > written["ext4", "file"]
 
@@ -78,4 +79,10 @@ def _migrate(result: Result) -> None:
     assert all(row.figures["moved_mib"].median > 128 for row in result.rows)
 
 
-_CHECKS = {"agent": _agent, "migrate": _migrate, "start": _start, "pressure": _pressure, "reread": _reread}
+_CHECKS = {
+    "agent": _agent,
+    "migrate": _migrate,
+    "start": _start,
+    "pressure": _pressure,
+    "reread": _reread,
+}

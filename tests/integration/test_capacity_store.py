@@ -92,7 +92,8 @@ while True:
         memory.madvise(mmap.MADV_REMOVE, at, 1 << 20)
     time.sleep(0.002)
 """
-"""A program that writes to all of a file's pages, and gives them back a MiB at a time, over and over."""
+"""A program that writes to all of a file's pages, and gives them back a MiB at a time, over and over.
+"""
 
 
 def test_what_a_guest_takes_and_gives_back_meanwhile_is_nobody_elses(libvirtd: Libvirtd) -> None:
@@ -103,7 +104,14 @@ def test_what_a_guest_takes_and_gives_back_meanwhile_is_nobody_elses(libvirtd: L
         path.mkdir()
         with opened(path) as (parent, directory):
             made = create(parent, directory, Reservation(name="pc.ram", size=64 * MIB))
-        note = Note(name="guest", uuid="", domain_id=1, directory=str(path), promised=64 * MIB, files=(made,))
+        note = Note(
+            name="guest",
+            uuid="",
+            domain_id=1,
+            directory=str(path),
+            promised=64 * MIB,
+            files=(made,),
+        )
         places = backingstore.places(str(MEMORY))
         backed = places[0].store
         assert isinstance(backed, Store)
@@ -121,6 +129,8 @@ def test_what_a_guest_takes_and_gives_back_meanwhile_is_nobody_elses(libvirtd: L
                 assert guest.stdout is not None
                 assert guest.stdout.readline() == "breathing\n"
                 wrong = sum(room() != before for _ in range(1000))
-                assert wrong < 5  # one in ten by one look; the kernel's own figures are a page off at times
+                assert (
+                    wrong < 5
+                )  # one in ten by one look; the kernel's own figures are a page off at times
             finally:
                 guest.kill()

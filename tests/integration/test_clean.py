@@ -42,7 +42,9 @@ def leftovers() -> list[str]:
 
 
 @pytest.mark.parametrize("file_system", ["ext4", "xfs"])
-def test_a_power_cut_leaves_nothing_for_the_guests_after_it(libvirtd: Libvirtd, file_system: str) -> None:
+def test_a_power_cut_leaves_nothing_for_the_guests_after_it(
+    libvirtd: Libvirtd, file_system: str
+) -> None:
     with made(file_system) as device:
         order = Path(drop_in_path("libvirtd.service")).read_text()
         assert "Wants=ramshelf-clean.service\nAfter=ramshelf-clean.service\n" in order
@@ -87,7 +89,8 @@ def test_a_guest_that_runs_while_libvirtd_is_stopped_keeps_its_memory(libvirtd: 
         assert sorted(name.partition("-")[2] for name in leftovers()) == ["dies", "guest"]
         libvirtd.start()
         wait_until(
-            lambda: [name.partition("-")[2] for name in leftovers()] == ["guest"], "libvirt has cleaned"
+            lambda: [name.partition("-")[2] for name in leftovers()] == ["guest"],
+            "libvirt has cleaned",
         )
         assert libvirtd.virsh("domstate", "guest").stdout.strip() == "running"
         libvirtd.virsh("destroy", "guest")

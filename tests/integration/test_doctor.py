@@ -34,7 +34,8 @@ SERVICES = ("libvirtd", "virtqemud", "libvirt-guests", "nova-compute")
 
 
 def doctor(*args: str) -> dict[str, dict[str, Any]]:
-    """The findings by code, but for those about the machine's own swap; the last of several with one code."""
+    """The findings by code, but for those about the machine's own swap; the last of several with one
+    code."""
     strangers = other_swaps()
     ended = ramshelf("doctor", "--json", *args, ok=(0, 1, 2))
     strangers |= other_swaps()
@@ -50,12 +51,20 @@ def doctor(*args: str) -> dict[str, dict[str, Any]]:
 
 def other_swaps() -> set[str]:
     """Swap is the kernel's: names of active areas that no test here made."""
-    return {os.path.basename(area.path) for area in swaps()} - set(map(os.path.basename, own_swaps()))
+    return {os.path.basename(area.path) for area in swaps()} - set(
+        map(os.path.basename, own_swaps())
+    )
 
 
 def bad(found: dict[str, dict[str, Any]]) -> set[str]:
-    """The codes of warnings and failures that are not this machine's own (KVM, cgroups, disks, labels)."""
-    machine = {"host.kvm", "store.services-unlimited", "store.services-may-swap", "store.rotational"}
+    """The codes of warnings and failures that are not this machine's own (KVM, cgroups, disks,
+    labels)."""
+    machine = {
+        "host.kvm",
+        "store.services-unlimited",
+        "store.services-may-swap",
+        "store.rotational",
+    }
     machine |= {"ram.oom-kills", "store.swap-shared", "host.unconfined"}
     return {
         code
@@ -137,14 +146,18 @@ def test_nothing_is_wrong_with_what_store_create_makes(libvirtd: Libvirtd, optio
     ramshelf("store", "remove")
 
 
-def test_a_swap_that_fstab_names_by_its_uuid(libvirtd: Libvirtd) -> None:  # noqa: ARG001 - an ordinary host
+def test_a_swap_that_fstab_names_by_its_uuid(
+    libvirtd: Libvirtd,  # noqa: ARG001 - an ordinary host
+) -> None:
     with loop_device(128) as device:
         ramshelf("store", "create", "--kind", "swap", "--device", device)
         assert bad(doctor()) == {"hook.missing", "store.swap-on-loop"}
         ramshelf("store", "remove")
 
 
-def test_text_is_grouped_and_plain_in_a_pipe(swap_store: Libvirtd) -> None:  # noqa: ARG001 - a good host
+def test_text_is_grouped_and_plain_in_a_pipe(
+    swap_store: Libvirtd,  # noqa: ARG001 - a good host
+) -> None:
     ended = ramshelf("doctor", ok=(0, 1))
     assert "\x1b" not in ended.stdout
     assert ended.stdout.index("libvirt's hook\n  ok ") < ended.stdout.index("The RAM budget\n  ok ")
@@ -155,13 +168,17 @@ def test_a_store_that_is_not_mounted(swap_store: Libvirtd) -> None:  # noqa: ARG
     assert "store.not-mounted" in bad(doctor())
 
 
-def test_a_plain_directory_and_no_hook(libvirtd: Libvirtd) -> None:  # noqa: ARG001 - an ordinary host
+def test_a_plain_directory_and_no_hook(
+    libvirtd: Libvirtd,  # noqa: ARG001 - an ordinary host
+) -> None:
     found = doctor()
     assert {"store.root-file-system", "hook.missing"} <= bad(found)
     assert ramshelf("doctor", ok=(2,)).stderr == ""
 
 
-def test_a_read_only_store_with_a_wrong_owner(swap_store: Libvirtd) -> None:  # noqa: ARG001 - a good host
+def test_a_read_only_store_with_a_wrong_owner(
+    swap_store: Libvirtd,  # noqa: ARG001 - a good host
+) -> None:
     os.chown(MEMORY, 0, 0)
     run("mount", "-o", "remount,ro", str(MEMORY))
     found = bad(doctor())
@@ -183,7 +200,9 @@ def test_qemu_conf_changed_after_libvirtd_started(swap_store: Libvirtd) -> None:
     assert "store.qemu-conf-changed" not in doctor()
 
 
-def test_a_qemu_conf_that_libvirt_would_refuse(swap_store: Libvirtd) -> None:  # noqa: ARG001 - a good host
+def test_a_qemu_conf_that_libvirt_would_refuse(
+    swap_store: Libvirtd,  # noqa: ARG001 - a good host
+) -> None:
     conf = Path("/etc/libvirt/qemu.conf")
     before = conf.read_text()
     conf.write_text("this is not it\n")
@@ -199,7 +218,9 @@ def test_an_explicit_memory_directory_is_noted(libvirtd: Libvirtd) -> None:
     assert found["store.layout"]["facts"]["path"] == f"{MEMORY}/libvirt/qemu"
 
 
-def test_a_hook_outdated_or_not_executable(swap_store: Libvirtd) -> None:  # noqa: ARG001 - a good host
+def test_a_hook_outdated_or_not_executable(
+    swap_store: Libvirtd,  # noqa: ARG001 - a good host
+) -> None:
     [script] = Path("/etc/libvirt/hooks/qemu.d").iterdir()
     script.write_text(read_text(script) + "# changed\n")
     assert "hook.outdated" in bad(doctor())
@@ -220,7 +241,9 @@ def test_a_hook_that_the_running_libvirtd_does_not_know_of(swap_store: Libvirtd)
     assert "hook.ok" in doctor()
 
 
-def test_errors_that_the_kernel_has_counted(libvirtd: Libvirtd) -> None:  # noqa: ARG001 - an ordinary host
+def test_errors_that_the_kernel_has_counted(
+    libvirtd: Libvirtd,  # noqa: ARG001 - an ordinary host
+) -> None:
     with loop_device(64) as device:
         mount_store(Kind.DISK, device)
         Path("/sys/fs/ext4", Path(device).name, "trigger_fs_error").write_text("test")
@@ -228,7 +251,9 @@ def test_errors_that_the_kernel_has_counted(libvirtd: Libvirtd) -> None:  # noqa
         run("umount", str(MEMORY))
 
 
-def test_a_file_system_that_has_shut_down(libvirtd: Libvirtd) -> None:  # noqa: ARG001 - an ordinary host
+def test_a_file_system_that_has_shut_down(
+    libvirtd: Libvirtd,  # noqa: ARG001 - an ordinary host
+) -> None:
     with loop_device(320) as device:
         run("mkfs.xfs", "-q", device)
         run("mount", device, str(MEMORY))
@@ -297,7 +322,9 @@ def test_a_guest_that_was_started_without_the_hook(libvirtd: Libvirtd) -> None:
         assert found["guest.elsewhere"]["facts"]["guest"] == "early"
         assert found["guest.not-reserved"]["severity"] == "warning"
         assert found["guest.not-reserved"]["facts"]["guest"] == "unreserved"
-        assert "store.punch-flushes" not in found or "ext4" in found["store.punch-flushes"]["message"]
+        assert (
+            "store.punch-flushes" not in found or "ext4" in found["store.punch-flushes"]["message"]
+        )
         libvirtd.reset()
         run("umount", str(MEMORY))
 
@@ -307,7 +334,9 @@ def test_a_hot_plugged_dimm_without_the_hook_is_promised(libvirtd: Libvirtd) -> 
     cpu = "<cpu><numa><cell id='0' cpus='0' memory='131072' unit='KiB'/></numa></cpu>"
     top = "<maxMemory slots='4' unit='MiB'>1024</maxMemory>"
     libvirtd.create(domain_xml("plug", cpu=cpu, top=top))
-    dimm = "<memory model='dimm'><target><size unit='MiB'>128</size><node>0</node></target></memory>"
+    dimm = (
+        "<memory model='dimm'><target><size unit='MiB'>128</size><node>0</node></target></memory>"
+    )
     libvirtd.virsh("attach-device", "plug", "/dev/stdin", "--live", stdin=dimm)
     assert json.loads(ramshelf("capacity", "--json").stdout)["promised_mib"] == 1024
     assert not {"guest.hot-plugged", "guest.not-reserved"} & doctor().keys()
@@ -315,9 +344,14 @@ def test_a_hot_plugged_dimm_without_the_hook_is_promised(libvirtd: Libvirtd) -> 
 
 def test_nodes_that_qemu_is_told_are_those_that_are_read_from_the_guest(libvirtd: Libvirtd) -> None:
     mount_store(Kind.RAM)
-    cells = ("<cell id='0' cpus='0' memory='64' unit='MiB'/>", "<cell id='1' memory='64' unit='MiB'/>")
+    cells = (
+        "<cell id='0' cpus='0' memory='64' unit='MiB'/>",
+        "<cell id='1' memory='64' unit='MiB'/>",
+    )
     cell = "<memnode cellid='0' mode='strict' nodeset='0'/>"
-    libvirtd.create(domain_xml("cells", cpu=f"<cpu><numa>{''.join(cells)}</numa></cpu>", top=_tuned(cell)))
+    libvirtd.create(
+        domain_xml("cells", cpu=f"<cpu><numa>{''.join(cells)}</numa></cpu>", top=_tuned(cell))
+    )
     libvirtd.create(domain_xml("whole", top=_tuned("<memory mode='strict' nodeset='0'/>")))
     for name, asked in (("cells", {"ram-node0": [0], "ram-node1": None}), ("whole", {"": [0]})):
         parts = parse_tuning(libvirtd.virsh("dumpxml", name).stdout).parts
@@ -335,11 +369,15 @@ def _tuned(elements: str) -> str:
 def _bound_by_qemu(name: str) -> dict[str, list[int] | None]:
     """The host nodes that QEMU was told to bind each of its memory backends to."""
     argv = Path(f"/proc/{qemu_pid(name)}/cmdline").read_text().split("\0")
-    backends = [json.loads(word) for word in argv if word.startswith('{"qom-type":"memory-backend-file"')]
+    backends = [
+        json.loads(word) for word in argv if word.startswith('{"qom-type":"memory-backend-file"')
+    ]
     return {each["id"]: each.get("host-nodes") for each in backends}
 
 
-def test_a_sparse_file_below_the_store(libvirtd: Libvirtd) -> None:  # noqa: ARG001 - an ordinary host
+def test_a_sparse_file_below_the_store(
+    libvirtd: Libvirtd,  # noqa: ARG001 - an ordinary host
+) -> None:
     file = Path(os.environ["TMPDIR"], "sparse")
     with file.open("wb") as opened:
         opened.truncate(256 << 20)
@@ -349,7 +387,9 @@ def test_a_sparse_file_below_the_store(libvirtd: Libvirtd) -> None:  # noqa: ARG
     assert {"store.thin", "store.buffered-loop"} <= found
 
 
-def test_more_promised_and_configured_than_the_store_holds(swap_store: Libvirtd, tmp_path: Path) -> None:
+def test_more_promised_and_configured_than_the_store_holds(
+    swap_store: Libvirtd, tmp_path: Path
+) -> None:
     ledger.write_note(
         Note(
             name="large",
@@ -373,7 +413,10 @@ def test_more_promised_and_configured_than_the_store_holds(swap_store: Libvirtd,
     } <= found
 
 
-def test_a_broken_configuration_is_a_finding_among_others(swap_store: Libvirtd, tmp_path: Path) -> None:  # noqa: ARG001
+def test_a_broken_configuration_is_a_finding_among_others(
+    swap_store: Libvirtd,  # noqa: ARG001
+    tmp_path: Path,
+) -> None:
     conf = tmp_path / "ramshelf.conf"
     conf.write_text("[ramshelf]\nstrict = perhaps\n")
     ended = ramshelf("--config-file", str(conf), "doctor", "--json", ok=(2,))
@@ -390,16 +433,27 @@ def test_an_ordinary_user_is_told_what_could_not_be_found_out(swap_store: Libvir
     swap_store.restart()
     conf.write_text(before)
     ended = subprocess.run(
-        ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", RAMSHELF, "doctor", "--json"],
+        [
+            "setpriv",
+            "--reuid=nobody",
+            "--regid=nogroup",
+            "--clear-groups",
+            RAMSHELF,
+            "doctor",
+            "--json",
+        ],
         capture_output=True,
         text=True,
         check=False,
     )
     assert ended.stderr == ""
     found = {finding["code"]: finding for finding in json.loads(ended.stdout)["findings"]}
-    assert {"versions.ok", "store.qemu-conf-unknown", "store.usage-unknown", "guest.files-unknown"} <= set(
-        found
-    )
+    assert {
+        "versions.ok",
+        "store.qemu-conf-unknown",
+        "store.usage-unknown",
+        "guest.files-unknown",
+    } <= set(found)
     assert "store.ok" not in found
     assert "guest.ok" not in found
 
@@ -413,7 +467,9 @@ def test_nova_conf_changed_after_nova_compute_started(swap_store: Libvirtd) -> N
     script.write_text("import time\ntime.sleep(600)\n")
     process = subprocess.Popen([sys.executable, str(script)])
     try:
-        wait_until(lambda: "nova-compute" in read_text(f"/proc/{process.pid}/cmdline"), "nova-compute runs")
+        wait_until(
+            lambda: "nova-compute" in read_text(f"/proc/{process.pid}/cmdline"), "nova-compute runs"
+        )
         assert "config.nova-changed" not in doctor()
         time.sleep(0.05)  # mtime has the clock tick's resolution
         conf.write_text(conf.read_text() + "# changed\n")

@@ -38,7 +38,9 @@ def promised() -> int:
 def gone_and_the_next_starts(libvirtd: Libvirtd) -> None:
     """Nothing is left of the guest: no file, no directory, no promise, no domain; it can start again."""
     wait_until(lambda: contents() == [], "nothing is left on the store", timeout=120)
-    wait_until(lambda: libvirtd.virsh("list", "--name").stdout.strip() == "", "no guest runs", timeout=120)
+    wait_until(
+        lambda: libvirtd.virsh("list", "--name").stdout.strip() == "", "no guest runs", timeout=120
+    )
     wait_until(lambda: promised() == 0, "libvirtd has told the hook of its end")
     libvirtd.create(domain_xml("guest"))
     assert promised() == 128
@@ -61,7 +63,9 @@ with Hypervisor("qemu:///system") as hypervisor:
 """
 
 
-@pytest.mark.parametrize(("step", "timeout"), [("observe", 60), ("ask", 60), ("observe", 0), ("destroy", 0)])
+@pytest.mark.parametrize(
+    ("step", "timeout"), [("observe", 60), ("ask", 60), ("observe", 0), ("destroy", 0)]
+)
 def test_ramshelf_killed_while_it_stops_a_guest(hooked: Libvirtd, step: str, timeout: int) -> None:
     """Before it asked, the guest runs on; once it has asked, the guest ends without anybody waiting."""
     with store("ext4"):
@@ -87,7 +91,10 @@ def test_the_hook_killed_when_a_guest_has_ended(libvirtd: Libvirtd) -> None:
     first = "case $2-$3 in"
     with store("ext4"):
         libvirtd.create(domain_xml("guest"))
-        wait_until(lambda: "started" in [event["event"] for event in events()], "it is seen to have started")
+        wait_until(
+            lambda: "started" in [event["event"] for event in events()],
+            "it is seen to have started",
+        )
         script.write_text(text.replace(first, f'[ "$2" != release ] || kill -9 $$\n{first}', 1))
         libvirtd.virsh("destroy", "guest", ok=(0, 1))
         script.write_text(text)
@@ -129,7 +136,9 @@ def is_pending(pid: int, number: signal.Signals) -> bool:
 def when_qemu_has_ended(libvirtd: Libvirtd) -> None:
     """In the middle of its own clearing up, where it calls the hooks."""
     hook = Path("/etc/libvirt/hooks/qemu.d/assassin")
-    hook.write_text(f'#!/bin/sh\n[ "$2 $3" = "stopped end" ] && kill -KILL {libvirtd.pid}\nexit 0\n')
+    hook.write_text(
+        f'#!/bin/sh\n[ "$2 $3" = "stopped end" ] && kill -KILL {libvirtd.pid}\nexit 0\n'
+    )
     hook.chmod(0o755)
     libvirtd.virsh("destroy", "guest", ok=(1,))
     libvirtd.kill()

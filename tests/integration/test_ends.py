@@ -1,10 +1,11 @@
 """Every ending, on every kind of store: nothing of the guest is left, and nothing of it is written.
 
-Beside each guest runs its paired control: the same guest on a store of its own that is made alike, dirty for
-the same time, and not ended. What is written to the control's device, or to the guest's before it ends, is
-background writeback. A tmpfs has none; but the swap is the whole machine's, and what others put there is
-still there when the guest is gone, unless they have read it back. Where either was under way, the measurement
-says little, and is repeated; so it is where more was written than an ending may write.
+Beside each guest runs its paired control: the same guest on a store of its own that is made alike,
+dirty for the same time, and not ended. What is written to the control's device, or to the guest's
+before it ends, is background writeback. A tmpfs has none; but the swap is the whole machine's, and
+what others put there is still there when the guest is gone, unless they have read it back. Where
+either was under way, the measurement says little, and is repeated; so it is where more was written
+than an ending may write.
 """
 
 import json
@@ -102,11 +103,13 @@ ATTEMPTS = 5
 """Undisturbed measurements, where more is written than an ending may write."""
 
 PATIENCE = 240
-"""Seconds after which no more are made; the last one counts then where the background disturbed them all."""
+"""Seconds after which no more are made; the last one counts then where the background disturbed them
+all."""
 
 
 ON_TWO = ("xfs", "swap")
-"""Where an ending has cost the most, and where it is to cost nothing; on the others all go by in the soak."""
+"""Where an ending has cost the most, and where it is to cost nothing; on the others all go by in the
+soak."""
 
 ON_ALL = (guest_stop, destroy, crash)
 
@@ -148,7 +151,9 @@ def gone() -> bool:
     return not [path for path in MEMORY.iterdir() if path.name != "lost+found"]
 
 
-def written_by(run_and_end: Callable[["Figures"], None], file_system: str, *, immediate: bool = False) -> int:
+def written_by(
+    run_and_end: Callable[["Figures"], None], file_system: str, *, immediate: bool = False
+) -> int:
     """Bytes that the ending of a guest wrote to the store's device, less those of the background.
 
     Of the best measurement that nothing disturbed: an ending that flushes does so every time.
@@ -222,11 +227,14 @@ def swapped() -> int:
 
 
 def out_of_ram() -> int:
-    """Bytes of the guest's memory on a tmpfs that have gone to a swap area, whosever: others have theirs."""
+    """Bytes of the guest's memory on a tmpfs that have gone to a swap area, whosever: others have
+    theirs."""
     [path] = MEMORY.glob("*-guest/pc.ram")
     status = path.stat()
     allocated = status.st_blocks * 512
-    file = FileUsage(path=str(path), apparent=status.st_size, allocated=allocated, inode=status.st_ino)
+    file = FileUsage(
+        path=str(path), apparent=status.st_size, allocated=allocated, inode=status.st_ino
+    )
     return allocated - in_ram(file)
 
 
@@ -237,7 +245,8 @@ def measured(file_system: str, *, immediate: bool = False) -> Iterator[Figures]:
         stack.enter_context(store(file_system, SIZE_MIB, options=MKFS.get(file_system, "")))
         disk = file_system in {"ext4", "xfs"}
         yield Figures(
-            file_system, stack.enter_context(control(file_system, immediate=immediate)) if disk else None
+            file_system,
+            stack.enter_context(control(file_system, immediate=immediate)) if disk else None,
         )
 
 
@@ -406,7 +415,9 @@ def test_discard_is_taken_back_from_every_memory_file(libvirtd: Libvirtd) -> Non
         assert gone()
 
 
-def test_what_could_not_be_done_for_want_of_the_installation_is_on_record(libvirtd: Libvirtd) -> None:
+def test_what_could_not_be_done_for_want_of_the_installation_is_on_record(
+    libvirtd: Libvirtd,
+) -> None:
     """As where its virtual environment was removed and another ramshelf is not installed yet."""
     ramshelf("hook", "install")
     [named] = Path("/usr/local/lib/ramshelf/hook").glob(f"*/{AFTERCARE}")
@@ -433,7 +444,10 @@ def test_an_ending_under_memory_pressure(libvirtd: Libvirtd, file_system: str) -
             if figures.control:
                 limits.enter_context(memory_limit(figures.control.pid, RAM_MIB))
             libvirtd.virsh(
-                "create", "--paused", "/dev/stdin", stdin=domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB)
+                "create",
+                "--paused",
+                "/dev/stdin",
+                stdin=domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB),
             )
             limits.enter_context(memory_limit(qemu_pid("guest") or 0, RAM_MIB))
             libvirtd.virsh("resume", "guest")

@@ -42,7 +42,9 @@ def test_machine_is_hidden_and_spared(libvirtd: Libvirtd) -> None:
     assert run("findmnt", "--verify").status == 0
 
 
-def test_loop_device_is_fully_allocated(host: None) -> None:  # noqa: ARG001 - asserts that none is left
+def test_loop_device_is_fully_allocated(
+    host: None,  # noqa: ARG001 - asserts that none is left
+) -> None:
     with loop_device(16) as device:
         assert run("blockdev", "--getsize64", device).stdout.strip() == str(16 << 20)
         back = Path(run("losetup", "--noheadings", "--output", "BACK-FILE", device).stdout.strip())

@@ -46,7 +46,9 @@ EXPECTED = {
 
 def rows() -> dict[str, str]:
     """The mode of each file of the page's table, by a pattern for its path."""
-    found = re.findall(r"^\| (?:`(/[^`]+)`|the file named) .*?\| (0\d{3}) \|", PAGE.read_text(), re.MULTILINE)
+    found = re.findall(
+        r"^\| (?:`(/[^`]+)`|the file named) .*?\| (0\d{3}) \|", PAGE.read_text(), re.MULTILINE
+    )
     return {re.sub(r"[A-Z]{4,}", "*", path): mode for path, mode in found if path}
 
 
@@ -79,21 +81,37 @@ def test_modes_are_what_the_page_says_whatever_the_umask(
     file, state = scratch() / "area", scratch() / "state"
     before = listed()
     assert Path("/etc/sysctl.d/90-ramshelf.conf") not in before
-    Path("/proc/sys/vm/dirty_ratio").write_text("20\n")  # whatever the machine has: with more nothing is set
+    Path("/proc/sys/vm/dirty_ratio").write_text(
+        "20\n"
+    )  # whatever the machine has: with more nothing is set
     try:
         with umask(mask):
             libvirtd.restart()
-            run(RAMSHELF, "store", "create", "--kind", "disk", "--size", "320MiB", "--file", str(file))
+            run(
+                RAMSHELF,
+                "store",
+                "create",
+                "--kind",
+                "disk",
+                "--size",
+                "320MiB",
+                "--file",
+                str(file),
+            )
             run(RAMSHELF, "hook", "install")
             if all_of_it:
                 live(libvirtd, f"{EMBEDDED}placement_database = {state}/placement.sqlite\n")
             libvirtd.create(domain_xml("large", 2048), ok=(1,))
             libvirtd.create(domain_xml(f"ramshelf-probe-coming-{UUID}"), ok=(1,))
-            run(SCRIPT, "sent", "migrate", "begin", "-", stdin=domain_xml("sent", memory_backing=""))
+            run(
+                SCRIPT, "sent", "migrate", "begin", "-", stdin=domain_xml("sent", memory_backing="")
+            )
         made = {str(path): path.lstat() for path in listed() - before}
         if all_of_it:
             as_shipped = str(state), "/var/lib/ramshelf"
-            made |= {str(path).replace(*as_shipped): path.lstat() for path in (state, *state.iterdir())}
+            made |= {
+                str(path).replace(*as_shipped): path.lstat() for path in (state, *state.iterdir())
+            }
             assert list(Path("/run/ramshelf/claims").iterdir()) == []
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     finally:
@@ -101,7 +119,9 @@ def test_modes_are_what_the_page_says_whatever_the_umask(
         libvirtd.restart()
     table = rows()
     found = {
-        path: pattern_of(path, table) for path in made if not any(fnmatchcase(path, each) for each in OTHERS)
+        path: pattern_of(path, table)
+        for path in made
+        if not any(fnmatchcase(path, each) for each in OTHERS)
     }
     wrong = [
         f"{path} {stat.S_IMODE(made[path].st_mode):04o} {made[path].st_uid}"
@@ -122,4 +142,6 @@ def pattern_of(path: str, table: dict[str, str]) -> str:
     if path in table:
         return path
     depth = path.count("/")
-    return next((each for each in table if fnmatchcase(path, each) and each.count("/") == depth), "")
+    return next(
+        (each for each in table if fnmatchcase(path, each) and each.count("/") == depth), ""
+    )

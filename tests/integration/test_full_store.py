@@ -1,8 +1,8 @@
 """A disk store that is full keeps every page, in whatever order guests write their memory.
 
-Each page that a guest writes on its own is an extent of its own, and the records of those grow into what the
-store's capacity leaves free. Where that is too little the kernel loses pages at writeback, without a word to
-the guest; so all is read back from the device.
+Each page that a guest writes on its own is an extent of its own, and the records of those grow into
+what the store's capacity leaves free. Where that is too little the kernel loses pages at writeback,
+without a word to the guest; so all is read back from the device.
 """
 
 import mmap
@@ -32,7 +32,9 @@ _CHUNK = 256
 
 @pytest.mark.parametrize("file_system", ["ext4", "xfs"])
 @pytest.mark.parametrize("size_mib", [320, 4096, pytest.param(24 * 1024, marks=pytest.mark.soak)])
-def test_no_page_of_a_full_store_is_lost(libvirtd: Libvirtd, file_system: str, size_mib: int) -> None:
+def test_no_page_of_a_full_store_is_lost(
+    libvirtd: Libvirtd, file_system: str, size_mib: int
+) -> None:
     del libvirtd  # for the host that it resets
     with zram_device(size_mib) as device, store(file_system, size_mib, device=device):
         note = _reserve_all()
@@ -59,14 +61,16 @@ def _reserve_all() -> Note:
     with opened(FILE.parent) as (parent, directory):
         made = create(parent, directory, Reservation(name=FILE.name, size=total))
         allocate(parent, usage(FILE))
-    return Note(name="full", uuid="", domain_id=1, directory=str(FILE.parent), promised=total, files=(made,))
+    return Note(
+        name="full", uuid="", domain_id=1, directory=str(FILE.parent), promised=total, files=(made,)
+    )
 
 
 def _orders(pages: int) -> Iterator[list[int]]:
     """Every second page in two rounds, each in random order, that between them have all written back.
 
-    One round's extents come in rising order, which packs the records full. The second round splits every
-    extent of the first; of all orders that were tried this one leaves ext4's leaves emptiest.
+    One round's extents come in rising order, which packs the records full. The second round splits
+    every extent of the first; of all orders that were tried this one leaves ext4's leaves emptiest.
     """
     for first in (0, 2):
         order = list(range(first, pages, 4))

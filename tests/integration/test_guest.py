@@ -129,7 +129,9 @@ def test_guests_that_others_started_are_listed_and_stopped(hooked: Libvirtd) -> 
     assert names(hooked) == ["anonymous"]
 
 
-def test_a_guest_that_does_not_fit_names_who_holds_the_space(hooked: Libvirtd, tmp_path: Path) -> None:
+def test_a_guest_that_does_not_fit_names_who_holds_the_space(
+    hooked: Libvirtd, tmp_path: Path
+) -> None:
     hooked.create(domain_xml("holder", 256))
     path = file(tmp_path, anonymous("large", 300))
     code, said = refused("guest", "start", path)
@@ -154,10 +156,19 @@ def test_a_private_mapping_is_said_wherever_one_looks(hooked: Libvirtd) -> None:
     assert int(re.findall(r"RssAnon:\s+(\d+) kB", status)[0]) >= 40 << 10
     found = json.loads(ramshelf("doctor", "--json", ok=(0, 1, 2)).stdout)["findings"]
     [said] = [each for each in found if each["group"] == "guest"]
-    assert (said["code"], said["severity"], said["facts"]["private_mib"]) == ("guest.private", "warning", 128)
-    assert [note["code"] for note in document("guest", "start", "one")["notes"]] == ["guest.private"]
+    assert (said["code"], said["severity"], said["facts"]["private_mib"]) == (
+        "guest.private",
+        "warning",
+        128,
+    )
+    assert [note["code"] for note in document("guest", "start", "one")["notes"]] == [
+        "guest.private"
+    ]
     shown = document("guest", "show", "one")
-    assert (shown["private_mib"], [note["code"] for note in shown["notes"]]) == (128, ["guest.private"])
+    assert (shown["private_mib"], [note["code"] for note in shown["notes"]]) == (
+        128,
+        ["guest.private"],
+    )
     hooked.virsh("destroy", "one")
     hooked.define(domain_xml("one", 128, memory_backing="<source type='file'/>"))
     assert document("guest", "start", "one")["notes"] == []
@@ -165,7 +176,8 @@ def test_a_private_mapping_is_said_wherever_one_looks(hooked: Libvirtd) -> None:
 
 
 def test_memory_of_qemu_commandline_on_the_store_is_seen_and_said(hooked: Libvirtd) -> None:
-    """The guest's memory lies in it; what libvirt has made for the guest, and is promised, stays unused."""
+    """The guest's memory lies in it; what libvirt has made for the guest, and is promised, stays
+    unused."""
     own = MEMORY / "own"
     own.write_bytes(b"")
     owner = MEMORY.parent.stat()
@@ -191,7 +203,9 @@ def test_memory_of_qemu_commandline_on_the_store_is_seen_and_said(hooked: Libvir
     own.unlink()
 
 
-def test_leftovers_are_shown_as_nobody_s(hooked: Libvirtd) -> None:  # noqa: ARG001 - a store is there
+def test_leftovers_are_shown_as_nobody_s(
+    hooked: Libvirtd,  # noqa: ARG001 - a store is there
+) -> None:
     stale = MEMORY / "7-gone"
     stale.mkdir()
     (stale / "pc.ram").write_bytes(bytes(8 << 20))
@@ -200,7 +214,9 @@ def test_leftovers_are_shown_as_nobody_s(hooked: Libvirtd) -> None:  # noqa: ARG
     assert unknown == {"directory": str(stale), "promised_mib": 0, "allocated_mib": 8}
     assert f"{stale} (no guest's)" in ramshelf("capacity").stdout
     (stale / "pc.ram").unlink()
-    assert document("capacity")["free_mib"] == free + 8  # nobody was promised it, but it was in the way
+    assert (
+        document("capacity")["free_mib"] == free + 8
+    )  # nobody was promised it, but it was in the way
 
 
 def test_without_hook_or_store_nothing_is_started(libvirtd: Libvirtd, tmp_path: Path) -> None:
@@ -220,7 +236,9 @@ def veto() -> None:
     VETO.chmod(0o755)
 
 
-def test_a_failed_start_leaves_no_new_guest_and_the_old_definition(hooked: Libvirtd, tmp_path: Path) -> None:
+def test_a_failed_start_leaves_no_new_guest_and_the_old_definition(
+    hooked: Libvirtd, tmp_path: Path
+) -> None:
     hooked.define(anonymous("old"))
     before = definition(hooked, "old")
     veto()
@@ -253,7 +271,9 @@ def test_a_name_is_what_libvirt_makes_of_it(
     assert document("guest", "start", path)["already_running"]
     [listed] = document("guest", "list")["guests"]
     assert (listed["name"], listed["promised_mib"]) == (name, 64)
-    assert [entry["path"] for entry in listed["files"]] == [f"{MEMORY}/{listed['id']}-{name}/pc.ram"]
+    assert [entry["path"] for entry in listed["files"]] == [
+        f"{MEMORY}/{listed['id']}-{name}/pc.ram"
+    ]
     assert document("guest", "show", name)["promised_mib"] == 64
     found = json.loads(ramshelf("doctor", "--json", ok=(0, 1, 2)).stdout)["findings"]
     assert {each["code"] for each in found if each["group"] == "guest"} == {"guest.ok"}
@@ -263,7 +283,8 @@ def test_a_name_is_what_libvirt_makes_of_it(
 
 
 def test_ramshelf_s_own_hook_speaks_for_itself(hooked: Libvirtd, tmp_path: Path) -> None:
-    """Space that is gone between the plan and the start: the hook's sentence, code and hint come through."""
+    """Space that is gone between the plan and the start: the hook's sentence, code and hint come
+    through."""
     path = file(tmp_path, anonymous("late", 300))
 
     def take_the_space(step: str) -> None:
@@ -335,7 +356,9 @@ def test_libvirtd_goes_away_in_mid_command(hooked: Libvirtd, tmp_path: Path) -> 
         Hypervisor(hooked.uri) as hypervisor,
         pytest.raises(ServiceError, match="went away in the middle") as caught,
     ):
-        start_guest(hypervisor, Config(), Path(path).read_bytes(), after_step=lambda _step: hooked.kill())
+        start_guest(
+            hypervisor, Config(), Path(path).read_bytes(), after_step=lambda _step: hooked.kill()
+        )
     assert caught.value.code == "libvirt.connection-lost"
     assert "may not be what it was before" in caught.value.hint
     for args in (["guest", "list"], ["guest", "stop", "one"], ["guest", "start", path]):
@@ -351,7 +374,9 @@ def test_libvirtd_goes_away_in_mid_command(hooked: Libvirtd, tmp_path: Path) -> 
 def test_a_libvirtd_that_restarts_while_a_guest_is_stopped(hooked: Libvirtd) -> None:
     hooked.create(domain_xml("deaf", options="acpi=off"))
     wait_console("deaf", "GUEST-UP")
-    with subprocess.Popen([RAMSHELF, "guest", "stop", "deaf"], stderr=subprocess.PIPE, text=True) as stop:
+    with subprocess.Popen(
+        [RAMSHELF, "guest", "stop", "deaf"], stderr=subprocess.PIPE, text=True
+    ) as stop:
         time.sleep(1)
         hooked.restart()
         _, said = stop.communicate(timeout=30)
@@ -379,7 +404,9 @@ def test_a_paused_guest_is_only_ended_when_that_is_asked_for(hooked: Libvirtd) -
 
 def test_interrupted_while_it_waits(hooked: Libvirtd) -> None:
     hooked.create(domain_xml("deaf", options="acpi=off"))
-    with subprocess.Popen([RAMSHELF, "guest", "stop", "deaf"], stderr=subprocess.PIPE, text=True) as stop:
+    with subprocess.Popen(
+        [RAMSHELF, "guest", "stop", "deaf"], stderr=subprocess.PIPE, text=True
+    ) as stop:
         time.sleep(1)
         stop.send_signal(signal.SIGINT)
         _, said = stop.communicate(timeout=30)
@@ -391,7 +418,9 @@ def test_interrupted_while_it_waits(hooked: Libvirtd) -> None:
 def test_a_libvirtd_that_does_not_answer_can_be_left(hooked: Libvirtd) -> None:
     os.kill(hooked.pid, signal.SIGSTOP)
     try:
-        with subprocess.Popen([RAMSHELF, "guest", "list"], stderr=subprocess.PIPE, text=True) as listing:
+        with subprocess.Popen(
+            [RAMSHELF, "guest", "list"], stderr=subprocess.PIPE, text=True
+        ) as listing:
             time.sleep(1)
             listing.send_signal(signal.SIGINT)
             _, said = listing.communicate(timeout=10)
@@ -419,7 +448,9 @@ def test_another_guest_of_the_same_name_stays(hooked: Libvirtd, tmp_path: Path) 
 def test_a_file_with_the_uuid_of_a_guest_replaces_it(hooked: Libvirtd, tmp_path: Path) -> None:
     hooked.define(anonymous("one", 64))
     uuid = hooked.virsh("domuuid", "one").stdout.strip()
-    xml = anonymous("one", 128).replace("<name>one</name>", f"<name>one</name><uuid>{uuid.upper()}</uuid>")
+    xml = anonymous("one", 128).replace(
+        "<name>one</name>", f"<name>one</name><uuid>{uuid.upper()}</uuid>"
+    )
     ramshelf("guest", "start", file(tmp_path, xml))
     assert document("guest", "show", "one")["memory_mib"] == 128
 
@@ -451,8 +482,8 @@ def test_numa_cells_and_memory_devices(
         "<cell id='1' memory='64' unit='MiB'/></numa></cpu>"
     )
     dimm = (
-        "<memory model='dimm' access='private'><target><size unit='MiB'>128</size><node>0</node></target>"
-        "</memory>"
+        "<memory model='dimm' access='private'><target><size "
+        "unit='MiB'>128</size><node>0</node></target></memory>"
     )
     xml = anonymous(
         "parts", 256, cpu=cpu, devices=dimm, top="<maxMemory slots='2' unit='MiB'>384</maxMemory>"
@@ -472,7 +503,9 @@ def test_numa_cells_and_memory_devices(
 def test_off_starts_guests_without_files(hooked: Libvirtd, tmp_path: Path) -> None:
     conf = tmp_path / "ramshelf.conf"
     conf.write_text("[libvirt]\nfile_backed_memory = 0\n")
-    started = ramshelf("--config-file", str(conf), "guest", "start", file(tmp_path, anonymous("one")))
+    started = ramshelf(
+        "--config-file", str(conf), "guest", "start", file(tmp_path, anonymous("one"))
+    )
     assert "[config.off]" in started.stderr
     assert "memory that is not file-backed" in started.stdout
     assert "memoryBacking" not in definition(hooked, "one")
@@ -516,15 +549,27 @@ def test_without_permission(hooked: Libvirtd) -> None:  # noqa: ARG001 - a libvi
 
 
 def test_a_closed_pipe(hooked: Libvirtd) -> None:  # noqa: ARG001 - a libvirtd that answers
-    ended = run("bash", "-c", f"sleep 0.5 | {RAMSHELF} guest list --json | true; echo ${{PIPESTATUS[1]}}")
+    ended = run(
+        "bash", "-c", f"sleep 0.5 | {RAMSHELF} guest list --json | true; echo ${{PIPESTATUS[1]}}"
+    )
     assert ended.stdout in {"0\n", "1\n"}
     assert ended.stderr == ""
 
 
 def test_other_libvirts_are_refused() -> None:
-    for uri in ("qemu+ssh://elsewhere/system", "qemu:///session", "test:///default", "nonsense:///"):
+    for uri in (
+        "qemu+ssh://elsewhere/system",
+        "qemu:///session",
+        "test:///default",
+        "nonsense:///",
+    ):
         code, _ = refused("--connect", uri, "guest", "list")
-        assert code in {"libvirt.remote", "libvirt.session", "libvirt.driver", "libvirt.unreachable"}
+        assert code in {
+            "libvirt.remote",
+            "libvirt.session",
+            "libvirt.driver",
+            "libvirt.unreachable",
+        }
 
 
 def test_the_progress_on_a_terminal(hooked: Libvirtd) -> None:

@@ -102,7 +102,10 @@ class Trimmers:
 
     def __init__(self) -> None:
         self._nursery = subprocess.Popen(
-            [sys.executable, "-c", TRIMMERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", TRIMMERS],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self.trimmer = 0
         self.last = ""
@@ -228,7 +231,9 @@ def test_the_agent_comes_next(guest: Libvirtd, trimmers: Trimmers) -> None:
         assert running.wait_log("guest-resumed")["guest"] == "guest"
         hold_and_kill(trimmers)
         wait_until(lambda: state(guest) == "running", "the guest runs again")
-        guest.virsh("dump", "--memory-only", "--live", "guest", str(Path(os.environ["TMPDIR"], "dump")))
+        guest.virsh(
+            "dump", "--memory-only", "--live", "guest", str(Path(os.environ["TMPDIR"], "dump"))
+        )
         running.wait_log("trimmed", guest="guest")
     assert wait_recorded("guest", "trimmed")["pauses"] > 0
     goes_on()
@@ -349,11 +354,13 @@ def test_a_guest_that_somebody_else_traces_is_refused(guest: Libvirtd, which: in
     goes_on()
 
 
-def test_who_may_not_trace_is_refused_with_a_sentence(guest: Libvirtd) -> None:  # noqa: ARG001 - has it run
+def test_who_may_not_trace_is_refused_with_a_sentence(
+    guest: Libvirtd,  # noqa: ARG001 - has it run
+) -> None:
     program = (
-        "import sys\nfrom ramshelf.core.errors import HostError\nfrom ramshelf.system.ptrace import stopped\n"
-        "try:\n  with stopped(int(sys.argv[1]), timeout=2): pass\n"
-        "except HostError as error: print(error.code, error.sentence)"
+        "import sys\nfrom ramshelf.core.errors import HostError\nfrom ramshelf.system.ptrace import"
+        " stopped\ntry:\n  with stopped(int(sys.argv[1]), timeout=2): pass\nexcept HostError as "
+        "error: print(error.code, error.sentence)"
     )
     bounds = ("setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-all")
     said = run(*bounds, sys.executable, "-c", program, str(qemu_pid("guest"))).stdout

@@ -35,7 +35,8 @@ def events() -> list[dict[str, object]]:
 
 
 def assert_right(*names: str) -> None:
-    """The hook has found what QEMU opened of each guest, and all of it was right; libvirt did not wait."""
+    """The hook has found what QEMU opened of each guest, and all of it was right; libvirt did not
+    wait."""
     for name in names:
         wait_recorded(name, "started")
     assert "wrong" not in {event["event"] for event in events()}
@@ -84,7 +85,9 @@ def test_a_guest_that_does_not_fit_is_refused(hooked: Libvirtd, file_system: str
         assert "Guest large needs 600 MiB" in said
         assert "[capacity.exceeded]" in said
         hooked.create(domain_xml("first", 256))
-        said = hooked.create(domain_xml("second", 256, memory_backing=FILE_BACKED), ok=(0, 1)).stderr
+        said = hooked.create(
+            domain_xml("second", 256, memory_backing=FILE_BACKED), ok=(0, 1)
+        ).stderr
         fits = file_system == "tmpfs"
         assert ("[capacity.exceeded]" in said) is not fits
         hooked.virsh("destroy", "first")
@@ -130,7 +133,8 @@ def test_a_read_only_store(hooked: Libvirtd) -> None:
 
 
 def test_huge_pages_are_refused(hooked: Libvirtd) -> None:
-    """libvirt itself starts such a guest where there is a hugetlbfs, with memory that is not on the store."""
+    """libvirt itself starts such a guest where there is a hugetlbfs, with memory that is not on the
+    store."""
     Path("/run/hugepages").mkdir()
     run("mount", "-t", "hugetlbfs", "hugetlbfs", "/run/hugepages")
     hooked.restart()
@@ -146,9 +150,12 @@ def test_huge_pages_are_refused(hooked: Libvirtd) -> None:
 def test_numa_cells_and_memory_devices(hooked: Libvirtd) -> None:
     """Every file is made at full size, and what may be plugged in until maxMemory is promised."""
     cells = "".join(
-        f"<cell id='{n}' {cpu} memory='65536' unit='KiB'/>" for n, cpu in enumerate(("cpus='0'", ""))
+        f"<cell id='{n}' {cpu} memory='65536' unit='KiB'/>"
+        for n, cpu in enumerate(("cpus='0'", ""))
     )
-    dimm = "<memory model='dimm'><target><size unit='MiB'>128</size><node>0</node></target></memory>"
+    dimm = (
+        "<memory model='dimm'><target><size unit='MiB'>128</size><node>0</node></target></memory>"
+    )
     xml = domain_xml(
         "numa",
         256,
@@ -189,7 +196,10 @@ def test_virtio_mem(hooked: Libvirtd) -> None:
     with store("xfs", 400):
         hooked.create(xml)
         # What is not plugged in yet QEMU gives back as it starts; it stays promised.
-        assert figures(directory(hooked, "vmem")) == {"ram-node0": (128, True), "virtiomem0": (128, False)}
+        assert figures(directory(hooked, "vmem")) == {
+            "ram-node0": (128, True),
+            "virtiomem0": (128, False),
+        }
         note = ledger.read_note("vmem")
         assert note is not None
         assert note.promised == 256 * MIB
@@ -280,7 +290,9 @@ def test_save_and_restore(hooked: Libvirtd, tmp_path: Path, file_system: str) ->
         assert "[capacity.exceeded]" in hooked.virsh("start", "guest", ok=(1,)).stderr
         hooked.virsh("destroy", "other")
         hooked.virsh("start", "guest")
-        assert figures(directory(hooked, "guest"))["pc.ram"] == (128, True) or file_system == "tmpfs"
+        assert (
+            figures(directory(hooked, "guest"))["pc.ram"] == (128, True) or file_system == "tmpfs"
+        )
         hooked.virsh("save", "guest", saved)
         hooked.virsh("restore", saved)
         assert figures(directory(hooked, "guest"))["pc.ram"][0] == 128
@@ -308,7 +320,8 @@ def test_what_a_crash_left_is_removed(hooked: Libvirtd, leftover: str) -> None:
 
 
 def test_whoever_holds_a_leftover_open_holds_up_nobody(hooked: Libvirtd) -> None:
-    """It is nobody's by the notes of those that run: the name goes, whoever has it open keeps what it has."""
+    """It is nobody's by the notes of those that run: the name goes, whoever has it open keeps what it
+    has."""
     with store("ext4"):
         hooked.create(domain_xml("guest", 64))
         number = int(hooked.virsh("domid", "guest").stdout)
@@ -324,7 +337,8 @@ def test_whoever_holds_a_leftover_open_holds_up_nobody(hooked: Libvirtd) -> None
 
 
 def test_a_store_that_is_fuller_than_its_figures(hooked: Libvirtd) -> None:
-    """A file system that cannot allocate what it has free refuses; what was made of the guest is removed."""
+    """A file system that cannot allocate what it has free refuses; what was made of the guest is
+    removed."""
     with store("ext4", 300):
         Path(MEMORY, "foreign").write_bytes(b"x" * 50 * MIB)
         said = hooked.create(domain_xml("guest", 256), ok=(1,)).stderr
@@ -374,7 +388,10 @@ MIB_128 = "<memory unit='KiB'>131072</memory>"
         ("<domain/>", False),
         ("<domain id='1'><memory unit='furlong'>1</memory></domain>", False),
         (
-            f"<domain id='1'>{MIB_128}<memoryBacking><source type='file'/></memoryBacking><oops></domain>",
+            (
+                f"<domain id='1'>{MIB_128}<memoryBacking><source "
+                "type='file'/></memoryBacking><oops></domain>"
+            ),
             True,
         ),
         (f"<domain id='1'>{MIB_128}<devices><hostdev></devices></domain>", True),

@@ -40,7 +40,9 @@ def figures() -> dict[str, tuple[int, bool]]:
 
 
 def events() -> list[str]:
-    return [json.loads(line)["event"] for line in LOG.read_text().splitlines()] if LOG.exists() else []
+    return (
+        [json.loads(line)["event"] for line in LOG.read_text().splitlines()] if LOG.exists() else []
+    )
 
 
 def leave_something(libvirtd: Libvirtd) -> None:
@@ -66,7 +68,8 @@ def notes() -> list[str]:
 
 @pytest.mark.parametrize("script_too", [False, True], ids=["hook", "script"])
 def test_killed_after_each_step(libvirtd: Libvirtd, tmp_path: Path, *, script_too: bool) -> None:
-    """At ``start`` the guest is refused and nothing is left, at ``started`` it runs on; the next starts."""
+    """At ``start`` the guest is refused and nothing is left, at ``started`` it runs on; the next
+    starts."""
     hook = FaultyHook(tmp_path)
     libvirtd.reload()
     with store("ext4", 300):
@@ -89,7 +92,11 @@ def test_killed_after_each_step(libvirtd: Libvirtd, tmp_path: Path, *, script_to
                 assert (contents(), notes(), promised()) == (set(), [], 0), step
                 hook.set()
                 libvirtd.create(GUEST)
-            assert figures() == {"ram-node0": (64, True), "ram-node1": (64, True), PROMISE_FILE: (192, False)}
+            assert figures() == {
+                "ram-node0": (64, True),
+                "ram-node1": (64, True),
+                PROMISE_FILE: (192, False),
+            }
             assert promised() == 192, step
             libvirtd.virsh("destroy", "guest")
             assert (contents(), notes(), promised()) == (set(), [], 0), step
@@ -106,7 +113,9 @@ def test_a_broken_hook_refuses_those_whom_it_concerns(
 ) -> None:
     (tmp_path / "broken.py").write_text("raise ImportError\n")
     script = HookScript(
-        python=python or "/usr/bin/python3", main=str(tmp_path / (main or "broken.py")), config_files=()
+        python=python or "/usr/bin/python3",
+        main=str(tmp_path / (main or "broken.py")),
+        config_files=(),
     )
     Path(SCRIPT).parent.mkdir()
     Path(SCRIPT).write_text(render(script))
@@ -121,7 +130,9 @@ def test_a_broken_hook_refuses_those_whom_it_concerns(
         assert line["vetoed"] == bool(backing)
 
 
-def test_a_guest_that_passed_by_a_bypass_is_reserved_once_it_runs(libvirtd: Libvirtd, tmp_path: Path) -> None:
+def test_a_guest_that_passed_by_a_bypass_is_reserved_once_it_runs(
+    libvirtd: Libvirtd, tmp_path: Path
+) -> None:
     hook = FaultyHook(tmp_path)
     hook.set(broken_at="start")
     libvirtd.reload()
@@ -153,7 +164,8 @@ def test_one_that_passed_by_a_bypass_and_does_not_fit_counts(libvirtd: Libvirtd)
 def test_a_file_of_a_name_that_was_not_known_and_has_no_room_any_more(
     libvirtd: Libvirtd, tmp_path: Path
 ) -> None:
-    """Its place was promised, not yet taken, when something else fills the disk: libvirt ends the guest."""
+    """Its place was promised, not yet taken, when something else fills the disk: libvirt ends the
+    guest."""
     hook = FaultyHook(tmp_path)
     hook.set(memory_ids=[])
     filler = Path("/etc/libvirt/hooks/qemu")
@@ -179,7 +191,10 @@ def test_memory_id_that_is_not_known(
         allocated = file_system != "tmpfs"
         libvirtd.create(domain_xml("guest"))
         held = (128, False) if not ids else (128, allocated)
-        assert figures() == {(PROMISE_FILE if not ids else "other.ram"): held, "pc.ram": (128, False)}
+        assert figures() == {
+            (PROMISE_FILE if not ids else "other.ram"): held,
+            "pc.ram": (128, False),
+        }
         if not ids:  # counted once
             hook.set()
             libvirtd.create(domain_xml("second"))

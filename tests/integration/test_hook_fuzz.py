@@ -45,7 +45,9 @@ def connection(libvirtd: Libvirtd) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("seed", "rounds"), ROUNDS)
-def test_a_random_guest_is_promised_what_its_qemu_maps(connection: Any, seed: str, rounds: int) -> None:
+def test_a_random_guest_is_promised_what_its_qemu_maps(
+    connection: Any, seed: str, rounds: int
+) -> None:
     seen: Counter[str] = Counter()
     for number in range(rounds):
         xml = random_domain(Random(f"{seed} {number}"))  # noqa: S311 - to be had again
@@ -56,16 +58,30 @@ def test_a_random_guest_is_promised_what_its_qemu_maps(connection: Any, seed: st
         except libvirt.libvirtError:
             continue
         guest = parse_guest(formatted)
-        assert wrong(guest, formatted, command) == [], f"{seed} {number}: {xml}\n{formatted}\n{command.words}"
+        assert wrong(guest, formatted, command) == [], (
+            f"{seed} {number}: {xml}\n{formatted}\n{command.words}"
+        )
         seen.update(features(guest, formatted, command))
     # What was never seen was never tried.
-    for feature in ("accepted", "mapped", "huge", "mixed", "locked", "device", "hotplug", "odd metadata"):
+    for feature in (
+        "accepted",
+        "mapped",
+        "huge",
+        "mixed",
+        "locked",
+        "device",
+        "hotplug",
+        "odd metadata",
+    ):
         assert seen[feature] > rounds // 500, seen
     assert seen["accepted"] > rounds // 3, seen
 
 
-def test_a_random_guest_is_promised_it_by_what_the_hook_is_given(connection: Any, libvirtd: Libvirtd) -> None:
-    """The XML of a guest that starts is another one than that of a definition; here a hook ends the start."""
+def test_a_random_guest_is_promised_it_by_what_the_hook_is_given(
+    connection: Any, libvirtd: Libvirtd
+) -> None:
+    """The XML of a guest that starts is another one than that of a definition; here a hook ends the
+    start."""
     HOOK.parent.mkdir(parents=True, exist_ok=True)
     HOOK.write_text(f'#!/bin/sh\n[ "$2" = start ] || exit 0\ncat >{GIVEN}\nexit 1\n')
     HOOK.chmod(0o755)
@@ -80,7 +96,9 @@ def test_a_random_guest_is_promised_it_by_what_the_hook_is_given(connection: Any
         if GIVEN.exists():
             given += 1
             text = GIVEN.read_text()
-            assert wrong(parse_guest(text), text, command) == [], f"{number}: {xml}\n{text}\n{command.words}"
+            assert wrong(parse_guest(text), text, command) == [], (
+                f"{number}: {xml}\n{text}\n{command.words}"
+            )
     assert given > 30
 
 
@@ -94,7 +112,11 @@ class Command:
 
     def after(self, option: str) -> list[str]:
         """The arguments of an option."""
-        return [word for before, word in zip(self.words, self.words[1:], strict=False) if before == option]
+        return [
+            word
+            for before, word in zip(self.words, self.words[1:], strict=False)
+            if before == option
+        ]
 
     @property
     def mapped(self) -> int:
@@ -109,7 +131,8 @@ class Command:
 
     @property
     def files(self) -> list[tuple[str, int]]:
-        """Paths of memory that is not anonymous, and its bytes; an old machine has one without a backend."""
+        """Paths of memory that is not anonymous, and its bytes; an old machine has one without a
+        backend."""
         size = self.after("-m")[0].removeprefix("size=").partition(",")[0]
         main = int(size[:-1]) * KIB if size.endswith("k") else int(size) * MIB
         backends = [(each["mem-path"], each["size"]) for each in self.memory if "mem-path" in each]
@@ -149,7 +172,10 @@ def wrong(guest: Guest, xml: str, command: Command) -> list[str]:
             (guest.locked is command.locked, "whether it is locked"),
             (guest.passthrough or not command.device, "its device"),
             (guest.discard or not command.discards, "whether it is discarded"),
-            (concerned(xml.encode()) or not (guest.files or guest.pinned or guest.hugepages), "its text"),
+            (
+                concerned(xml.encode()) or not (guest.files or guest.pinned or guest.hugepages),
+                "its text",
+            ),
         )
         if not said
     ]

@@ -152,7 +152,9 @@ def test_what_makes_it_outdated_or_unseen(libvirtd: Libvirtd) -> None:
 @pytest.mark.usefixtures("libvirtd")
 def test_configuration_files_are_embedded(tmp_path: Path) -> None:
     conf = tmp_path / "own.conf"
-    conf.write_text("[ramshelf]\nstrict = true\n[libvirt]\nfile_backed_memory = 64\n")  # strict: of old
+    conf.write_text(
+        "[ramshelf]\nstrict = true\n[libvirt]\nfile_backed_memory = 64\n"
+    )  # strict: of old
     ramshelf("--config-file", str(conf), "hook", "install")
     assert str(conf) in SCRIPT.read_text()
     assert status(1)["current"] is False  # for the default files it would be another
@@ -184,7 +186,10 @@ def test_it_runs_on_the_distributions_python_from_a_copy_of_its_own() -> None:
     assert (copy / AFTERCARE).read_text() == f"{sys.executable}\n"
     for path in (copy, *copy.rglob("*")):
         status = path.stat()
-        assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (0, 0o755 if path.is_dir() else 0o644)
+        assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (
+            0,
+            0o755 if path.is_dir() else 0o644,
+        )
     assert {path.name for path in copy.iterdir() if path.is_file()} == {AFTERCARE, compiled().name}
     assert list(copy.rglob("__pycache__")) == []
     ramshelf("hook", "remove")
@@ -207,7 +212,16 @@ def test_what_is_dear_in_os_is_imported_by_no_usual_call(libvirtd: Libvirtd) -> 
         directory.mkdir()
         xml = domain_xml("next", 64).replace("<domain ", "<domain id='999' ", 1)
         for guest, operation in (("guest", "started"), ("next", "start")):
-            argv = ("/usr/bin/python3", "-IS", "-X", "importtime", f"{copy}/{MAIN}", "--", guest, operation)
+            argv = (
+                "/usr/bin/python3",
+                "-IS",
+                "-X",
+                "importtime",
+                f"{copy}/{MAIN}",
+                "--",
+                guest,
+                operation,
+            )
             said = run(*argv, "begin", "-", stdin=xml).stderr
             assert " posixpath" in said
             assert " _collections_abc" not in said
@@ -336,7 +350,9 @@ def test_something_else_of_that_name_is_somebody_elses(libvirtd: Libvirtd) -> No
 @pytest.mark.usefixtures("libvirtd")
 def test_many_that_install_and_remove_it_at_once() -> None:
     verbs = ["install", "install", "remove", "install", "remove"]
-    processes = [subprocess.Popen([RAMSHELF, "hook", verb], stderr=subprocess.PIPE) for verb in verbs]
+    processes = [
+        subprocess.Popen([RAMSHELF, "hook", verb], stderr=subprocess.PIPE) for verb in verbs
+    ]
     for process in processes:
         _, said = process.communicate(timeout=120)
         # One that was removed right after it was installed may not be called any more.
@@ -359,7 +375,10 @@ def test_killed_after_each_step_the_next_run_goes_on(libvirtd: Libvirtd) -> None
         else:
             try:
                 hook.install(
-                    Libvirtd.uri, hook.wanted_hook(), dry_run=False, after_step=partial(kill_at, last)
+                    Libvirtd.uri,
+                    hook.wanted_hook(),
+                    dry_run=False,
+                    after_step=partial(kill_at, last),
                 )
             finally:
                 os._exit(0)
@@ -460,7 +479,9 @@ def test_a_bypass_that_makes_no_sense(words: list[str]) -> None:
 
 @pytest.mark.usefixtures("libvirtd")
 @pytest.mark.usefixtures("libvirtd")
-@pytest.mark.parametrize("place", [Path(DIRECTORY).parent.parent, Path(SCRIPT).parent.parent], ids=str)
+@pytest.mark.parametrize(
+    "place", [Path(DIRECTORY).parent.parent, Path(SCRIPT).parent.parent], ids=str
+)
 def test_a_file_system_that_is_read_only_is_named(place: Path) -> None:
     run("mount", "--bind", str(place), str(place))
     run("mount", "-o", "remount,bind,ro", str(place))

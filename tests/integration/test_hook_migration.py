@@ -22,7 +22,9 @@ def destination() -> Iterator[SecondHost]:
         yield host
 
 
-def migrate(libvirtd: Libvirtd, destination: SecondHost, name: str, ok: tuple[int, ...] = (0,)) -> str:
+def migrate(
+    libvirtd: Libvirtd, destination: SecondHost, name: str, ok: tuple[int, ...] = (0,)
+) -> str:
     return libvirtd.virsh(
         "migrate",
         "--live",
@@ -35,7 +37,9 @@ def migrate(libvirtd: Libvirtd, destination: SecondHost, name: str, ok: tuple[in
     ).stderr
 
 
-def test_a_guest_that_comes_is_reserved_or_refused(libvirtd: Libvirtd, destination: SecondHost) -> None:
+def test_a_guest_that_comes_is_reserved_or_refused(
+    libvirtd: Libvirtd, destination: SecondHost
+) -> None:
     with store("xfs"):
         ramshelf("hook", "install")
         for name in ("one", "two"):
@@ -64,7 +68,9 @@ def test_a_guest_that_comes_gets_the_policy_and_nobody_runs_its_emulator(
     emulator, trace = scratch() / "emulator", scratch() / "trace"
     trace.touch()
     trace.chmod(0o666)
-    emulator.write_text(f'#!/bin/sh\necho "$(id -u) $*" >>{trace}\nexec /usr/bin/qemu-system-x86_64 "$@"\n')
+    emulator.write_text(
+        f'#!/bin/sh\necho "$(id -u) $*" >>{trace}\nexec /usr/bin/qemu-system-x86_64 "$@"\n'
+    )
     emulator.chmod(0o755)
     odd = "<metadata><a:x xmlns:a='urn:u'><b:y/><a:\N{PILE OF POO}/></a:x></metadata>"
     devices = f"<emulator>{emulator}</emulator>"
@@ -103,7 +109,10 @@ def test_a_definition_that_moves_alone_is_taken_whatever_backs_its_memory(
     assert destination.guests() == []
 
     destination.run(
-        "sh", "-c", f"mkdir -p {CONF.parent}; cat >{CONF}", stdin="[libvirt]\nfile_backed_memory = 0\n"
+        "sh",
+        "-c",
+        f"mkdir -p {CONF.parent}; cat >{CONF}",
+        stdin="[libvirt]\nfile_backed_memory = 0\n",
     )
     libvirtd.define(domain_xml("other", 64))
     move_definition(libvirtd, destination, "other")

@@ -28,7 +28,9 @@ def odd(name: str, memory_mib: int, metadata: str) -> str:
 
 
 @pytest.mark.parametrize("metadata", ODD.values(), ids=ODD.keys())
-def test_a_guest_with_odd_metadata_is_reserved_or_refused(libvirtd: Libvirtd, metadata: str) -> None:
+def test_a_guest_with_odd_metadata_is_reserved_or_refused(
+    libvirtd: Libvirtd, metadata: str
+) -> None:
     with store(size_mib=200):
         ramshelf("hook", "install")
         said = libvirtd.create(odd("large", 1024, metadata), ok=(1,)).stderr
@@ -43,7 +45,9 @@ def test_a_guest_with_odd_metadata_is_reserved_or_refused(libvirtd: Libvirtd, me
 
 
 def test_a_reference_to_an_entity_of_a_dtd_stays_in_the_metadata(libvirtd: Libvirtd) -> None:
-    libvirtd.define("<!DOCTYPE domain SYSTEM 'x.dtd'>" + odd("one", 64, "<x xmlns='urn:u'>&foo;</x>"))
+    libvirtd.define(
+        "<!DOCTYPE domain SYSTEM 'x.dtd'>" + odd("one", 64, "<x xmlns='urn:u'>&foo;</x>")
+    )
     text = libvirtd.virsh("dumpxml", "one").stdout
     assert "&foo;" in text
     assert parse_guest(text).promise == 64 << 20
@@ -54,7 +58,9 @@ def test_a_guest_whose_name_is_odd_starts(libvirtd: Libvirtd, name: str) -> None
     escaped = name.replace("&", "&amp;").replace("<", "&lt;")
     with store():
         ramshelf("hook", "install")
-        libvirtd.create(domain_xml("plain", 96).replace("<name>plain</name>", f"<name>{escaped}</name>"))
+        libvirtd.create(
+            domain_xml("plain", 96).replace("<name>plain</name>", f"<name>{escaped}</name>")
+        )
         [path] = MEMORY.iterdir()
         assert path.name.partition("-")[2] == name[:20]
         [file] = path.glob("*.ram")
@@ -70,10 +76,14 @@ def test_the_version_of_an_emulator_is_what_libvirt_has_found(libvirtd: Libvirtd
     assert emulator_version("/usr/bin/qemu-system-none") is None
 
 
-def test_what_is_not_root_s_is_not_taken_for_libvirt_s_cache(libvirtd: Libvirtd) -> None:  # noqa: ARG001 - it has the cache
+def test_what_is_not_root_s_is_not_taken_for_libvirt_s_cache(
+    libvirtd: Libvirtd,  # noqa: ARG001 - it has the cache
+) -> None:
     """The directory above is QEMU's user's, who may put another in its place."""
     emulator = "/usr/bin/qemu-system-x86_64"
-    [file] = (path for path in CAPABILITIES.iterdir() if f"<emulator>{emulator}</" in path.read_text())
+    [file] = (
+        path for path in CAPABILITIES.iterdir() if f"<emulator>{emulator}</" in path.read_text()
+    )
     before = file.read_bytes()
     file.unlink()
     assert emulator_version(emulator) is None

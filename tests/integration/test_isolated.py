@@ -37,12 +37,15 @@ def test_exit_status_is_the_commands() -> None:
 def test_machine_is_out_of_reach() -> None:
     before = Path("/proc/sys/vm/swappiness").read_text()
     script = (
-        "echo x >/etc/isolated-test; echo 1 >/proc/sys/vm/swappiness; touch /run/x /var/lib/libvirt/x; ps ax"
+        "echo x >/etc/isolated-test; echo 1 >/proc/sys/vm/swappiness; touch /run/x "
+        "/var/lib/libvirt/x; ps ax"
     )
     shown = run(ISOLATED, "sh", "-c", script).stdout
     assert "isolated --inside" in shown.splitlines()[1]
     assert len(shown.splitlines()) <= 4
-    assert not any(Path(path).exists() for path in ("/etc/isolated-test", "/run/x", "/var/lib/libvirt/x"))
+    assert not any(
+        Path(path).exists() for path in ("/etc/isolated-test", "/run/x", "/var/lib/libvirt/x")
+    )
     assert Path("/proc/sys/vm/swappiness").read_text() == before
 
 
@@ -67,7 +70,9 @@ def test_a_setting_of_the_kernel_is_put_back_however_it_ends() -> None:
     """One that is noted, and that no copy protects."""
     setting = Path("/proc/sys/vm/laptop_mode")
     before = setting.read_text()
-    script = f'read before <{setting}; echo "{setting} $before" >"$TMPDIR/.kernel"; echo 7 >{setting}'
+    script = (
+        f'read before <{setting}; echo "{setting} $before" >"$TMPDIR/.kernel"; echo 7 >{setting}'
+    )
     run(ISOLATED, "bash", "-ec", f"{script}; echo 8 >{setting}; kill -KILL $$", ok=(137,))
     assert setting.read_text() == before
     with subprocess.Popen(

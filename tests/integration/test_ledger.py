@@ -73,7 +73,8 @@ def test_notes_that_are_lost_are_made_again_from_the_guests_that_run(hooked: Lib
 
 
 def test_a_downgrade_finds_the_same_promises_on_the_store(hooked: Libvirtd) -> None:
-    """Version 0.1.0 takes a directory's memory files, or the size of its promise file where that is more."""
+    """Version 0.1.0 takes a directory's memory files, or the size of its promise file where that is
+    more."""
     with store("ext4", 600):
         hooked.create(domain_xml("guest", 128, cpu=NUMA, top=PLUGGABLE))
         hooked.create(domain_xml("plain", 64))
@@ -97,7 +98,9 @@ def test_a_directory_that_goes_before_its_qemu_takes_no_promise_with_it(hooked: 
         shutil.rmtree(directory)
         assert promised() == 128
         assert refused(hooked, 176)
-        assert not refused(hooked, 160)  # what QEMU holds of the file that is gone is within its promise
+        assert not refused(
+            hooked, 160
+        )  # what QEMU holds of the file that is gone is within its promise
 
 
 def test_a_guest_that_libvirtd_does_not_know_to_be_dead_keeps_its_promise(hooked: Libvirtd) -> None:
@@ -121,7 +124,12 @@ def test_one_record_that_nobody_understands_hides_no_other(hooked: Libvirtd) -> 
         shutil.rmtree(NOTES)
         odd = Path("/run/libvirt/qemu/odd.xml")
         try:
-            for content in (b"", b"<domstatus", b"\xff\xfe", b"<domstatus><domain id='x'/></domstatus>"):
+            for content in (
+                b"",
+                b"<domstatus",
+                b"\xff\xfe",
+                b"<domstatus><domain id='x'/></domstatus>",
+            ):
                 odd.write_bytes(content)
                 assert promised() == 128
                 assert refused(hooked, 200)
@@ -181,7 +189,9 @@ def test_notes_are_made_anew_where_the_hook_was_away(hooked: Libvirtd) -> None:
         assert promised() == 0
 
 
-def test_notes_outlive_an_update_of_the_hook_and_say_since_when_the_guest_runs(hooked: Libvirtd) -> None:
+def test_notes_outlive_an_update_of_the_hook_and_say_since_when_the_guest_runs(
+    hooked: Libvirtd,
+) -> None:
     with store("ext4", 300):
         hooked.create(domain_xml("guest", 64))
         wait_recorded("guest", "started")
@@ -202,7 +212,8 @@ def test_notes_outlive_an_update_of_the_hook_and_say_since_when_the_guest_runs(h
 
 
 def test_a_record_that_libvirt_forgot_holds_nothing(hooked: Libvirtd) -> None:
-    """libvirtd killed in the middle of an ending, and started again, leaves the guest's record for good."""
+    """libvirtd killed in the middle of an ending, and started again, leaves the guest's record for
+    good."""
     with store("tmpfs", 300):
         hooked.create(domain_xml("guest", 128))
         wait_recorded("guest", "started")

@@ -1,4 +1,5 @@
-"""What a guest does between start and end: reboot, save, dump, give memory back; its place stays its own."""
+"""What a guest does between start and end: reboot, save, dump, give memory back; its place stays its
+own."""
 
 import json
 import os
@@ -67,7 +68,9 @@ def test_saved_dumped_and_suspended(hooked: Libvirtd, tmp_path: Path, file_syste
     """Each works, the guest goes on where it was, and a guest that has ended holds nothing."""
     tmp_path.chmod(0o777)
     with store(file_system):
-        hooked.define(domain_xml("guest", dirty_mib=32, options="ramshelf.rewrite ramshelf.keep=16"))
+        hooked.define(
+            domain_xml("guest", dirty_mib=32, options="ramshelf.rewrite ramshelf.keep=16")
+        )
         hooked.virsh("start", "guest")
         wait_console("guest", "ROUND 1")
         hooked.virsh("suspend", "guest")
@@ -98,7 +101,9 @@ def goes_on() -> None:
     said = console("guest").count("ROUND")
     kept = console("guest").count("KEPT")
     wait_until(
-        lambda: console("guest").count("ROUND") > said + 1 and console("guest").count("KEPT") > kept + 1,
+        lambda: (
+            console("guest").count("ROUND") > said + 1 and console("guest").count("KEPT") > kept + 1
+        ),
         "the guest goes on, and has compared what it keeps",
         timeout=120,
     )
@@ -107,11 +112,14 @@ def goes_on() -> None:
 
 @pytest.mark.parametrize("file_system", ["ext4", "xfs"])
 @pytest.mark.parametrize("how", ["ballooned", "reported"])
-def test_what_a_guest_gives_back_stays_promised(hooked: Libvirtd, file_system: str, how: str) -> None:
-    """On a disk the extents of memory that the host may discard go back to the file system, and to no guest.
+def test_what_a_guest_gives_back_stays_promised(
+    hooked: Libvirtd, file_system: str, how: str
+) -> None:
+    """On a disk the extents of memory that the host may discard go back to the file system, and to no
+    guest.
 
-    ``reported`` is the guest's free memory, without a balloon having been asked for. In both cases the guest
-    begins to use all of its memory when a balloon is deflated.
+    ``reported`` is the guest's free memory, without a balloon having been asked for. In both cases
+    the guest begins to use all of its memory when a balloon is deflated.
     """
     balloon = BALLOON if how == "ballooned" else REPORTING
     with store(file_system, 420, options="-b 4096" if file_system == "ext4" else ""):
@@ -162,7 +170,8 @@ WORD = "Zq7CanaryXw9"
 def test_no_guest_finds_its_predecessor_s_secret(
     libvirtd: Libvirtd, file_system: str, *, guarded: bool
 ) -> None:
-    """On a directory that is reused on purpose, as after a crash of the host; without the hook it leaks."""
+    """On a directory that is reused on purpose, as after a crash of the host; without the hook it
+    leaks."""
     with store(file_system):
         libvirtd.create(domain_xml("guest", dirty_mib=40, options=f"ramshelf.secret={WORD}"))
         wait_console("guest", "DIRTIED")
@@ -202,7 +211,9 @@ def test_what_qemu_will_map_is_zero(libvirtd: Libvirtd, tmp_path: Path, file_sys
         old.unlink()
         run("sync", "--file-system", str(MEMORY))
         if file_system != "tmpfs":
-            device = run("findmnt", "--noheadings", "--output", "SOURCE", str(MEMORY)).stdout.strip()
+            device = run(
+                "findmnt", "--noheadings", "--output", "SOURCE", str(MEMORY)
+            ).stdout.strip()
             assert int(run("grep", "--count", "--text", WORD, device).stdout) > 200 * MIB // 20
         reused = MEMORY / f"{next_id(libvirtd)}-guest"
         reused.mkdir()

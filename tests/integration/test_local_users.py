@@ -78,7 +78,8 @@ def script(name: str, *before: str) -> Iterator[int]:
     with process(*before, "/usr/bin/python3", "-s", str(file)) as started:
         wait_until(
             lambda: (
-                comm(started.pid).startswith("python") and name in read_text(f"/proc/{started.pid}/cmdline")
+                comm(started.pid).startswith("python")
+                and name in read_text(f"/proc/{started.pid}/cmdline")
             ),
             f"{name} runs",
         )
@@ -109,12 +110,16 @@ def daemons() -> list[int]:
     return [daemon.pid for daemon in found]
 
 
-def test_a_thousand_half_open_clients_keep_no_scrape_and_nothing_else_waiting(libvirtd: Libvirtd) -> None:
+def test_a_thousand_half_open_clients_keep_no_scrape_and_nothing_else_waiting(
+    libvirtd: Libvirtd,
+) -> None:
     with store("tmpfs", 256), agent() as running:
         directory = Path(f"/proc/{running.process.pid}")
 
         def counts() -> tuple[int, int]:
-            return len(list((directory / "task").iterdir())), len(list((directory / "fd").iterdir()))
+            return len(list((directory / "task").iterdir())), len(
+                list((directory / "fd").iterdir())
+            )
 
         threads, descriptors = counts()
         with process(*NOBODY, sys.executable, "-c", HALF_OPEN) as clients:
@@ -147,9 +152,9 @@ def test_neither_scrape_nor_log_tells_a_secret(libvirtd: Libvirtd) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     conf = (
-        "placement_owner = true\nreport_interval = 1\n[placement]\nauth_type = password\n"
-        f"auth_url = http://user:geheim1@127.0.0.1:{port}/identity\nusername = nova\npassword = geheim2\n"
-        "project_name = service\n"
+        "placement_owner = true\nreport_interval = 1\n[placement]\nauth_type = password\nauth_url "
+        f"= http://user:geheim1@127.0.0.1:{port}/identity\nusername = nova\npassword = "
+        "geheim2\nproject_name = service\n"
     )
     with store("tmpfs", 256), agent(conf=conf) as running:
         libvirtd.create(domain_xml("guest", 64))
@@ -167,7 +172,9 @@ def test_neither_scrape_nor_log_tells_a_secret(libvirtd: Libvirtd) -> None:
     assert "geheim" not in said
 
 
-@pytest.mark.parametrize("name", ["x kB", "VmRSS: x kB", "a) S 1 (", "line\nend kB", "\udcff\x1b[31m"])
+@pytest.mark.parametrize(
+    "name", ["x kB", "VmRSS: x kB", "a) S 1 (", "line\nend kB", "\udcff\x1b[31m"]
+)
 def test_the_doctor_answers_whatever_runs(libvirtd: Libvirtd, name: str) -> None:  # noqa: ARG001
     before = doctor()
     with program(name, *NOBODY):
@@ -218,10 +225,14 @@ def test_a_nova_compute_in_a_container_is_one_by_the_containers_users(
 ) -> None:
     """As Kolla runs it; a passwd file that is not root's says nothing."""
     passwd, file = tmp_path / "passwd", Path(os.environ["TMPDIR"], "nova-compute")
-    passwd.write_text("root:x:0:0::/root:/bin/sh\nnova:x:42436:42436::/var/lib/nova:/sbin/nologin\n")
+    passwd.write_text(
+        "root:x:0:0::/root:/bin/sh\nnova:x:42436:42436::/var/lib/nova:/sbin/nologin\n"
+    )
     shutil.chown(passwd, owner)
     file.write_text(SLEEP)
-    with process("unshare", "--mount", "bash", "-ec", CONTAINER, "-", str(passwd), str(file)) as started:
+    with process(
+        "unshare", "--mount", "bash", "-ec", CONTAINER, "-", str(passwd), str(file)
+    ) as started:
         wait_until(lambda: is_script(started.pid, file), "it runs")
         assert service(started.pid) == expected
         assert nova_compute() == (started.pid if expected else None)
@@ -273,7 +284,9 @@ def test_who_has_a_guests_uuid_on_the_command_line_is_not_its_qemu(libvirtd: Lib
         libvirtd.create(xml)
         expected = {code for code in doctor() if code.startswith("guest.")}
         libvirtd.virsh("destroy", "guest")
-        with program("qemu-system-x86_64", *NOBODY, arguments=("-uuid", uuid, "-object", "mem-path=/x")):
+        with program(
+            "qemu-system-x86_64", *NOBODY, arguments=("-uuid", uuid, "-object", "mem-path=/x")
+        ):
             libvirtd.create(xml)
             assert {code for code in doctor() if code.startswith("guest.")} == expected
 

@@ -142,7 +142,8 @@ def test_options_reach_libvirt(hooked: Libvirtd, second: SecondHost) -> None:
 
 
 def test_postcopy(hooked: Libvirtd, second: SecondHost) -> None:
-    """A guest that is suspended would come without: so it runs, and with QEMU before 9.0 may be damaged."""
+    """A guest that is suspended would come without: so it runs, and with QEMU before 9.0 may be
+    damaged."""
     with writing(hooked, second):
         verdict = check(second, "one", "--postcopy")
         assert verdict["live"]
@@ -158,7 +159,9 @@ def test_postcopy(hooked: Libvirtd, second: SecondHost) -> None:
         )  # it writes faster: else it would never come
         assert second.guests() == ["one"]
         wait_until(  # a trim holds it for a moment
-            lambda: second.virsh("domstate", "one").strip() == "running", "it runs there", timeout=PATIENCE
+            lambda: second.virsh("domstate", "one").strip() == "running",
+            "it runs there",
+            timeout=PATIENCE,
         )
         if moves_running():
             goes_on_there(second, "one", "ROUND")
@@ -199,7 +202,9 @@ def test_the_policy_of_a_store(
         ramshelf("hook", "remove")
 
 
-def test_what_cannot_be_is_refused_before_anything_moves(hooked: Libvirtd, second: SecondHost) -> None:
+def test_what_cannot_be_is_refused_before_anything_moves(
+    hooked: Libvirtd, second: SecondHost
+) -> None:
     start(hooked, "large", 320)
     start(hooked, "plain", memory_backing="")
     verdict = check(second, "large")
@@ -219,7 +224,8 @@ def test_what_cannot_be_is_refused_before_anything_moves(hooked: Libvirtd, secon
     second.shell("mv /etc/libvirt/hooks/qemu.d/ramshelf /run/ramshelf/hook")
     assert reasons(check(second, "plain", ok=(1,))) == {"migration.no-hook"}
     second.shell(
-        "mv /run/ramshelf/hook /etc/libvirt/hooks/qemu.d/ramshelf; rm /var/log/libvirt/qemu/ramshelf-probe-*"
+        "mv /run/ramshelf/hook /etc/libvirt/hooks/qemu.d/ramshelf; rm "
+        "/var/log/libvirt/qemu/ramshelf-probe-*"
     )
     assert sorted(running(hooked)) == ["large", "plain"]
     assert second.virsh("list", "--all", "--name").split() == []
@@ -233,7 +239,10 @@ def by_virsh(libvirtd: Libvirtd, second: SecondHost, name: str) -> str:
 
 def test_where_file_backed_memory_is_off(hooked: Libvirtd, second: SecondHost) -> None:
     second.run(
-        "sh", "-c", f"mkdir -p {CONF.parent}; cat >{CONF}", stdin="[libvirt]\nfile_backed_memory = 0\n"
+        "sh",
+        "-c",
+        f"mkdir -p {CONF.parent}; cat >{CONF}",
+        stdin="[libvirt]\nfile_backed_memory = 0\n",
     )
     start(hooked, "one")
     assert reasons(check(second, "one", ok=(1,))) == {"migration.becomes-anonymous"}
@@ -298,7 +307,9 @@ def test_a_guest_that_does_not_start_there_comes_back(hooked: Libvirtd, second: 
     assert second.directories() == []
 
 
-def test_a_guest_becomes_anonymous_where_there_is_no_store(hooked: Libvirtd, second: SecondHost) -> None:
+def test_a_guest_becomes_anonymous_where_there_is_no_store(
+    hooked: Libvirtd, second: SecondHost
+) -> None:
     second.shell(f"umount {MEMORY}; sed -i '/ramshelf/d' /etc/fstab")
     start(hooked, "one")
     assert reasons(check(second, "one", ok=(1,))) == {"migration.becomes-anonymous"}
@@ -347,7 +358,9 @@ def guarded() -> list[str]:
 
 
 def wait_guarded(*events: str) -> None:
-    wait_until(lambda: len(guarded()) >= len(events), "the guard has brought it to an end", timeout=180)
+    wait_until(
+        lambda: len(guarded()) >= len(events), "the guard has brought it to an end", timeout=180
+    )
     assert guarded() == list(events)
 
 
@@ -379,7 +392,9 @@ def test_a_cold_move_that_is_killed_while_the_guest_starts_there(
 ) -> None:
     start(hooked, "one")
     hook = "/etc/libvirt/hooks/qemu.d/slow"
-    slow = '[ "$2" = start ] || exit 0\ntouch /run/starts\nuntil [ -e /run/go ]; do sleep 0.1; done\n'
+    slow = (
+        '[ "$2" = start ] || exit 0\ntouch /run/starts\nuntil [ -e /run/go ]; do sleep 0.1; done\n'
+    )
     second.run("sh", "-ec", f"cat >{hook}; chmod 755 {hook}", stdin=f"#!/bin/sh\n{slow}")
     argv = (RAMSHELF, "guest", "migrate", "one", second.uri, "--offline", "--timeout", "0.5")
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -393,7 +408,9 @@ def test_a_cold_move_that_is_killed_while_the_guest_starts_there(
     assert defined(hooked) == []
 
 
-def test_ctrl_c_while_a_transient_guest_is_asked_to_stop(hooked: Libvirtd, second: SecondHost) -> None:
+def test_ctrl_c_while_a_transient_guest_is_asked_to_stop(
+    hooked: Libvirtd, second: SecondHost
+) -> None:
     """It shuts down all the same, and is there again."""
     hooked.create(domain_xml("one"))
     wait_console("one", "GUEST-UP", timeout=60)
@@ -470,7 +487,10 @@ def held(placement: Placement) -> dict[str, int]:
 def shared(second: SecondHost, embedded_file: Path) -> SecondHost:
     """The second host; both own their providers in one Placement."""
     embedded_file.unlink(missing_ok=True)
-    conf = f"[ramshelf]\nplacement = embedded\nplacement_owner = true\nplacement_database = {embedded_file}\n"
+    conf = (
+        "[ramshelf]\nplacement = embedded\nplacement_owner = true\nplacement_database = "
+        f"{embedded_file}\n"
+    )
     CONF.parent.mkdir(exist_ok=True)
     CONF.write_text(conf)
     second.run("sh", "-c", f"mkdir -p {CONF.parent}; cat > {CONF}", stdin=conf)
@@ -528,7 +548,9 @@ def test_the_claim_of_a_killed_migration_is_put_right(hooked: Libvirtd, shared: 
     assert shared.virsh("domstate", "one").strip() == "running"
 
 
-def test_a_claim_is_left_alone_until_its_guest_has_come(hooked: Libvirtd, shared: SecondHost) -> None:
+def test_a_claim_is_left_alone_until_its_guest_has_come(
+    hooked: Libvirtd, shared: SecondHost
+) -> None:
     del hooked
     uuid = str(uuid4())
     with Hypervisor(shared.uri, elsewhere=True) as there:

@@ -1,8 +1,9 @@
 """Guests that move between two hosts with stores of all kinds, there by plain virsh, back by ramshelf.
 
-Each counts and compares memory with its checksum, and its memory is whole; the hook is on both hosts.
-With QEMU before 9.0 (see ``support.moving.moves_running``) those whose memory is compared afterwards move
-suspended: that a guest which runs loses nothing, and what its downtime is, is then not looked at.
+Each counts and compares memory with its checksum, and its memory is whole; the hook is on both
+hosts. With QEMU before 9.0 (see ``support.moving.moves_running``) those whose memory is compared
+afterwards move suspended: that a guest which runs loses nothing, and what its downtime is, is then
+not looked at.
 """
 
 from collections.abc import Callable, Iterator
@@ -102,7 +103,8 @@ ATTEMPTS = 3
 def test_a_guest_that_has_gone_is_not_written_out(hooked: Libvirtd, here: str) -> None:
     """Nothing of its memory goes to the device that it leaves.
 
-    Background writeback may come in between on any attempt, but not on all: the memory is seconds old.
+    Background writeback may come in between on any attempt, but not on all: the memory is seconds
+    old.
     """
     with store(here, ROOM_MIB), second_host("tmpfs", ROOM_MIB) as second:
         device = device_of(here)
@@ -142,7 +144,9 @@ MARGIN_MIB = 32
 
 
 @pytest.mark.parametrize("begins", ["before", "meanwhile"])
-def test_a_migration_that_is_given_up_leaves_nothing_allocated(hooked: Libvirtd, begins: str) -> None:
+def test_a_migration_that_is_given_up_leaves_nothing_allocated(
+    hooked: Libvirtd, begins: str
+) -> None:
     """By nobody but the agent, since libvirt calls no hook on the host that a guest does not leave."""
     room = SPARSE_MIB + 64
     with store("tmpfs", room), second_host("tmpfs", room) as second, ExitStack() as stack:
@@ -153,7 +157,9 @@ def test_a_migration_that_is_given_up_leaves_nothing_allocated(hooked: Libvirtd,
             running = stack.enter_context(agent())
         hooked.virsh("migrate-setmaxdowntime", "guest", "1")  # so that it never ends
         with moving(hooked, second.uri, second.migrate_uri, "--bandwidth", "16") as one:
-            wait_until(lambda: allocated_here() > SPARSE_MIB * 3 // 4, "it is read", timeout=PATIENCE)
+            wait_until(
+                lambda: allocated_here() > SPARSE_MIB * 3 // 4, "it is read", timeout=PATIENCE
+            )
             if begins == "meanwhile":
                 running = stack.enter_context(agent())
             hooked.virsh("domjobabort", "guest")

@@ -1,7 +1,8 @@
-"""What goes wrong while a guest moves, by plain virsh: one guest runs on, and no host promises it twice.
+"""What goes wrong while a guest moves, by plain virsh: one guest runs on, and no host promises it
+twice.
 
-The guest leaves a store of kind ext4 for one of tmpfs. What libvirt itself leaves is told by each test; the
-agent's next look, or ``ramshelf store clean``, leaves nothing of it.
+The guest leaves a store of kind ext4 for one of tmpfs. What libvirt itself leaves is told by each
+test; the agent's next look, or ``ramshelf store clean``, leaves nothing of it.
 """
 
 import os
@@ -133,7 +134,8 @@ def test_a_libvirtd_that_dies_there(hooked: Libvirtd) -> None:
 
 @pytest.fixture
 def impatient() -> Iterator[None]:
-    """TCP gives a connection up after minutes, and libvirtd after half of one: here both after seconds."""
+    """TCP gives a connection up after minutes, and libvirtd after half of one: here both after
+    seconds."""
     before = _RETRIES.read_text()
     _RETRIES.write_text("3")
     yield
@@ -148,7 +150,9 @@ def test_a_network_that_is_cut(hooked: Libvirtd, impatient: None) -> None:  # no
         with moving(hooked, second.tcp_uri, second.tcp_migrate_uri) as one, second.cut_off():
             assert one.ended() == 1, one.said
             goes_on_here()
-            wait_until(lambda: second.guests() == [], "libvirtd there gives it up", timeout=PATIENCE)
+            wait_until(
+                lambda: second.guests() == [], "libvirtd there gives it up", timeout=PATIENCE
+            )
         stayed(hooked, second)
 
 

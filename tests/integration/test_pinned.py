@@ -89,7 +89,8 @@ def test_the_others_count_wherever_their_memory_is(hooked: Libvirtd) -> None:
 
 
 def test_one_that_is_just_starting_counts(hooked: Libvirtd) -> None:
-    """Two never get the same RAM: what the hook has noted counts before libvirt has a record of the guest."""
+    """Two never get the same RAM: what the hook has noted counts before libvirt has a record of the
+    guest."""
     with no_swap(), store(size_mib=512):
         leave_for_guests(400)
         ledger.write_note(
@@ -107,14 +108,22 @@ def test_one_that_is_just_starting_counts(hooked: Libvirtd) -> None:
 
 
 @pytest.mark.parametrize("file_system", ["ext4", "xfs", "swap"])
-def test_a_host_device_where_its_memory_cannot_be_pinned(hooked: Libvirtd, file_system: str) -> None:
+def test_a_host_device_where_its_memory_cannot_be_pinned(
+    hooked: Libvirtd, file_system: str
+) -> None:
     """This machine has no device to give away: the hook is asked as libvirt asks it."""
     del hooked
     device = "<hostdev mode='subsystem' type='pci'><source/></hostdev>"
     xml = domain_xml("vfio", devices=device).replace("<domain ", "<domain id='7' ")
     with store(file_system):
         (MEMORY / "7-vfio").mkdir()
-        refused = file_system != "swap" and version(os.uname().release) >= LONG_TERM_PIN_REFUSED_SINCE
-        ended = run(SCRIPT, "vfio", "start", "begin", "-", stdin=xml, ok=(1, 10) if refused else (0,))
+        refused = (
+            file_system != "swap" and version(os.uname().release) >= LONG_TERM_PIN_REFUSED_SINCE
+        )
+        ended = run(
+            SCRIPT, "vfio", "start", "begin", "-", stdin=xml, ok=(1, 10) if refused else (0,)
+        )
         assert ("[guest.passthrough]" in ended.stderr) is refused
-        assert [path.name for path in (MEMORY / "7-vfio").iterdir()] == ([] if refused else ["pc.ram"])
+        assert [path.name for path in (MEMORY / "7-vfio").iterdir()] == (
+            [] if refused else ["pc.ram"]
+        )

@@ -1,4 +1,5 @@
-"""The real Placement, inside this process and as a service of its own: what it says agrees with the host."""
+"""The real Placement, inside this process and as a service of its own: what it says agrees with the
+host."""
 
 import json
 import sys
@@ -43,7 +44,9 @@ def config(request: pytest.FixtureRequest, embedded_file: Path, tmp_path: Path) 
     """The configuration of an empty Placement, either way, whose provider ramshelf is to own."""
     if request.param == "embedded":
         embedded_file.unlink(missing_ok=True)
-        return Config(placement_mode="embedded", placement_database=str(embedded_file), placement_owner=True)
+        return Config(
+            placement_mode="embedded", placement_database=str(embedded_file), placement_owner=True
+        )
     service: PlacementService = request.getfixturevalue("service")
     return remote(tmp_path, service.configuration())
 
@@ -80,7 +83,9 @@ def others(config: Config, placement: Placement) -> Iterator[Callable[..., Any]]
 
 
 def guest(number: int, memory_mib: int = 100) -> Claim:
-    return Claim(uuid=str(uuid5(UUID(OWN), str(number))), name=f"guest{number}", memory_mib=memory_mib)
+    return Claim(
+        uuid=str(uuid5(UUID(OWN), str(number))), name=f"guest{number}", memory_mib=memory_mib
+    )
 
 
 def truth(*guests: Claim, capacity_mib: int = 1000, **more: Any) -> Truth:
@@ -97,7 +102,9 @@ def allocations(others: Callable[..., Any]) -> dict[str, int]:
     return {uuid: held["resources"]["MEMORY_MB"] for uuid, held in found.items()}
 
 
-def consumer(memory_mib: int, provider: str = OWN, generation: int | None = None) -> dict[str, object]:
+def consumer(
+    memory_mib: int, provider: str = OWN, generation: int | None = None
+) -> dict[str, object]:
     return {
         "allocations": {provider: {"resources": {"MEMORY_MB": memory_mib}}},
         "project_id": "somebody",
@@ -123,7 +130,10 @@ def test_a_host_is_reported_and_followed(placement: Placement, others: Callable[
             "allocation_ratio": 1.0,
         }
     }
-    assert set(others("GET", f"{PROVIDER}/traits")["traits"]) == {TRAIT, "CUSTOM_RAMSHELF_STORE_SWAP"}
+    assert set(others("GET", f"{PROVIDER}/traits")["traits"]) == {
+        TRAIT,
+        "CUSTOM_RAMSHELF_STORE_SWAP",
+    }
     assert allocations(others) == {guest(1).uuid: 100, guest(2).uuid: 50}
 
     same = reconcile(placement, lambda: truth(guest(1), guest(2, 50), unowned_mib=10))
@@ -145,7 +155,9 @@ def test_a_restart_goes_on_with_the_same_provider(config: Config) -> None:
             assert (report.provider, report.total_mib) == (OWN, capacity_mib)
 
 
-def test_a_change_by_others_in_the_middle_of_a_pass(placement: Placement, others: Callable[..., Any]) -> None:
+def test_a_change_by_others_in_the_middle_of_a_pass(
+    placement: Placement, others: Callable[..., Any]
+) -> None:
     reconcile(placement, truth)
     looks = []
 
@@ -154,7 +166,9 @@ def test_a_change_by_others_in_the_middle_of_a_pass(placement: Placement, others
         if len(looks) == 1:  # after Placement was read
             found = others("GET", f"{PROVIDER}/traits")
             others("PUT", "/traits/CUSTOM_GOLD")
-            others("PUT", f"{PROVIDER}/traits", {**found, "traits": [*found["traits"], "CUSTOM_GOLD"]})
+            others(
+                "PUT", f"{PROVIDER}/traits", {**found, "traits": [*found["traits"], "CUSTOM_GOLD"]}
+            )
         return truth(capacity_mib=2000)
 
     report = reconcile(placement, look)
@@ -162,7 +176,9 @@ def test_a_change_by_others_in_the_middle_of_a_pass(placement: Placement, others
     assert "CUSTOM_GOLD" in others("GET", f"{PROVIDER}/traits")["traits"]
 
 
-def test_others_who_never_stop_end_the_pass(placement: Placement, others: Callable[..., Any]) -> None:
+def test_others_who_never_stop_end_the_pass(
+    placement: Placement, others: Callable[..., Any]
+) -> None:
     reconcile(placement, truth)
 
     def look() -> Truth:
@@ -213,7 +229,9 @@ def test_an_overcommit_through_an_aggregate(tmp_path: Path, service: PlacementSe
         assert codes(reconcile(placement, truth)) == {"placement.ok"}
 
 
-def test_leftovers_go_and_claims_in_the_making_stay(placement: Placement, others: Callable[..., Any]) -> None:
+def test_leftovers_go_and_claims_in_the_making_stay(
+    placement: Placement, others: Callable[..., Any]
+) -> None:
     reconcile(placement, truth)
     for number in (1, 2):
         others("PUT", f"/allocations/{guest(number).uuid}", consumer(100))
@@ -235,14 +253,20 @@ def test_a_guest_that_was_claimed_while_the_host_was_looked_at_keeps_its_allocat
 
     def look() -> Truth:
         held = others("GET", f"/allocations/{guest(1).uuid}")
-        others("PUT", f"/allocations/{guest(1).uuid}", consumer(90, generation=held["consumer_generation"]))
+        others(
+            "PUT",
+            f"/allocations/{guest(1).uuid}",
+            consumer(90, generation=held["consumer_generation"]),
+        )
         return truth()
 
     reconcile(placement, look)
     assert allocations(others) == {guest(1).uuid: 90}
 
 
-def test_what_a_guest_holds_elsewhere_stays(placement: Placement, others: Callable[..., Any]) -> None:
+def test_what_a_guest_holds_elsewhere_stays(
+    placement: Placement, others: Callable[..., Any]
+) -> None:
     reconcile(placement, truth)
     others("POST", "/resource_providers", {"uuid": OTHER, "name": "elsewhere"})
     inventory = {"resource_provider_generation": 0, "inventories": {"MEMORY_MB": {"total": 1000}}}
@@ -250,7 +274,9 @@ def test_what_a_guest_holds_elsewhere_stays(placement: Placement, others: Callab
     others("PUT", f"/allocations/{guest(1).uuid}", consumer(30, OTHER))
     reconcile(placement, lambda: truth(guest(1), guest(2)))
     held = others("GET", f"/allocations/{guest(1).uuid}")
-    assert {uuid: share["resources"]["MEMORY_MB"] for uuid, share in held["allocations"].items()} == {
+    assert {
+        uuid: share["resources"]["MEMORY_MB"] for uuid, share in held["allocations"].items()
+    } == {
         OTHER: 30,
         OWN: 100,
     }
@@ -307,7 +333,9 @@ def test_many_guests_at_once(placement: Placement, others: Callable[..., Any]) -
     others("POST", "/resource_providers", {"uuid": OTHER, "name": "elsewhere"})
     inventory = {"resource_provider_generation": 0, "inventories": {"MEMORY_MB": {"total": 1000}}}
     others("PUT", f"/resource_providers/{OTHER}/inventories", inventory)
-    others("PUT", f"/allocations/{guest(60).uuid}", consumer(30, OTHER))  # one request for many fails by it
+    others(
+        "PUT", f"/allocations/{guest(60).uuid}", consumer(30, OTHER)
+    )  # one request for many fails by it
     report = reconcile(placement, lambda: truth(*guests))
     assert codes(report) == {"placement.ok"}
     assert allocations(others) == {each.uuid: 1 for each in guests}
@@ -327,7 +355,9 @@ def test_a_consumer_that_was_left_holding_nothing_ends_no_report(
     assert allocations(others) == {}
 
 
-def test_a_consumer_that_was_left_is_claimed_for(placement: Placement, others: Callable[..., Any]) -> None:
+def test_a_consumer_that_was_left_is_claimed_for(
+    placement: Placement, others: Callable[..., Any]
+) -> None:
     placement._api.ask("PUT", f"/allocations/{guest(1).uuid}", consumer(100))  # noqa: SLF001 - as 0.1.0 did
     reconcile(placement, truth)
     placement.claim(guest(1))
@@ -350,7 +380,9 @@ def test_a_consumer_that_never_settles_ends_nothing_for_the_others(
                 if finding.code == "placement.consumer"
             ]
             assert refused == [contended.uuid, "none"]
-            held = {uuid: share.memory_mib for uuid, share in placement.observe().allocations.items()}
+            held = {
+                uuid: share.memory_mib for uuid, share in placement.observe().allocations.items()
+            }
             assert held == {contended.uuid: 100, guest(2).uuid: 100, guest(3).uuid: 100}
         assert codes(reconcile(placement, lambda: truth(guest(1, 200)))) == {"placement.ok"}
 
@@ -364,7 +396,11 @@ def test_a_host_finds_the_provider_that_it_had_under_another_name(
     assert own in others("GET", f"{PROVIDER}/traits")["traits"]
 
     def seen(name: str, identity: str) -> list[tuple[str, Any]]:
-        placement.host, placement._identity, placement._last = name, identity, None  # noqa: SLF001 - see above
+        placement.host, placement._identity, placement._last = (  # noqa: SLF001 - see above
+            name,
+            identity,
+            None,
+        )
         report = reconcile(placement, truth)
         assert report.done
         return [(finding.code, finding.facts.get("name")) for finding in report.findings]
@@ -372,7 +408,9 @@ def test_a_host_finds_the_provider_that_it_had_under_another_name(
     assert seen("another.example.org", another) == [("placement.ok", None)]
     renamed = "renamed.example.org"
     assert seen(renamed, own) == [("placement.renamed", HOST)]
-    assert allocations(others) == {guest(1).uuid: 100}  # it is another machine's, for all that is known
+    assert allocations(others) == {
+        guest(1).uuid: 100
+    }  # it is another machine's, for all that is known
     others("PUT", f"/allocations/{guest(1).uuid}", empty(others))
     others("DELETE", PROVIDER)
     assert codes(reconcile(placement, truth)) == {"placement.ok"}
@@ -402,14 +440,21 @@ def test_beside_nova_nothing_is_written(tmp_path: Path, service: PlacementServic
             "placement.no-trait",
             "placement.unallocated",
         } <= codes(report)
-    with Placement(config, "new.example.org") as placement:  # nova-compute runs, and has not reported yet
+    with Placement(
+        config, "new.example.org"
+    ) as placement:  # nova-compute runs, and has not reported yet
         report = reconcile(placement, lambda: truth(nova="nova-compute runs here"))
     assert codes(report) == {"placement.not-ours", "placement.no-provider"}
-    with Placement(replace(config, placement_owner=False), "new.example.org") as placement:  # not asked for
+    with Placement(
+        replace(config, placement_owner=False), "new.example.org"
+    ) as placement:  # not asked for
         assert codes(reconcile(placement, truth)) == {"placement.no-provider"}
     assert service.writes() == before
     assert (
-        json.loads(service.openstack("resource", "provider", "show", OTHER, "-f", "json"))["generation"] == 2
+        json.loads(service.openstack("resource", "provider", "show", OTHER, "-f", "json"))[
+            "generation"
+        ]
+        == 2
     )
 
 
@@ -473,7 +518,12 @@ def test_no_place_to_go(tmp_path: Path, service: PlacementService) -> None:
         assert codes(report) == {report.code}
         return report.code
 
-    password = {"auth_type": "password", "username": "nova", "password": "geheim", "project_name": "service"}
+    password = {
+        "auth_type": "password",
+        "username": "nova",
+        "password": "geheim",
+        "project_name": "service",
+    }
     assert code(endpoint=f"{service.url}/wrong") == "placement.error"
     assert code(endpoint=service.url.replace("http:", "https:")) == "placement.tls"
     assert code(endpoint="http://127.0.0.1:1") == "placement.unreachable"
@@ -482,7 +532,10 @@ def test_no_place_to_go(tmp_path: Path, service: PlacementService) -> None:
     assert code(timeout="soon") == "placement.configuration"
     assert code(**password, auth_url="http://127.0.0.1:1/v3") == "placement.unreachable"
     assert code(**password, auth_url=f"{service.url}/nothing") == "placement.unauthorized"
-    assert code(**password, auth_url=service.url) in {"placement.unreachable", "placement.unauthorized"}
+    assert code(**password, auth_url=service.url) in {
+        "placement.unreachable",
+        "placement.unauthorized",
+    }
 
 
 def test_a_certificate_that_is_trusted_or_not(tmp_path: Path) -> None:
@@ -514,7 +567,9 @@ def test_credentials_that_are_wrong(tmp_path: Path, service: PlacementService) -
 
 def test_an_embedded_database_that_cannot_be_used(embedded_file: Path) -> None:
     embedded_file.write_text("This is no database.\n" * 100)
-    config = Config(placement_mode="embedded", placement_database=str(embedded_file), placement_owner=True)
+    config = Config(
+        placement_mode="embedded", placement_database=str(embedded_file), placement_owner=True
+    )
     with Placement(config, HOST) as placement:
         report = reconcile(placement, truth)
         assert (report.code, codes(report)) == ("placement.database", {"placement.database"})
@@ -525,7 +580,9 @@ def test_an_embedded_database_that_cannot_be_used(embedded_file: Path) -> None:
 def test_fifty_claims_for_the_last_ten_places(tmp_path: Path, service: PlacementService) -> None:
     config = remote(tmp_path, service.configuration(timeout=300))
     with Placement(config, HOST) as placement:
-        reconcile(placement, lambda: truth(*(guest(number) for number in range(5)), capacity_mib=1500))
+        reconcile(
+            placement, lambda: truth(*(guest(number) for number in range(5)), capacity_mib=1500)
+        )
         with ThreadPoolExecutor(50) as pool:
             got = list(pool.map(lambda number: _claimed(config, number), range(100, 150)))
         assert got.count(True) == 10
@@ -535,7 +592,9 @@ def test_fifty_claims_for_the_last_ten_places(tmp_path: Path, service: Placement
 
 def test_claims_of_several_processes_on_an_embedded_placement(embedded_file: Path) -> None:
     embedded_file.unlink(missing_ok=True)
-    config = Config(placement_mode="embedded", placement_database=str(embedded_file), placement_owner=True)
+    config = Config(
+        placement_mode="embedded", placement_database=str(embedded_file), placement_owner=True
+    )
     with Placement(config, HOST) as placement:
         assert reconcile(placement, truth).done
         with ThreadPoolExecutor(5) as pool:

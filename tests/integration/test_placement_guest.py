@@ -73,7 +73,11 @@ def file(tmp_path: Path, xml: str, name: str = "guest.xml") -> str:
 def refused(*args: str) -> str:
     """The code that ramshelf refuses with."""
     ended = ramshelf(*args, ok=(1,))
-    return ended.stderr.splitlines()[-2 if "\nhint:" in ended.stderr else -1].rpartition("[")[2].rstrip("]")
+    return (
+        ended.stderr.splitlines()[-2 if "\nhint:" in ended.stderr else -1]
+        .rpartition("[")[2]
+        .rstrip("]")
+    )
 
 
 def codes(found: Any) -> set[str]:
@@ -97,7 +101,9 @@ def test_claimed_at_the_start_and_released_at_the_end(
     assert hooked.virsh("list", "--name").stdout.strip() == ""
 
 
-def test_guests_of_others_are_healed_and_leftovers_go(hooked: Libvirtd, service: PlacementService) -> None:
+def test_guests_of_others_are_healed_and_leftovers_go(
+    hooked: Libvirtd, service: PlacementService
+) -> None:
     del service
     hooked.create(domain_xml("theirs", 128))
     doctor = ramshelf("doctor", "--json", ok=(1, 2)).stdout
@@ -180,7 +186,10 @@ def test_without_placement_a_guest_starts_or_not_as_configured(
 ) -> None:
     service.kill()
     configure(OWNER, "placement_required = true\n", service.configuration())
-    assert refused("guest", "start", file(tmp_path, domain_xml("strict", 64))) == "placement.unreachable"
+    assert (
+        refused("guest", "start", file(tmp_path, domain_xml("strict", 64)))
+        == "placement.unreachable"
+    )
     configure(OWNER, service.configuration())
     started = document("guest", "start", file(tmp_path, domain_xml("lax", 64)))
     assert [note["code"] for note in started["notes"]] == ["placement.unreachable"]
@@ -229,7 +238,9 @@ def test_a_renamed_host_is_told_of_its_former_provider(
     [finding] = [each for each in doctor["findings"] if each["code"] == "placement.renamed"]
 
     uuid = hooked.virsh("domuuid", "web").stdout.strip()
-    commands = [part.split() for part in finding["hint"].split("'") if part.startswith("openstack ")]
+    commands = [
+        part.split() for part in finding["hint"].split("'") if part.startswith("openstack ")
+    ]
     assert [command[3] for command in commands] == ["show", "allocation", "delete"]
     for _, *words in commands:
         service.openstack(*(uuid if word == "GUEST" else word for word in words))

@@ -20,7 +20,9 @@ def test_exactly_as_many_start_as_fit(libvirtd: Libvirtd, file_system: str, stor
     with store(file_system, store_mib), ThreadPoolExecutor(20) as pool:
         ended = list(
             pool.map(
-                lambda number: libvirtd.create(domain_xml(f"guest{number:02}", GUEST_MIB), ok=(0, 1)),
+                lambda number: libvirtd.create(
+                    domain_xml(f"guest{number:02}", GUEST_MIB), ok=(0, 1)
+                ),
                 range(20),
             )
         )
@@ -30,6 +32,6 @@ def test_exactly_as_many_start_as_fit(libvirtd: Libvirtd, file_system: str, stor
         assert len(running) == 5
         left = [path for path in MEMORY.iterdir() if path.name != "lost+found"]
         assert sorted(path.name.partition("-")[2] for path in left) == sorted(running)
-        assert {file.name: file.stat().st_size >> 20 for path in left for file in path.iterdir()} == {
-            "pc.ram": GUEST_MIB
-        }
+        assert {
+            file.name: file.stat().st_size >> 20 for path in left for file in path.iterdir()
+        } == {"pc.ram": GUEST_MIB}

@@ -43,7 +43,9 @@ def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
 
 
 def xml(kind: str, memory_mib: int = GUEST_MIB, options: str = "") -> str:
-    return domain_xml(kind, memory_mib, dirty_mib="all", memory_backing=KINDS[kind], options=options)
+    return domain_xml(
+        kind, memory_mib, dirty_mib="all", memory_backing=KINDS[kind], options=options
+    )
 
 
 def kinds(libvirtd: Libvirtd) -> list[str]:
@@ -61,7 +63,9 @@ def started(libvirtd: Libvirtd, name: str, document: str) -> int:
     libvirtd.create(document)
     pid = qemu_pid(name)
     assert pid is not None
-    wait_until(lambda: (note := ledger.read_note(name)) is not None and note.pid == pid, f"{name} is noted")
+    wait_until(
+        lambda: (note := ledger.read_note(name)) is not None and note.pid == pid, f"{name} is noted"
+    )
     return pid
 
 
@@ -107,18 +111,23 @@ def test_what_guests_of_all_kinds_take_is_in_the_sum(hooked: Libvirtd, file_syst
         # QEMU's own, where it can be told from the guest's: its memory is in no page of QEMU's own.
         apart = [kind for kind in pids if kind not in {"anonymous", "private"}]
         own = sum(taken[kind] for kind in apart) + tables
-        assert to_mib(own) <= (told["overhead_mib"] + told["page_tables_mib"]) * len(apart) // len(pids)
+        assert to_mib(own) <= (told["overhead_mib"] + told["page_tables_mib"]) * len(apart) // len(
+            pids
+        )
         assert to_mib(taken["private"]) > GUEST_MIB * 3 // 4  # as much again as on the store
 
 
 def test_nobody_is_killed_when_all_use_all_that_they_were_promised(hooked: Libvirtd) -> None:
-    """A host with as much RAM as the sum says, and swap for the rest: all guests write all their memory."""
+    """A host with as much RAM as the sum says, and swap for the rest: all guests write all their
+    memory."""
     memory_mib = 160
     with store("swap", 1000):
         [area] = [area for area in swaps() if area.path in own_swaps()]
         host = HostRam(size=0, huge_pages=0, reserved=0, swap=area.size, kind=Kind.SWAP)
         documents = {kind: xml(kind, memory_mib, "ramshelf.rewrite") for kind in kinds(hooked)}
-        demand = ram_demand([note_of(parse_guest(document)) for document in documents.values()], host)
+        demand = ram_demand(
+            [note_of(parse_guest(document)) for document in documents.values()], host
+        )
         assert demand.anonymous + demand.private + demand.store == 0
         libvirt_itself = 64
         with memory_limit(hooked.pid, to_mib(align_up(demand.total, MIB)) + libvirt_itself):

@@ -1,4 +1,5 @@
-"""``ramshelf store`` on real devices and files: made, made again, killed half-way, removed without trace."""
+"""``ramshelf store`` on real devices and files: made, made again, killed half-way, removed without
+trace."""
 
 import json
 import os
@@ -133,7 +134,11 @@ def assert_made(wish: Spec) -> None:
     inner = (f"{place}/libvirt", f"{place}/libvirt/qemu") if wish.directory else ()
     for path in (place, *inner):
         status = os.stat(path)
-        assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (owner.st_uid, owner.st_gid, 0o700)
+        assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (
+            owner.st_uid,
+            owner.st_gid,
+            0o700,
+        )
     figures = os.statvfs(place)
     size = figures.f_blocks * figures.f_frsize
     if wish.kind is Kind.SWAP:
@@ -198,7 +203,9 @@ def test_what_boots_the_store_is_valid(spec: Spec, tmp_path: Path) -> None:
     verified = run("findmnt", "--verify")
     assert "Success" in verified.stdout or " 0 errors" in verified.stderr, verified
     units = [str(path) for path in (Path(LOOP_UNIT_PATH),) if path.exists()]
-    verified = run("systemd-analyze", "verify", *units, "libvirtd.service", "libvirt-guests.service")
+    verified = run(
+        "systemd-analyze", "verify", *units, "libvirtd.service", "libvirt-guests.service"
+    )
     assert "ramshelf" not in verified.stdout + verified.stderr
     directories = [tmp_path / name for name in ("normal", "early", "late")]
     for directory in directories:
@@ -206,10 +213,15 @@ def test_what_boots_the_store_is_valid(spec: Spec, tmp_path: Path) -> None:
     run("/usr/lib/systemd/system-generators/systemd-fstab-generator", *map(str, directories))
     unit = (directories[0] / escape_path(mount_point(spec), "mount")).read_text()
     if spec.kind is Kind.SWAP and spec.file:
-        assert f"Requires={run('systemd-escape', '-p', '--suffix=swap', spec.file).stdout.strip()}\n" in unit
+        assert (
+            f"Requires={run('systemd-escape', '-p', '--suffix=swap', spec.file).stdout.strip()}\n"
+            in unit
+        )
     elif spec.kind is Kind.SWAP:
         uuid = re.findall(r"^UUID=(\S+)", FSTAB.read_text(), re.MULTILINE)[0]
-        name = run("systemd-escape", "-p", "--suffix=swap", f"/dev/disk/by-uuid/{uuid}").stdout.strip()
+        name = run(
+            "systemd-escape", "-p", "--suffix=swap", f"/dev/disk/by-uuid/{uuid}"
+        ).stdout.strip()
         assert f"Requires={name}\n" in unit
     elif spec.file:
         assert "Requires=ramshelf-store.service\n" in unit
@@ -337,7 +349,10 @@ def test_a_loop_device_that_somebody_holds_open(spec: Spec) -> None:
     [device] = [device for device, file in loops().items() if file == spec.file]
     with open(device, "rb"):
         assert not in_child(removing, 2)  # unmounted, wiped and detached, and there is still
-        assert Path("/sys/block", os.path.basename(device), "loop/autoclear").read_text().strip() == "1"
+        assert (
+            Path("/sys/block", os.path.basename(device), "loop/autoclear").read_text().strip()
+            == "1"
+        )
         make(spec)
     assert_made(spec)
     with open(device, "rb"):
@@ -494,7 +509,9 @@ def test_two_that_make_and_remove_it_at_once(host: None) -> None:  # noqa: ARG00
     before = host_state()
     with concrete(CASES["swap-file"]) as wish:
         commands = [arguments(wish), arguments(wish), ["store", "remove"], ["store", "remove"]]
-        processes = [subprocess.Popen([RAMSHELF, *words], stdout=subprocess.DEVNULL) for words in commands]
+        processes = [
+            subprocess.Popen([RAMSHELF, *words], stdout=subprocess.DEVNULL) for words in commands
+        ]
         assert [process.wait(timeout=120) for process in processes] == [0, 0, 0, 0]
         ramshelf("store", "remove")
     assert host_state() == before

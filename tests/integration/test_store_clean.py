@@ -39,7 +39,9 @@ def test_stale_directories_go_and_guests_stay(libvirtd: Libvirtd, file_system: s
         (MEMORY / "notes").mkdir()
 
         listed = json.loads(ramshelf("store", "clean", "--dry-run", "--json").stdout)
-        assert {each["directory"] for each in listed["stale"]} == {str(path) for path in (*stale, empty)}
+        assert {each["directory"] for each in listed["stale"]} == {
+            str(path) for path in (*stale, empty)
+        }
         assert listed["removed"] == []
         assert all(path.is_dir() for path in (*stale, empty))
 
@@ -66,7 +68,10 @@ def test_a_guest_that_is_just_starting_stays(libvirtd: Libvirtd) -> None:
     with store("tmpfs"):
         stale = leave("900-gone")
         virsh = subprocess.Popen(
-            ["virsh", "create", "/dev/stdin"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+            ["virsh", "create", "/dev/stdin"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
         )
         assert virsh.stdin is not None
         virsh.stdin.write(domain_xml("young"))
@@ -75,7 +80,9 @@ def test_a_guest_that_is_just_starting_stays(libvirtd: Libvirtd) -> None:
         [mine] = [entry for entry in MEMORY.iterdir() if entry.name.endswith("-young")]
         assert not Path("/run/libvirt/qemu/young.xml").exists()
         clean_process = subprocess.Popen([RAMSHELF, "store", "clean"])
-        with pytest.raises(subprocess.TimeoutExpired):  # libvirt answers when the start lets go of the guest
+        with pytest.raises(
+            subprocess.TimeoutExpired
+        ):  # libvirt answers when the start lets go of the guest
             clean_process.wait(timeout=2)
         assert mine.is_dir()
         gate.touch()

@@ -1,4 +1,5 @@
-"""A store is taken for what it is, however its operator has put it there, and a guest really runs on it."""
+"""A store is taken for what it is, however its operator has put it there, and a guest really runs on
+it."""
 
 import json
 import os
@@ -169,7 +170,8 @@ def test_a_tmpfs_with_noswap_is_ram_whatever_swap_there_is(hooked: Libvirtd) -> 
         assert (figures["store"]["kind"], figures["total_mib"]) == ("ram", 600)
         runs(hooked, "guest")
         assert any(
-            message.startswith(f"ram store at {MEMORY}: 600 MiB") for message in findings()["store.ok"]
+            message.startswith(f"ram store at {MEMORY}: 600 MiB")
+            for message in findings()["store.ok"]
         )
         hooked.virsh("destroy", "guest")
         unmount(str(MEMORY))
@@ -201,7 +203,11 @@ def test_a_directory_that_fstab_binds_to_libvirts_place(hooked: Libvirtd) -> Non
         run("mount", str(MEMORY))
         to_guests(MEMORY)
         shown = json.loads(ramshelf("store", "show", "--json").stdout)
-        assert (shown["kind"], shown["mount_point"], shown["device"]) == ("disk", str(MEMORY), device)
+        assert (shown["kind"], shown["mount_point"], shown["device"]) == (
+            "disk",
+            str(MEMORY),
+            device,
+        )
         runs(hooked, "guest")
         assert list((fast / "ram").glob("*-guest/pc.ram"))
         figures = capacity()
@@ -210,7 +216,8 @@ def test_a_directory_that_fstab_binds_to_libvirts_place(hooked: Libvirtd) -> Non
         found = findings()
         assert found["store.ok"]
         assert (
-            not {"store.not-mounted", "store.no-boot", "guest.elsewhere", "guest.not-reserved"} & found.keys()
+            not {"store.not-mounted", "store.no-boot", "guest.elsewhere", "guest.not-reserved"}
+            & found.keys()
         )
         assert "[capacity.exceeded]" in hooked.create(domain_xml("large", 256), ok=(1,)).stderr
         hooked.virsh("destroy", "guest")
@@ -290,7 +297,10 @@ def test_a_directory_behind_roots_own_links(hooked: Libvirtd, entry: str) -> Non
         assert found["guest.ok"]
         about_guests = {code for code in found if code.startswith("guest.")}
         assert about_guests - {"guest.unconfined"} == {"guest.ok"}
-        assert not {"store.not-mounted", "store.symbolic-link", "store.stale", "store.owner"} & found.keys()
+        assert (
+            not {"store.not-mounted", "store.symbolic-link", "store.stale", "store.owner"}
+            & found.keys()
+        )
         assert not entry or "store.no-boot" not in found
         assert "[capacity.exceeded]" in hooked.create(domain_xml("large", 300), ok=(1,)).stderr
         hooked.virsh("destroy", "guest")
@@ -364,7 +374,9 @@ def test_links_are_followed_as_far_as_root_alone_can_have_made_them(hooked: Libv
     assert resolved(f"{top}/relative/up/real") == f"{top}/real"
     assert follow(f"{top}/absolute/deep") == (f"{top}/real/deep", (f"{top}/absolute",))
     (top / "given").symlink_to(top / "real")
-    os.chown(top / "given", 64055, -1, follow_symlinks=False)  # made when the directory was somebody's
+    os.chown(
+        top / "given", 64055, -1, follow_symlinks=False
+    )  # made when the directory was somebody's
     for path in ("/", f"{top}/real/deep", f"{top}/given/x", "no/path"):
         assert follow(path) == (path, ())
     for path in ("guests/link/x", "open/link/x", "loop/x", "missing/x/y", "out/link"):

@@ -46,7 +46,9 @@ def unchanged(*devices: str) -> Iterator[None]:
     assert state() == before
 
 
-def refused(code: str, *options: str, devices: tuple[str, ...] = (), status: int = 1) -> dict[str, object]:
+def refused(
+    code: str, *options: str, devices: tuple[str, ...] = (), status: int = 1
+) -> dict[str, object]:
     with unchanged(*devices):
         stderr = ramshelf("store", "create", *options, "--json", ok=(status,)).stderr
     error: dict[str, object] = json.loads(stderr[stderr.index("{") :])["error"]
@@ -74,7 +76,16 @@ def test_device_that_carries_anything(device: str) -> None:
     partition_table(device)
     error = refused("store.device-not-empty", *DISK, "--device", device, devices=(device,))
     assert "dos" in str(error["message"])
-    refused("store.usage", *SWAP, "--device", device, "--wipe", "/dev/null", devices=(device,), status=255)
+    refused(
+        "store.usage",
+        *SWAP,
+        "--device",
+        device,
+        "--wipe",
+        "/dev/null",
+        devices=(device,),
+        status=255,
+    )
     ramshelf("store", "create", *SWAP, "--device", device, "--wipe", device)
     assert ramshelf("store", "create", *SWAP, "--device", device, "--wipe", device).stdout.count(
         "nothing to do"
@@ -94,7 +105,8 @@ def test_device_that_is_in_use(device: str) -> None:
         # Seen from another mount namespace, only the kernel's exclusive claim tells.
         hidden = run(
             *("unshare", "--mount", "sh", "-c"),
-            f"umount {place} && exec {RAMSHELF} store create --kind swap --device {device} --wipe {device}",
+            f"umount {place} && exec {RAMSHELF} store create --kind swap --device {device} --wipe "
+            f"{device}",
             ok=(1,),
         )
         assert "[store.device-in-use]" in hidden.stderr
@@ -125,7 +137,9 @@ def test_device_that_is_none(device: str) -> None:
 
 
 def test_device_that_cannot_hold_it(device: str) -> None:
-    refused("store.device-too-small", *SWAP, "--device", device, "--size", "200M", devices=(device,))
+    refused(
+        "store.device-too-small", *SWAP, "--device", device, "--size", "200M", devices=(device,)
+    )
     refused("store.too-small", *SWAP, "--device", device, "--size", "10M", devices=(device,))
     refused("store.too-small", *DISK, "--fs", "xfs", "--device", device, devices=(device,))
     refused("store.no-dax", "--kind", "dax", "--device", device, devices=(device,))
@@ -153,7 +167,9 @@ def test_file_that_cannot_be(tmp_path: Path) -> None:
     there.write_text("data")
     refused("store.file-exists", *SWAP, "--size", "96M", "--file", str(there))
     there.unlink()
-    refused("store.file-directory-missing", *SWAP, "--size", "96M", "--file", f"{scratch()}/none/area")
+    refused(
+        "store.file-directory-missing", *SWAP, "--size", "96M", "--file", f"{scratch()}/none/area"
+    )
     refused("store.no-room", *SWAP, "--size", "100T", "--file", f"{scratch()}/area")
     refused("store.file-system", *SWAP, "--size", "96M", "--file", "/run/area")
     link = scratch() / "link"
@@ -195,13 +211,23 @@ def test_places_that_are_taken(device: str) -> None:
     run("mount", "-t", "tmpfs", "other", str(MEMORY))
     refused("store.mount-point-busy", *SWAP, "--device", device, devices=(device,))
     run("umount", str(MEMORY))
-    refused("store.parent-missing", *SWAP, "--device", device, "--directory", "/none/ram", devices=(device,))
+    refused(
+        "store.parent-missing",
+        *SWAP,
+        "--device",
+        device,
+        "--directory",
+        "/none/ram",
+        devices=(device,),
+    )
 
 
 def test_all_reasons_at_once(device: str) -> None:
     run("mkswap", device)
     (MEMORY / "1-guest").mkdir()
-    error = refused("store.mount-point-not-empty", "--kind", "dax", "--device", device, devices=(device,))
+    error = refused(
+        "store.mount-point-not-empty", "--kind", "dax", "--device", device, devices=(device,)
+    )
     also = error["facts"]["also"]  # type: ignore[index]
     assert [other["code"] for other in also] == ["store.device-not-empty", "store.no-dax"]
     (MEMORY / "1-guest").rmdir()

@@ -46,7 +46,9 @@ def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
 
 def start(libvirtd: Libvirtd, *, check_mib: int = 16, devices: str = "") -> int:
     """Start a guest that touches little and checks it again and again; MiB that it occupies."""
-    libvirtd.define(domain_xml("guest", SIZE_MIB, options=f"ramshelf.check={check_mib}", devices=devices))
+    libvirtd.define(
+        domain_xml("guest", SIZE_MIB, options=f"ramshelf.check={check_mib}", devices=devices)
+    )
     libvirtd.virsh("start", "guest")
     wait_console("guest", "CHECKED 2", timeout=120)
     return allocated_mib()
@@ -54,7 +56,9 @@ def start(libvirtd: Libvirtd, *, check_mib: int = 16, devices: str = "") -> int:
 
 def populate(libvirtd: Libvirtd) -> None:
     """As a backup does: dump the guest while it runs."""
-    libvirtd.virsh("dump", "--memory-only", "--live", "guest", str(Path(os.environ["TMPDIR"], "dump")))
+    libvirtd.virsh(
+        "dump", "--memory-only", "--live", "guest", str(Path(os.environ["TMPDIR"], "dump"))
+    )
     assert allocated_mib() >= SIZE_MIB - 8
 
 
@@ -69,7 +73,9 @@ def trim() -> dict[str, Any]:
 
 
 def refusal() -> str:
-    return str(json.loads(ramshelf("guest", "trim", "guest", "--json", ok=(1,)).stderr)["error"]["code"])
+    return str(
+        json.loads(ramshelf("guest", "trim", "guest", "--json", ok=(1,)).stderr)["error"]["code"]
+    )
 
 
 def state(libvirtd: Libvirtd) -> str:
@@ -100,7 +106,9 @@ def test_what_a_dump_has_populated_is_given_back(hooked: Libvirtd, kind: str) ->
         populate(hooked)
         figures = trim()
         assert allocated_mib() <= before + MARGIN_MIB
-        assert SIZE_MIB - before - MARGIN_MIB <= figures["given_back_mib"] <= figures["examined_mib"]
+        assert (
+            SIZE_MIB - before - MARGIN_MIB <= figures["given_back_mib"] <= figures["examined_mib"]
+        )
         assert figures["examined_mib"] <= SIZE_MIB
         assert figures["pauses"] > 0
         assert 0 < figures["longest_pause_ms"] / 1000 < figures["seconds"]
@@ -112,7 +120,9 @@ def test_what_a_dump_has_populated_is_given_back(hooked: Libvirtd, kind: str) ->
 
 
 @pytest.mark.parametrize("meddled", [pytest.param("alone", marks=pytest.mark.soak), "meddled"])
-def test_a_guest_that_clears_and_writes_meanwhile_loses_nothing(hooked: Libvirtd, meddled: str) -> None:
+def test_a_guest_that_clears_and_writes_meanwhile_loses_nothing(
+    hooked: Libvirtd, meddled: str
+) -> None:
     """Not even while somebody else pauses it and lets it go on again and again."""
     with store("tmpfs", 600), Hypervisor(hooked.uri) as hypervisor:
         start(hooked, check_mib=40)
@@ -124,7 +134,9 @@ def test_a_guest_that_clears_and_writes_meanwhile_loses_nothing(hooked: Libvirtd
                 assert "DAMAGED" not in console("guest")
                 return sum(pauses > 0 for pauses in times) >= 3
 
-            wait_until(often_enough, "the guest is trimmed while it has cleared some memory", timeout=240)
+            wait_until(
+                often_enough, "the guest is trimmed while it has cleared some memory", timeout=240
+            )
         goes_on()
 
 
@@ -149,7 +161,9 @@ def meddling(libvirtd: Libvirtd) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_after_a_restore_it_is_given_back_by_itself(hooked: Libvirtd, tmp_path: Path, kind: str) -> None:
+def test_after_a_restore_it_is_given_back_by_itself(
+    hooked: Libvirtd, tmp_path: Path, kind: str
+) -> None:
     tmp_path.chmod(0o777)
     with store(kind, 600):
         before = start(hooked)
@@ -170,7 +184,8 @@ def test_after_a_restore_it_is_given_back_by_itself(hooked: Libvirtd, tmp_path: 
 
 
 def test_after_a_revert_it_is_given_back_by_itself(hooked: Libvirtd) -> None:
-    """To a snapshot with memory inside the disk image, of a guest that was shut off and of one that runs."""
+    """To a snapshot with memory inside the disk image, of a guest that was shut off and of one that
+    runs."""
     image = Path(os.environ["TMPDIR"], "disk.qcow2")
     run("qemu-img", "create", "-q", "-f", "qcow2", str(image), "64M")
     disk = (
@@ -197,8 +212,12 @@ def test_after_a_migration_it_is_given_back_by_itself(hooked: Libvirtd) -> None:
         route = (destination.uri, "--migrateuri", destination.migrate_uri, "--bandwidth", "40")
         hooked.virsh("migrate", "guest", *route, timeout=120)
         log = "/run/ramshelf/hook.log"
-        wait_until(lambda: '"trimmed"' in destination.run("cat", log), "the guest is trimmed", timeout=60)
-        occupied = int(destination.run("sh", "-c", f"stat -c %b {MEMORY}/*-guest/pc.ram")) * 512 // MIB
+        wait_until(
+            lambda: '"trimmed"' in destination.run("cat", log), "the guest is trimmed", timeout=60
+        )
+        occupied = (
+            int(destination.run("sh", "-c", f"stat -c %b {MEMORY}/*-guest/pc.ram")) * 512 // MIB
+        )
         assert occupied <= before + MARGIN_MIB
         assert destination.run("virsh", "domstate", "guest").strip() == "running"
         assert "not-trimmed" not in destination.run("cat", log)
@@ -258,11 +277,15 @@ def trim_again() -> dict[str, Any]:
 
 def test_a_libvirtd_that_dies_meanwhile(hooked: Libvirtd) -> None:
     """The guest is let go on as soon as libvirtd is back."""
-    die = DIES.replace("os.kill(os.getpid(), signal.SIGKILL)", f"os.kill({hooked.pid}, signal.SIGKILL)")
+    die = DIES.replace(
+        "os.kill(os.getpid(), signal.SIGKILL)", f"os.kill({hooked.pid}, signal.SIGKILL)"
+    )
     with store("tmpfs", 600):
         start(hooked)
         populate(hooked)
-        ended = subprocess.run([sys.executable, "-c", die, "held"], capture_output=True, check=False)
+        ended = subprocess.run(
+            [sys.executable, "-c", die, "held"], capture_output=True, check=False
+        )
         assert b"connection-lost" in ended.stderr or b"went away" in ended.stderr
         pid = qemu_pid("guest") or 0
         wait_until(lambda: not {"T", "t"} & thread_states(pid), "QEMU goes on")
@@ -320,7 +343,9 @@ def test_what_is_swapped_out_stays_so(libvirtd: Libvirtd) -> None:  # noqa: ARG0
         path.unlink()
 
 
-def test_a_page_that_is_not_read_whole_is_kept(libvirtd: Libvirtd) -> None:  # noqa: ARG001 - resets the host
+def test_a_page_that_is_not_read_whole_is_kept(
+    libvirtd: Libvirtd,  # noqa: ARG001 - resets the host
+) -> None:
     """As where a read ends early since a page is broken: what follows is not known to be zero."""
     pages = 3
     with store("tmpfs", 64):

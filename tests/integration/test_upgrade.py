@@ -1,4 +1,5 @@
-"""A host that version 0.1.0 has filled to the last MiB keeps its guests through an upgrade and a reboot."""
+"""A host that version 0.1.0 has filled to the last MiB keeps its guests through an upgrade and a
+reboot."""
 
 import json
 import os
@@ -109,7 +110,9 @@ def allocated(name: str) -> int:
 
 def reboot(libvirtd: Libvirtd) -> None:
     """Everything is gone but what is on the disks."""
-    pids = [pid for name in libvirtd.virsh("list", "--name").stdout.split() if (pid := qemu_pid(name))]
+    pids = [
+        pid for name in libvirtd.virsh("list", "--name").stdout.split() if (pid := qemu_pid(name))
+    ]
     libvirtd.stop()
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
@@ -131,7 +134,9 @@ def refusal(libvirtd: Libvirtd, document: str) -> str:
 
 def found() -> dict[str, Any]:
     document = json.loads(ramshelf("doctor", "--json", ok=(0, 1, 2)).stdout)
-    return {each["code"]: each for each in document["findings"] if each["code"].startswith("store.")}
+    return {
+        each["code"]: each for each in document["findings"] if each["code"].startswith("store.")
+    }
 
 
 def test_guests_keep_what_they_were_promised_and_start_again(
@@ -190,7 +195,9 @@ def test_before_the_hook_is_upgraded_guests_start_as_under_0_1_0(
 
 
 @pytest.mark.parametrize("full", ["ext4"], indirect=True)
-def test_a_guest_that_would_not_start_again_is_named(libvirtd: Libvirtd, full: dict[str, int]) -> None:
+def test_a_guest_that_would_not_start_again_is_named(
+    libvirtd: Libvirtd, full: dict[str, int]
+) -> None:
     libvirtd.virsh("destroy", "one")
     libvirtd.create(xml("new", 64))
     for seen in (found()["store.not-again"]["facts"]["guests"], again()):
@@ -210,7 +217,9 @@ def again() -> list[str]:
 
 
 @pytest.mark.parametrize("full", ["ext4"], indirect=True)
-def test_the_record_goes_with_what_made_it_necessary(libvirtd: Libvirtd, full: dict[str, int]) -> None:
+def test_the_record_goes_with_what_made_it_necessary(
+    libvirtd: Libvirtd, full: dict[str, int]
+) -> None:
     del full
     reboot(libvirtd)
     ramshelf("hook", "install")

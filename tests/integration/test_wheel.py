@@ -29,16 +29,39 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     dependencies = next(path for path in map(Path, sys.path) if (path / "click").is_dir())
     (library / "dependencies.pth").write_text(f"{dependencies}\n")
     pip = (sys.executable, "-m", "pip", "--python", str(environment / "bin/python"))
-    run(*pip, "install", "--quiet", "--no-deps", "--no-index", "--force-reinstall", str(wheel), timeout=120)
+    run(
+        *pip,
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--force-reinstall",
+        str(wheel),
+        timeout=120,
+    )
     return environment / "bin/ramshelf"
 
 
 def test_the_wheel_alone_does_it_all(libvirtd: Libvirtd, installed: Path, tmp_path: Path) -> None:
     ramshelf = str(installed)
-    where = run(str(installed.with_name("python")), "-c", "import ramshelf; print(ramshelf.__file__)").stdout
+    where = run(
+        str(installed.with_name("python")), "-c", "import ramshelf; print(ramshelf.__file__)"
+    ).stdout
     assert where.startswith(str(tmp_path)), where
     area = Path(os.environ["TMPDIR"], "store")
-    run(ramshelf, "store", "create", "--kind", "disk", "--fs", "xfs", "--size", "512M", "--file", str(area))
+    run(
+        ramshelf,
+        "store",
+        "create",
+        "--kind",
+        "disk",
+        "--fs",
+        "xfs",
+        "--size",
+        "512M",
+        "--file",
+        str(area),
+    )
     run(ramshelf, "hook", "install")
     assert str(tmp_path) not in Path(SCRIPT).read_text()
     [copy] = Path(DIRECTORY).iterdir()

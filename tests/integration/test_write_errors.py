@@ -59,7 +59,9 @@ def test_pages_for_which_ext4_finds_no_room_are_told_with_their_guest(libvirtd: 
     """The device is sound, and no one who opens the file and syncs it is told: the log alone says it."""
     ramshelf("hook", "install")
     with store("ext4", 320):
-        device = Path(run("findmnt", "--noheadings", "--output", "SOURCE", str(MEMORY)).stdout.strip())
+        device = Path(
+            run("findmnt", "--noheadings", "--output", "SOURCE", str(MEMORY)).stdout.strip()
+        )
         Path(f"/sys/fs/ext4/{device.name}/reserved_clusters").write_text("0")
         libvirtd.create(domain_xml("lost", 192))
         libvirtd.virsh("suspend", "lost")
@@ -126,4 +128,6 @@ def write_back(memory: Path) -> None:
 def found() -> list[tuple[str, str | None]]:
     """What the doctor finds of writes that failed: the codes, and the guests."""
     findings = json.loads(ramshelf("doctor", "--json", ok=(1, 2)).stdout)["findings"]
-    return sorted((each["code"], each["facts"].get("guest")) for each in findings if each["code"] in CODES)
+    return sorted(
+        (each["code"], each["facts"].get("guest")) for each in findings if each["code"] in CODES
+    )

@@ -32,8 +32,8 @@ def test_libvirt_takes_the_output_and_sees_what_was_meant(libvirtd: Libvirtd) ->
     defined = libvirtd.virsh("dumpxml", "one").stdout
     assert (
         "  <memoryBacking>\n    <source type='file'/>\n    <access mode='shared'/>\n"
-        "    <allocation mode='ondemand'/>\n  </memoryBacking>\n"
-    ) in defined
+        "    <allocation mode='ondemand'/>\n  </memoryBacking>\n" in defined
+    )
     assert ramshelf("xml", "apply", "--discard", "no", stdin=output).stdout == output
 
 
@@ -53,7 +53,9 @@ def test_without_a_host_there_is_no_discard(libvirtd: Libvirtd) -> None:
 
 
 def test_json() -> None:
-    document = json.loads(ramshelf("xml", "apply", "--like-nova", "--json", stdin=anonymous()).stdout)
+    document = json.loads(
+        ramshelf("xml", "apply", "--like-nova", "--json", stdin=anonymous()).stdout
+    )
     assert '<allocation mode="immediate"/>' in document["xml"]
     assert document["notes"] == []
 
@@ -79,7 +81,9 @@ def test_a_document_of_50_mib_is_refused() -> None:
 
 
 def test_wrong_usage() -> None:
-    said = ramshelf("xml", "apply", "--like-nova", "--discard", "no", stdin=anonymous(), ok=(255,)).stderr
+    said = ramshelf(
+        "xml", "apply", "--like-nova", "--discard", "no", stdin=anonymous(), ok=(255,)
+    ).stderr
     assert "[cli.usage]" in said
     assert "[cli.usage]" in ramshelf("xml", "apply", "/nonexistent", ok=(255,)).stderr
 
@@ -87,7 +91,9 @@ def test_wrong_usage() -> None:
 def test_a_closed_pipe(tmp_path: Path) -> None:
     path = tmp_path / "guest.xml"
     path.write_text(anonymous())
-    ended = run("bash", "-c", f"(sleep 1; {RAMSHELF} xml apply --discard no {path}; echo $? >&2) | true")
+    ended = run(
+        "bash", "-c", f"(sleep 1; {RAMSHELF} xml apply --discard no {path}; echo $? >&2) | true"
+    )
     assert ended.stderr == "1\n"
 
 

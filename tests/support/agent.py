@@ -47,7 +47,9 @@ class Agent:
         def seen() -> bool:
             assert self.process.poll() is None, self.log()
             found[:] = [
-                line for line in self.log() if line["event"] == event and facts.items() <= line.items()
+                line
+                for line in self.log()
+                if line["event"] == event and facts.items() <= line.items()
             ]
             return bool(found)
 
@@ -59,8 +61,11 @@ class Agent:
         return [f"{line['event']} {line.get('code', '')}".strip() for line in self.log()]
 
     def scrape(self) -> Mapping[str, float]:
-        """Every sample by its name and labels, as the text has them; none as long as it does not serve."""
-        lines = (line.rpartition(" ") for line in self.scraped().splitlines() if not line.startswith("#"))
+        """Every sample by its name and labels, as the text has them; none as long as it does not
+        serve."""
+        lines = (
+            line.rpartition(" ") for line in self.scraped().splitlines() if not line.startswith("#")
+        )
         return {name: float(value) for name, _, value in lines}
 
     def scraped(self) -> str:
@@ -103,7 +108,9 @@ class Agent:
 
 
 @contextmanager
-def agent(*options: str, wait: bool = True, conf: str = "", wrapper: tuple[str, ...] = ()) -> Iterator[Agent]:
+def agent(
+    *options: str, wait: bool = True, conf: str = "", wrapper: tuple[str, ...] = ()
+) -> Iterator[Agent]:
     """An agent that looks each second and checks each ten; ``wait``: it has looked at least once.
 
     At the end it must still run, end well when told to, and have met no bug.

@@ -1,10 +1,11 @@
 """What a process with nothing but QEMU's uid can do on the store, over and over, at random.
 
-``python attacker.py STORE FOREIGN GAME SEED`` runs as that user until it is killed, and prints a line for
-each kind of attack once it has succeeded. It spares what would harm that user's own guests alone, which no
-host can prevent where guests share a uid: it kills none of their processes, does not write into their memory,
-and takes from no guest the file that its QEMU is about to open. So GAME is a file with the names of the
-guests' directories that it may attack, and it locks that while it does.
+``python attacker.py STORE FOREIGN GAME SEED`` runs as that user until it is killed, and prints a
+line for each kind of attack once it has succeeded. It spares what would harm that user's own guests
+alone, which no host can prevent where guests share a uid: it kills none of their processes, does
+not write into their memory, and takes from no guest the file that its QEMU is about to open. So
+GAME is a file with the names of the guests' directories that it may attack, and it locks that while
+it does.
 """
 
 import contextlib

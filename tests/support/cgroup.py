@@ -17,7 +17,8 @@ _V2 = Path("/sys/fs/cgroup")
 def memory_limit(pid: int, mib: int) -> Iterator[Path]:
     """Hold ``pid`` and what it starts from now on to ``mib`` of RAM; swap is as large as it is.
 
-    Yields the group's directory. Skips the test where the machine does not let one make such a group.
+    Yields the group's directory. Skips the test where the machine does not let one make such a
+    group.
     """
     root, limit = (_V1, "memory.limit_in_bytes") if _V1.is_dir() else (_V2, "memory.max")
     home = Path(f"{root}{_group_of(pid, 'memory' if root == _V1 else '')}")
@@ -39,7 +40,8 @@ def memory_limit(pid: int, mib: int) -> Iterator[Path]:
 
 
 def _dissolved(group: Path, home: Path) -> bool:
-    """Whether the group could be removed, its members sent home: they may start others meanwhile, or end."""
+    """Whether the group could be removed, its members sent home: they may start others meanwhile, or
+    end."""
     for member in (group / "cgroup.procs").read_text().split():
         with suppress(ProcessLookupError):
             (home / "cgroup.procs").write_text(member)

@@ -17,8 +17,11 @@ def scratch() -> Path:
 
 
 def unmount(at: str) -> None:
-    """Unmount, and wait while a process that has ended, or one that looks at it, still holds a file there."""
-    wait_until(lambda: run("umount", at, ok=(0, 1, 32)).status == 0, f"{at} is unmounted", timeout=10)
+    """Unmount, and wait while a process that has ended, or one that looks at it, still holds a file
+    there."""
+    wait_until(
+        lambda: run("umount", at, ok=(0, 1, 32)).status == 0, f"{at} is unmounted", timeout=10
+    )
 
 
 @contextmanager
@@ -41,10 +44,11 @@ class FailingDevice:
         self._image = image
 
     def fail(self, file: Path) -> None:
-        """From now on no write to the blocks of this file succeeds, and all others do, as on a bad spot.
+        """From now on no write to the blocks of this file succeeds, and all others do, as on a bad
+        spot.
 
-        The file's extents, none of which was ever written, become holes of the image, and the tmpfs is
-        made no larger than what it holds.
+        The file's extents, none of which was ever written, become holes of the image, and the tmpfs
+        is made no larger than what it holds.
         """
         for line in run("filefrag", "-b4096", "-v", str(file)).stdout.splitlines():
             number, _, extent = line.partition(":")
@@ -80,7 +84,8 @@ _ZRAM = Path("/sys/class/zram-control")
 def zram_device(size_mib: int) -> Iterator[str]:
     """A block device of compressed RAM: pages that hold one word again and again cost next to nothing.
 
-    No store that ramshelf makes may lie there: the doctor says so. It is for tests that fill large ones.
+    No store that ramshelf makes may lie there: the doctor says so. It is for tests that fill large
+    ones.
     """
     if not _ZRAM.is_dir() and "CI" not in os.environ:
         import pytest  # noqa: PLC0415 - the demo has none, and needs no zram
@@ -118,7 +123,9 @@ def release(device: str) -> None:
 
 def loops() -> dict[str, str]:
     """Loop devices whose file lies in the scratch directory, and that file."""
-    lines = run("losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE").stdout.splitlines()
+    lines = run(
+        "losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"
+    ).stdout.splitlines()
     pairs = (line.split(None, 1) for line in lines if len(line.split(None, 1)) == 2)
     return {device: back for device, back in pairs if back.startswith(f"{scratch()}/")}
 
@@ -137,7 +144,11 @@ def no_swap() -> Iterator[None]:
 
 def own_swaps() -> list[str]:
     """Active swap on a file in the scratch directory, or on a loop device over one."""
-    return [area.path for area in swaps() if area.path.startswith(f"{scratch()}/") or area.path in loops()]
+    return [
+        area.path
+        for area in swaps()
+        if area.path.startswith(f"{scratch()}/") or area.path in loops()
+    ]
 
 
 def release_all() -> None:

@@ -1,4 +1,5 @@
-"""Domain XML at random: what a guest's memory may be made of, in any order, twice, missing, or nonsense.
+"""Domain XML at random: what a guest's memory may be made of, in any order, twice, missing, or
+nonsense.
 
 Most of it libvirt takes: what it refuses says nothing.
 """
@@ -36,7 +37,19 @@ _ODD = (
     "$x",
     "-",
 )
-_TAGS = ("x", "a:x", "b:y", "a:b:c", ":y", "y:", "\N{PILE OF POO}", "memory", "metadata", "domain", "é")
+_TAGS = (
+    "x",
+    "a:x",
+    "b:y",
+    "a:b:c",
+    ":y",
+    "y:",
+    "\N{PILE OF POO}",
+    "memory",
+    "metadata",
+    "domain",
+    "é",
+)
 _DEFAULT = " xmlns='urn:u'"
 _TEXTS = (
     *("", "t", "&amp;", "&foo;", "&#13;", "]]&gt;", "\N{NEXT LINE}"),
@@ -47,10 +60,14 @@ _TEXTS = (
 def random_domain(rng: Random) -> str:
     """Domain XML of a QEMU guest that is never started."""
     cells = rng.choice((0, 0, 0, 1, 1, 2, 3))
-    devices = [_memory_device(rng, cells) for _ in range(rng.choice((0, 0, 1, 1, 2)) if cells else 0)]
+    devices = [
+        _memory_device(rng, cells) for _ in range(rng.choice((0, 0, 1, 1, 2)) if cells else 0)
+    ]
     # What libvirt adds by itself needs a bus, which not every machine has.
     bare = (
-        ["<controller type='usb' model='none'/>", "<memballoon model='none'/>"] if rng.random() < 0.5 else []
+        ["<controller type='usb' model='none'/>", "<memballoon model='none'/>"]
+        if rng.random() < 0.5
+        else []
     )
     parts = [
         f"<name>{_name(rng)}</name>",
@@ -64,7 +81,9 @@ def random_domain(rng: Random) -> str:
     parts += [_backing(rng)] if rng.random() < 0.8 else []
     parts += [_metadata(rng)] if rng.random() < 0.5 else []
     parts += [f"<title>{_text(rng)}&lt;metadata&gt;</title>"] if rng.random() < 0.1 else []
-    parts += [f"<description>{_text(rng)}&lt;/metadata&gt;</description>"] if rng.random() < 0.1 else []
+    parts += (
+        [f"<description>{_text(rng)}&lt;/metadata&gt;</description>"] if rng.random() < 0.1 else []
+    )
     if rng.random() < 0.05:
         parts.append(rng.choice(parts))
     if rng.random() < 0.3:
@@ -75,7 +94,9 @@ def random_domain(rng: Random) -> str:
     )
     if "xmlns:qemu" in namespaces:
         parts.append(f"<qemu:commandline><qemu:arg value='-{_text(rng)}'/></qemu:commandline>")
-    return _mangled(rng, f"{_head(rng)}<domain type='qemu'{namespaces}>{separator.join(parts)}</domain>")
+    return _mangled(
+        rng, f"{_head(rng)}<domain type='qemu'{namespaces}>{separator.join(parts)}</domain>"
+    )
 
 
 def _head(rng: Random) -> str:
@@ -101,13 +122,16 @@ def _mangled(rng: Random, xml: str) -> str:
 
 def _name(rng: Random) -> str:
     letters = [
-        rng.choice(_ODD) if rng.random() < 0.1 else rng.choice("abcdefgh") for _ in range(rng.randint(1, 30))
+        rng.choice(_ODD) if rng.random() < 0.1 else rng.choice("abcdefgh")
+        for _ in range(rng.randint(1, 30))
     ]
     return "".join(letters)
 
 
 def _text(rng: Random) -> str:
-    return "".join(rng.choice((*_ODD, "a", "b")) for _ in range(rng.randrange(5))).replace("'", "&apos;")
+    return "".join(rng.choice((*_ODD, "a", "b")) for _ in range(rng.randrange(5))).replace(
+        "'", "&apos;"
+    )
 
 
 def _size(rng: Random, kib: int) -> tuple[str, str]:
@@ -165,7 +189,11 @@ def _backing(rng: Random) -> str:
         (0.5, ("<access mode='shared'/>", "<access mode='private'/>")),
         (
             0.3,
-            ("<allocation mode='immediate'/>", "<allocation mode='ondemand'/>", "<allocation threads='2'/>"),
+            (
+                "<allocation mode='immediate'/>",
+                "<allocation mode='ondemand'/>",
+                "<allocation threads='2'/>",
+            ),
         ),
         (0.2, ("<discard/>",)),
         (0.2, ("<locked/>",)),
@@ -183,9 +211,13 @@ def _backing(rng: Random) -> str:
 def _huge_pages(rng: Random) -> str:
     pages = []
     for _ in range(rng.choice((0, 1, 1, 2))):
-        size, unit = rng.choice((("2048", "KiB"), ("2", "MiB"), ("4", "KiB"), ("1", "GiB"), ("4096", "b")))
+        size, unit = rng.choice(
+            (("2048", "KiB"), ("2", "MiB"), ("4", "KiB"), ("1", "GiB"), ("4096", "b"))
+        )
         nodes = (
-            f" nodeset='{rng.choice(('0', '1', '0-1', '0-2,^1', '2', '0,2'))}'" if rng.random() < 0.5 else ""
+            f" nodeset='{rng.choice(('0', '1', '0-1', '0-2,^1', '2', '0,2'))}'"
+            if rng.random() < 0.5
+            else ""
         )
         pages.append(f"<page size='{size}' unit='{unit}'{nodes}/>")
     return f"<hugepages>{''.join(pages)}</hugepages>"
@@ -224,7 +256,9 @@ def _memory_device(rng: Random, cells: int) -> str:
         source = f"<source>{nodes}<pagesize unit='{unit}'>{size}</pagesize></source>"
     target = [_element(rng, "size", rng.choice((65536, 131072, 262144)))]
     target += (
-        [f"<node>{rng.randrange(cells)}</node>"] if rng.random() < 0.9 and model != "virtio-pmem" else []
+        [f"<node>{rng.randrange(cells)}</node>"]
+        if rng.random() < 0.9 and model != "virtio-pmem"
+        else []
     )
     target += (
         ["<block unit='KiB'>2048</block>", "<requested unit='KiB'>65536</requested>"]
@@ -242,7 +276,9 @@ def _others(rng: Random) -> list[str]:
     address = "<address domain='0' bus='1' slot='0' function='0'/>"
     nvme = f"<source type='pci' managed='no' namespace='1'>{address}</source>"
     mdev = "<source><address uuid='c2177883-f1bb-47f0-914d-32a22e3a8804'/></source>"
-    disk = "<disk type='{}'><driver name='qemu' type='{}'/>{}<target dev='vda' bus='virtio'/></disk>"
+    disk = (
+        "<disk type='{}'><driver name='qemu' type='{}'/>{}<target dev='vda' bus='virtio'/></disk>"
+    )
     chain = f"<backingStore type='nvme'><format type='raw'/>{nvme}<backingStore/></backingStore>"
     return [
         device
@@ -260,7 +296,10 @@ def _others(rng: Random) -> list[str]:
 
 def _metadata(rng: Random) -> str:
     children = "".join(_odd_element(rng, 3) for _ in range(rng.randrange(3)))
-    return f"<metadata><a:top xmlns:a='urn:t'{rng.choice(('', _DEFAULT))}>{children}</a:top></metadata>"
+    return (
+        "<metadata><a:top "
+        f"xmlns:a='urn:t'{rng.choice(('', _DEFAULT))}>{children}</a:top></metadata>"
+    )
 
 
 def _odd_element(rng: Random, depth: int) -> str:

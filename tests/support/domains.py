@@ -13,7 +13,8 @@ IMAGE = Path("/run/guest")
 """Where the ``libvirtd`` fixture puts the kernel and the initramfs: any user may read it."""
 
 KERNEL_WORDS = "console=ttyS0 quiet panic=-1 cryptomgr.notests nowatchdog"
-"""Ciphers' self-tests are a tenth of the kernel's start; on a busy host a CPU seems to hang for a while."""
+"""Ciphers' self-tests are a tenth of the kernel's start; on a busy host a CPU seems to hang for a
+while."""
 
 FILE_BACKED = "<source type='file'/><access mode='shared'/>"
 
@@ -35,8 +36,8 @@ def domain_xml(
 ) -> str:
     """The XML of a guest that dirties ``dirty_mib`` (or "all") of its memory.
 
-    ``top`` goes below <domain>, ``devices`` below <devices>, ``cpu`` is the whole element, ``options`` are
-    further words for the guest's kernel command line.
+    ``top`` goes below <domain>, ``devices`` below <devices>, ``cpu`` is the whole element,
+    ``options`` are further words for the guest's kernel command line.
     """
     backing = f"<memoryBacking>{memory_backing}</memoryBacking>" if memory_backing else ""
     words = f"{KERNEL_WORDS} {f'ramshelf.dirty={dirty_mib}' if dirty_mib else ''} {options}"

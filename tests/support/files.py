@@ -16,7 +16,10 @@ def usage(path: Path | str) -> FileUsage:
     except FileNotFoundError:
         return FileUsage(path=str(path), apparent=0, allocated=0)
     return FileUsage(
-        path=str(path), apparent=status.st_size, allocated=status.st_blocks * 512, inode=status.st_ino
+        path=str(path),
+        apparent=status.st_size,
+        allocated=status.st_blocks * 512,
+        inode=status.st_ino,
     )
 
 

@@ -78,7 +78,9 @@ DAEMON = replace(
     started=1000.0,
     oom_score_adj=-900,
 )
-RAM_FILE = FileUsage(path=f"{MEMORY_DIR}/3-web/pc.ram", apparent=2 * GIB, allocated=512 * MIB, inode=7)
+RAM_FILE = FileUsage(
+    path=f"{MEMORY_DIR}/3-web/pc.ram", apparent=2 * GIB, allocated=512 * MIB, inode=7
+)
 NOTE = Note(
     name="web",
     uuid=GUEST.uuid,
@@ -100,7 +102,11 @@ RUNNING = GuestFacts(
 def guest_directory(*files: FileUsage) -> GuestDirectory:
     """The directory of these files, as it was found."""
     return GuestDirectory(
-        path=files[0].path.rpartition("/")[0], device=(0, 45), uid=QEMU_UID, gid=QEMU_GID, files=files
+        path=files[0].path.rpartition("/")[0],
+        device=(0, 45),
+        uid=QEMU_UID,
+        gid=QEMU_GID,
+        files=files,
     )
 
 
@@ -136,7 +142,12 @@ STORE = StoreFacts(
     memory_dir_missing=False,
     devices=(Device(name="nvme0n1", rotational=False),),
     swaps=(
-        SwapUse(path="/dev/nvme0n1p3", size=64 * GIB, units=frozenset({"dev-nvme0n1p3.swap"}), at_boot=True),
+        SwapUse(
+            path="/dev/nvme0n1p3",
+            size=64 * GIB,
+            units=frozenset({"dev-nvme0n1p3.swap"}),
+            at_boot=True,
+        ),
     ),
     boot=BootOrder(
         mounted_by="/etc/fstab",
@@ -153,7 +164,9 @@ CONFIG = Config(
     files=(NOVA_CONF,),
     nova_files=(NOVA_CONF,),
     settings={
-        "libvirt.virt_type": Setting(path=NOVA_CONF, section="libvirt", key="virt_type", value="kvm"),
+        "libvirt.virt_type": Setting(
+            path=NOVA_CONF, section="libvirt", key="virt_type", value="kvm"
+        ),
         "DEFAULT.reserved_host_memory_mb": Setting(
             path=NOVA_CONF, section="DEFAULT", key="reserved_host_memory_mb", value="0"
         ),
@@ -188,7 +201,10 @@ RAMSHELF_REPORTS = replace(
 GOOD = Facts(
     config=CONFIG,
     hypervisor=LibvirtHost(
-        uri="qemu:///system", libvirt=(9, 0, 0), qemu=(7, 2, 11), security_models=("apparmor", "dac")
+        uri="qemu:///system",
+        libvirt=(9, 0, 0),
+        qemu=(7, 2, 11),
+        security_models=("apparmor", "dac"),
     ),
     kernel=(6, 18, 44),
     kvm="",
@@ -279,10 +295,14 @@ def on_disk(fstype: str = "xfs", **changes: Any) -> Facts:
         ),
         swaps=(),
         boot=BootOrder(
-            mounted_by="/etc/fstab", requires=frozenset(), services={"libvirtd.service": (MEMORY_DIR,)}
+            mounted_by="/etc/fstab",
+            requires=frozenset(),
+            services={"libvirtd.service": (MEMORY_DIR,)},
         ),
     )
-    return replace(GOOD, store=replace(facts, **changes), guests=(replace(RUNNING, memory_files=(file,)),))
+    return replace(
+        GOOD, store=replace(facts, **changes), guests=(replace(RUNNING, memory_files=(file,)),)
+    )
 
 
 def reported(

@@ -84,7 +84,8 @@ class FaultyHook:
         copy_to: Path | None = None,
         memory_ids: list[tuple[str, str, str]] | None = None,
     ) -> None:
-        """SIGKILL the hook after this step (its script first), fail at this operation, use other names.
+        """SIGKILL the hook after this step (its script first), fail at this operation, use other
+        names.
 
         ``copy_to`` is made after the step ``copy_at``, with all that lies on the store then.
         """

@@ -12,7 +12,10 @@ from pathlib import Path
 from ramshelf.system.run import Completed
 from support.process import run, wait_until
 
-_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+}
 _QEMU_CONF = Path("/etc/libvirt/qemu.conf")
 _LIBVIRTD_CONF = Path("/etc/libvirt/libvirtd.conf")
 _MEMORY = Path("/var/lib/libvirt/qemu/ram")
@@ -20,7 +23,8 @@ _LOG = Path("/var/log/libvirt/libvirtd.log")
 
 
 class Libvirtd:
-    """The monolithic libvirtd where there is one, else virtqemud; QEMU runs as the distribution's user.
+    """The monolithic libvirtd where there is one, else virtqemud; QEMU runs as the distribution's
+    user.
 
     ``options`` are the daemon's own.
     """
@@ -46,14 +50,17 @@ class Libvirtd:
         return self._daemon is not None and self._daemon.poll() is None
 
     def start(self) -> None:
-        """Start it (and virtlogd) and wait until it answers; the first time it probes QEMU, for seconds."""
+        """Start it (and virtlogd) and wait until it answers; the first time it probes QEMU, for
+        seconds."""
         if self._virtlogd is None or self._virtlogd.poll() is not None:
             self._virtlogd = _spawn("virtlogd")
             wait_until(Path("/run/libvirt/virtlogd-sock").exists, "virtlogd listens")
         if self.running:
             return
         daemon = self._daemon = _spawn(self._program, *self._options)
-        wait_until(lambda: daemon.poll() is not None or self._answers(), "libvirtd answers", timeout=90)
+        wait_until(
+            lambda: daemon.poll() is not None or self._answers(), "libvirtd answers", timeout=90
+        )
         assert self.running, f"{self._program} ended with {daemon.returncode}:\n{_LOG.read_text()}"
 
     def stop(self) -> None:
@@ -121,7 +128,9 @@ class Libvirtd:
         for name in filter(None, self.virsh("list", "--name").stdout.split("\n")):
             self.virsh("destroy", name, ok=(0, 1))
         for name in filter(None, self.virsh("list", "--all", "--name").stdout.split("\n")):
-            self.virsh("undefine", name, "--managed-save", "--nvram", "--snapshots-metadata", ok=(0, 1))
+            self.virsh(
+                "undefine", name, "--managed-save", "--nvram", "--snapshots-metadata", ok=(0, 1)
+            )
         if hooks := list(Path("/etc/libvirt/hooks").iterdir()):
             for path in hooks:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -146,4 +155,6 @@ class Libvirtd:
 
 def _spawn(*argv: str) -> subprocess.Popen[bytes]:
     with _LOG.open("ab") as log:
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_ENVIRONMENT)
+        return subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_ENVIRONMENT
+        )

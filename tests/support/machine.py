@@ -13,8 +13,15 @@ from support.libvirtd import Libvirtd
 from support.process import run, wait_until
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
-_RESTORED = ("/etc/fstab", "/etc/sysctl.d", "/etc/systemd/system", "/etc/modules-load.d", "/run/sysctl-vm")
-"""What tests and ramshelf change below /etc and /run, besides what libvirt's own reset puts right."""
+_RESTORED = (
+    "/etc/fstab",
+    "/etc/sysctl.d",
+    "/etc/systemd/system",
+    "/etc/modules-load.d",
+    "/run/sysctl-vm",
+)
+"""What tests and ramshelf change below /etc and /run, besides what libvirt's own reset puts right.
+"""
 
 _REMOVED = (
     "/etc/ramshelf",

@@ -1,6 +1,7 @@
 """Live migrations between the tests' host and a second one, of a guest that watches itself.
 
-A guest whose memory is looked at afterwards moves between ``hold`` and ``let_go``: see ``moves_running``.
+A guest whose memory is looked at afterwards moves between ``hold`` and ``let_go``: see
+``moves_running``.
 """
 
 import functools
@@ -30,16 +31,24 @@ _MIGRATE = ("virsh", "migrate", "--live", "guest")
 _COUNT = re.compile(r"COUNT (\d+) (\d+\.\d+)\r?\n")
 
 
-def start(libvirtd: Libvirtd, memory_mib: int = 160, options: str = "", *, dirty_mib: int = 0) -> None:
+def start(
+    libvirtd: Libvirtd, memory_mib: int = 160, options: str = "", *, dirty_mib: int = 0
+) -> None:
     """Start a transient guest that counts and checks its memory, and wait until it does."""
-    libvirtd.create(domain_xml("guest", memory_mib, dirty_mib=dirty_mib, options=f"{WATCHED} {options}"))
+    libvirtd.create(
+        domain_xml("guest", memory_mib, dirty_mib=dirty_mib, options=f"{WATCHED} {options}")
+    )
     wait_console("guest", "KEPT 1", timeout=PATIENCE)
 
 
-def migrate(libvirtd: Libvirtd, second: SecondHost, *options: str, ok: tuple[int, ...] = (0,)) -> str:
+def migrate(
+    libvirtd: Libvirtd, second: SecondHost, *options: str, ok: tuple[int, ...] = (0,)
+) -> str:
     """Move the guest to the second host by plain virsh; what that says on standard error."""
     route = (second.uri, "--migrateuri", second.migrate_uri)
-    return libvirtd.virsh("migrate", "--live", "guest", *route, *options, ok=ok, timeout=PATIENCE).stderr
+    return libvirtd.virsh(
+        "migrate", "--live", "guest", *route, *options, ok=ok, timeout=PATIENCE
+    ).stderr
 
 
 def migrate_back(second: SecondHost) -> None:
@@ -49,7 +58,8 @@ def migrate_back(second: SecondHost) -> None:
 
 
 class Moving:
-    """A migration under way, driven by a virsh of its own; ``said`` is what that has printed in the end."""
+    """A migration under way, driven by a virsh of its own; ``said`` is what that has printed in the
+    end."""
 
     def __init__(self, libvirtd: Libvirtd, process: "subprocess.Popen[str]") -> None:
         self._libvirtd = libvirtd
@@ -82,7 +92,8 @@ class Moving:
 
 @contextmanager
 def moving(libvirtd: Libvirtd, uri: str, migrate_uri: str, *options: str) -> Iterator[Moving]:
-    """A live migration that has begun, at 4 MiB/s unless ``options`` say otherwise, and does not end soon."""
+    """A live migration that has begun, at 4 MiB/s unless ``options`` say otherwise, and does not end
+    soon."""
     process = subprocess.Popen(
         [*_MIGRATE, uri, "--migrateuri", migrate_uri, *(options or ("--bandwidth", "4"))],
         stdin=subprocess.DEVNULL,
@@ -128,8 +139,9 @@ class DamagedError(AssertionError):
 def moves_running() -> bool:
     """Whether a guest may run while it moves, and lose nothing: from QEMU 9.0 on.
 
-    Before, QEMU without KVM may miss a page that the guest writes to just while the bitmap of dirty pages is
-    read (mended by QEMU's commit 03bfc2188f06). The rates are in docs/reference/migration.md.
+    Before, QEMU without KVM may miss a page that the guest writes to just while the bitmap of dirty
+    pages is read (mended by QEMU's commit 03bfc2188f06). The rates are in
+    docs/reference/migration.md.
     """
     [major] = re.findall(r"version (\d+)", run("qemu-system-x86_64", "--version").stdout)[:1]
     return int(major) >= 9

@@ -82,8 +82,8 @@ def request(
 ) -> objects.RequestSpec:
     """A request for a server.
 
-    ``cells``: page sizes of its NUMA cells, as Nova resolves them; ``requesters``: what besides the flavor
-    asks for resources.
+    ``cells``: page sizes of its NUMA cells, as Nova resolves them; ``requesters``: what besides the
+    flavor asks for resources.
     """
     flavor = objects.Flavor(
         id=1,
@@ -98,7 +98,9 @@ def request(
     )
     topology = objects.InstanceNUMATopology(
         cells=[
-            objects.InstanceNUMACell(id=number, cpuset={number}, pcpuset=set(), memory=64, pagesize=size)
+            objects.InstanceNUMACell(
+                id=number, cpuset={number}, pcpuset=set(), memory=64, pagesize=size
+            )
             for number, size in enumerate(cells)
         ]
     )

@@ -21,10 +21,11 @@ def memory_files() -> list[Path]:
 
 
 def assert_reserved(domain: str, memory_mib: int) -> None:
-    """The running guest of this name has one memory file of its full size, whose extents no one can take.
+    """The running guest of this name has one memory file of its full size, whose extents no one can
+    take.
 
-    Its latest start was reserved by the hook, before QEMU ran, and found as it was to be, for which libvirt
-    does not wait.
+    Its latest start was reserved by the hook, before QEMU ran, and found as it was to be, for which
+    libvirt does not wait.
     """
     [file] = MEMORY.glob(f"*-{domain[:20]}/*")
     assert file.stat().st_size == memory_mib * MIB
@@ -64,7 +65,9 @@ def wait_recorded(domain: str, event: str) -> dict[str, Any]:
 
 def _lives(domain: str) -> list[dict[str, Any]]:
     """The hook's words about the guest's starts and ends, the latest first."""
-    return [entry for entry in recorded(domain) if entry["event"] in {"reserved", "started", "ended"}]
+    return [
+        entry for entry in recorded(domain) if entry["event"] in {"reserved", "started", "ended"}
+    ]
 
 
 def _is_tmpfs() -> bool:
@@ -75,7 +78,8 @@ def _is_tmpfs() -> bool:
 def assert_unwritten(cost: Callable[[], int]) -> None:
     """Less than 1 MiB is written: ``cost`` measures bytes, up to five times.
 
-    Others and the kernel may have the store written back meanwhile; what flushes does so every time.
+    Others and the kernel may have the store written back meanwhile; what flushes does so every
+    time.
     """
     costs: list[int] = []
     while len(costs) < _ATTEMPTS and min(costs, default=MIB) >= MIB:

@@ -41,7 +41,11 @@ class Placement:
         if path == "/traits":
             prefix = query["name"][0].removeprefix("startswith:")
             known = frozenset[str]().union(*self.hosts.values())
-            return Response({"traits": sorted(trait for trait in known if trait.startswith(prefix))})
+            return Response(
+                {"traits": sorted(trait for trait in known if trait.startswith(prefix))}
+            )
         wanted = set(query["required"][0].removeprefix("in:").split(","))
-        found = [{"uuid": host_uuid(name)} for name, traits in self.hosts.items() if wanted & traits]
+        found = [
+            {"uuid": host_uuid(name)} for name, traits in self.hosts.items() if wanted & traits
+        ]
         return Response({"resource_providers": found})

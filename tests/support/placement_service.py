@@ -1,7 +1,7 @@
 """The real Placement as a service of its own: HTTP on loopback, SQLite, no Keystone (noauth2).
 
-Run as a program it serves PORT from DATABASE and appends a line for each request to LOG; CERTIFICATE, where
-it is there, makes it HTTPS.
+Run as a program it serves PORT from DATABASE and appends a line for each request to LOG;
+CERTIFICATE, where it is there, makes it HTTPS.
 """
 
 import os
@@ -49,7 +49,15 @@ class PlacementService:
         """Serve HTTPS from the next start on, with a certificate of its own that nobody knows yet."""
         subject = ("-subj", "/CN=placement", "-addext", "subjectAltName=IP:127.0.0.1")
         kind = ("-x509", "-newkey", "rsa:2048", "-noenc", *subject)
-        run("openssl", "req", *kind, "-keyout", str(self.certificate), "-out", f"{self.certificate}.public")
+        run(
+            "openssl",
+            "req",
+            *kind,
+            "-keyout",
+            str(self.certificate),
+            "-out",
+            f"{self.certificate}.public",
+        )
         public = Path(f"{self.certificate}.public").read_text()
         self.certificate.write_text(self.certificate.read_text() + public)
         self.url = self.url.replace("http:", "https:")
@@ -109,7 +117,9 @@ class PlacementService:
     def configuration(self, **more: object) -> str:
         """A [placement] section for it."""
         settings = {"auth_type": "admin_token", "endpoint": self.url, "token": "admin", **more}
-        return "[placement]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items() if value)
+        return "[placement]\n" + "".join(
+            f"{key} = {value}\n" for key, value in settings.items() if value
+        )
 
     def openstack(self, *args: str) -> str:
         """What the real client says: ``openstack resource provider ...``."""
@@ -158,7 +168,10 @@ def _logging(app: Any, log: str) -> Callable[..., Iterable[bytes]]:
     def logged(environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         def respond(status: str, *rest: Any) -> Any:
             query = f"?{environ['QUERY_STRING']}" if environ.get("QUERY_STRING") else ""
-            line = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{query} {status.partition(' ')[0]}\n"
+            line = (
+                f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{query} "
+                f"{status.partition(' ')[0]}\n"
+            )
             with open(log, "a", encoding="utf-8") as file:
                 file.write(line)
             return start_response(status, *rest)
@@ -181,7 +194,9 @@ def _serve(port: str, database: str, log: str, certificate: str) -> None:
     options([], project="placement", default_config_files=[], default_config_dirs=[])
     db_api.configure(options)
     app = _logging(deploy.loadapp(options), log)
-    with make_server("127.0.0.1", int(port), app, server_class=_Server, handler_class=_Quiet) as server:
+    with make_server(
+        "127.0.0.1", int(port), app, server_class=_Server, handler_class=_Quiet
+    ) as server:
         if os.path.exists(certificate):
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             context.load_cert_chain(certificate)

@@ -10,7 +10,9 @@ from pathlib import Path
 from ramshelf.system.run import Completed
 
 
-def run(*argv: str, ok: Sequence[int] = (0,), stdin: str | None = None, timeout: float = 60) -> Completed:
+def run(
+    *argv: str, ok: Sequence[int] = (0,), stdin: str | None = None, timeout: float = 60
+) -> Completed:
     """Run ``argv``; an exit status that is not in ``ok`` fails the test, with all that was printed."""
     ended = subprocess.run(
         argv,
@@ -22,7 +24,9 @@ def run(*argv: str, ok: Sequence[int] = (0,), stdin: str | None = None, timeout:
         timeout=timeout,
         check=False,
     )
-    completed = Completed(argv=argv, status=ended.returncode, stdout=ended.stdout, stderr=ended.stderr)
+    completed = Completed(
+        argv=argv, status=ended.returncode, stdout=ended.stdout, stderr=ended.stderr
+    )
     assert ended.returncode in ok, (
         f"{completed.argv} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}"
     )

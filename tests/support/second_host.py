@@ -1,9 +1,10 @@
 """A second host beside the tests': another ``scripts/isolated`` with libvirtd, a store and the hook.
 
-The two share no namespace but the user's. They reach each other's libvirtd and QEMU through sockets in a
-directory of the first host's $TMPDIR, or over a network of their own, a pair of virtual interfaces. Run as a
-program (inside), it serves requests, a line of JSON each, until its input ends; whatever becomes of the
-tests, it ends with them, and so do its guests, its store and its devices.
+The two share no namespace but the user's. They reach each other's libvirtd and QEMU through sockets
+in a directory of the first host's $TMPDIR, or over a network of their own, a pair of virtual
+interfaces. Run as a program (inside), it serves requests, a line of JSON each, until its input
+ends; whatever becomes of the tests, it ends with them, and so do its guests, its store and its
+devices.
 """
 
 import json
@@ -41,8 +42,8 @@ keepalive_interval = 1
 class SecondHost:
     """The second host as the first one sees it.
 
-    ``uri`` is its libvirtd's and ``migrate_uri`` where its QEMU takes a guest in, both by unix sockets;
-    ``first_uri`` and ``back_uri`` are the first host's, to be used there. ``tcp_uri`` and
+    ``uri`` is its libvirtd's and ``migrate_uri`` where its QEMU takes a guest in, both by unix
+    sockets; ``first_uri`` and ``back_uri`` are the first host's, to be used there. ``tcp_uri`` and
     ``tcp_migrate_uri`` are the second's over the network, which can be cut.
     """
 
@@ -103,7 +104,9 @@ class SecondHost:
 
     def hook_log(self) -> list[dict[str, Any]]:
         """The entries of the hook's log there."""
-        return [json.loads(line) for line in self.shell("cat /run/ramshelf/hook.log || :").splitlines()]
+        return [
+            json.loads(line) for line in self.shell("cat /run/ramshelf/hook.log || :").splitlines()
+        ]
 
     def console(self, name: str) -> str:
         """What the guest has said there since it came."""
@@ -111,7 +114,9 @@ class SecondHost:
 
     def wait_console(self, name: str, text: str, timeout: float = 60) -> None:
         """Wait until the guest has said ``text`` there."""
-        wait_until(lambda: text in self.console(name), f"{name} says {text!r} there", timeout=timeout)
+        wait_until(
+            lambda: text in self.console(name), f"{name} says {text!r} there", timeout=timeout
+        )
 
     def kill_qemu(self, name: str) -> None:
         """SIGKILL the guest's QEMU."""

@@ -1,4 +1,5 @@
-"""Integration tests in machines side by side: workers of pytest-xdist, each inside ``scripts/isolated``."""
+"""Integration tests in machines side by side: workers of pytest-xdist, each inside
+``scripts/isolated``."""
 
 from pathlib import Path
 
@@ -23,7 +24,9 @@ class ByScope(LoadScopeScheduling):  # type: ignore[misc] # it has no types
 
 def only_isolated(session: pytest.Session, target: str) -> None:
     """Refuse to touch the machine itself; with pytest-xdist it is the workers that run tests."""
-    distributes = session.config.getoption("tx", None) and not hasattr(session.config, "workerinput")
+    distributes = session.config.getoption("tx", None) and not hasattr(
+        session.config, "workerinput"
+    )
     if not distributes and not Path("/run/isolated").exists():
         raise pytest.UsageError(f"integration tests run inside scripts/isolated: use `{target}`")
 

@@ -14,12 +14,17 @@ _FSTAB = Path("/etc/fstab")
 
 @contextmanager
 def store(
-    file_system: str = "tmpfs", size_mib: int = 512, *, at: Path = MEMORY, options: str = "", device: str = ""
+    file_system: str = "tmpfs",
+    size_mib: int = 512,
+    *,
+    at: Path = MEMORY,
+    options: str = "",
+    device: str = "",
 ) -> Iterator[Path]:
     """A store: "tmpfs" (kind ram), "swap", "ext4" or "xfs", in fstab as ramshelf does it.
 
-    The latter three are on ``device``, or on a loop device where none is given. At the end all guests are
-    destroyed.
+    The latter three are on ``device``, or on a loop device where none is given. At the end all
+    guests are destroyed.
     """
     before = _FSTAB.read_text()
     at.mkdir(parents=True, exist_ok=True)
@@ -31,7 +36,10 @@ def store(
             device = device or stack.enter_context(loop_device(size_mib))
             run("mkswap", device)
             run("swapon", device)
-            line = f"ramshelf {at} tmpfs size={size_mib}M,x-ramshelf.kind=swap,x-ramshelf.beyond-swap 0 0"
+            line = (
+                f"ramshelf {at} tmpfs "
+                f"size={size_mib}M,x-ramshelf.kind=swap,x-ramshelf.beyond-swap 0 0"
+            )
         else:
             device = device or stack.enter_context(loop_device(size_mib))
             all_to_guests = ("-m", "0") if file_system == "ext4" else ()

@@ -78,7 +78,11 @@ def test_shown_commands_exist(page: str, line: str) -> None:  # noqa: ARG001 - t
         assert child is not None, line
         command = child
         context = click.Context(command, info_name=command.name, parent=context)
-    known = {name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]}
+    known = {
+        name
+        for parameter in command.params
+        for name in [*parameter.opts, *parameter.secondary_opts]
+    }
     assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known
 
 
@@ -105,6 +109,8 @@ def test_every_error_code_is_in_the_reference() -> None:
 
 
 def test_the_tests_that_the_security_page_names_are_there() -> None:
-    named = set(re.findall(r"`(test_\w+)`", (CHECKOUT / "docs/explanation/security.md").read_text()))
+    named = set(
+        re.findall(r"`(test_\w+)`", (CHECKOUT / "docs/explanation/security.md").read_text())
+    )
     sources = "".join(path.read_text() for path in (CHECKOUT / "tests").rglob("test_*.py"))
     assert {name for name in named if f"def {name}(" not in sources} == set()

@@ -24,7 +24,18 @@ MAY_IMPORT = {
 }
 
 # Pure functions reach neither the machine nor the clock; paths are text to them.
-NOT_IN_CORE = {"ctypes", "datetime", "fcntl", "glob", "logging", "os", "random", "select", "shutil", "socket"}
+NOT_IN_CORE = {
+    "ctypes",
+    "datetime",
+    "fcntl",
+    "glob",
+    "logging",
+    "os",
+    "random",
+    "select",
+    "shutil",
+    "socket",
+}
 NOT_IN_CORE |= {"subprocess", "tempfile", "threading", "time"}
 
 
@@ -50,7 +61,9 @@ def test_the_rooms_of_a_layer_form_no_circle(layer: str) -> None:
     TopologicalSorter(needs).prepare()  # raises CycleError, which names the circle
 
 
-@pytest.mark.parametrize("path", sorted((SOURCE / "ramshelf/core").rglob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((SOURCE / "ramshelf/core").rglob("*.py")), ids=lambda path: path.stem
+)
 def test_core_is_pure(path: Path) -> None:
     outside = {name.partition(".")[0] for name in _imported(path)}
     assert not outside & NOT_IN_CORE
@@ -80,10 +93,11 @@ def test_hook_needs_the_standard_library_only() -> None:
 
 
 NOVA = SOURCE.parent / "nova"
-COPIED = tomllib.loads((NOVA / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
-    "force-include"
-]
-"""What ramshelf-nova's wheel has of ramshelf: the file's path from nova/ to its path in the wheel."""
+COPIED = tomllib.loads((NOVA / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"][
+    "wheel"
+]["force-include"]
+"""What ramshelf-nova's wheel has of ramshelf: the file's path from nova/ to its path in the wheel.
+"""
 
 
 @pytest.mark.parametrize("source", COPIED)
@@ -93,7 +107,9 @@ def test_what_ramshelf_nova_copies_stands_by_itself(source: str) -> None:
     assert COPIED[source] == f"ramshelf_nova/{path.relative_to(SOURCE / 'ramshelf')}"
     copied = {_name((NOVA / each).resolve()) for each in COPIED}
     names = set(_imported(path))
-    assert {name for name in names if name.partition(".")[0] not in sys.stdlib_module_names} <= copied
+    assert {
+        name for name in names if name.partition(".")[0] not in sys.stdlib_module_names
+    } <= copied
     assert "ramshelf" not in {
         (node.module or "").partition(".")[0]
         for node in ast.walk(ast.parse(path.read_text()))
@@ -103,9 +119,15 @@ def test_what_ramshelf_nova_copies_stands_by_itself(source: str) -> None:
 
 @pytest.mark.parametrize("path", sorted((NOVA / "src").rglob("*.py")), ids=lambda path: path.stem)
 def test_ramshelf_nova_needs_nothing_of_ramshelf_but_the_copies(path: Path) -> None:
-    imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import)]
-    froms = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
-    names = {alias.name for node in imports for alias in node.names} | {str(node.module) for node in froms}
+    imports = [
+        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import)
+    ]
+    froms = [
+        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)
+    ]
+    names = {alias.name for node in imports for alias in node.names} | {
+        str(node.module) for node in froms
+    }
     assert "ramshelf" not in {name.partition(".")[0] for name in names}
     there = {target.removesuffix(".py").replace("/", ".") for target in COPIED.values()}
     assert {name for name in names if name.startswith("ramshelf_nova.core.")} <= there
@@ -128,7 +150,9 @@ def _imported(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            name = importlib.util.resolve_name("." * node.level + (node.module or ""), _package(path))
+            name = importlib.util.resolve_name(
+                "." * node.level + (node.module or ""), _package(path)
+            )
             yield name
             if name.startswith("ramshelf"):  # `from package import module`
                 yield from (full for alias in node.names if _exists(full := f"{name}.{alias.name}"))
@@ -159,6 +183,7 @@ def _exists(name: str) -> bool:
 
 
 def _layer(name: str) -> str | None:
-    """The layer of a module ``ramshelf.LAYER...``; None for what belongs to none (ramshelf, its __main__)."""
+    """The layer of a module ``ramshelf.LAYER...``; None for what belongs to none (ramshelf, its
+    __main__)."""
     parts = name.split(".")
     return parts[1] if len(parts) > 1 and (SOURCE / "ramshelf" / parts[1]).is_dir() else None

@@ -80,7 +80,9 @@ class Backings:
 
 
 class _Kept:
-    """An answer, asked for anew when it is older than [filter_scheduler] file_backed_memory_cache_seconds."""
+    """An answer, asked for anew when it is older than [filter_scheduler]
+    file_backed_memory_cache_seconds.
+    """
 
     def __init__(self, ask: Callable[[], frozenset[str]], clock: Callable[[], float]) -> None:
         self._ask = ask

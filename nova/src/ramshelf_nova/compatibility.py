@@ -31,4 +31,7 @@ def missing(thing: object, *attributes: str) -> Iterator[str]:
 
 
 def _parameters(method: Callable[..., Any]) -> list[tuple[object, ...]]:
-    return [(each.name, each.kind, each.default) for each in inspect.signature(method).parameters.values()]
+    return [
+        (each.name, each.kind, each.default)
+        for each in inspect.signature(method).parameters.values()
+    ]

@@ -1,7 +1,7 @@
 """Options, in Nova's own group for filters and weighers.
 
-``[ramshelf]`` is not used: ramshelf's own commands read nova.conf too, and refuse keys there that are not
-theirs.
+``[ramshelf]`` is not used: ramshelf's own commands read nova.conf too, and refuse keys there that
+are not theirs.
 """
 
 import nova.conf

@@ -38,8 +38,14 @@ def demands_of(spec: RequestSpec) -> tuple[Demand, ...]:
     extra_specs = spec.flavor.extra_specs if "extra_specs" in spec.flavor else {}
     image = spec.image.properties if "image" in spec and spec.image else None
     return (
-        *(Demand(reason=reason, backings=ANONYMOUS) for reason in _not_on_files(spec, extra_specs, image)),
-        *(Demand(reason=reason, backings=PINNABLE) for reason in _pinning(spec, extra_specs, image)),
+        *(
+            Demand(reason=reason, backings=ANONYMOUS)
+            for reason in _not_on_files(spec, extra_specs, image)
+        ),
+        *(
+            Demand(reason=reason, backings=PINNABLE)
+            for reason in _pinning(spec, extra_specs, image)
+        ),
         *_own_extra_spec(extra_specs),
     )
 
@@ -47,9 +53,9 @@ def demands_of(spec: RequestSpec) -> tuple[Demand, ...]:
 def left_by_live_migration(spec: RequestSpec) -> str | None:
     """UUID of the compute node that the server is leaving while it runs; None for every other request.
 
-    A request does not say what it is for. Each move names the server's cell; there the server's task tells a
-    live migration apart from a resize, an evacuation and an unshelving (nova.compute.api sets it before it
-    asks for a host).
+    A request does not say what it is for. Each move names the server's cell; there the server's
+    task tells a live migration apart from a resize, an evacuation and an unshelving
+    (nova.compute.api sets it before it asks for a host).
     """
     destination = spec.requested_destination if "requested_destination" in spec else None
     cell = destination.cell if destination and "cell" in destination else None
@@ -70,13 +76,18 @@ def left_by_live_migration(spec: RequestSpec) -> str | None:
 def same_as_source(*, file_backed: bool) -> Demand:
     """What a live migration demands: libvirt refuses a guest whose memory's source changes on the way."""
     return Demand(
-        reason=f"a live migration from a host with {'file-backed' if file_backed else 'anonymous'} memory",
+        reason=(
+            f"a live migration from a host with {'file-backed' if file_backed else 'anonymous'} "
+            "memory"
+        ),
         backings=FILE_BACKED if file_backed else ANONYMOUS,
     )
 
 
 def _not_on_files(spec: RequestSpec, extra_specs: dict[str, str], image: Any) -> Iterator[str]:
-    """What Nova's driver refuses with file-backed memory (_get_guest_memory_backing_config), or libvirt."""
+    """What Nova's driver refuses with file-backed memory (_get_guest_memory_backing_config), or
+    libvirt.
+    """
     if extra_specs.get("hw:mem_page_size"):
         yield "the flavor asks for memory pages of a size (hw:mem_page_size)"
     if image and image.get("hw_mem_page_size"):
@@ -114,14 +125,19 @@ def _own_extra_spec(extra_specs: dict[str, str]) -> Iterator[Demand]:
     value = extra_specs.get(extraspec.NAME)
     if value == extraspec.REQUIRED:
         yield Demand(
-            reason=f"the flavor requires file-backed memory ({extraspec.NAME})", backings=FILE_BACKED
+            reason=f"the flavor requires file-backed memory ({extraspec.NAME})",
+            backings=FILE_BACKED,
         )
     elif value == extraspec.FORBIDDEN:
-        yield Demand(reason=f"the flavor forbids file-backed memory ({extraspec.NAME})", backings=ANONYMOUS)
+        yield Demand(
+            reason=f"the flavor forbids file-backed memory ({extraspec.NAME})", backings=ANONYMOUS
+        )
     elif value is not None:  # set with an API microversion before 2.86, which does not validate
         yield Demand(
-            reason=f"{extraspec.NAME} of the flavor is {value!r}, neither {extraspec.REQUIRED} nor "
-            f"{extraspec.FORBIDDEN}",
+            reason=(
+                f"{extraspec.NAME} of the flavor is {value!r}, neither {extraspec.REQUIRED} nor "
+                f"{extraspec.FORBIDDEN}"
+            ),
             backings=frozenset(),
         )
 

@@ -1,8 +1,8 @@
 """Nova's libvirt driver for a host whose guests' memory is on ramshelf's store.
 
-``compute_driver = ramshelf.FileBackedLibvirtDriver``. With ``[libvirt] file_backed_memory`` not set it is
-LibvirtDriver. One private method of it is overridden; what else there is to do the hook does, whoever starts
-a guest.
+``compute_driver = ramshelf.FileBackedLibvirtDriver``. With ``[libvirt] file_backed_memory`` not set
+it is LibvirtDriver. One private method of it is overridden; what else there is to do the hook does,
+whoever starts a guest.
 """
 
 from typing import Any
@@ -31,8 +31,8 @@ LOG = logging.getLogger(__name__)
 class FileBackedLibvirtDriver(driver.LibvirtDriver):
     """Memory is allocated on demand and reserved by the hook, discarded where that writes nothing.
 
-    While the hook does not answer or there is no store the compute service is disabled; guests that run
-    are served as ever.
+    While the hook does not answer or there is no store the compute service is disabled; guests that
+    run are served as ever.
     """
 
     def __init__(self, virtapi: VirtAPI, read_only: bool = False) -> None:  # noqa: FBT001, FBT002 - Nova's
@@ -43,7 +43,12 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
         """Nova's own checks, and whether this Nova is one that the driver fits. Raises InternalError."""
         found = [
             *misfits(FileBackedLibvirtDriver, driver.LibvirtDriver),
-            *missing(vconfig.LibvirtConfigGuestMemoryBacking(), "filesource", "allocateimmediate", "discard"),
+            *missing(
+                vconfig.LibvirtConfigGuestMemoryBacking(),
+                "filesource",
+                "allocateimmediate",
+                "discard",
+            ),
         ]
         here, tested = version.version_string(), ", ".join(TESTED)
         if found:
@@ -69,8 +74,8 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
     ) -> None:
         """Nova's, which raises ComputeResourcesUnavailable where the hook refuses the guest.
 
-        The build goes to another host as before. But a server's fault has room for 255 characters, of which
-        libvirt's words around the hook's take most.
+        The build goes to another host as before. But a server's fault has room for 255 characters,
+        of which libvirt's words around the hook's take most.
         """
         try:
             super().spawn(
@@ -92,7 +97,9 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
             raise exception.ComputeResourcesUnavailable(reason=reason) from error
 
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
-        """Nova's, with the weigher's figures; called every minute, so the service follows the host here."""
+        """Nova's, with the weigher's figures; called every minute, so the service follows the host
+        here.
+        """
         resources: dict[str, Any] = super().get_available_resource(nodename)
         if _file_backed():
             answer = self._hook.answer()
@@ -104,7 +111,9 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
     def update_provider_tree(
         self, provider_tree: ProviderTree, nodename: str, allocations: dict[str, Any] | None = None
     ) -> None:
-        """Nova's, with the store's kind as a trait, and no more memory than the store or its servers hold."""
+        """Nova's, with the store's kind as a trait, and no more memory than the store or its servers
+        hold.
+        """
         before = provider.memory_mib(provider_tree, nodename)
         super().update_provider_tree(provider_tree, nodename, allocations)
         answer = self._hook.answer() if _file_backed() else None
@@ -113,8 +122,8 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
             # Where it is not known what the store holds: no more than before.
             most = (answer.capacity_mib if answer else 0) or before
             if most and most < (provider.memory_mib(provider_tree, nodename) or 0):
-                # Nova can move no server away while less is reported than servers hold (before 2025.2; see
-                # ramshelf's core/placement.wanted_inventory).
+                # Nova can move no server away while less is reported than servers hold (before
+                # 2025.2; see ramshelf's core/placement.wanted_inventory).
                 held = provider.held_mib(provider_tree, nodename, self.virtapi.reportclient)
                 least = (before or 0) if held is None else held
                 provider.bound_memory(provider_tree, nodename, max(most, least))
@@ -134,11 +143,13 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
             reason = trouble(answer)
             if answer and answer.kind and instance.flavor.memory_mb > answer.free_mib:
                 reason = (
-                    f"it needs {instance.flavor.memory_mb} MiB of file-backed memory, and {answer.free_mib} "
-                    "MiB are free on the store"
+                    f"it needs {instance.flavor.memory_mb} MiB of file-backed memory, and "
+                    f"{answer.free_mib} MiB are free on the store"
                 )
             if reason:
-                raise exception.MigrationPreCheckError(reason=f"{CONF.host} cannot take the server: {reason}")
+                raise exception.MigrationPreCheckError(
+                    reason=f"{CONF.host} cannot take the server: {reason}"
+                )
         return super().check_can_live_migrate_destination(
             context, instance, src_compute_info, dst_compute_info, block_migration, disk_over_commit
         )
@@ -157,21 +168,31 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
         guest = etree.fromstring(self._host.get_guest(instance).get_xml_desc())
         here = guest.find("memoryBacking/source[@type='file']") is not None
         there = (
-            "dst_wants_file_backed_memory" in dest_check_data and dest_check_data.dst_wants_file_backed_memory
+            "dst_wants_file_backed_memory" in dest_check_data
+            and dest_check_data.dst_wants_file_backed_memory
         )
         if here != there:
             words = {True: "file-backed", False: "not file-backed"}
             raise exception.MigrationPreCheckError(
-                reason=f"the server's memory is {words[here]}, and on the destination it would be "
-                f"{words[there]}: libvirt cannot change that while it runs; migrate it cold, or resize it"
+                reason=(
+                    f"the server's memory is {words[here]}, and on the destination it would be "
+                    f"{words[there]}: libvirt cannot change that while it runs; migrate it cold, "
+                    "or resize it"
+                )
             )
-        return super().check_can_live_migrate_source(context, instance, dest_check_data, block_device_info)
+        return super().check_can_live_migrate_source(
+            context, instance, dest_check_data, block_device_info
+        )
 
     def _get_guest_memory_backing_config(
         self, inst_topology: Any, numatune: Any, flavor: Any, image_meta: Any
     ) -> vconfig.LibvirtConfigGuestMemoryBacking | None:
-        """Nova's, allocated on demand where the hook reserves it; else QEMU allocates it, as Nova has it."""
-        backing = super()._get_guest_memory_backing_config(inst_topology, numatune, flavor, image_meta)
+        """Nova's, allocated on demand where the hook reserves it; else QEMU allocates it, as Nova has
+        it.
+        """
+        backing = super()._get_guest_memory_backing_config(
+            inst_topology, numatune, flavor, image_meta
+        )
         if backing is not None and backing.filesource:
             answer = self._hook.answer()
             reserved = answer is not None and answer.kind is not None

@@ -1,7 +1,8 @@
 """The flavor extra spec by which a flavor demands or forbids file-backed memory, and its validator.
 
-``trait:COMPUTE_MEM_BACKING_FILE=required|forbidden`` does the same before the scheduler's filters run, in
-Placement, and is to be preferred; this one counts too where traits of a flavor are for somebody else to set.
+``trait:COMPUTE_MEM_BACKING_FILE=required|forbidden`` does the same before the scheduler's filters
+run, in Placement, and is to be preferred; this one counts too where traits of a flavor are for
+somebody else to set.
 """
 
 from nova.api.validation.extra_specs import base
@@ -16,8 +17,8 @@ def register() -> list[base.ExtraSpecValidator]:
         base.ExtraSpecValidator(
             name=NAME,
             description=(
-                "Whether servers must or must not run on hosts with file-backed memory. Evaluated by "
-                "FileBackedMemoryFilter of ramshelf-nova."
+                "Whether servers must or must not run on hosts with file-backed memory. Evaluated "
+                "by FileBackedMemoryFilter of ramshelf-nova."
             ),
             value={
                 "type": str,

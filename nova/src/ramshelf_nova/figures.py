@@ -1,7 +1,8 @@
 """Figures of a host, in the stats of its compute node: what the driver reports and the weigher reads.
 
-The driver's get_available_resource gives them under 'stats'; Nova keeps them as text with the compute node,
-and the scheduler finds them in HostState.stats. All are whole MiB. A figure that is not known is left out.
+The driver's get_available_resource gives them under 'stats'; Nova keeps them as text with the
+compute node, and the scheduler finds them in HostState.stats. All are whole MiB. A figure that is
+not known is left out.
 """
 
 STORE_TOTAL_MIB = "ramshelf_store_total_mib"

@@ -23,15 +23,19 @@ def all_filters() -> list[type[filters.BaseHostFilter]]:
 
 
 class FileBackedMemoryFilter(filters.BaseHostFilter):
-    """Passes hosts that can give a server's memory the backing which its flavor, image and devices allow.
+    """Passes hosts that can give a server's memory the backing which its flavor, image and devices
+    allow.
 
     Pages of a size that is asked for and locked memory need anonymous memory; encrypted memory and
-    passed-through devices need memory that can be pinned; a live migration needs the same backing as on its
-    source. Most requests ask for nothing of the kind, and pass without a look at the hosts.
+    passed-through devices need memory that can be pinned; a live migration needs the same backing
+    as on its source. Most requests ask for nothing of the kind, and pass without a look at the
+    hosts.
     """
 
     RUN_ON_REBUILD = True  # as filter_all does: another image may ask for what the host cannot give
-    run_filter_once_per_request = True  # what is asked for and the hosts' backing do not change within one
+    run_filter_once_per_request = (
+        True  # what is asked for and the hosts' backing do not change within one
+    )
 
     def __init__(self, backings: Backings | None = None) -> None:
         self._backings = backings or Backings()
@@ -41,8 +45,12 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
         """Whether this one host passes."""
         return bool(self.filter_all([host_state], spec_obj))
 
-    def filter_all(self, filter_obj_list: Iterable[HostState], spec_obj: RequestSpec) -> list[HostState]:
-        """The hosts that pass: Nova's handler asks for all at once, and what is asked for is read once."""
+    def filter_all(
+        self, filter_obj_list: Iterable[HostState], spec_obj: RequestSpec
+    ) -> list[HostState]:
+        """The hosts that pass: Nova's handler asks for all at once, and what is asked for is read
+        once.
+        """
         hosts = list(filter_obj_list)
         demands = demands_of(spec_obj)
         source = left_by_live_migration(spec_obj)
@@ -83,8 +91,12 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
         return passing
 
     def _not_overcommitted(self, hosts: list[HostState]) -> list[HostState]:
-        """Those that no aggregate of theirs asks to overcommit file-backed memory; all, unless configured."""
-        overcommitting = {aggregate for aggregate in _all_aggregates(hosts) if _overcommits(aggregate)}
+        """Those that no aggregate of theirs asks to overcommit file-backed memory; all, unless
+        configured.
+        """
+        overcommitting = {
+            aggregate for aggregate in _all_aggregates(hosts) if _overcommits(aggregate)
+        }
         if not overcommitting:
             return hosts
         required = CONF.filter_scheduler.file_backed_memory_require_aggregate_ratio
@@ -112,8 +124,8 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
         if case not in self._warned:
             self._warned.add(case)
             LOG.warning(
-                "Host %(host)s has file-backed memory, which cannot be overcommitted, and is in aggregate "
-                "%(aggregate)s with ram_allocation_ratio %(ratio)s: set it to 1.0.",
+                "Host %(host)s has file-backed memory, which cannot be overcommitted, and is in "
+                "aggregate %(aggregate)s with ram_allocation_ratio %(ratio)s: set it to 1.0.",
                 {"host": host.host, "aggregate": aggregate.name, "ratio": ratio},
             )
 

@@ -1,7 +1,7 @@
 """ramshelf's hook on this host, as nova-compute asks it: through libvirt alone.
 
-A guest that never starts is asked of libvirt, which asks its hook, which refuses with what the host is
-(core/migration/answer.py). So nova-compute needs no privilege and sees none of the host's files.
+A guest that never starts is asked of libvirt, which asks its hook, which refuses with what the host
+is (core/migration/answer.py). So nova-compute needs no privilege and sees none of the host's files.
 """
 
 import re
@@ -18,7 +18,8 @@ from ramshelf_nova.core.hook.call import HOST_PROBE, probe_xml
 from ramshelf_nova.core.migration.answer import HostAnswer, read_answer
 
 _KEPT_SECONDS = 5.0
-"""How long an answer serves: one look at a host's resources asks twice, ten servers at once ten times."""
+"""How long an answer serves: one look at a host's resources asks twice, ten servers at once ten times.
+"""
 
 _PROBE = probe_xml(f"{HOST_PROBE}nova-compute")
 """Always of one name: libvirt may leave a log of each where there is no hook that removes it."""
@@ -44,7 +45,8 @@ class Hook:
         self._until = float("-inf")
 
     def answer(self, *, fresh: bool = False) -> HostAnswer | None:
-        """What the host is now or, unless asked afresh, was some seconds ago; None: the hook does not say.
+        """What the host is now or, unless asked afresh, was some seconds ago; None: the hook does not
+        say.
 
         Raises HypervisorUnavailable.
         """

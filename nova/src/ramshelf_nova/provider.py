@@ -31,7 +31,9 @@ def memory_mib(tree: ProviderTree, name: str) -> int | None:
 def held_mib(tree: ProviderTree, name: str, placement: SchedulerReportClient) -> int | None:
     """What all consumers hold of the memory in Placement; None where that is not known."""
     try:
-        found = placement.get_allocations_for_resource_provider(get_admin_context(), tree.data(name).uuid)
+        found = placement.get_allocations_for_resource_provider(
+            get_admin_context(), tree.data(name).uuid
+        )
     except (exception.NovaException, ClientException) as error:
         LOG.warning("What servers hold of %s in Placement is not known: %s", name, error)
         return None

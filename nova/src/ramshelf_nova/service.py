@@ -10,7 +10,8 @@ from ramshelf_nova.conf import CONF
 LOG = logging.getLogger(__name__)
 
 _PREFIX = f"{DISABLE_PREFIX}ramshelf: "
-"""Begins with Nova's own mark of what was disabled automatically: its driver enables that when it starts."""
+"""Begins with Nova's own mark of what was disabled automatically: its driver enables that when it
+starts."""
 
 _REASON_MAX = 255
 """Of the column disabled_reason."""

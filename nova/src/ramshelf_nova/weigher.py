@@ -10,12 +10,16 @@ from ramshelf_nova.conf import CONF
 
 
 class StoreHeadroomWeigher(weights.BaseHostWeigher):
-    """Weighs a host by the scarcer of its store and its RAM: the share of it that guests leave, 0 to 1.
+    """Weighs a host by the scarcer of its store and its RAM: the share of it that guests leave, 0 to
+    1.
 
-    A host without figures weighs what the others do on average, so that it is neither sought nor avoided.
+    A host without figures weighs what the others do on average, so that it is neither sought nor
+    avoided.
     """
 
-    minval = 0.0  # with both bounds the handler takes weights as they are, rather than stretch a small
+    minval = (
+        0.0  # with both bounds the handler takes weights as they are, rather than stretch a small
+    )
     maxval = 1.0  # difference between hosts to the whole range
 
     def weight_multiplier(self, host_state: HostState) -> float:
@@ -46,7 +50,9 @@ class StoreHeadroomWeigher(weights.BaseHostWeigher):
 def headroom(host: HostState) -> float | None:
     """The share of the store or of RAM, whichever is scarcer, that guests leave; None without figures."""
     promised = _figure(host, figures.STORE_PROMISED_MIB)
-    if promised is not None:  # the stats are some time old; what Nova has given away since is known here
+    if (
+        promised is not None
+    ):  # the stats are some time old; what Nova has given away since is known here
         promised = max(promised, host.total_usable_ram_mb - host.free_ram_mb)
     shares = [
         share

@@ -1,6 +1,7 @@
-"""The daemon: it keeps the store, the guests and what is reported in agreement, and tells how things are.
+"""The daemon: it keeps the store, the guests and what is reported in agreement, and tells how things
+are.
 
-One process a host. It remembers nothing that matters: what it knows it has seen, and sees again after it was
-restarted. Each turn of its loop looks, decides (core) and does what is missing; what libvirt tells by itself
-only makes it look sooner.
+One process a host. It remembers nothing that matters: what it knows it has seen, and sees again
+after it was restarted. Each turn of its loop looks, decides (core) and does what is missing; what
+libvirt tells by itself only makes it look sooner.
 """

@@ -19,7 +19,8 @@ from ramshelf.system.hypervisor import Domain, Hypervisor
 
 
 class Checker:
-    """Does the checks over one connection; what libvirt has said of a guest holds until it tells of a change.
+    """Does the checks over one connection; what libvirt has said of a guest holds until it tells of a
+    change.
 
     So libvirt is not asked about each guest each time.
     """
@@ -46,7 +47,9 @@ class Checker:
             return self._described[run]
 
         config = replace(config, placement_mode="none")
-        facts = gather(config, uri, files, directories, patience=PATIENCE, describe=remembered, probe=False)
+        facts = gather(
+            config, uri, files, directories, patience=PATIENCE, describe=remembered, probe=False
+        )
         if isinstance(facts.hypervisor, Unknown):
             raise ServiceError("libvirt.unreachable", f"{facts.hypervisor.reason}.")
         return tuple(of_finding(each) for each in check(facts))

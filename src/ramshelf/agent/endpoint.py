@@ -15,11 +15,12 @@ from ramshelf.system.httpserver import HttpServer, Request, Response, refusal
 PATH = "/metrics"
 
 _FRESH = 1.0
-"""Seconds for which a text is given out again, unless there is news: a flood of scrapes costs no more."""
+"""Seconds for which a text is given out again, unless there is news: a flood of scrapes costs no more.
+"""
 
 _VERSIONS = frozenset({"", "0.0.1", "0.0.4", "1.0.0"})
-"""The versions of Prometheus' formats that may be asked for, '' for the usual one. prometheus_client takes
-any word for one: it fails at some, and each makes another text."""
+"""The versions of Prometheus' formats that may be asked for, '' for the usual one. prometheus_client
+takes any word for one: it fails at some, and each makes another text."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class _Made:
 class Endpoint:
     """Serves what ``registry`` collects as ``/metrics``, and nothing else, where ``serve`` says."""
 
-    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._registry = registry
         self._clock = clock
         self._made: dict[tuple[str, bool], _Made] = {}

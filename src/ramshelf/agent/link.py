@@ -10,10 +10,12 @@ from ramshelf.core.agent.schedule import retry_pause
 from ramshelf.system.hypervisor import Hypervisor
 
 PATIENCE = 60
-"""Seconds for libvirt to answer one question: it may wait for a hook, which waits 30 s for the store."""
+"""Seconds for libvirt to answer one question: it may wait for a hook, which waits 30 s for the store.
+"""
 
 _RESTART_TRIES = 4
-"""Tries, some seconds, after which a libvirt that is away is no longer one that is just being restarted."""
+"""Tries, some seconds, after which a libvirt that is away is no longer one that is just being
+restarted."""
 
 
 @dataclass(frozen=True)

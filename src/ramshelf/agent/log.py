@@ -52,11 +52,15 @@ class Log:
         for condition in conditions:
             subject = f" ({condition.subject})" if condition.subject else ""
             message = f"No longer: {condition.code}{subject}."
-            self._write("info", "ended", message, {"subject": condition.subject, "code": condition.code})
+            self._write(
+                "info", "ended", message, {"subject": condition.subject, "code": condition.code}
+            )
 
     def _write(self, level: str, event: str, message: str, facts: dict[str, object]) -> None:
         now = time.time()
-        clock = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.localtime(now))}.{int(now % 1 * 1000):03d}"
+        clock = (
+            f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.localtime(now))}.{int(now % 1 * 1000):03d}"
+        )
         line = {
             "time": f"{clock}{time.strftime('%z')}",
             "level": level,
@@ -79,11 +83,15 @@ class _Libraries(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log it; an error of a library's is no more than a warning here."""
-        self._log.warning("library", hide(" ".join(record.getMessage().split())), logger=record.name)
+        self._log.warning(
+            "library", hide(" ".join(record.getMessage().split())), logger=record.name
+        )
 
 
 def _is_journal() -> bool:
-    """Whether standard error is the journal, which takes a line's priority from its start (sd-daemon(3))."""
+    """Whether standard error is the journal, which takes a line's priority from its start
+    (sd-daemon(3)).
+    """
     device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
     with suppress(OSError):
         status = os.fstat(2)

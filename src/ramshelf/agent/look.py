@@ -51,7 +51,8 @@ _RESIDENCY_SHARE = 0.005
 """Of the time, at most, to ask the kernel what of the memory files is in RAM."""
 
 _TRIES = 3
-"""Looks at a guest whose files are not those that it is to have, before it is left to the doctor."""
+"""Looks at a guest whose files are not those that it is to have, before it is left to the doctor.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +237,11 @@ class Watcher:
 
 def _runs(seen: Look | None) -> frozenset[tuple[str, int | None]]:
     """Each guest that runs, wherever its memory is, with its id: those of another run are new."""
-    return frozenset((each.uuid, each.domain_id) for each in seen.active.values()) if seen else frozenset()
+    return (
+        frozenset((each.uuid, each.domain_id) for each in seen.active.values())
+        if seen
+        else frozenset()
+    )
 
 
 def _wrong(seen: Look, config: Config) -> Iterator[Condition]:

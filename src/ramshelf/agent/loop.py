@@ -1,4 +1,6 @@
-"""The agent's loop: look, decide, do what is missing, tell; then sleep until something is due or happens."""
+"""The agent's loop: look, decide, do what is missing, tell; then sleep until something is due or
+happens.
+"""
 
 import os
 import signal
@@ -53,7 +55,9 @@ class Agent:
     ``files`` and ``directories`` are the configuration's, where any were named.
     """
 
-    def __init__(self, load: Load, files: tuple[str, ...] = (), directories: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, load: Load, files: tuple[str, ...] = (), directories: tuple[str, ...] = ()
+    ) -> None:
         self._load = load
         self._files, self._directories = files, directories
         self._config, self._uri = load()
@@ -81,7 +85,9 @@ class Agent:
         Raises HostError ``agent.needs-root``, RefusedError ``agent.running``.
         """
         if os.geteuid() != 0:
-            raise HostError("agent.needs-root", "Only root can run the agent.", hint="Run it with sudo.")
+            raise HostError(
+                "agent.needs-root", "Only root can run the agent.", hint="Run it with sudo."
+            )
         with agent_lock():
             with suppress(_Stop):
                 signal.signal(signal.SIGTERM, self._stop)
@@ -94,8 +100,8 @@ class Agent:
     def _stop(self, *_: object) -> None:
         """Only once: what ends must not be interrupted.
 
-        Python drops an exception that is raised while it runs a finaliser or a callback from C: then the next
-        wait finds the message.
+        Python drops an exception that is raised while it runs a finaliser or a callback from C:
+        then the next wait finds the message.
         """
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -169,7 +175,9 @@ class Agent:
             self._link.disconnect()
         self._look_pace = replace(self._look_pace, interval=self._config.look_interval, due=0.0)
         self._check_pace = replace(self._check_pace, interval=self._config.check_interval, due=0.0)
-        self._report_pace = replace(self._report_pace, interval=self._config.report_interval, due=0.0)
+        self._report_pace = replace(
+            self._report_pace, interval=self._config.report_interval, due=0.0
+        )
         self._serve_due = 0.0
         self._log.info("reloaded", "The configuration was read again.")
         yield from ()
@@ -235,7 +243,9 @@ class Agent:
             for sentence in outcome.written:
                 self._log.info("placement-written", sentence, provider=outcome.provider)
             self._problems.attempt("placement", lambda: map(of_finding, outcome.findings))
-        elif not (isinstance(outcome, RamshelfError) and outcome.code in AWAY):  # that is told already
+        elif not (
+            isinstance(outcome, RamshelfError) and outcome.code in AWAY
+        ):  # that is told already
             self._problems.failed("placement", outcome)
         if isinstance(outcome, Report) and outcome.done:
             self._reported = Reported(
@@ -277,7 +287,9 @@ class Agent:
 
 
 class _Begun:
-    """When something began: by the clock, and by what this process and its children had cost until then."""
+    """When something began: by the clock, and by what this process and its children had cost until
+    then.
+    """
 
     def __init__(self) -> None:
         self.clock = time.monotonic()

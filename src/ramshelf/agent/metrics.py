@@ -24,7 +24,9 @@ from ramshelf.system.hypervisor import START_REASONS, STOP_REASONS
 
 @dataclass(frozen=True, kw_only=True)
 class Took:
-    """When something was last done (seconds since the epoch) and how long it took; before it ever was: 0."""
+    """When something was last done (seconds since the epoch) and how long it took; before it ever was:
+    0.
+    """
 
     ended: float = 0.0
     seconds: float = 0.0
@@ -34,7 +36,8 @@ class Took:
 class Reported:
     """Whether the last pass over Placement was finished; the rest is of the last one that was.
 
-    ``succeeded``: when, in seconds since the epoch, 0 if never. Figures in MiB, None where not known.
+    ``succeeded``: when, in seconds since the epoch, 0 if never. Figures in MiB, None where not
+    known.
     """
 
     done: bool = False
@@ -49,7 +52,8 @@ class Reported:
 class Known:
     """All that is given out, at one moment. ``reported`` is None where Placement is not used.
 
-    ``bypass_left``: seconds for which the hook is bypassed. ``write_errors``: None where they are not known.
+    ``bypass_left``: seconds for which the hook is bypassed. ``write_errors``: None where they are
+    not known.
     """
 
     config: Config = field(default_factory=Config)
@@ -113,7 +117,9 @@ def _life(known: Known) -> Iterator[tuple[str, Sample]]:
 
 def _findings(conditions: Iterable[Condition]) -> Iterator[tuple[str, Sample]]:
     counts = {
-        (rule.code, rule.severity.value): 0 for rule in RULES.values() if rule.severity is not Severity.OK
+        (rule.code, rule.severity.value): 0
+        for rule in RULES.values()
+        if rule.severity is not Severity.OK
     }
     for condition in conditions:
         key = condition.code, condition.severity.value
@@ -141,7 +147,10 @@ def _store(look: Look, config: Config) -> Iterator[tuple[str, Sample]]:
         ("free", shares.capacity.free),
         ("allocated", shares.capacity.allocated),
         ("resident", sum(guest.resident for guest in shares.guests)),
-        ("nonresident", sum(_nonresident(guest.allocated, guest.resident) for guest in shares.guests)),
+        (
+            "nonresident",
+            sum(_nonresident(guest.allocated, guest.resident) for guest in shares.guests),
+        ),
         ("unowned", sum(holding.promised for holding in shares.unknown)),
     ):
         yield f"ramshelf_store_{name}_bytes", ((), float(figure))
@@ -187,7 +196,8 @@ def _placement(reported: Reported) -> Iterator[tuple[str, Sample]]:
 
 
 class Exporter(Collector):
-    """Gives out what was published last, in other threads too: a scrape costs the agent's loop nothing.
+    """Gives out what was published last, in other threads too: a scrape costs the agent's loop
+    nothing.
 
     ``registry`` has it and the figures of this process.
     """

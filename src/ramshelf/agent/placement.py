@@ -1,4 +1,6 @@
-"""Passes over Placement, in a thread of their own: one that is slow to answer keeps nothing else waiting."""
+"""Passes over Placement, in a thread of their own: one that is slow to answer keeps nothing else
+waiting.
+"""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,7 +16,9 @@ from ramshelf.system.worker import Worker
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """One pass: what came of it, or why this host could not be looked at; ``begun`` as the caller said."""
+    """One pass: what came of it, or why this host could not be looked at; ``begun`` as the caller
+    said.
+    """
 
     begun: float
     outcome: Report | Exception
@@ -45,7 +49,10 @@ class Reporter:
         self._tell(Pass(begun=begun, outcome=outcome))
 
     def _reported(self, hypervisor: Hypervisor, config: Config) -> Report:
-        wanted = (hypervisor.host_name(), _settings(config))  # a host may get another name while it runs
+        wanted = (
+            hypervisor.host_name(),
+            _settings(config),
+        )  # a host may get another name while it runs
         if self._placement is None or self._for != wanted:
             self._close()
             placement = connect(config, wanted[0])
@@ -66,7 +73,9 @@ class Reporter:
 
 
 def _settings(config: Config) -> object:
-    """What of the configuration a connection depends on; an embedded one is not opened anew for nothing."""
+    """What of the configuration a connection depends on; an embedded one is not opened anew for
+    nothing.
+    """
     if config.placement_mode == "embedded":
         return config.placement_mode, config.placement_database, config.placement_owner
     return config

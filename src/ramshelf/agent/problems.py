@@ -12,8 +12,8 @@ from ramshelf.core.findings import Severity
 from ramshelf.core.secrets import hide
 
 AWAY = frozenset({"libvirt.unreachable", "libvirt.connection-lost", "libvirt.no-answer"})
-"""The errors of a libvirt that is not there. It is one condition, whatever was asked of it first, until it is
-back."""
+"""The errors of a libvirt that is not there. It is one condition, whatever was asked of it first,
+until it is back."""
 
 
 class Problems:
@@ -72,8 +72,12 @@ def condition_of(error: Exception, subject: str) -> Condition:
     if isinstance(error, RamshelfError):
         return of_error(error)
     if isinstance(error, OSError) and error.errno:
-        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        return of_error(HostError("system.io", f"{where}{os.strerror(error.errno)}."), subject=subject)
+        where = (
+            f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        )
+        return of_error(
+            HostError("system.io", f"{where}{os.strerror(error.errno)}."), subject=subject
+        )
     bug = RamshelfError(
         "internal.bug",
         f"This is a bug in ramshelf: {type(error).__name__}: {hide(str(error))}",

@@ -45,6 +45,8 @@ class Residency:
             with suppress(FileNotFoundError):
                 size = resident(file)
             ended = time.monotonic()
-            figure = self._figures[path] = _Figure(resident=size, measured=ended, cost=ended - begun)
+            figure = self._figures[path] = _Figure(
+                resident=size, measured=ended, cost=ended - begun
+            )
         figure.asked = True
         return figure.resident

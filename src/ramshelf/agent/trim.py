@@ -1,10 +1,10 @@
 """Guests whose memory was read as a whole, as for a dump or a migration that failed: they are trimmed.
 
-On a tmpfs a page that is read is a page that is allocated. libvirt does not tell of a dump (no job-completed
-event comes), but suspends the guest for it; nor does it tell that a migration has been given up, but it tells
-of each pass of one over the memory (migration-iteration), as it does of a snapshot's. So what is remembered
-is when that began, and libvirt is asked whether it still goes on. An agent that starts has missed the
-beginning: of it libvirt is asked for each guest, once.
+On a tmpfs a page that is read is a page that is allocated. libvirt does not tell of a dump (no
+job-completed event comes), but suspends the guest for it; nor does it tell that a migration has
+been given up, but it tells of each pass of one over the memory (migration-iteration), as it does of
+a snapshot's. So what is remembered is when that began, and libvirt is asked whether it still goes
+on. An agent that starts has missed the beginning: of it libvirt is asked for each guest, once.
 """
 
 import subprocess
@@ -25,9 +25,11 @@ _WORTH = 64 * MIB
 
 
 class Trims:
-    """What a guest had allocated before it was read, until it runs and nobody reads it; then it is trimmed.
+    """What a guest had allocated before it was read, until it runs and nobody reads it; then it is
+    trimmed.
 
-    The process that does so takes long and holds the guest still for moments. It outlives the agent.
+    The process that does so takes long and holds the guest still for moments. It outlives the
+    agent.
     """
 
     def __init__(self, log: Log) -> None:
@@ -38,7 +40,10 @@ class Trims:
 
     def happened(self, event: Event, seen: Look | None) -> None:
         """Take note of what libvirt has told; ``seen`` is the look before."""
-        if event.what in {What.SUSPENDED, What.READ} and (guest := _on_tmpfs(seen, event.guest)) is not None:
+        if (
+            event.what in {What.SUSPENDED, What.READ}
+            and (guest := _on_tmpfs(seen, event.guest)) is not None
+        ):
             self._read.setdefault(event.guest, guest.allocated)
         elif event.what is What.STOPPED:
             self._read.pop(event.guest, None)
@@ -56,9 +61,16 @@ class Trims:
             if guest is not None and (guest.domain.state != "running" or _busy(hypervisor, guest)):
                 continue
             del self._read[name]
-            if guest is not None and guest.allocated - before >= _WORTH and name not in self._running:
+            if (
+                guest is not None
+                and guest.allocated - before >= _WORTH
+                and name not in self._running
+            ):
                 grown = to_mib(guest.allocated - before)
-                message = f"Guest {name} has up to {grown} MiB more than before it was read, and is trimmed."
+                message = (
+                    f"Guest {name} has up to {grown} MiB more than before it was read, and is "
+                    "trimmed."
+                )
                 self._log.info("trimming", message, guest=name, grown_mib=grown)
                 self._running[name] = leave(name, guest.domain.domain_id or 0, "trim")
         yield from ()

@@ -26,11 +26,11 @@ Examples:
 def command(ctx: click.Context, context: Context) -> None:
     """Run the agent, in the foreground, until it is told to end.
 
-    It watches guests and store: reserves what guests lack that were started without the hook, removes what
-    ended guests leave, does the doctor's checks again and again, and serves metrics for Prometheus. Its log
-    is on standard error, a JSON object a line. SIGHUP makes it read the configuration again, SIGTERM or
-    Ctrl-C end it; guests are not touched. There is one on a host: 'ramshelf agent install' makes it a
-    service.
+    It watches guests and store: reserves what guests lack that were started without the hook,
+    removes what ended guests leave, does the doctor's checks again and again, and serves metrics
+    for Prometheus. Its log is on standard error, a JSON object a line. SIGHUP makes it read the
+    configuration again, SIGTERM or Ctrl-C end it; guests are not touched. There is one on a host:
+    'ramshelf agent install' makes it a service.
     """
     ctx.obj = context  # with the --json that stands before the subcommand
     if ctx.invoked_subcommand is not None:
@@ -39,7 +39,9 @@ def command(ctx: click.Context, context: Context) -> None:
 
     def load() -> tuple[Config, str]:
         fresh = Context(
-            config_files=context.config_files, config_dirs=context.config_dirs, connect=context.connect
+            config_files=context.config_files,
+            config_dirs=context.config_dirs,
+            connect=context.connect,
         )
         return fresh.config, fresh.uri
 
@@ -52,14 +54,18 @@ def command(ctx: click.Context, context: Context) -> None:
 def install(context: Context, *, dry_run: bool) -> None:
     """Make the agent a service of systemd's, now and at every boot.
 
-    The service runs this ramshelf with the configuration files that are named here, if any. Where it is
-    there already it is brought up to date and restarted.
+    The service runs this ramshelf with the configuration files that are named here, if any. Where
+    it is there already it is brought up to date and restarted.
     """
     from ramshelf.node.agent import service  # noqa: PLC0415 - not for who runs the agent
 
-    actions = service.install(context.config_files, context.config_dirs, context.connect, dry_run=dry_run)
+    actions = service.install(
+        context.config_files, context.config_dirs, context.connect, dry_run=dry_run
+    )
     document = {"dry_run": dry_run, "actions": describe(actions)}
-    done = f"The agent is installed as {UNIT}." if actions else "The agent is installed and current."
+    done = (
+        f"The agent is installed as {UNIT}." if actions else "The agent is installed and current."
+    )
     context.emit(document, lambda: click.echo(plan(actions) if dry_run else done))
 
 

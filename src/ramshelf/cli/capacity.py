@@ -16,13 +16,14 @@ from ramshelf.system.hypervisor import Hypervisor
 def command(context: Context) -> None:
     """Show what the store can hold and who holds it; sizes in MiB.
 
-    total is the guest memory that the store can hold, promised what its guests' memory files may come to,
-    used what they occupy now, free what a further guest may have, above what is promised beyond total.
-    reserved is what nova.conf keeps back from Placement (reserved_host_memory_mb); the hook does not. Without
-    libvirt the figures are the same, but nobody can be named.
+    total is the guest memory that the store can hold, promised what its guests' memory files may
+    come to, used what they occupy now, free what a further guest may have, above what is promised
+    beyond total. reserved is what nova.conf keeps back from Placement (reserved_host_memory_mb);
+    the hook does not. Without libvirt the figures are the same, but nobody can be named.
 
-    RAM needed is what cannot go to the store, if all guests use all that they have, and its free what further
-    guests may need: those with memory in files, or pinned, are refused where that is too little.
+    RAM needed is what cannot go to the store, if all guests use all that they have, and its free
+    what further guests may need: those with memory in files, or pinned, are refused where that is
+    too little.
     """
     config = context.config
     unreachable = ""
@@ -73,18 +74,24 @@ def command(context: Context) -> None:
     def text() -> None:
         if config.off:
             click.echo(
-                "note: File-backed memory is off (file_backed_memory is 0, or not set in nova.conf).",
+                "note: File-backed memory is off (file_backed_memory is 0, or not set in "
+                "nova.conf).",
                 err=True,
             )
         if unreachable:
             click.echo(f"note: Guests are not named: {unreachable}", err=True)
         _warn(shares)
-        click.echo(table([name.removesuffix("_mib").upper() for name in figures], [list(figures.values())]))
-        click.echo(f"\nRAM {to_mib(ram.size)}, needed {_mib(ram.demand.total)}, free {to_mib(ram.free)}")
+        click.echo(
+            table([name.removesuffix("_mib").upper() for name in figures], [list(figures.values())])
+        )
+        click.echo(
+            f"\nRAM {to_mib(ram.size)}, needed {_mib(ram.demand.total)}, free {to_mib(ram.free)}"
+        )
         click.echo(f"needed by {ram.demand}")
         if ram.anonymous_alone:
             click.echo(
-                "note: Anonymous guests alone may use up RAM: no guest with memory in files is admitted.",
+                "note: Anonymous guests alone may use up RAM: no guest with memory in files is "
+                "admitted.",
                 err=True,
             )
         rows: list[tuple[object, ...]] = [

@@ -22,8 +22,8 @@ Examples:
 def command(context: Context, shell: str) -> None:
     """Print the completion script of SHELL (bash, zsh or fish).
 
-    Put it where the shell looks for such scripts, as in the examples, and start a new shell. For one
-    session only: source <(ramshelf completion bash).
+    Put it where the shell looks for such scripts, as in the examples, and start a new shell. For
+    one session only: source <(ramshelf completion bash).
     """
     completion = get_completion_class(shell)
     if completion is None:

@@ -1,4 +1,6 @@
-"""``ramshelf doctor``: every finding at once, grouped, or as JSON; exit 0 good, 1 warnings, 2 failures."""
+"""``ramshelf doctor``: every finding at once, grouped, or as JSON; exit 0 good, 1 warnings, 2
+failures.
+"""
 
 from collections import Counter
 from itertools import groupby
@@ -30,10 +32,10 @@ _WIDTH = max(len(mark) for mark, _ in _MARKS.values())
 def command(context: Context) -> int:
     """Check the host, the store, the configuration and the guests.
 
-    Changes nothing, and needs no root, but says what it could not find out. As root it asks libvirt for a
-    guest that the hook refuses by its name, which proves that it is called; so other hooks are called for
-    that guest, too. Exit status: 0 all is good, 1 there are warnings, 2 there are failures.
-    docs/reference/findings.md explains every code.
+    Changes nothing, and needs no root, but says what it could not find out. As root it asks libvirt
+    for a guest that the hook refuses by its name, which proves that it is called; so other hooks
+    are called for that guest, too. Exit status: 0 all is good, 1 there are warnings, 2 there are
+    failures. docs/reference/findings.md explains every code.
     """
     config = _config(context)
     uri = context.connect or (config if isinstance(config, Config) else Config()).connection_uri
@@ -82,7 +84,8 @@ def _show(findings: tuple[Finding, ...]) -> None:
     counts = Counter(finding.severity for finding in findings)
     console.print(
         Text(
-            f"{_count(counts[Severity.FAILURE], 'failure')}, {_count(counts[Severity.WARNING], 'warning')}.",
+            f"{_count(counts[Severity.FAILURE], 'failure')}, "
+            f"{_count(counts[Severity.WARNING], 'warning')}.",
             style="bold",
         )
     )

@@ -18,10 +18,14 @@ _DEFAULT_TIMEOUT = 120
 """Seconds; as long as nova.conf's shutdown_timeout is at most in practice."""
 
 
-def _names(*, active: bool) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+def _names(
+    *, active: bool
+) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
     """A completion of guests' names; it stays silent whatever happens."""
 
-    def complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def complete(
+        ctx: click.Context, _parameter: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         options = ctx.find_root().params
         context = Context(
             config_files=options.get("config_files") or (),
@@ -43,9 +47,14 @@ def command() -> None:
     """Start, stop, migrate, trim, list or show file-backed guests."""
 
 
-def _complete_start(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def _complete_start(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     # bash takes the files only where no name fits: so the files come first.
-    return [CompletionItem(incomplete, type="file"), *_names(active=False)(ctx, parameter, incomplete)]
+    return [
+        CompletionItem(incomplete, type="file"),
+        *_names(active=False)(ctx, parameter, incomplete),
+    ]
 
 
 @command.command(
@@ -61,11 +70,13 @@ Examples:
 def start(context: Context, guest: str) -> None:
     """Make a guest file-backed and start it.
 
-    NAME is a guest that libvirt knows; with a slash or ending in .xml it is a file with domain XML, whose
-    guest is defined first. Where the guest does not start, its definition is put back. A guest that runs
-    already stays as it is.
+    NAME is a guest that libvirt knows; with a slash or ending in .xml it is a file with domain XML,
+    whose guest is defined first. Where the guest does not start, its definition is put back. A
+    guest that runs already stays as it is.
     """
-    from ramshelf.core.domain.backing import MAX_BYTES  # noqa: PLC0415 - lxml, only where it is used
+    from ramshelf.core.domain.backing import (  # noqa: PLC0415 - lxml, only where it is used
+        MAX_BYTES,
+    )
     from ramshelf.node.guest.start import start_guest  # noqa: PLC0415 - likewise
 
     wanted: str | bytes = guest
@@ -80,7 +91,9 @@ def start(context: Context, guest: str) -> None:
         "seconds": round(started.seconds, 3),
         "size_mib": _mib(started.guest.file_bytes),
         "promised_mib": _mib(started.guest.promise),
-        "reserved_mib": _mib(started.guest.promise) if started.guest.file_backed and started.guarded else 0,
+        "reserved_mib": (
+            _mib(started.guest.promise) if started.guest.file_backed and started.guarded else 0
+        ),
         "written_mib": _tenths(started.written),
         "notes": documents(started.notes),
     }
@@ -139,7 +152,9 @@ def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> No
     def progress(waited: float) -> None:
         if terminal:
             click.echo(
-                f"\rWaiting for {name} to shut down: {waited:.0f} of {limit:.0f} s ", err=True, nl=False
+                f"\rWaiting for {name} to shut down: {waited:.0f} of {limit:.0f} s ",
+                err=True,
+                nl=False,
             )
 
     try:
@@ -165,8 +180,14 @@ def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> No
     def text() -> None:
         click.echo(sentence)
         if stopped.written is not None:
-            dropped = "" if stopped.dropped is None else f"{_tenths(stopped.dropped)} MiB dropped unwritten, "
-            click.echo(f"{dropped}{_tenths(stopped.written)} MiB written to the store's device meanwhile.")
+            dropped = (
+                ""
+                if stopped.dropped is None
+                else f"{_tenths(stopped.dropped)} MiB dropped unwritten, "
+            )
+            click.echo(
+                f"{dropped}{_tenths(stopped.written)} MiB written to the store's device meanwhile."
+            )
 
     context.emit(document, text)
 
@@ -182,27 +203,42 @@ Examples:
 )
 @click.argument("name", metavar="NAME", shell_complete=_names(active=True))
 @click.argument("destination", metavar="DEST-URI")
-@click.option("--check", is_flag=True, help="Say whether it is possible, and why not; move nothing.")
 @click.option(
-    "--offline", is_flag=True, help="Stop it here, convert it to what is wanted there, start it there."
+    "--check", is_flag=True, help="Say whether it is possible, and why not; move nothing."
 )
-@click.option("--postcopy", is_flag=True, help="Let it run there when its memory has been sent once.")
-@click.option("--auto-converge", is_flag=True, help="Slow it down where it writes faster than it moves.")
+@click.option(
+    "--offline",
+    is_flag=True,
+    help="Stop it here, convert it to what is wanted there, start it there.",
+)
+@click.option(
+    "--postcopy", is_flag=True, help="Let it run there when its memory has been sent once."
+)
+@click.option(
+    "--auto-converge", is_flag=True, help="Slow it down where it writes faster than it moves."
+)
 @click.option(
     "--parallel",
     type=click.IntRange(min=1, max=255),
     metavar="N",
     help="Send over N connections (QEMU's multifd).",
 )
-@click.option("--bandwidth", type=click.IntRange(min=1), metavar="MIB/S", help="Send no more than this.")
 @click.option(
-    "--migrate-uri", metavar="URI", help="Where QEMU there listens; default: what libvirt there says."
+    "--bandwidth", type=click.IntRange(min=1), metavar="MIB/S", help="Send no more than this."
+)
+@click.option(
+    "--migrate-uri",
+    metavar="URI",
+    help="Where QEMU there listens; default: what libvirt there says.",
 )
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help=f"With --offline: how long it has to shut down before it is ended; default {_DEFAULT_TIMEOUT}.",
+    help=(
+        "With --offline: how long it has to shut down before it is ended; default "
+        f"{_DEFAULT_TIMEOUT}."
+    ),
 )
 @pass_context
 def migrate(
@@ -217,9 +253,9 @@ def migrate(
 ) -> int:
     """Move a guest to another host, while it runs or (--offline) by stopping it.
 
-    DEST-URI is the other host's libvirt, as for virsh. That host's hook says first what it can take, and
-    holds the guest's memory before anything moves. Ctrl-C gives a migration up, and the guest runs on here.
-    Its disks must be there as well, at the same paths.
+    DEST-URI is the other host's libvirt, as for virsh. That host's hook says first what it can
+    take, and holds the guest's memory before anything moves. Ctrl-C gives a migration up, and the
+    guest runs on here. Its disks must be there as well, at the same paths.
     """
     from ramshelf.cli.migrate import run  # noqa: PLC0415 - lxml, only where it is used
     from ramshelf.core.migration.live import Passage  # noqa: PLC0415 - likewise
@@ -254,9 +290,9 @@ def migrate(
 def trim(context: Context, name: str) -> None:
     """Give back what a save or a dump has populated of a guest's memory.
 
-    On a store of kind swap or ram these occupy all of it, whatever the guest has used. Pages in RAM that are
-    zero are given back; the guest runs on, but for moments of some 50 ms. After a restore, a revert to a
-    snapshot with memory, or an incoming migration the hook has it done by itself.
+    On a store of kind swap or ram these occupy all of it, whatever the guest has used. Pages in RAM
+    that are zero are given back; the guest runs on, but for moments of some 50 ms. After a restore,
+    a revert to a snapshot with memory, or an incoming migration the hook has it done by itself.
     """
     from ramshelf.node.guest.trim import trim_guest  # noqa: PLC0415 - only where it is used
 
@@ -273,8 +309,8 @@ def trim(context: Context, name: str) -> None:
 
     def text() -> None:
         click.echo(
-            f"Guest {name} gave back {document['given_back_mib']} of {document['examined_mib']} MiB in RAM, "
-            f"in {trimmed.seconds:.1f} s."
+            f"Guest {name} gave back {document['given_back_mib']} of {document['examined_mib']} MiB"
+            f" in RAM, in {trimmed.seconds:.1f} s."
         )
         if trimmed.pauses:
             times = "once" if trimmed.pauses == 1 else f"{trimmed.pauses} times"
@@ -318,7 +354,9 @@ def show(context: Context, name: str) -> None:
 
     Also what it holds on the store, where it runs; sizes are in MiB.
     """
-    from ramshelf.core.domain.private import private_mapping  # noqa: PLC0415 - only where it is used
+    from ramshelf.core.domain.private import (  # noqa: PLC0415 - only where it is used
+        private_mapping,
+    )
 
     with Hypervisor(context.uri) as hypervisor:
         details = look.show_guest(hypervisor, name)
@@ -346,12 +384,17 @@ def show(context: Context, name: str) -> None:
     files = _file_documents(details.running) if details.running else []
 
     lines = [
-        (key.removesuffix("_mib").replace("_", " "), f"{value} MiB" if key.endswith("_mib") else value)
+        (
+            key.removesuffix("_mib").replace("_", " "),
+            f"{value} MiB" if key.endswith("_mib") else value,
+        )
         for key, value in document.items()
     ]
     lines += [("file", file["path"]) for file in files]
     own = [{"path": each.path, "size_mib": _mib(each.size)} for each in details.own]
-    lines += [("own file", f"{each['path']} ({each['size_mib']} MiB by qemu:commandline)") for each in own]
+    lines += [
+        ("own file", f"{each['path']} ({each['size_mib']} MiB by qemu:commandline)") for each in own
+    ]
     notes = tuple(private_mapping(guest)) if domain.active else ()
 
     def text() -> None:

@@ -18,8 +18,9 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be don
 def command() -> None:
     """Install, remove or check libvirt's hook.
 
-    libvirt calls it around every guest's life, whoever starts the guest. It reserves the guest's memory on
-    the store before QEMU runs, or refuses the guest with a sentence that virsh and Nova show.
+    libvirt calls it around every guest's life, whoever starts the guest. It reserves the guest's
+    memory on the store before QEMU runs, or refuses the guest with a sentence that virsh and Nova
+    show.
     """
 
 
@@ -35,9 +36,9 @@ Examples:
 def install(context: Context, *, dry_run: bool) -> None:
     """Install or update the hook, and make the running libvirt call it.
 
-    Other hooks stay. It runs on /usr/bin/python3, from a copy of the modules that it needs, whatever Python
-    ramshelf runs on; it remembers which configuration files it was installed with. Install it again after
-    an upgrade.
+    Other hooks stay. It runs on /usr/bin/python3, from a copy of the modules that it needs,
+    whatever Python ramshelf runs on; it remembers which configuration files it was installed with.
+    Install it again after an upgrade.
     """
     wanted = node.wanted_hook(context.config_files, context.config_dirs)
     outcome = node.install(context.uri, wanted, dry_run=dry_run)
@@ -60,7 +61,11 @@ def remove(context: Context, *, dry_run: bool) -> None:
     """
     outcome = node.remove(dry_run=dry_run)
     _report(
-        context, outcome, dry_run=dry_run, done="The hook is removed.", nothing="There is no hook to remove."
+        context,
+        outcome,
+        dry_run=dry_run,
+        done="The hook is removed.",
+        nothing="There is no hook to remove.",
     )
 
 
@@ -69,8 +74,9 @@ def remove(context: Context, *, dry_run: bool) -> None:
 def status(context: Context) -> int:
     """Show whether the hook is in force.
 
-    That is: installed, current, executable, working and called; exit status 1 where it is not all of it. As
-    root it asks libvirt for a guest that the hook refuses by its name, which proves that it is called.
+    That is: installed, current, executable, working and called; exit status 1 where it is not all
+    of it. As root it asks libvirt for a guest that the hook refuses by its name, which proves that
+    it is called.
     """
     found = node.status(node.wanted_hook(context.config_files, context.config_dirs))
     found = node.tried(found, context.uri, again=True)
@@ -104,16 +110,18 @@ Examples:
   ramshelf hook bypass --end
 """,
 )
-@click.option("--for", "time", metavar="TIME", help="How long: up to 24h, such as 90s, 30min or 2h.")
+@click.option(
+    "--for", "time", metavar="TIME", help="How long: up to 24h, such as 90s, 30min or 2h."
+)
 @click.option("--end", is_flag=True, help="End it now.")
 @pass_context
 def bypass(context: Context, *, time: str | None, end: bool) -> None:
     """Let guests pass for a time, whatever the hook says.
 
-    For an emergency: while it lasts a guest starts that the hook refuses, or cannot decide about. Nothing
-    keeps such a guest within the store. Start it with virsh: 'ramshelf guest start' refuses by itself what
-    does not fit. Each one is on record in the hook's log; the doctor and the metrics show the bypass, which
-    ends by itself, and with a boot.
+    For an emergency: while it lasts a guest starts that the hook refuses, or cannot decide about.
+    Nothing keeps such a guest within the store. Start it with virsh: 'ramshelf guest start' refuses
+    by itself what does not fit. Each one is on record in the hook's log; the doctor and the metrics
+    show the bypass, which ends by itself, and with a boot.
     """
     if (time is None) is not end:
         raise UsageError(
@@ -136,10 +144,16 @@ def _bypass_fields(bypass: Bypass) -> dict[str, object]:
 
 
 def _bypass_text(bypass: Bypass) -> str | bool:
-    return f"for another {bypass.left} s; guests that passed: {bypass.guests}" if bypass.left else False
+    return (
+        f"for another {bypass.left} s; guests that passed: {bypass.guests}"
+        if bypass.left
+        else False
+    )
 
 
-def _report(context: Context, outcome: node.HookOutcome, *, dry_run: bool, done: str, nothing: str) -> None:
+def _report(
+    context: Context, outcome: node.HookOutcome, *, dry_run: bool, done: str, nothing: str
+) -> None:
     document = {"dry_run": dry_run, "actions": describe(outcome.actions), "seen": outcome.seen}
 
     def text() -> None:

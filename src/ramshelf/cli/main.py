@@ -58,14 +58,19 @@ class _Verbs(click.Group):
 @click.command(
     cls=_Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: ramshelf store create --kind swap --size 64G --file /srv/ramshelf.swap --dry-run",
+    epilog=(
+        "Example: ramshelf store create --kind swap --size 64G --file /srv/ramshelf.swap --dry-run"
+    ),
 )
 @click.option(
     "--config-file",
     "config_files",
     multiple=True,
     metavar="FILE",
-    help="Read FILE (repeatable; the later wins) instead of nova.conf, nova-compute.conf, ramshelf.conf.",
+    help=(
+        "Read FILE (repeatable; the later wins) instead of nova.conf, nova-compute.conf, "
+        "ramshelf.conf."
+    ),
 )
 @click.option(
     "--config-dir",
@@ -87,11 +92,15 @@ def cli(
     as_json: bool,
 ) -> None:
     """File-backed guest memory for KVM hosts."""
-    ctx.obj = Context(config_files=config_files, config_dirs=config_dirs, connect=connect, as_json=as_json)
+    ctx.obj = Context(
+        config_files=config_files, config_dirs=config_dirs, connect=connect, as_json=as_json
+    )
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command line: 0 done, 1 refused or failed, 255 usage or could not run; the doctor 0, 1, 2."""
+    """Run the command line: 0 done, 1 refused or failed, 255 usage or could not run; the doctor 0, 1,
+    2.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # File names are bytes, and the locale may be C: show what cannot be shown, do not fail.
@@ -105,7 +114,10 @@ def run(argv: Sequence[str]) -> int:
         return UsageError.exit_status
     except BrokenPipeError:
         return 1
-    except (Exception, KeyboardInterrupt) as caught:  # noqa: BLE001 - a traceback would be our bug twice over
+    except (
+        Exception,  # noqa: BLE001 - a traceback would be our bug twice over
+        KeyboardInterrupt,
+    ) as caught:
         if os.environ.get("RAMSHELF_DEBUG"):
             _say(traceback.format_exc().rstrip())
         error = _translated(caught)
@@ -132,7 +144,9 @@ def _translated(error: BaseException) -> RamshelfError:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "ramshelf"
         return UsageError(
-            "cli.usage", _sentence(error.format_message()), hint=f"'{command} --help' shows what it takes."
+            "cli.usage",
+            _sentence(error.format_message()),
+            hint=f"'{command} --help' shows what it takes.",
         )
     if isinstance(error, OSError) and error.errno:
         reason = os.strerror(error.errno)
@@ -141,11 +155,16 @@ def _translated(error: BaseException) -> RamshelfError:
         sentence = f"{where}: {reason}." if where else f"{reason}."
         if isinstance(error, PermissionError):
             return HostError("system.permission", sentence, hint="Run it as root.", facts=facts)
-        hint = f"'findmnt --target {where}' shows what is mounted there." if error.errno in _MOUNTED else ""
+        hint = (
+            f"'findmnt --target {where}' shows what is mounted there."
+            if error.errno in _MOUNTED
+            else ""
+        )
         return HostError("system.io", sentence, hint=hint if where else "", facts=facts)
     return RamshelfError(
         "internal.bug",
-        f"This is a bug in ramshelf: {type(error).__name__}: {_sentence(str(error) or 'no message')}",
+        f"This is a bug in ramshelf: {type(error).__name__}: "
+        f"{_sentence(str(error) or 'no message')}",
         hint="Please report it with what RAMSHELF_DEBUG=1 shows: set it and run the command again.",
     )
 

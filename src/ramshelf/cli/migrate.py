@@ -130,7 +130,9 @@ def _moved_document(moved: Moved) -> dict[str, object]:
         "how": _key(moved.way),
         "seconds": round(moved.seconds, 3),
         "sent_mib": round(figures.sent / MIB, 1) if figures else None,
-        "downtime_ms": round(figures.downtime * 1000) if figures and figures.downtime is not None else None,
+        "downtime_ms": (
+            round(figures.downtime * 1000) if figures and figures.downtime is not None else None
+        ),
         "notes": documents(moved.notes),
     }
 

@@ -17,6 +17,11 @@ def say(notes: Iterable[Finding]) -> None:
 def documents(notes: Iterable[Finding]) -> list[dict[str, object]]:
     """The same for ``--json``."""
     return [
-        {"code": note.code, "severity": note.severity.value, "message": note.sentence, "hint": note.hint}
+        {
+            "code": note.code,
+            "severity": note.severity.value,
+            "message": note.sentence,
+            "hint": note.hint,
+        }
         for note in notes
     ]

@@ -30,14 +30,18 @@ def show(context: Context) -> None:
 
     Asks the Placement that [ramshelf] placement names, and changes nothing. Sizes are in MiB.
     """
-    with Hypervisor(context.uri, read_only=True) as hypervisor, _placement(context, hypervisor) as placement:
+    with (
+        Hypervisor(context.uri, read_only=True) as hypervisor,
+        _placement(context, hypervisor) as placement,
+    ):
         compared = node.compare(placement, lambda: node.look_at_host(hypervisor, context.config))
     observed, truth = compared.observed, compared.truth
     findings = judge(compared)
     names = {guest.uuid: guest.name for guest in truth.guests}
     inventory = asdict(observed.inventory) if observed.inventory else {}
     rows = [
-        (uuid, names.get(uuid), allocation.memory_mib) for uuid, allocation in observed.allocations.items()
+        (uuid, names.get(uuid), allocation.memory_mib)
+        for uuid, allocation in observed.allocations.items()
     ]
     document = {
         "name": observed.host,
@@ -49,13 +53,23 @@ def show(context: Context) -> None:
         "allocated_mib": observed.allocated_mib,
         "capacity_mib": truth.capacity_mib,
         "traits": sorted(observed.traits),
-        "allocations": [{"uuid": uuid, "guest": name, "memory_mib": size} for uuid, name, size in rows],
+        "allocations": [
+            {"uuid": uuid, "guest": name, "memory_mib": size} for uuid, name, size in rows
+        ],
         "findings": documents(findings),
     }
 
     def text() -> None:
         _say(findings)
-        shown = ("name", "uuid", "ours", "total_mib", "reserved_mib", "allocation_ratio", "allocated_mib")
+        shown = (
+            "name",
+            "uuid",
+            "ours",
+            "total_mib",
+            "reserved_mib",
+            "allocation_ratio",
+            "allocated_mib",
+        )
         lines = [(name.removesuffix("_mib").replace("_", " "), document[name]) for name in shown]
         click.echo(fields([*lines, ("traits", " ".join(sorted(observed.traits)) or None)]))
         if rows:
@@ -70,13 +84,15 @@ def show(context: Context) -> None:
 def report(context: Context) -> None:
     """Make Placement agree with this host, once; the agent does so all the time.
 
-    Writes only with placement_owner = true, and only to the provider that ramshelf itself has made. Beside
-    nova-compute it compares.
+    Writes only with placement_owner = true, and only to the provider that ramshelf itself has made.
+    Beside nova-compute it compares.
     """
     with Hypervisor(context.uri) as hypervisor, _placement(context, hypervisor) as placement:
         done = node.reconcile(placement, lambda: node.look_at_host(hypervisor, context.config))
     if not done.done:
-        raise ServiceError(done.code, done.sentence, hint=done.hint, facts={"written": done.written})
+        raise ServiceError(
+            done.code, done.sentence, hint=done.hint, facts={"written": done.written}
+        )
     document = {
         "code": done.code,
         "owned": done.owned,
@@ -119,8 +135,10 @@ def _placement(context: Context, hypervisor: Hypervisor) -> Placement:
         raise ConfigError(
             "placement.unused",
             "No Placement is configured.",
-            hint="Set [ramshelf] placement = remote and the section [placement] as in nova.conf; or "
-            "placement = embedded to try it out.",
+            hint=(
+                "Set [ramshelf] placement = remote and the section [placement] as in nova.conf; or "
+                "placement = embedded to try it out."
+            ),
         )
     return placement
 

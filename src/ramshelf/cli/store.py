@@ -23,7 +23,9 @@ _RESTART = "Restart libvirtd (or virtqemud): it reads memory_backing_dir only wh
 class _Size(click.ParamType[int]):
     name = "size"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
         if isinstance(value, int):
             return value
         try:
@@ -52,9 +54,14 @@ Examples:
     "--kind",
     required=True,
     type=click.Choice([kind.value for kind in Kind]),
-    help="swap: tmpfs over swap; disk: a file system; dax: one on persistent memory; ram: tmpfs alone.",
+    help=(
+        "swap: tmpfs over swap; disk: a file system; dax: one on persistent memory; ram: tmpfs "
+        "alone."
+    ),
 )
-@click.option("--size", type=_Size(), metavar="SIZE", help="Such as 64G. Default: all of the device.")
+@click.option(
+    "--size", type=_Size(), metavar="SIZE", help="Such as 64G. Default: all of the device."
+)
 @click.option("--device", metavar="DEV", help="An empty block device to use.")
 @click.option("--file", metavar="PATH", help="A file to make, fully allocated, and to use.")
 @click.option(
@@ -63,7 +70,9 @@ Examples:
     type=click.Choice(DISK_FILE_SYSTEMS),
     help=f"File system of a disk or dax store; default {DISK_FILE_SYSTEMS[0]}.",
 )
-@click.option("--wipe", metavar="DEV", help="Name the device again: all that it carries may be lost.")
+@click.option(
+    "--wipe", metavar="DEV", help="Name the device again: all that it carries may be lost."
+)
 @click.option(
     "--directory",
     metavar="DIR",
@@ -73,10 +82,14 @@ Examples:
     "--tmpfs-size",
     type=_Size(),
     metavar="SIZE",
-    help="kind swap: make the store larger than its swap. Guests that use more than swap and free RAM hold "
-    "are killed by the kernel: nothing guarantees their memory.",
+    help=(
+        "kind swap: make the store larger than its swap. Guests that use more than swap and free "
+        "RAM hold are killed by the kernel: nothing guarantees their memory."
+    ),
 )
-@click.option("--dry-run", is_flag=True, help="Print the commands and file changes; change nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print the commands and file changes; change nothing."
+)
 @pass_context
 def create(
     context: Context,
@@ -93,8 +106,8 @@ def create(
 ) -> None:
     """Make the store that guests' memory lies on, now and at every boot.
 
-    Nothing that carries data is touched unless it is named with --wipe. A create that was interrupted goes on
-    where it was; one that finds the store as asked for changes nothing.
+    Nothing that carries data is touched unless it is named with --wipe. A create that was
+    interrupted goes on where it was; one that finds the store as asked for changes nothing.
     """
     spec = Spec(
         kind=Kind(kind),
@@ -130,13 +143,15 @@ def create(
 
 
 @command.command("remove", epilog="Example: ramshelf store remove --dry-run")
-@click.option("--dry-run", is_flag=True, help="Print the commands and file changes; change nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print the commands and file changes; change nothing."
+)
 @pass_context
 def remove(context: Context, *, dry_run: bool) -> None:
     """Undo what create did, and only that.
 
-    Refused while guests run on the store. Files that create edited get their former lines back, whatever
-    else was changed in them since. What lies on the store is lost.
+    Refused while guests run on the store. Files that create edited get their former lines back,
+    whatever else was changed in them since. What lies on the store is lost.
     """
 
     def done(planned: node.Planned) -> None:
@@ -156,14 +171,16 @@ def remove(context: Context, *, dry_run: bool) -> None:
 @click.option(
     "--without-libvirt",
     is_flag=True,
-    help="Go by libvirt's records in /run, at boot and while it does not run; refused while it does.",
+    help=(
+        "Go by libvirt's records in /run, at boot and while it does not run; refused while it does."
+    ),
 )
 @pass_context
 def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
     """Remove directories that belong to no guest.
 
-    They are what a crash or a power cut left. libvirt is asked which guests are active; a guest that runs
-    or is just starting keeps its directory.
+    They are what a crash or a power cut left. libvirt is asked which guests are active; a guest
+    that runs or is just starting keeps its directory.
     """
     found = find_stale(None if without_libvirt else context.uri)
     removed = () if dry_run else clean_store(found)
@@ -227,17 +244,21 @@ def _shown(shown: node.Shown) -> dict[str, object]:
     store, capacity = shown.store, shown.capacity
     mounted = isinstance(store, Store)
     return {
-        "kind": store.kind.value
-        if isinstance(store, Store)
-        else shown.claim.kind.value
-        if shown.claim
-        else None,
+        "kind": (
+            store.kind.value
+            if isinstance(store, Store)
+            else shown.claim.kind.value
+            if shown.claim
+            else None
+        ),
         "mounted": mounted,
-        "mount_point": store.mount_point
-        if isinstance(store, Store)
-        else shown.claim.mount_point
-        if shown.claim
-        else None,
+        "mount_point": (
+            store.mount_point
+            if isinstance(store, Store)
+            else shown.claim.mount_point
+            if shown.claim
+            else None
+        ),
         "memory_dir": shown.directory.path,
         "file_system": store.mount.fstype if isinstance(store, Store) else None,
         "device": shown.area or None,
@@ -255,9 +276,11 @@ def _shown(shown: node.Shown) -> dict[str, object]:
         "made_by_ramshelf": shown.claim is not None,
         "in_fstab": shown.in_fstab,
         "waited_for_by": list(shown.drop_ins),
-        "problem": None
-        if isinstance(store, Store)
-        else {"code": store.code, "message": store.sentence, "hint": store.hint},
+        "problem": (
+            None
+            if isinstance(store, Store)
+            else {"code": store.code, "message": store.sentence, "hint": store.hint}
+        ),
     }
 
 

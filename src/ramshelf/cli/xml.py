@@ -40,26 +40,38 @@ Examples:
 @click.option(
     "--discard",
     type=click.Choice(["auto", "yes", "no"]),
-    help="Whether QEMU throws the memory's contents away when the guest ends. auto (the default): where "
-    "libvirt >= 4.4, QEMU >= 2.10 and the store's file system do it without writing them to the device first "
-    "(tmpfs; ext4 from Linux 6.14). It is not guaranteed to happen and cannot be used for security purposes.",
+    help=(
+        "Whether QEMU throws the memory's contents away when the guest ends. auto (the default): "
+        "where libvirt >= 4.4, QEMU >= 2.10 and the store's file system do it without writing them "
+        "to the device first (tmpfs; ext4 from Linux 6.14). It is not guaranteed to happen and "
+        "cannot be used for security purposes."
+    ),
 )
 @click.option(
     "--allocation",
     type=click.Choice(["ondemand", "immediate"]),
-    help="When memory is allocated: when the guest uses it (ondemand, the default; the hook reserves it), "
-    "or all of it at the start, which takes long and writes.",
+    help=(
+        "When memory is allocated: when the guest uses it (ondemand, the default; the hook reserves"
+        " it), or all of it at the start, which takes long and writes."
+    ),
 )
-@click.option("--like-nova", is_flag=True, help="Write what Nova writes: allocation immediate, with discard.")
+@click.option(
+    "--like-nova", is_flag=True, help="Write what Nova writes: allocation immediate, with discard."
+)
 @pass_context
 def apply_command(
-    context: Context, file: BinaryIO, *, discard: str | None, allocation: str | None, like_nova: bool
+    context: Context,
+    file: BinaryIO,
+    *,
+    discard: str | None,
+    allocation: str | None,
+    like_nova: bool,
 ) -> None:
     """Make domain XML file-backed and print it.
 
-    Reads FILE, or standard input. Sets memoryBacking's source to file, access to shared, allocation and
-    discard. Everything else stays as it is. Huge pages are refused. The host is looked at only to decide
-    about --discard auto.
+    Reads FILE, or standard input. Sets memoryBacking's source to file, access to shared, allocation
+    and discard. Everything else stays as it is. Huge pages are refused. The host is looked at only
+    to decide about --discard auto.
     """
     if like_nova and (discard or allocation):
         raise click.UsageError("--like-nova decides about --discard and --allocation itself.")
@@ -73,7 +85,9 @@ def apply_command(
     backing = (
         LIKE_NOVA
         if like_nova
-        else Backing(allocation=AllocationMode(allocation or "ondemand"), discard=Discard(discard or "auto"))
+        else Backing(
+            allocation=AllocationMode(allocation or "ondemand"), discard=Discard(discard or "auto")
+        )
     )
     support = _support(context) if backing.discard is Discard.AUTO else Support()
     applied = apply(document, backing, support)
@@ -91,7 +105,9 @@ def _print(context: Context, xml: bytes, notes: Sequence[Finding]) -> None:
 
 def _support(context: Context) -> Support:
     """What can be seen of this host, which may not be the one that the guest is for."""
-    from ramshelf.node.guest.start import observe_support  # noqa: PLC0415 - libvirt only where it is asked
+    from ramshelf.node.guest.start import (  # noqa: PLC0415 - libvirt only where it is asked
+        observe_support,
+    )
     from ramshelf.system.hypervisor import Hypervisor  # noqa: PLC0415
 
     with ExitStack() as stack:

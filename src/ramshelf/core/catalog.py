@@ -43,10 +43,10 @@ _TABLE = (
     Rule(
         "versions.libvirt-unreachable",
         _FAILURE,
-        "libvirt (libvirtd, or virtqemud where it is modular) cannot be reached. A warning where this "
-        "user may not.",
-        "Start it: systemctl start libvirtd (or virtqemud.socket); as an ordinary user join the group "
-        "libvirt.",
+        "libvirt (libvirtd, or virtqemud where it is modular) cannot be reached. A warning where "
+        "this user may not.",
+        "Start it: systemctl start libvirtd (or virtqemud.socket); as an ordinary user join the "
+        "group libvirt.",
         _WARNING,
     ),
     Rule(
@@ -86,32 +86,34 @@ _TABLE = (
     Rule(
         "host.virt-type",
         _FAILURE,
-        "[libvirt] virt_type is neither kvm nor qemu; Nova refuses file-backed memory with anything else.",
+        "[libvirt] virt_type is neither kvm nor qemu; Nova refuses file-backed memory with anything"
+        " else.",
         "Set [libvirt] virt_type = kvm.",
     ),
     Rule(
         "host.kvm",
         _FAILURE,
         "virt_type is kvm and /dev/kvm cannot be used. A warning where no file sets virt_type.",
-        "Enable virtualization in the firmware and load kvm_intel or kvm_amd; or set virt_type = qemu "
-        "(slow).",
+        "Enable virtualization in the firmware and load kvm_intel or kvm_amd; or set virt_type = "
+        "qemu (slow).",
         _WARNING,
     ),
     Rule(
         "host.kvm-unknown",
         _WARNING,
         "Whether /dev/kvm can be used could not be tried.",
-        f"{_AS_ROOT} Where root may not open it either, a unit's DevicePolicy= or a container keeps it away.",
+        f"{_AS_ROOT} Where root may not open it either, a unit's DevicePolicy= or a container keeps"
+        " it away.",
     ),
     Rule(
         "host.unconfined",
         _WARNING,
-        "libvirt has neither AppArmor nor SELinux as its security driver, and guests do not run as users "
-        "of their own: a QEMU that a guest has taken over can read, change and kill the other guests, and"
-        " fill the store.",
-        "Let libvirt confine guests: AppArmor or SELinux switched on in the kernel, and no "
-        'security_driver = "none" in qemu.conf; or give each guest a user of its own by a seclabel of '
-        "model dac. See docs/explanation/security.md.",
+        "libvirt has neither AppArmor nor SELinux as its security driver, and guests do not run as "
+        "users of their own: a QEMU that a guest has taken over can read, change and kill the "
+        "other guests, and fill the store.",
+        "Let libvirt confine guests: AppArmor or SELinux switched on in the kernel, and no"
+        ' security_driver = "none" in qemu.conf; or give each guest a user of its own by a seclabel'
+        " of model dac. See docs/explanation/security.md.",
     ),
     Rule(
         "host.confinement-unknown",
@@ -127,22 +129,22 @@ _TABLE = (
     Rule(
         "config.invalid",
         _FAILURE,
-        "A configuration file cannot be used; the message names file, section and key. The other checks "
-        "went on with the defaults.",
+        "A configuration file cannot be used; the message names file, section and key. The other "
+        "checks went on with the defaults.",
         "Correct the file.",
     ),
     Rule(
         "config.off",
         _WARNING,
-        "[libvirt] file_backed_memory is 0, or a nova.conf does not set it: as in Nova, no guest is backed "
-        "by files.",
+        "[libvirt] file_backed_memory is 0, or a nova.conf does not set it: as in Nova, no guest is"
+        " backed by files.",
         "Set [libvirt] file_backed_memory to the store's capacity in MiB ('ramshelf capacity').",
     ),
     Rule(
         "config.allocation-ratio",
         _FAILURE,
-        "[DEFAULT] ram_allocation_ratio is not 1.0 (unset counts as not 1.0). nova-compute refuses to start "
-        "with file_backed_memory. Only where a Nova file is read.",
+        "[DEFAULT] ram_allocation_ratio is not 1.0 (unset counts as not 1.0). nova-compute refuses "
+        "to start with file_backed_memory. Only where a Nova file is read.",
         "Set [DEFAULT] ram_allocation_ratio = 1.0 here, and on every host aggregate of this host.",
     ),
     Rule(
@@ -154,22 +156,23 @@ _TABLE = (
     Rule(
         "config.reserved",
         _WARNING,
-        "[DEFAULT] reserved_host_memory_mb takes capacity from the store, for nothing (Nova's default: 512).",
+        "[DEFAULT] reserved_host_memory_mb takes capacity from the store, for nothing (Nova's "
+        "default: 512).",
         "Set [DEFAULT] reserved_host_memory_mb = 0.",
     ),
     Rule(
         "config.exceeds-store",
         _FAILURE,
-        "[libvirt] file_backed_memory is larger than what the store can hold: Placement would promise memory "
-        "that is not there.",
-        "Lower file_backed_memory to what 'ramshelf capacity' shows, or enlarge the store. Where servers "
-        "hold more than that, move some away first (see placement.exceeds-store).",
+        "[libvirt] file_backed_memory is larger than what the store can hold: Placement would "
+        "promise memory that is not there.",
+        "Lower file_backed_memory to what 'ramshelf capacity' shows, or enlarge the store. Where "
+        "servers hold more than that, move some away first (see placement.exceeds-store).",
     ),
     Rule(
         "config.below-promised",
         _WARNING,
-        "[libvirt] file_backed_memory is less than what guests on the store were promised, as when it was "
-        "lowered while they ran. No guest is started until enough of them are gone.",
+        "[libvirt] file_backed_memory is less than what guests on the store were promised, as when "
+        "it was lowered while they ran. No guest is started until enough of them are gone.",
         "Raise it again, or stop guests; see 'ramshelf capacity'.",
     ),
     Rule(
@@ -187,7 +190,8 @@ _TABLE = (
     Rule(
         "config.nova-changed",
         _WARNING,
-        "A file that nova-compute reads was changed after nova-compute started: it works with the old one.",
+        "A file that nova-compute reads was changed after nova-compute started: it works with the "
+        "old one.",
         "Restart nova-compute.",
     ),
     Rule(
@@ -210,8 +214,9 @@ _TABLE = (
     Rule(
         "store.not-mounted",
         _FAILURE,
-        "fstab names a store that is not mounted, or something else is in its place: guests would fill the "
-        "file system below. Something else is also a tmpfs with noswap where fstab has kind swap.",
+        "fstab names a store that is not mounted, or something else is in its place: guests would "
+        "fill the file system below. Something else is also a tmpfs with noswap where fstab has "
+        "kind swap.",
         "Mount it: mount MOUNT-POINT. Until then the hook refuses guests there.",
     ),
     Rule(
@@ -223,16 +228,16 @@ _TABLE = (
     Rule(
         "store.symbolic-link",
         _FAILURE,
-        "The memory backing directory lies behind a symbolic link that others than root could have made, as "
-        "in libvirt's /var/lib/libvirt/qemu, which is QEMU's user's: it is not followed.",
-        "Make it a directory and mount the store there (a bind mount will do), or have memory_backing_dir in "
-        "qemu.conf name what the link leads to, and restart libvirt.",
+        "The memory backing directory lies behind a symbolic link that others than root could have "
+        "made, as in libvirt's /var/lib/libvirt/qemu, which is QEMU's user's: it is not followed.",
+        "Make it a directory and mount the store there (a bind mount will do), or have "
+        "memory_backing_dir in qemu.conf name what the link leads to, and restart libvirt.",
     ),
     Rule(
         "store.unsupported",
         _FAILURE,
-        "The file system cannot be a store. btrfs copies on write: a reserved file can still run out of "
-        "space.",
+        "The file system cannot be a store. btrfs copies on write: a reserved file can still run "
+        "out of space.",
         "Use tmpfs over swap, xfs or ext4.",
     ),
     Rule(
@@ -262,31 +267,34 @@ _TABLE = (
     Rule(
         "store.write-errors",
         _FAILURE,
-        "The kernel's log says that writes to a disk store have failed since it was mounted: what guests had "
-        "written to their memory is lost as soon as the kernel needs its RAM, and they are not told. The "
-        "guests that the log names have a finding of their own (store.memory-lost); it keeps most of these "
-        "messages back, so others that ran then may have lost memory too. Guests that started later have "
-        "not, but the device can fail them next.",
-        "Start no more guests here, and look at the kernel's log. Where it says that no space was found, the "
-        "device is sound and room is missing (store.extents). Else look at the device (smartctl), and make "
-        "the store anew on a sound one. This is said until the store is mounted again.",
+        "The kernel's log says that writes to a disk store have failed since it was mounted: what "
+        "guests had written to their memory is lost as soon as the kernel needs its RAM, and they "
+        "are not told. The guests that the log names have a finding of their own "
+        "(store.memory-lost); it keeps most of these messages back, so others that ran then may "
+        "have lost memory too. Guests that started later have not, but the device can fail them "
+        "next.",
+        "Start no more guests here, and look at the kernel's log. Where it says that no space was "
+        "found, the device is sound and room is missing (store.extents). Else look at the device "
+        "(smartctl), and make the store anew on a sound one. This is said until the store is "
+        "mounted again.",
     ),
     Rule(
         "store.memory-lost",
         _FAILURE,
-        "The kernel could not write memory of a running guest to the store (store.write-errors). The guest "
-        "reads something else there as soon as the kernel has needed the RAM.",
-        "Tell its owner. Do not save it, snapshot its memory or migrate it live: that takes the damage "
-        "along. End it ('virsh destroy': an orderly shutdown can write damaged data to its disks), check "
-        "its disks, and start it on a sound store.",
+        "The kernel could not write memory of a running guest to the store (store.write-errors). "
+        "The guest reads something else there as soon as the kernel has needed the RAM.",
+        "Tell its owner. Do not save it, snapshot its memory or migrate it live: that takes the "
+        "damage along. End it ('virsh destroy': an orderly shutdown can write damaged data to its "
+        "disks), check its disks, and start it on a sound store.",
     ),
     Rule(
         "store.write-errors-unknown",
         _INFO,
-        "The kernel's log cannot be read, or has forgotten what came soon after the store was mounted, so "
-        "lost writes would not be noticed.",
-        f"{_AS_ROOT} Containers often have no /dev/kmsg: look at the host's own log there. Where the kernel "
-        "has forgotten, look at 'journalctl -k -b'; an agent that runs all the time forgets nothing.",
+        "The kernel's log cannot be read, or has forgotten what came soon after the store was "
+        "mounted, so lost writes would not be noticed.",
+        f"{_AS_ROOT} Containers often have no /dev/kmsg: look at the host's own log there. Where "
+        "the kernel has forgotten, look at 'journalctl -k -b'; an agent that runs all the time "
+        "forgets nothing.",
     ),
     Rule(
         "store.device-errors",
@@ -303,9 +311,8 @@ _TABLE = (
     Rule(
         "store.qemu-conf-changed",
         _WARNING,
-        "qemu.conf was changed after libvirt's daemon started. SIGHUP does not read it again: the daemon "
-        "works "
-        "with the old one.",
+        "qemu.conf was changed after libvirt's daemon started. SIGHUP does not read it again: the "
+        "daemon works with the old one.",
         "Restart it: systemctl restart libvirtd (or virtqemud); running guests go on.",
     ),
     Rule(
@@ -317,8 +324,8 @@ _TABLE = (
     Rule(
         "store.layout",
         _INFO,
-        "memory_backing_dir is set in qemu.conf (even if to the default): libvirt appends libvirt/qemu to"
-        " it.",
+        "memory_backing_dir is set in qemu.conf (even if to the default): libvirt appends "
+        "libvirt/qemu to it.",
         "Nothing needs to be done; take the path that is shown for the guests' directories.",
     ),
     Rule(
@@ -348,72 +355,77 @@ _TABLE = (
     Rule(
         "store.beyond-promise",
         _WARNING,
-        "A guest's directory on the store holds more than the guest is promised: its QEMU, or another "
-        "process of QEMU's user, writes there. What it holds is taken off what can be promised; a tmpfs "
-        "has no quota for a directory, so it is noticed and not prevented.",
-        "See what lies in the directory, and which process writes it; confine guests (AppArmor, SELinux). On "
-        "ext4 it may also be how the guest writes to its memory, which takes more records than its share; "
-        "nothing is found in the directory: move it to a store on xfs or swap.",
+        "A guest's directory on the store holds more than the guest is promised: its QEMU, or "
+        "another process of QEMU's user, writes there. What it holds is taken off what can be "
+        "promised; a tmpfs has no quota for a directory, so it is noticed and not prevented.",
+        "See what lies in the directory, and which process writes it; confine guests (AppArmor, "
+        "SELinux). On ext4 it may also be how the guest writes to its memory, which takes more "
+        "records than its share; nothing is found in the directory: move it to a store on xfs or "
+        "swap.",
     ),
     Rule(
         "store.extents",
         _FAILURE,
-        "Less than a quarter is left of what a disk store's file system may need to record which pages of "
-        "guests' memory were written. When that is gone the kernel loses pages, and tells nobody.",
-        "Stop or migrate a guest, or remove what else lies on the store ('ramshelf capacity' shows who holds "
-        "what); then enlarge the store.",
+        "Less than a quarter is left of what a disk store's file system may need to record which "
+        "pages of guests' memory were written. When that is gone the kernel loses pages, and tells "
+        "nobody.",
+        "Stop or migrate a guest, or remove what else lies on the store ('ramshelf capacity' shows "
+        "who holds what); then enlarge the store.",
     ),
     Rule(
         "store.inodes",
         _FAILURE,
-        "The store has space left and hardly an inode: libvirt cannot make the next guest's directory. A "
-        "guest takes three, and one more for each further NUMA cell and memory device. Many small guests "
-        "take them, or somebody who makes files without end in a guest's directory.",
-        "See what lies in the directory that is named, or else on the store, and which process writes it; "
-        "confine guests (AppArmor, SELinux).",
+        "The store has space left and hardly an inode: libvirt cannot make the next guest's "
+        "directory. A guest takes three, and one more for each further NUMA cell and memory "
+        "device. Many small guests take them, or somebody who makes files without end in a guest's "
+        "directory.",
+        "See what lies in the directory that is named, or else on the store, and which process "
+        "writes it; confine guests (AppArmor, SELinux).",
     ),
     Rule(
         "store.overpromised",
         _FAILURE,
-        "Guests were promised more than the store can hold. On a tmpfs guests are killed when they use it; "
-        "on ext4 and xfs pages of theirs can be lost without a word.",
+        "Guests were promised more than the store can hold. On a tmpfs guests are killed when they "
+        "use it; on ext4 and xfs pages of theirs can be lost without a word.",
         "Stop a guest, or enlarge the store; see 'ramshelf capacity'.",
     ),
     Rule(
         "store.promised-before",
         _WARNING,
-        "Guests were promised more before an upgrade than the store's capacity is now, and keep it: each may "
-        "start again with as much, until all that is promised fits. The file system may find no room for the "
-        "records of all their pages, and then loses pages.",
-        "Enlarge the store, or move one of these guests to another host; 'ramshelf capacity' shows who holds "
-        "what. One that is not to start again: 'virsh undefine' it.",
+        "Guests were promised more before an upgrade than the store's capacity is now, and keep it:"
+        " each may start again with as much, until all that is promised fits. The file system may "
+        "find no room for the records of all their pages, and then loses pages.",
+        "Enlarge the store, or move one of these guests to another host; 'ramshelf capacity' shows "
+        "who holds what. One that is not to start again: 'virsh undefine' it.",
     ),
     Rule(
         "store.not-again",
         _WARNING,
-        "If all guests that hold memory on the store started anew, as after a reboot, some would be refused: "
-        "those that start last. The names are by the order in which the guests were started this time.",
-        "Enlarge the store, or move a guest to another host before the reboot. Right after an upgrade: "
-        "'ramshelf hook install', while these guests run.",
+        "If all guests that hold memory on the store started anew, as after a reboot, some would be"
+        " refused: those that start last. The names are by the order in which the guests were "
+        "started this time.",
+        "Enlarge the store, or move a guest to another host before the reboot. Right after an "
+        "upgrade: 'ramshelf hook install', while these guests run.",
     ),
     Rule(
         "store.rotational",
         _WARNING,
-        "A rotating disk lies below the store; file-backed memory works best with very fast block devices.",
+        "A rotating disk lies below the store; file-backed memory works best with very fast block "
+        "devices.",
         "Put the store on NVMe.",
     ),
     Rule(
         "store.network",
         _WARNING,
-        "A network device lies below the store: its latency becomes the guests' memory latency, and a lost "
-        "connection loses memory.",
+        "A network device lies below the store: its latency becomes the guests' memory latency, and"
+        " a lost connection loses memory.",
         "Put the store on local NVMe.",
     ),
     Rule(
         "store.thin",
         _FAILURE,
-        "What lies below the store is thin or sparse: when it runs out of space, guest memory is corrupted "
-        "silently (disk kinds) or guests are killed (swap).",
+        "What lies below the store is thin or sparse: when it runs out of space, guest memory is "
+        "corrupted silently (disk kinds) or guests are killed (swap).",
         "Make the store on a fully allocated file or device.",
     ),
     Rule(
@@ -431,10 +443,10 @@ _TABLE = (
     Rule(
         "store.in-ram",
         _FAILURE,
-        "Swap of the store's, or what the store lies on, is RAM: zram, a RAM disk, a file on a tmpfs. Such "
-        "swap is not counted as room, and what goes there stays in RAM.",
-        "Switch it off (swapoff), and keep zram from coming back; put the store's swap on an NVMe device or "
-        "file.",
+        "Swap of the store's, or what the store lies on, is RAM: zram, a RAM disk, a file on a "
+        "tmpfs. Such swap is not counted as room, and what goes there stays in RAM.",
+        "Switch it off (swapoff), and keep zram from coming back; put the store's swap on an NVMe "
+        "device or file.",
     ),
     Rule(
         "store.buffered-loop",
@@ -451,7 +463,8 @@ _TABLE = (
     Rule(
         "store.no-boot",
         _WARNING,
-        "Neither fstab nor a mount unit mounts the store: after a reboot guests find a plain directory.",
+        "Neither fstab nor a mount unit mounts the store: after a reboot guests find a plain "
+        "directory.",
         "Add it to /etc/fstab, or make it with 'ramshelf store create'.",
     ),
     Rule(
@@ -463,14 +476,15 @@ _TABLE = (
     Rule(
         "store.swap-order",
         _WARNING,
-        "The store's mount does not require its swap: when the swap fails at boot, the store is mounted "
-        "without it.",
+        "The store's mount does not require its swap: when the swap fails at boot, the store is "
+        "mounted without it.",
         "Add x-systemd.requires=SWAP-UNIT to the store's options in /etc/fstab.",
     ),
     Rule(
         "store.loop-order",
         _WARNING,
-        "The store lies on a loop device, and its mount does not require a unit that attaches it at boot.",
+        "The store lies on a loop device, and its mount does not require a unit that attaches it at"
+        " boot.",
         "Add x-systemd.requires=UNIT to the store's options in /etc/fstab, or make the store with "
         "'ramshelf store create'.",
     ),
@@ -489,14 +503,15 @@ _TABLE = (
     Rule(
         "store.no-swap",
         _FAILURE,
-        "The store is a tmpfs over swap, and no swap on a disk is active: all of it must fit in RAM.",
+        "The store is a tmpfs over swap, and no swap on a disk is active: all of it must fit in "
+        "RAM.",
         "Activate the swap: swapon -a. Swap of zram does not count.",
     ),
     Rule(
         "store.beyond-swap",
         _WARNING,
-        "The store is larger than the swap behind it, as its fstab entry says it may be: guests that use all "
-        "their memory at once can be killed.",
+        "The store is larger than the swap behind it, as its fstab entry says it may be: guests "
+        "that use all their memory at once can be killed.",
         "Enlarge the swap, or make the store as large as its swap.",
     ),
     Rule(
@@ -514,16 +529,15 @@ _TABLE = (
     Rule(
         "store.page-cluster",
         _WARNING,
-        "vm.page-cluster is not 0: each page that a guest misses reads its neighbours from swap too, which "
-        "costs more than it brings on a device without seeks.",
+        "vm.page-cluster is not 0: each page that a guest misses reads its neighbours from swap "
+        "too, which costs more than it brings on a device without seeks.",
         "sysctl vm.page-cluster=0, and in /etc/sysctl.d.",
     ),
     Rule(
         "store.swappiness",
         _WARNING,
-        "vm.swappiness is below the kernel's default of 60: cold guest memory stays in RAM while the page"
-        " cache "
-        "is emptied.",
+        "vm.swappiness is below the kernel's default of 60: cold guest memory stays in RAM while "
+        "the page cache is emptied.",
         "sysctl vm.swappiness=100, and in /etc/sysctl.d.",
     ),
     Rule(
@@ -547,15 +561,15 @@ _TABLE = (
     Rule(
         "store.services-unlimited",
         _WARNING,
-        "There is no cgroup v2 with a memory controller here: host services may be swapped out, into the "
-        "guests' place, and nothing can prevent it.",
+        "There is no cgroup v2 with a memory controller here: host services may be swapped out, "
+        "into the guests' place, and nothing can prevent it.",
         "Boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1).",
     ),
     Rule(
         "store.dirty-throttling",
         _WARNING,
-        "vm.dirty_ratio or vm.dirty_bytes is low for a store on a disk file system: guests that dirty more "
-        "memory than that are throttled to the disk's speed.",
+        "vm.dirty_ratio or vm.dirty_bytes is low for a store on a disk file system: guests that "
+        "dirty more memory than that are throttled to the disk's speed.",
         "sysctl vm.dirty_ratio=60, and in /etc/sysctl.d.",
     ),
     Rule(
@@ -566,8 +580,8 @@ _TABLE = (
     Rule(
         "store.punch-flushes",
         _INFO,
-        "On this file system punching holes writes them back first: ramshelf leaves discard out, so that the "
-        "end of a guest writes nothing.",
+        "On this file system punching holes writes them back first: ramshelf leaves discard out, so"
+        " that the end of a guest writes nothing.",
         "Nothing needs to be done. ext4 on Linux 6.14 and tmpfs do not have this.",
     ),
     Rule(
@@ -596,23 +610,23 @@ _TABLE = (
     Rule(
         "hook.foreign",
         _FAILURE,
-        "Something that is not ramshelf's has the place of libvirt's hook: nothing keeps guests within the "
-        "store.",
-        "Rename it (libvirt calls every executable in that directory, whatever its name); then ramshelf hook "
-        "install.",
+        "Something that is not ramshelf's has the place of libvirt's hook: nothing keeps guests "
+        "within the store.",
+        "Rename it (libvirt calls every executable in that directory, whatever its name); then "
+        "ramshelf hook install.",
     ),
     Rule(
         "hook.broken",
         _FAILURE,
-        "libvirt's hook does not work. It refuses guests whose memory is in files or pinned, and lets all "
-        "others pass.",
+        "libvirt's hook does not work. It refuses guests whose memory is in files or pinned, and "
+        "lets all others pass.",
         "ramshelf hook install; until it works, ramshelf hook bypass --for 30min lets guests pass.",
     ),
     Rule(
         "hook.bypassed",
         _WARNING,
-        "libvirt's hook is bypassed for a time: guests pass that it refuses, or whose memory it cannot "
-        "reserve.",
+        "libvirt's hook is bypassed for a time: guests pass that it refuses, or whose memory it "
+        "cannot reserve.",
         "ramshelf hook bypass --end, as soon as the reason for it is gone.",
     ),
     Rule(
@@ -624,7 +638,8 @@ _TABLE = (
     Rule(
         "hook.unseen",
         _FAILURE,
-        "The running libvirt daemon does not call the hook: it was installed after the daemon started.",
+        "The running libvirt daemon does not call the hook: it was installed after the daemon "
+        "started.",
         "ramshelf hook install (it makes the daemon look again), or systemctl reload libvirtd (or "
         "virtqemud).",
     ),
@@ -672,32 +687,35 @@ _TABLE = (
         "guest.hot-pinned",
         _WARNING,
         "A running guest got a device while it ran (VFIO, vDPA) that keeps all its memory in RAM. "
-        "Hot-plugging asks no hook: nobody has seen to it that RAM suffices. It counts when further guests "
-        "start.",
-        "See by 'ramshelf capacity' whether RAM suffices; else detach the device ('virsh detach-device').",
+        "Hot-plugging asks no hook: nobody has seen to it that RAM suffices. It counts when "
+        "further guests start.",
+        "See by 'ramshelf capacity' whether RAM suffices; else detach the device ('virsh "
+        "detach-device').",
     ),
     Rule(
         "guest.anonymous",
         _WARNING,
-        "A running guest has anonymous memory (or memfd), which takes RAM and swap from the others.",
+        "A running guest has anonymous memory (or memfd), which takes RAM and swap from the "
+        "others.",
         "Stop it; 'ramshelf guest start NAME' then makes it file-backed.",
     ),
     Rule(
         "guest.private",
         _WARNING,
-        "A running guest's memory is in files without shared access (<source type='file'/> alone, or access "
-        "mode='private'): what the guest writes becomes anonymous memory, which takes RAM and swap from the "
-        "others, and its place on the store besides.",
-        "Stop it; 'ramshelf guest start NAME' then gives it shared access (<access mode='shared'/> in its "
-        "memoryBacking, no memAccess='private' in its NUMA cells).",
+        "A running guest's memory is in files without shared access (<source type='file'/> alone, "
+        "or access mode='private'): what the guest writes becomes anonymous memory, which takes "
+        "RAM and swap from the others, and its place on the store besides.",
+        "Stop it; 'ramshelf guest start NAME' then gives it shared access (<access mode='shared'/> "
+        "in its memoryBacking, no memAccess='private' in its NUMA cells).",
     ),
     Rule(
         "guest.own-backend",
         _WARNING,
-        "A running guest's qemu:commandline gives QEMU memory in a file on the store, of which libvirt knows "
-        "nothing: no promise counts it, and the store's capacity shrinks as it is used.",
-        "Describe the memory to libvirt (memoryBacking, NUMA cells, memory devices), or have the file lie "
-        "elsewhere.",
+        "A running guest's qemu:commandline gives QEMU memory in a file on the store, of which "
+        "libvirt knows nothing: no promise counts it, and the store's capacity shrinks as it is "
+        "used.",
+        "Describe the memory to libvirt (memoryBacking, NUMA cells, memory devices), or have the "
+        "file lie elsewhere.",
     ),
     Rule(
         "guest.elsewhere",
@@ -710,23 +728,24 @@ _TABLE = (
     Rule(
         "guest.not-reserved",
         _FAILURE,
-        "A running guest needs more than it was promised, so others may be given its room. A warning where "
-        "the promise is right and files never had their blocks; those that a guest has given back "
-        "(virtio-mem, a balloon, free page reporting) are not missed.",
+        "A running guest needs more than it was promised, so others may be given its room. A "
+        "warning where the promise is right and files never had their blocks; those that a guest "
+        "has given back (virtio-mem, a balloon, free page reporting) are not missed.",
         "ramshelf hook install, then stop it and start it again.",
         _WARNING,
     ),
     Rule(
         "guest.hot-plugged",
         _WARNING,
-        "A running guest got memory while it ran, which calls no hook: it counts, but nothing admitted it.",
+        "A running guest got memory while it ran, which calls no hook: it counts, but nothing "
+        "admitted it.",
         "Look at 'ramshelf capacity'; with the hook, guests are admitted by their maxMemory.",
     ),
     Rule(
         "guest.not-understood",
         _WARNING,
-        "The XML of a running guest is not understood. It hides no other guest, but what it needs is "
-        "not known.",
+        "The XML of a running guest is not understood. It hides no other guest, but what it needs "
+        "is not known.",
         "Look at 'virsh dumpxml NAME', and report it: libvirt understands it.",
     ),
     Rule(
@@ -744,10 +763,10 @@ _TABLE = (
     Rule(
         "guest.unconfined",
         _WARNING,
-        "The host's security driver does not confine this guest (its seclabel is of type none), and it "
-        "runs as root or as a user that other guests have too.",
-        "Remove the seclabel from its definition, or give it a user of its own by one of model dac; then "
-        "start it anew.",
+        "The host's security driver does not confine this guest (its seclabel is of type none), and"
+        " it runs as root or as a user that other guests have too.",
+        "Remove the seclabel from its definition, or give it a user of its own by one of model dac;"
+        " then start it anew.",
     ),
     Rule(
         "guest.files-unknown",
@@ -763,18 +782,20 @@ _TABLE = (
     Rule(
         "ram.exceeded",
         _FAILURE,
-        "QEMU's overhead, page tables, pinned and anonymous guests, private mappings, huge pages and the "
-        "host's own needs together can exceed RAM and what swap on disks takes of them: guests can be "
-        "killed, and no further guest with memory in files or pinned memory is admitted.",
-        "Stop a guest that is not on the store, or add RAM, or swap on a disk: as much as is missing, and 2 "
-        "MiB for each GiB of it ('ramshelf capacity' shows the sum).",
+        "QEMU's overhead, page tables, pinned and anonymous guests, private mappings, huge pages "
+        "and the host's own needs together can exceed RAM and what swap on disks takes of them: "
+        "guests can be killed, and no further guest with memory in files or pinned memory is "
+        "admitted.",
+        "Stop a guest that is not on the store, or add RAM, or swap on a disk: as much as is "
+        "missing, and 2 MiB for each GiB of it ('ramshelf capacity' shows the sum).",
     ),
     Rule(
         "ram.anonymous",
         _WARNING,
-        "Guests whose memory is in no file may use up RAM, and what swap on disks takes of them, alone. They "
-        "are never refused for it; guests with memory in files or pinned memory are.",
-        "Stop some; 'ramshelf guest start NAME' then makes them file-backed. Or add RAM, or swap on a disk.",
+        "Guests whose memory is in no file may use up RAM, and what swap on disks takes of them, "
+        "alone. They are never refused for it; guests with memory in files or pinned memory are.",
+        "Stop some; 'ramshelf guest start NAME' then makes them file-backed. Or add RAM, or swap on"
+        " a disk.",
     ),
     Rule(
         "ram.tight",
@@ -795,8 +816,8 @@ _TABLE = (
     Rule(
         "ram.oomd",
         _WARNING,
-        "systemd-oomd runs: it kills guests when swap fills or memory is under pressure, which is normal "
-        "here.",
+        "systemd-oomd runs: it kills guests when swap fills or memory is under pressure, which is "
+        "normal here.",
         "systemctl disable --now systemd-oomd, or ManagedOOMPreference=omit for machine.slice.",
     ),
     Rule(
@@ -808,8 +829,8 @@ _TABLE = (
     Rule(
         "ram.strict-overcommit",
         _FAILURE,
-        "vm.overcommit_memory is 2: pages of a tmpfs are refused beyond the commit limit, and guests die of "
-        "SIGBUS. A warning where the store is no tmpfs.",
+        "vm.overcommit_memory is 2: pages of a tmpfs are refused beyond the commit limit, and "
+        "guests die of SIGBUS. A warning where the store is no tmpfs.",
         "sysctl vm.overcommit_memory=0, and in /etc/sysctl.d.",
         _WARNING,
     ),
@@ -821,13 +842,15 @@ _TABLE = (
     Rule(
         "ram.slice-limit",
         _WARNING,
-        "machine.slice is limited to less RAM than the host has: guests swap although there is RAM.",
+        "machine.slice is limited to less RAM than the host has: guests swap although there is "
+        "RAM.",
         "systemctl set-property machine.slice MemoryMax=infinity.",
     ),
     Rule(
         "ram.slice-swap",
         _FAILURE,
-        "machine.slice may use less swap than the guests on the store were promised: guests can be killed.",
+        "machine.slice may use less swap than the guests on the store were promised: guests can be "
+        "killed.",
         "systemctl set-property machine.slice MemorySwapMax=infinity.",
     ),
     Rule(
@@ -850,49 +873,51 @@ _TABLE = (
     Rule(
         "ram.daemon-unprotected",
         _INFO,
-        "libvirt's daemon can be killed when memory is short; then the memory of dead guests is not freed.",
+        "libvirt's daemon can be killed when memory is short; then the memory of dead guests is not"
+        " freed.",
         "Add a drop-in with [Service] OOMScoreAdjust=-900 to libvirtd (or virtqemud).",
     ),
     Rule(
         "numa.ok",
         _OK,
-        "A NUMA node's RAM holds what guests bind to it. As all of this group it is said on hosts with two "
-        "or more nodes only.",
+        "A NUMA node's RAM holds what guests bind to it. As all of this group it is said on hosts "
+        "with two or more nodes only.",
     ),
     Rule(
         "numa.node-overbound",
         _WARNING,
-        "Guests bind more memory to a NUMA node than its RAM holds, and it cannot leave RAM: it is pinned, "
-        "or on a tmpfs without swap, or anonymous where there is no swap. The kernel kills guests of that "
-        "node while another has RAM to spare.",
+        "Guests bind more memory to a NUMA node than its RAM holds, and it cannot leave RAM: it is "
+        "pinned, or on a tmpfs without swap, or anonymous where there is no swap. The kernel kills "
+        "guests of that node while another has RAM to spare.",
         "Bind fewer guests to the node (numatune), or with mode='preferred'.",
     ),
     Rule(
         "numa.node-exceeded",
         _INFO,
-        "Guests bind more memory to a NUMA node than its RAM holds. What is too much goes to the store or to "
-        "swap, even while another node has RAM to spare.",
+        "Guests bind more memory to a NUMA node than its RAM holds. What is too much goes to the "
+        "store or to swap, even while another node has RAM to spare.",
         "Spread them over the nodes, or use mode='preferred' in numatune.",
     ),
     Rule(
         "numa.binding-ignored",
         _INFO,
-        "A guest binds its NUMA cells one by one (memnode) and its memory is on a disk store. QEMU does so "
-        "by mbind(2), which the kernel ignores for shared pages of a regular file.",
-        "Use mode='restrictive' (libvirt 7.3), which binds the vCPUs of each cell instead, or a store of "
-        "kind swap.",
+        "A guest binds its NUMA cells one by one (memnode) and its memory is on a disk store. QEMU "
+        "does so by mbind(2), which the kernel ignores for shared pages of a regular file.",
+        "Use mode='restrictive' (libvirt 7.3), which binds the vCPUs of each cell instead, or a "
+        "store of kind swap.",
     ),
     Rule(
         "numa.chosen-unknown",
         _INFO,
-        "A guest has placement='auto': libvirt does not tell which nodes numad has chosen, so its memory is "
-        "not counted for any.",
+        "A guest has placement='auto': libvirt does not tell which nodes numad has chosen, so its "
+        "memory is not counted for any.",
     ),
     Rule(
         "numa.zone-reclaim",
         _WARNING,
-        "vm.zone_reclaim_mode is not 0: when a node is full the kernel reclaims there before it takes RAM of "
-        "another. With 4 in it guests' memory is written to the store although RAM is free.",
+        "vm.zone_reclaim_mode is not 0: when a node is full the kernel reclaims there before it "
+        "takes RAM of another. With 4 in it guests' memory is written to the store although RAM is "
+        "free.",
         "sysctl vm.zone_reclaim_mode=0, and in /etc/sysctl.d.",
     ),
     Rule(
@@ -914,24 +939,27 @@ _TABLE = (
     Rule(
         "placement.shrunk",
         _FAILURE,
-        "The store has come to hold less than it has promised (it was made smaller, or swap is gone): "
-        "guests that use all of their memory can be killed. Placement is told of as much as the guests hold: "
-        "no more come, and these can be moved. The inventory falls as they go.",
-        "Give the store back what it lost, or stop guests; 'ramshelf capacity' shows who holds what.",
+        "The store has come to hold less than it has promised (it was made smaller, or swap is "
+        "gone): guests that use all of their memory can be killed. Placement is told of as much as "
+        "the guests hold: no more come, and these can be moved. The inventory falls as they go.",
+        "Give the store back what it lost, or stop guests; 'ramshelf capacity' shows who holds "
+        "what.",
     ),
     Rule(
         "placement.differs",
         _WARNING,
-        "This host's own provider is not there, or its inventory or traits are not what the store is.",
-        "'ramshelf placement report' reports once; the agent does so all the time: see that it runs.",
+        "This host's own provider is not there, or its inventory or traits are not what the "
+        "store is.",
+        "'ramshelf placement report' reports once; the agent does so all the time: see that it "
+        "runs.",
     ),
     Rule(
         "placement.unallocated",
         _WARNING,
-        "Guests run here that hold no allocation in Placement, or too small a one: their memory can be given "
-        "away a second time, and is then refused at the start.",
-        "Where ramshelf owns the provider the agent heals it, unless Placement has no room. Else ask Nova: "
-        "nova-manage placement heal_allocations.",
+        "Guests run here that hold no allocation in Placement, or too small a one: their memory can"
+        " be given away a second time, and is then refused at the start.",
+        "Where ramshelf owns the provider the agent heals it, unless Placement has no room. Else "
+        "ask Nova: nova-manage placement heal_allocations.",
     ),
     Rule(
         "placement.leftover",
@@ -942,8 +970,8 @@ _TABLE = (
     Rule(
         "placement.allocation-ratio",
         _FAILURE,
-        "Somebody has set an allocation_ratio other than 1.0, on the provider or through an aggregate. A "
-        "warning where the provider is ramshelf's own, which sets it back.",
+        "Somebody has set an allocation_ratio other than 1.0, on the provider or through an "
+        "aggregate. A warning where the provider is ramshelf's own, which sets it back.",
         "Nova: ram_allocation_ratio = 1.0 in nova.conf, and unset on the host's aggregates.",
         _WARNING,
     ),
@@ -951,15 +979,16 @@ _TABLE = (
         "placement.exceeds-store",
         _FAILURE,
         "nova-compute has reported more memory than the store can hold.",
-        "Set [libvirt] file_backed_memory to what 'ramshelf capacity' shows, and restart nova-compute. Where "
-        "more is allocated, move servers away first: with a Placement before 2025.2 Nova can move none while "
-        "less is reported than is allocated.",
+        "Set [libvirt] file_backed_memory to what 'ramshelf capacity' shows, and restart "
+        "nova-compute. Where more is allocated, move servers away first: with a Placement before "
+        "2025.2 Nova can move none while less is reported than is allocated.",
     ),
     Rule(
         "placement.below-store",
         _INFO,
         "nova-compute has reported less than nine tenths of what the store can hold.",
-        "Set [libvirt] file_backed_memory to what 'ramshelf capacity' shows, and restart nova-compute.",
+        "Set [libvirt] file_backed_memory to what 'ramshelf capacity' shows, and restart "
+        "nova-compute.",
     ),
     Rule(
         "placement.overcommitted",
@@ -982,22 +1011,24 @@ _TABLE = (
     Rule(
         "placement.no-trait",
         _WARNING,
-        "The provider lacks the trait that brings file-backed guests and this host together: nova-compute "
-        "runs without file-backed memory, or Placement's os-traits are too old to know it.",
+        "The provider lacks the trait that brings file-backed guests and this host together: "
+        "nova-compute runs without file-backed memory, or Placement's os-traits are too old to "
+        "know it.",
         "Set [libvirt] file_backed_memory and restart nova-compute; or upgrade Placement.",
     ),
     Rule(
         "placement.no-kind-trait",
         _INFO,
         "nova-compute does not report the custom trait for the store's kind.",
-        "ramshelf placement provider-config > /etc/nova/provider_config/ramshelf.yaml; then restart "
-        "nova-compute.",
+        "ramshelf placement provider-config > /etc/nova/provider_config/ramshelf.yaml; then restart"
+        " nova-compute.",
     ),
     Rule(
         "placement.not-ours",
         _WARNING,
         "placement_owner is set on a host that is nova-compute's: nothing is written.",
-        "Unset placement_owner. Where nova-compute will not run here, remove its provider and nova.conf.",
+        "Unset placement_owner. Where nova-compute will not run here, remove its provider and "
+        "nova.conf.",
     ),
     Rule(
         "placement.in-the-way",
@@ -1008,10 +1039,10 @@ _TABLE = (
     Rule(
         "placement.renamed",
         _WARNING,
-        "ramshelf has made a provider for this host under another name, and it is still there with its "
-        "inventory: memory is placed there that nobody has.",
-        "If the host was renamed, delete the former provider. If that is another machine, give it an "
-        "/etc/machine-id of its own.",
+        "ramshelf has made a provider for this host under another name, and it is still there with "
+        "its inventory: memory is placed there that nobody has.",
+        "If the host was renamed, delete the former provider. If that is another machine, give it "
+        "an /etc/machine-id of its own.",
     ),
     Rule(
         "placement.unreachable",
@@ -1064,8 +1095,10 @@ _TABLE = (
     Rule(
         "placement.consumer",
         _WARNING,
-        "Placement refuses what one consumer is to hold, whatever room there is. The others are reported.",
-        "The next pass tries again. 'openstack resource provider allocation show UUID' shows what it holds.",
+        "Placement refuses what one consumer is to hold, whatever room there is. The others are "
+        "reported.",
+        "The next pass tries again. 'openstack resource provider allocation show UUID' shows what "
+        "it holds.",
     ),
     Rule(
         "placement.error",
@@ -1096,11 +1129,15 @@ _TABLE = (
 RULES = {rule.code: rule for rule in _TABLE}
 
 
-def finding(code: str, sentence: str, *, milder: bool = False, hint: str = "", **facts: object) -> Finding:
+def finding(
+    code: str, sentence: str, *, milder: bool = False, hint: str = "", **facts: object
+) -> Finding:
     """A finding of the table; ``hint`` where the case allows a better one than the table's."""
     rule = RULES[code]
     severity = rule.milder if milder and rule.milder is not None else rule.severity
-    return Finding(code=code, severity=severity, sentence=sentence, hint=hint or rule.hint, facts=facts)
+    return Finding(
+        code=code, severity=severity, sentence=sentence, hint=hint or rule.hint, facts=facts
+    )
 
 
 def unknown(code: str, what: str, fact: Unknown) -> Finding:

@@ -1,7 +1,7 @@
 """What is known of a host: single facts, gathered elsewhere.
 
-A fact that could not be had is Unknown with the reason, never a default. Sizes are in bytes, times in
-seconds since the epoch.
+A fact that could not be had is Unknown with the reason, never a default. Sizes are in bytes, times
+in seconds since the epoch.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,8 @@ class Unknown:
 class LibvirtHost:
     """libvirt as it answers at ``uri``, and the QEMU that it would run.
 
-    ``security_models``: its security drivers, such as ``apparmor`` and ``dac``; None where it does not tell.
+    ``security_models``: its security drivers, such as ``apparmor`` and ``dac``; None where it does
+    not tell.
     """
 
     uri: str
@@ -42,17 +43,18 @@ SERVICE_USERS = {
     "nova-compute": "nova",
     "systemd-oomd": "systemd-oom",
 }
-"""The services that are looked for among the processes, and the user, besides root, that each may run as."""
+"""The services that are looked for among the processes, and the user, besides root, that each may run
+as."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
     """A process of this host, by /proc.
 
-    ``name`` is for people to read: any user can name a process anything, so nothing follows from it. ``uid``
-    is the real one. ``service`` is one of ``SERVICE_USERS``, where the process's owner proves it, else ''.
-    ``argv`` is empty for what is not called as QEMU is. ``anonymous``: RssAnon; ``swapped``: VmSwap, which
-    leaves shared memory out; ``page_tables``: VmPTE.
+    ``name`` is for people to read: any user can name a process anything, so nothing follows from
+    it. ``uid`` is the real one. ``service`` is one of ``SERVICE_USERS``, where the process's owner
+    proves it, else ''. ``argv`` is empty for what is not called as QEMU is. ``anonymous``: RssAnon;
+    ``swapped``: VmSwap, which leaves shared memory out; ``page_tables``: VmPTE.
     """
 
     pid: int
@@ -68,7 +70,9 @@ class Process:
 
     @property
     def qemu(self) -> bool:
-        """Whether it is called as QEMU is; whether it runs a guest only its owner and libvirt can tell."""
+        """Whether it is called as QEMU is; whether it runs a guest only its owner and libvirt can
+        tell.
+        """
         return self.name.startswith(("qemu-system", "qemu-kvm"))
 
 
@@ -85,9 +89,10 @@ class Account:
 class Device:
     """A block device, or the file behind a loop device or a swap file, somewhere below the store.
 
-    ``network`` names the transport (``nbd``, ``iSCSI``), '' for a local device. ``thin`` says in words why
-    space on it is not guaranteed, '' where it is. ``direct_io`` is None for what is no loop device.
-    ``errors`` of ``commands`` failed (SCSI's ioerr_cnt and iodone_cnt), None where the driver counts none.
+    ``network`` names the transport (``nbd``, ``iSCSI``), '' for a local device. ``thin`` says in
+    words why space on it is not guaranteed, '' where it is. ``direct_io`` is None for what is no
+    loop device. ``errors`` of ``commands`` failed (SCSI's ioerr_cnt and iodone_cnt), None where the
+    driver counts none.
     """
 
     name: str
@@ -102,7 +107,9 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class SwapUse:
-    """An active swap area; ``at_boot``: fstab or a unit activates it. ``units``: systemd's names for it."""
+    """An active swap area; ``at_boot``: fstab or a unit activates it. ``units``: systemd's names for
+    it.
+    """
 
     path: str
     size: int

@@ -1,7 +1,8 @@
 """What Placement is to say of this host, held against what it says.
 
-The words are Placement's: a resource provider (the host) has inventory (MEMORY_MB), traits, and allocations,
-each held by a consumer (a guest, by its domain's UUID). Sizes are in MiB, Placement's unit for memory.
+The words are Placement's: a resource provider (the host) has inventory (MEMORY_MB), traits, and
+allocations, each held by a consumer (a guest, by its domain's UUID). Sizes are in MiB, Placement's
+unit for memory.
 """
 
 import json
@@ -15,33 +16,38 @@ from ramshelf.core.store.kind import TRAIT_PREFIX, Kind
 
 MICROVERSION = "1.28"
 """Of every request: Placement of Rocky, the release that brought file-backed memory to Nova. It guards
-allocations by the consumer's generation (1.28), may reserve all of an inventory (1.26), and gives each
-error a code (1.23)."""
+allocations by the consumer's generation (1.28), may reserve all of an inventory (1.26), and gives
+each error a code (1.23)."""
 
 RESOURCE_CLASS = "MEMORY_MB"
 TRAIT = "COMPUTE_MEM_BACKING_FILE"
-"""Nova's for a host whose guests' memory is file-backed; a standard trait, so nova-compute's to set."""
+"""Nova's for a host whose guests' memory is file-backed; a standard trait, so nova-compute's to set.
+"""
 
 _PROVIDERS = uuid.UUID("b8a1a1d0-6c0d-5f2b-9d0e-3b1f5d8a7c42")
 """ramshelf's own namespace for resource providers; it must never change."""
 
 HOST_PREFIX = "CUSTOM_RAMSHELF_HOST_"
-"""Begin of the trait by which a host knows the providers that it has had, whatever it was called then."""
+"""Begin of the trait by which a host knows the providers that it has had, whatever it was called then.
+"""
 
 MOST_SINGLE, MOST_NEW = 100, 1000
-"""Allocations that one pass removes or changes at most, each by two requests, and makes, many by one."""
+"""Allocations that one pass removes or changes at most, each by two requests, and makes, many by one.
+"""
 
 
 def provider_uuid(host: str) -> str:
     """The UUID of the provider that ramshelf owns on this host: by it ramshelf knows its own.
 
-    A provider of the host's name with any other UUID belongs to somebody else, nova-compute as a rule.
+    A provider of the host's name with any other UUID belongs to somebody else, nova-compute as a
+    rule.
     """
     return str(uuid.uuid5(_PROVIDERS, host))
 
 
 def host_trait(machine_id: str) -> str:
-    """The trait of the host that has this /etc/machine-id; '' where it has none, as before its first boot.
+    """The trait of the host that has this /etc/machine-id; '' where it has none, as before its first
+    boot.
 
     machine-id(5) asks not to give the id itself away: it is hashed.
     """
@@ -63,9 +69,9 @@ class Claim:
 class Truth:
     """This host at one moment, as libvirt and the store have it.
 
-    ``kind`` is None and ``capacity_mib`` 0 where there is no store. ``unowned_mib``: promised on the store to
-    nobody who runs. ``guests``: those that run from the store. ``nova``: why this host is nova-compute's, ''
-    where it is not.
+    ``kind`` is None and ``capacity_mib`` 0 where there is no store. ``unowned_mib``: promised on
+    the store to nobody who runs. ``guests``: those that run from the store. ``nova``: why this host
+    is nova-compute's, '' where it is not.
     """
 
     kind: Kind | None
@@ -138,7 +144,11 @@ class Observed:
     def room_mib(self) -> int:
         """What they may hold together."""
         inventory = self.inventory
-        return int((inventory.total - inventory.reserved) * inventory.allocation_ratio) if inventory else 0
+        return (
+            int((inventory.total - inventory.reserved) * inventory.allocation_ratio)
+            if inventory
+            else 0
+        )
 
     @property
     def free_mib(self) -> int:
@@ -150,8 +160,8 @@ class Observed:
 class Comparison:
     """Both sides, looked at one after the other: the host first, so that who runs has claimed before.
 
-    ``owner``: the configuration asks ramshelf to own the provider; ``starting``: guests whose allocation is
-    made before they run.
+    ``owner``: the configuration asks ramshelf to own the provider; ``starting``: guests whose
+    allocation is made before they run.
     """
 
     truth: Truth
@@ -178,7 +188,9 @@ class SetInventory:
     inventory: Inventory
 
     def __str__(self) -> str:
-        reserved = f", {self.inventory.reserved} of them reserved" if self.inventory.reserved else ""
+        reserved = (
+            f", {self.inventory.reserved} of them reserved" if self.inventory.reserved else ""
+        )
         return f"Set the inventory to {self.inventory.total} MiB{reserved}."
 
 
@@ -201,7 +213,8 @@ class Free:
 
     def __str__(self) -> str:
         return (
-            f"Removed the allocation of {self.uuid}, {self.allocation.memory_mib} MiB: it does not run here."
+            f"Removed the allocation of {self.uuid}, {self.allocation.memory_mib} MiB: it does not "
+            "run here."
         )
 
 
@@ -241,13 +254,17 @@ def may_write(truth: Truth, observed: Observed, *, owner: bool) -> bool:
     return owner and not truth.nova and (observed.provider is None or observed.ours)
 
 
-def wanted_inventory(truth: Truth, observed: Observed, starting: Collection[str] = frozenset()) -> Inventory:
-    """The store as Placement is to see it; where there is none all is reserved, for 0 is no valid total.
+def wanted_inventory(
+    truth: Truth, observed: Observed, starting: Collection[str] = frozenset()
+) -> Inventory:
+    """The store as Placement is to see it; where there is none all is reserved, for 0 is no valid
+    total.
 
-    Where guests hold more than the store has capacity, the total is what they hold, and falls as they go: no
-    further guest fits either way. With less, Placement refuses what Nova does to move a guest that holds more
-    than max_unit to another host, and before 2025.2 to move any (_check_capacity_exceeded in
-    placement/objects/allocation.py: the allocation goes to the migration first).
+    Where guests hold more than the store has capacity, the total is what they hold, and falls as
+    they go: no further guest fits either way. With less, Placement refuses what Nova does to move a
+    guest that holds more than max_unit to another host, and before 2025.2 to move any
+    (_check_capacity_exceeded in placement/objects/allocation.py: the allocation goes to the
+    migration first).
     """
     held = truth.promised_mib + _coming_mib(truth, observed, starting)
     total = max(1, truth.capacity_mib, held)
@@ -284,16 +301,20 @@ def wanted_traits(truth: Truth, observed: Observed) -> frozenset[str]:
     return frozenset(foreign | identity | ({TRAIT, truth.kind.trait} if truth.kind else set()))
 
 
-def plan(truth: Truth, observed: Observed, starting: Collection[str] = frozenset()) -> tuple[Write, ...]:
+def plan(
+    truth: Truth, observed: Observed, starting: Collection[str] = frozenset()
+) -> tuple[Write, ...]:
     """What makes Placement agree with this host, in order: room is made before it is taken.
 
-    ``starting``: guests whose allocation is made before they run. The number of writes is bounded: what is
-    left is the next pass's. A host without a store gets no provider.
+    ``starting``: guests whose allocation is made before they run. The number of writes is bounded:
+    what is left is the next pass's. A host without a store gets no provider.
     """
     if observed.provider is None and truth.kind is None:
         return ()
     single = islice(_corrections(truth, observed, starting), MOST_SINGLE)
-    new = (Allocate(claim=guest) for guest in truth.guests if guest.uuid not in observed.allocations)
+    new = (
+        Allocate(claim=guest) for guest in truth.guests if guest.uuid not in observed.allocations
+    )
     return (*_describe(truth, observed, starting), *single, *islice(new, MOST_NEW))
 
 
@@ -316,7 +337,9 @@ def _corrections(truth: Truth, observed: Observed, starting: Collection[str]) ->
         for consumer, allocation in observed.allocations.items()
         if consumer in running and allocation.memory_mib != running[consumer].memory_mib
     ]
-    yield from sorted(different, key=lambda change: change.claim.memory_mib - change.allocation.memory_mib)
+    yield from sorted(
+        different, key=lambda change: change.claim.memory_mib - change.allocation.memory_mib
+    )
 
 
 def after(observed: Observed, write: Write) -> Observed:
@@ -337,10 +360,11 @@ def after(observed: Observed, write: Write) -> Observed:
 
 
 def provider_config(host: str, kind: Kind) -> str:
-    """What nova-compute's ``provider_config_location`` takes: YAML of schema 1.0, which allows custom traits.
+    """What nova-compute's ``provider_config_location`` takes: YAML of schema 1.0, which allows custom
+    traits.
 
-    All that ramshelf adds where the provider is nova-compute's (Nova's admin guide, "Managing Resource
-    Providers Using Config Files").
+    All that ramshelf adds where the provider is nova-compute's (Nova's admin guide, "Managing
+    Resource Providers Using Config Files").
     """
     return f"""\
 # Made by 'ramshelf placement provider-config'; nova-compute reads it from its [compute]

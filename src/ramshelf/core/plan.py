@@ -1,7 +1,7 @@
 """What is done to a host, as data: made by pure planners, shown by ``--dry-run``, carried out by node.
 
-Each action describes itself as the exact command or file change, and can be carried out again after it was
-interrupted anywhere.
+Each action describes itself as the exact command or file change, and can be carried out again after
+it was interrupted anywhere.
 """
 
 import difflib
@@ -15,8 +15,8 @@ from typing import Protocol
 class Run:
     """Run a program; ``timeout`` in seconds.
 
-    ``patience``: for so many seconds it is run again when it fails; for devices that the kernel, udev or
-    another program holds for a moment longer.
+    ``patience``: for so many seconds it is run again when it fails; for devices that the kernel,
+    udev or another program holds for a moment longer.
     """
 
     why: str
@@ -33,9 +33,10 @@ class Run:
 class WriteFile:
     """Write a whole file of ramshelf's own, old or new and never half.
 
-    ``before`` is its text as the plan was made, None where there was none; a file that has another text by
-    then is somebody else's, and stays. One that is there keeps its owner, and its mode unless ``mode`` is
-    given; a new one gets 0644. ``beside``: the directory for the temporary file, '' for the file's own.
+    ``before`` is its text as the plan was made, None where there was none; a file that has another
+    text by then is somebody else's, and stays. One that is there keeps its owner, and its mode
+    unless ``mode`` is given; a new one gets 0644. ``beside``: the directory for the temporary file,
+    '' for the file's own.
     """
 
     why: str
@@ -62,9 +63,10 @@ class Edit(Protocol):
 class EditFile:
     """Edit a file that others edit too, in the text that it has when the plan is applied.
 
-    ``before`` is its text as the plan was made, None where there was none. ``original`` is what it was before
-    ramshelf touched it first, where that is known: it comes back where nothing else is left of the
-    difference than the end of the last line. ``or_gone``: a file that would be empty goes.
+    ``before`` is its text as the plan was made, None where there was none. ``original`` is what it
+    was before ramshelf touched it first, where that is known: it comes back where nothing else is
+    left of the difference than the end of the last line. ``or_gone``: a file that would be empty
+    goes.
     """
 
     why: str
@@ -122,7 +124,9 @@ class CopyFiles:
     def lines(self) -> tuple[str, ...]:
         """The commands that would do the same."""
         return tuple(
-            shlex.join(("install", "-D", "--mode", "0644", f"{self.source}/{name}", f"{self.path}/{name}"))
+            shlex.join(
+                ("install", "-D", "--mode", "0644", f"{self.source}/{name}", f"{self.path}/{name}")
+            )
             for name in sorted(self.files)
         )
 
@@ -145,8 +149,9 @@ class SetValue:
 class RemoveFile:
     """Remove a file that may be gone already.
 
-    ``before``: its text as the plan was made, where that matters: one that has another text by then stays.
-    So does one that is not the same as ``copy_of``, another file, but for the end of the last line.
+    ``before``: its text as the plan was made, where that matters: one that has another text by then
+    stays. So does one that is not the same as ``copy_of``, another file, but for the end of the
+    last line.
     """
 
     why: str
@@ -201,7 +206,8 @@ class RemoveDirectory:
 
 @dataclass(frozen=True, kw_only=True)
 class AllocateFile:
-    """Make a file of ``size`` bytes with every block allocated, mode 0600; goes on where it was interrupted.
+    """Make a file of ``size`` bytes with every block allocated, mode 0600; goes on where it was
+    interrupted.
 
     ``no_copy_on_write``: on btrfs, where swap needs it.
     """

@@ -1,16 +1,17 @@
 """What of RAM cannot go to the store: one sum, for the hook, the doctor, the agent and ``capacity``.
 
-The store holds guests' files. All else that guests need has to find room in RAM, or in swap that is on a
-disk: anonymous memory and the pages of a tmpfs can go there, whoever they belong to, and the store's come
-first, since the swap is there for them. What is left of them then, and what the kernel cannot swap, has to
-fit into RAM beside what the host keeps for itself; where it does not, somebody is killed once all guests use
-all that they have. Swap in RAM (zram) is no room.
+The store holds guests' files. All else that guests need has to find room in RAM, or in swap that is
+on a disk: anonymous memory and the pages of a tmpfs can go there, whoever they belong to, and the
+store's come first, since the swap is there for them. What is left of them then, and what the kernel
+cannot swap, has to fit into RAM beside what the host keeps for itself; where it does not, somebody
+is killed once all guests use all that they have. Swap in RAM (zram) is no room.
 
-What guests may come to need counts, not what they use: of a guest that runs nobody knows what it will write
-next. What QEMU itself needs is an estimate by measurement, and counts as never swapped, since it is in use
-all the time. A guest that QEMU emulates may come to more than that: the code that it has translated grows
-with what the guest runs, up to 1 GiB or an eighth of RAM (QEMU's DEFAULT_CODE_GEN_BUFFER_SIZE and
-qemu_get_host_physmem, since 5.1). Who knows what a QEMU has by now says so (``measured``).
+What guests may come to need counts, not what they use: of a guest that runs nobody knows what it
+will write next. What QEMU itself needs is an estimate by measurement, and counts as never swapped,
+since it is in use all the time. A guest that QEMU emulates may come to more than that: the code
+that it has translated grows with what the guest runs, up to 1 GiB or an eighth of RAM (QEMU's
+DEFAULT_CODE_GEN_BUFFER_SIZE and qemu_get_host_physmem, since 5.1). Who knows what a QEMU has by now
+says so (``measured``).
 """
 
 from __future__ import annotations
@@ -31,41 +32,44 @@ if TYPE_CHECKING:
 _PAGE = 4096
 
 _TABLE_ENTRY = 8
-"""Bytes for each page that is mapped: an entry in QEMU's page tables, and with KVM one in the guest's second
-level, too (Intel's EPT and AMD's NPT: 64 bits). Both stay when the page has gone to the store: the kernel
-frees tables when what they map is unmapped. The levels above add a 512th."""
+"""Bytes for each page that is mapped: an entry in QEMU's page tables, and with KVM one in the guest's
+second level, too (Intel's EPT and AMD's NPT: 64 bits). Both stay when the page has gone to the
+store: the kernel frees tables when what they map is unmapped. The levels above add a 512th."""
 
 _NODE, _NODE_SLOTS = 576, 64
-"""A tmpfs keeps each of its pages, in RAM or in swap, in a slot of an xarray's node, which is never swapped:
-radix_tree_node is 576 bytes for 64 slots (XA_CHUNK_SIZE), 9 bytes for each page."""
+"""A tmpfs keeps each of its pages, in RAM or in swap, in a slot of an xarray's node, which is never
+swapped: radix_tree_node is 576 bytes for 64 slots (XA_CHUNK_SIZE), 9 bytes for each page."""
 
 _XFS_EXTENTS = 36
 """Bytes for each page: XFS keeps all extents of an open file in RAM, never swapped nor dropped
-(xfs_iext_tree): 16 bytes each, 15 in a leaf of 256 that is half full at least, and the nodes above. In the
-worst case each page is one. A GiB of which every second page was written in random order took 6.8 MiB (Linux
-6.18), and can take 9. What ext4 keeps (extent_status) the kernel drops when RAM is short."""
+(xfs_iext_tree): 16 bytes each, 15 in a leaf of 256 that is half full at least, and the nodes above.
+In the worst case each page is one. A GiB of which every second page was written in random order
+took 6.8 MiB (Linux 6.18), and can take 9. What ext4 keeps (extent_status) the kernel drops when RAM
+is short."""
 
 _SWAP_ENTRY = 8
-"""Bytes in the swap table for each page that is swapped out (Linux 6.18, mm/swap_table.h); before that, less.
-What swap takes for each of its pages whether they are used or not is part of what the host needs."""
+"""Bytes in the swap table for each page that is swapped out (Linux 6.18, mm/swap_table.h); before
+that, less. What swap takes for each of its pages whether they are used or not is part of what the
+host needs."""
 
 _QEMU, _QEMU_CPU = 96 * MIB, 8 * MIB
 _EMULATED, _EMULATED_CPU = 128 * MIB, 16 * MIB
-"""What QEMU needs besides the guest's memory, and for each vCPU: RssAnon, with the page tables of what is not
-the guest's memory, of a Linux that has booted and written all its memory.
+"""What QEMU needs besides the guest's memory, and for each vCPU: RssAnon, with the page tables of what
+is not the guest's memory, of a Linux that has booted and written all its memory.
 
-By KVM, QEMU 10.0 on Debian 13: 46 MiB with one vCPU, 82 with four, a screen, a network card and a disk.
-Emulated, QEMU 7.2 on Debian 12: 77 MiB with one vCPU, 80 with two, 86 with four, 8 more with VGA and VNC. The
-page tables of a guest of 512 MiB were 1.0 MiB in QEMU (VmPTE) and by KVM as much again (SecPageTables)."""
+By KVM, QEMU 10.0 on Debian 13: 46 MiB with one vCPU, 82 with four, a screen, a network card and a
+disk. Emulated, QEMU 7.2 on Debian 12: 77 MiB with one vCPU, 80 with two, 86 with four, 8 more with
+VGA and VNC. The page tables of a guest of 512 MiB were 1.0 MiB in QEMU (VmPTE) and by KVM as much
+again (SecPageTables)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostRam:
     """What a host has; bytes.
 
-    ``size`` is all RAM (MemTotal), ``huge_pages`` what of it is set aside for those (Hugetlb), ``reserved``
-    what the host needs for itself, ``swap`` what there is on disks. ``kind`` is the store's, None where there
-    is none, and ``file_system`` what it lies on.
+    ``size`` is all RAM (MemTotal), ``huge_pages`` what of it is set aside for those (Hugetlb),
+    ``reserved`` what the host needs for itself, ``swap`` what there is on disks. ``kind`` is the
+    store's, None where there is none, and ``file_system`` what it lies on.
     """
 
     size: int
@@ -80,9 +84,10 @@ class HostRam:
 class Demand:
     """What has to be in RAM in the worst case, by what needs it; bytes.
 
-    ``anonymous`` is of guests whose memory is in no file, ``private`` of files that are mapped privately and
-    ``store`` of a tmpfs: each what swap does not take. ``overhead`` is QEMU's own; ``records`` are the
-    kernel's of the pages of a tmpfs, of the extents of files on XFS and of the pages in swap.
+    ``anonymous`` is of guests whose memory is in no file, ``private`` of files that are mapped
+    privately and ``store`` of a tmpfs: each what swap does not take. ``overhead`` is QEMU's own;
+    ``records`` are the kernel's of the pages of a tmpfs, of the extents of files on XFS and of the
+    pages in swap.
     """
 
     host: int = 0
@@ -123,7 +128,9 @@ class Demand:
     def __str__(self) -> str:
         """The parts that there are, in MiB."""
         return ", ".join(
-            f"{_WORDS[name]} {to_mib(align_up(size, MIB))}" for name, size in self.parts.items() if size
+            f"{_WORDS[name]} {to_mib(align_up(size, MIB))}"
+            for name, size in self.parts.items()
+            if size
         )
 
 
@@ -140,11 +147,13 @@ _WORDS = {
 }
 
 
-def ram_demand(guests: Iterable[Note], host: HostRam, measured: Mapping[str, int] | None = None) -> Demand:
+def ram_demand(
+    guests: Iterable[Note], host: HostRam, measured: Mapping[str, int] | None = None
+) -> Demand:
     """What these guests and the host need of RAM.
 
-    ``measured``: what the QEMU of a guest takes besides the guest's memory, by the guest's name, where that
-    is known; it counts where it is more than the estimate.
+    ``measured``: what the QEMU of a guest takes besides the guest's memory, by the guest's name,
+    where that is known; it counts where it is more than the estimate.
     """
     measured = measured or {}
     tmpfs = host.kind is not None and host.kind.tmpfs
@@ -169,7 +178,8 @@ def ram_demand(guests: Iterable[Note], host: HostRam, measured: Mapping[str, int
     else:
         stored = 0
     movable = anonymous + private + stored
-    # Where fstab says kind ram there may be swap all the same, but nothing says that the store may go there.
+    # Where fstab says kind ram there may be swap all the same, but nothing says that the store may
+    # go there.
     swap = host.swap
     if host.kind is None or not host.kind.bare:
         stored, swap = _swapped(stored, swap)
@@ -208,7 +218,9 @@ def anonymous_alone(guests: Iterable[Note], host: HostRam) -> Demand | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Balance:
-    """A host's RAM, bytes, and what has to be in it; ``anonymous_alone``: such guests alone leave none."""
+    """A host's RAM, bytes, and what has to be in it; ``anonymous_alone``: such guests alone leave
+    none.
+    """
 
     size: int
     demand: Demand
@@ -233,7 +245,8 @@ def balance(guests: Iterable[Note], host: HostRam) -> Balance:
 def admit_ram(guest: Guest, others: Iterable[Note], host: HostRam) -> None:
     """Refuse a guest with memory in files, or that pins it, for which RAM does not suffice.
 
-    ``others`` are the guests that run or start. Raises RefusedError ``ram.exceeded`` with the parts.
+    ``others`` are the guests that run or start. Raises RefusedError ``ram.exceeded`` with the
+    parts.
     """
     others = tuple(others)
     after = ram_demand((*others, note_of(guest)), host)
@@ -247,11 +260,15 @@ def admit_ram(guest: Guest, others: Iterable[Note], host: HostRam) -> None:
         "ram.exceeded",
         f"Guest {guest.name} needs {needed_mib} MiB of RAM that cannot go to the store, and of "
         f"{to_mib(host.size)} MiB {max(0, host.size - before.total) // MIB} are left ({before}).",
-        hint="Its memory is locked or a device uses it: end another such guest, or take <locked/> or the "
-        "device from this one."
-        if guest.pinned
-        else "End or move a guest whose memory is anonymous or pinned, or add RAM, or swap on a disk; "
-        "'ramshelf capacity' shows the sum.",
+        hint=(
+            "Its memory is locked or a device uses it: end another such guest, or take <locked/> or"
+            " the device from this one."
+            if guest.pinned
+            else (
+                "End or move a guest whose memory is anonymous or pinned, or add RAM, or swap on a "
+                "disk; 'ramshelf capacity' shows the sum."
+            )
+        ),
         facts={
             "guest": guest.name,
             "needed_mib": needed_mib,

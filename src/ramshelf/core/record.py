@@ -1,9 +1,10 @@
 """Frozen, keyword-only records without the price of ``dataclasses``.
 
-Importing ``dataclasses`` costs some ten milliseconds, and each class that it makes is compiled from text: too
-much for the hook, which libvirt runs at every start. Type checkers are shown the standard dataclass and its
-``replace``, and so check as they do everywhere else. What takes real dataclasses by their fields
-(``dataclasses.asdict``, ``fields``, ``replace``) does not take records; ``replace`` here takes both.
+Importing ``dataclasses`` costs some ten milliseconds, and each class that it makes is compiled from
+text: too much for the hook, which libvirt runs at every start. Type checkers are shown the standard
+dataclass and its ``replace``, and so check as they do everywhere else. What takes real dataclasses
+by their fields (``dataclasses.asdict``, ``fields``, ``replace``) does not take records; ``replace``
+here takes both.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ def _record(*, frozen: bool, kw_only: bool) -> Callable[[type[T]], type[T]]:
 
 
 def _made(cls: type[T]) -> type[T]:
-    # The fields of what it inherits from come first. Those of a class without any are its base's own.
+    # The fields of what it inherits from come first. Those of a class without any are its base's
+    # own.
     names = tuple(
-        dict.fromkeys([*getattr(cls, "__record_fields__", ()), *getattr(cls, "__annotations__", ())])
+        dict.fromkeys(
+            [*getattr(cls, "__record_fields__", ()), *getattr(cls, "__annotations__", ())]
+        )
     )
     defaults = {name: getattr(cls, name) for name in names if hasattr(cls, name)}
     for name, value in {

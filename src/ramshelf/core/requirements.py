@@ -30,12 +30,14 @@ EXT4_PUNCH_DROPS_SINCE = (6, 14, 0)
 """Linux: before this, ext4 wrote a range back before it punched a hole in it."""
 
 LONG_TERM_PIN_REFUSED_SINCE = (6, 5, 0)
-"""Linux: since this no page of a regular file can be pinned for a device to write to (FOLL_LONGTERM); tmpfs
-pages can."""
+"""Linux: since this no page of a regular file can be pinned for a device to write to (FOLL_LONGTERM);
+tmpfs pages can."""
 
 
 def version(text: str) -> Version:
-    """The first three numbers of a version text such as ``6.1.0-56-cloud-amd64``; ValueError without any."""
+    """The first three numbers of a version text such as ``6.1.0-56-cloud-amd64``; ValueError without
+    any.
+    """
     numbers = "".join(letter if letter.isdecimal() else " " for letter in text).split()[:3]
     if not numbers:
         raise ValueError(f"{text!r} is not a version")
@@ -61,8 +63,8 @@ def supports(floor: Floor, libvirt: Version, qemu: Version) -> bool:
 def require(libvirt: Version, qemu: Version) -> None:
     """Refuse a host below the floors of file backing.
 
-    Raises HostError ``versions.libvirt-old`` or ``versions.qemu-old``. Between these floors and those of
-    discard a guest starts without discard.
+    Raises HostError ``versions.libvirt-old`` or ``versions.qemu-old``. Between these floors and
+    those of discard a guest starts without discard.
     """
     for name, found, floor in (
         ("libvirt", libvirt, FILE_BACKING.libvirt),
@@ -71,7 +73,8 @@ def require(libvirt: Version, qemu: Version) -> None:
         if found < floor:
             raise HostError(
                 f"versions.{name.lower()}-old",
-                f"{name} {dotted(found)} is older than {dotted(floor)}, which file-backed memory needs.",
+                f"{name} {dotted(found)} is older than {dotted(floor)}, which file-backed memory "
+                "needs.",
                 hint=f"Upgrade {name}.",
                 facts={"version": dotted(found), "floor": dotted(floor)},
             )
@@ -80,8 +83,8 @@ def require(libvirt: Version, qemu: Version) -> None:
 def punch_writes_back(fstype: str, kernel: Version) -> bool:
     """Whether punching a hole (what QEMU's discard does) writes the range to the device first.
 
-    tmpfs frees the pages; ext4 drops them since Linux 6.14; XFS and btrfs, and all that is not known,
-    write back first (filemap_write_and_wait_range).
+    tmpfs frees the pages; ext4 drops them since Linux 6.14; XFS and btrfs, and all that is not
+    known, write back first (filemap_write_and_wait_range).
     """
     if fstype == "tmpfs":
         return False

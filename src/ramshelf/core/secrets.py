@@ -28,6 +28,7 @@ def hide(text: str, secrets: Iterable[str] = ()) -> str:
 def without_secrets(error: RamshelfError, secrets: Iterable[str]) -> RamshelfError:
     """The same error with neither these secrets nor credentials in what it says."""
     facts = {
-        name: hide(fact, secrets) if isinstance(fact, str) else fact for name, fact in error.facts.items()
+        name: hide(fact, secrets) if isinstance(fact, str) else fact
+        for name, fact in error.facts.items()
     }
     return type(error)(error.code, hide(error.sentence, secrets), hint=error.hint, facts=facts)

@@ -22,8 +22,9 @@ DEFAULT_FILES = (
     "/etc/ramshelf/ramshelf.conf",
     "/etc/ramshelf/ramshelf.conf.d",
 )
-"""What nova-compute would read (oslo.config's find_config_files and find_config_dirs for project nova), then
-ramshelf's own; the later wins. Of a directory the ``*.conf`` files; what is not there is passed over."""
+"""What nova-compute would read (oslo.config's find_config_files and find_config_dirs for project
+nova), then ramshelf's own; the later wins. Of a directory the ``*.conf`` files; what is not there
+is passed over."""
 
 DEFAULT_HOST_RESERVED_MIB = 1024
 """``[ramshelf] host_reserved_memory_mb`` where no file sets it."""
@@ -33,8 +34,8 @@ DEFAULT_HOST_RESERVED_MIB = 1024
 class Limit:
     """What ``[libvirt] file_backed_memory`` lets the store promise at most, in MiB.
 
-    ``mib`` None: the store's own size alone counts. So it does where it is ``off`` (0): then no guest is to
-    be backed by files, but others' guests may be on the store.
+    ``mib`` None: the store's own size alone counts. So it does where it is ``off`` (0): then no
+    guest is to be backed by files, but others' guests may be on the store.
     """
 
     mib: int | None
@@ -74,8 +75,8 @@ def winning(settings: Iterable[Setting]) -> dict[str, Setting]:
 def nova_files(files: Iterable[str], settings: Iterable[Setting]) -> tuple[str, ...]:
     """Those of ``files`` that are Nova's; the others are ramshelf's own.
 
-    A file is Nova's when it, or its directory, is called nova something; of the others those are ramshelf's
-    that are called ramshelf.conf, lie in ramshelf.conf.d, or set a key in [ramshelf].
+    A file is Nova's when it, or its directory, is called nova something; of the others those are
+    ramshelf's that are called ramshelf.conf, lie in ramshelf.conf.d, or set a key in [ramshelf].
     """
     own = {setting.path for setting in settings if setting.section == "ramshelf"}
     return tuple(path for path in files if not _is_own(path, own))
@@ -90,7 +91,8 @@ def _is_own(path: str, with_own_keys: set[str]) -> bool:
 
 
 def unset_file_backed_memory(nova: Sequence[str]) -> int | None:
-    """What ``file_backed_memory`` is where no file sets it: off for Nova (its default is 0), else unset.
+    """What ``file_backed_memory`` is where no file sets it: off for Nova (its default is 0), else
+    unset.
 
     ``nova``: the Nova files that were read. None means what the store holds.
     """
@@ -98,7 +100,9 @@ def unset_file_backed_memory(nova: Sequence[str]) -> int | None:
 
 
 def unset_placement_mode(placement: Mapping[str, str]) -> str:
-    """Which Placement is used where ``[ramshelf] placement`` does not say: the one that Nova would use."""
+    """Which Placement is used where ``[ramshelf] placement`` does not say: the one that Nova would
+    use.
+    """
     named = any(placement.get(key, "").strip() for key in ("auth_type", "auth_section"))
     return "remote" if named else "none"
 

@@ -11,7 +11,8 @@ for
 
 At ``release end`` the script itself (core/hook/script.py) removes the guest's note.
 
-Restoring a guest and taking in a migration come through the same calls; the XML of a guest that is restored
-is left as it is, and so is everything else. Memory that is plugged in later calls no hook: a guest is
-admitted by its maxMemory, and what it may still be given stays promised to it (core/store/capacity.py).
+Restoring a guest and taking in a migration come through the same calls; the XML of a guest that is
+restored is left as it is, and so is everything else. Memory that is plugged in later calls no hook:
+a guest is admitted by its maxMemory, and what it may still be given stays promised to it
+(core/store/capacity.py).
 """

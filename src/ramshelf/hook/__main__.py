@@ -1,8 +1,10 @@
-"""Where the script in libvirt's hook directory enters: ``python -IS .../hook/__main__.py FILE... -- ARG...``.
+"""Where the script in libvirt's hook directory enters: ``python -IS .../hook/__main__.py FILE... --
+ARG...``.
 
-Isolated from the environment and without site-packages, so that nothing on the host changes what it does;
-it finds its own package by its place. Whatever goes wrong ends with status 70: Python's own 1 would be taken
-for something that was decided. Python compiles this file at each call, so it is short.
+Isolated from the environment and without site-packages, so that nothing on the host changes what it
+does; it finds its own package by its place. Whatever goes wrong ends with status 70: Python's own 1
+would be taken for something that was decided. Python compiles this file at each call, so it is
+short.
 """
 
 from __future__ import annotations
@@ -15,11 +17,15 @@ from _frozen_importlib_external import MAGIC_NUMBER  # what importlib.util has, 
 
 
 def _find_modules() -> None:
-    """In the file that hook/compiling.py has made for this Python; else the texts, as after its upgrade."""
+    """In the file that hook/compiling.py has made for this Python; else the texts, as after its
+    upgrade.
+    """
     place = __file__[: -len("/ramshelf/hook/__main__.py")]
     try:
         with open(f"{place}/modules.{sys.implementation.cache_tag}", "rb") as file:
-            content = memoryview(file.read())[32:]  # a digest comes first, for those who have the time
+            content = memoryview(file.read())[
+                32:
+            ]  # a digest comes first, for those who have the time
     except FileNotFoundError:
         content = memoryview(b"")
     if content[: len(MAGIC_NUMBER)] != MAGIC_NUMBER:

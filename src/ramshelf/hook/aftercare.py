@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def leave_aftercare(guest: str, uuid: str, domain_id: int, tasks: Sequence[str]) -> None:
-    """Leave a process that does these tasks (node/guest/aftercare.py) once libvirt has done with the start.
+    """Leave a process that does these tasks (node/guest/aftercare.py) once libvirt has done with the
+    start.
 
     libvirt waits for its hook's outputs to be closed, so the process has none.
     """

@@ -27,7 +27,9 @@ def answer(files: Sequence[str]) -> HostAnswer:
     limit, reserved = bounds(files)
     observed = observe_store()
     store = observed.store if isinstance(observed.store, Store) else None
-    room = capacity(observed.usage, configured_mib=limit.mib) if observed.usage is not None else None
+    room = (
+        capacity(observed.usage, configured_mib=limit.mib) if observed.usage is not None else None
+    )
     host = host_ram(store, reserved=reserved)
     guests = [live.guest for live in live_guests() if live.guest is not None]
     return HostAnswer(
@@ -53,14 +55,19 @@ def _resident(name: str) -> int:
     The kernel keeps the figure (proc_pid_statm(5), shared), so that nothing is counted here.
     """
     try:
-        return int(read_text(f"/proc/{qemu_pid(name)}/statm").split()[2]) * os.sysconf("SC_PAGE_SIZE")
+        return int(read_text(f"/proc/{qemu_pid(name)}/statm").split()[2]) * os.sysconf(
+            "SC_PAGE_SIZE"
+        )
     except (OSError, ValueError, IndexError):  # it has ended already
         return 0
 
 
 def _userfault() -> bool:
-    """Whether QEMU may handle page faults itself: as root, or where the kernel lets everybody (Linux 5.2)."""
+    """Whether QEMU may handle page faults itself: as root, or where the kernel lets everybody (Linux
+    5.2).
+    """
     user = parse_qemu_conf(read_text(QEMU_CONF, ""), QEMU_CONF).get("user")
     return (
-        user in {"root", "+0", "0"} or read_text("/proc/sys/vm/unprivileged_userfaultfd", "1").strip() != "0"
+        user in {"root", "+0", "0"}
+        or read_text("/proc/sys/vm/unprivileged_userfaultfd", "1").strip() != "0"
     )

@@ -1,4 +1,5 @@
-"""A guest from another host: its memory gets this host's policy before QEMU starts, or it is refused then.
+"""A guest from another host: its memory gets this host's policy before QEMU starts, or it is refused
+then.
 
 Where anything is in doubt nothing is printed, and libvirt takes the guest's XML as it was.
 """
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 def apply_policy(files: Sequence[str], name: str, xml: bytes) -> None:
     """``migrate begin``: print the guest's XML if it is to be another one here.
 
-    One whose memory would have to be backed otherwise is refused as it starts, if it does (`check_arrival`).
+    One whose memory would have to be backed otherwise is refused as it starts, if it does
+    (`check_arrival`).
     """
     guest = parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE"))
     try:

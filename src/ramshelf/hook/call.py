@@ -27,7 +27,8 @@ else:
     import _signal as signal  # the same functions without enumerations, whose import takes 4 ms
 
 TIME = 20
-"""Seconds for a decision; libvirt waits for its hooks without end, and holds the guest meanwhile."""
+"""Seconds for a decision; libvirt waits for its hooks without end, and holds the guest meanwhile.
+"""
 
 
 def main(
@@ -39,7 +40,9 @@ def main(
     """
     separator = argv.index("--")
     files, (guest, operation, suboperation, *_) = argv[:separator], argv[separator + 1 :]
-    if os.geteuid() != 0:  # a user's own libvirt (qemu:///session) calls the same hooks; it has no store
+    if (
+        os.geteuid() != 0
+    ):  # a user's own libvirt (qemu:///session) calls the same hooks; it has no store
         return PASSED
     call = f"{operation} {suboperation}"
     if call == START:
@@ -79,7 +82,9 @@ def _started(files: Sequence[str], guest: str, step: Callable[[str], None]) -> i
 
 def _arrive(files: Sequence[str], guest: str, xml: bytes) -> int:
     def decide() -> None:
-        from ramshelf.hook.arrival import apply_policy  # noqa: PLC0415 - most calls do not come here
+        from ramshelf.hook.arrival import (  # noqa: PLC0415 - most calls do not come here
+            apply_policy,
+        )
 
         apply_policy(files, guest, xml)
 
@@ -93,25 +98,41 @@ class _TimeOutError(Exception):
 def _decided(decide: Callable[[], None], guest: str, operation: str, xml: bytes) -> int:
     """Refuse what is refused, and what cannot be decided where it may concern the store or RAM.
 
-    Nothing that goes wrong here, nor time that runs out, lets such a guest pass, and nothing holds up others.
+    Nothing that goes wrong here, nor time that runs out, lets such a guest pass, and nothing holds
+    up others.
     """
-    from ramshelf.core.errors import InputError, RamshelfError  # noqa: PLC0415 - most calls end before this
+    from ramshelf.core.errors import (  # noqa: PLC0415 - most calls end before this
+        InputError,
+        RamshelfError,
+    )
 
     try:
         _within_time(decide)
     except InputError as error:
         return _undecided(guest, operation, xml, error.sentence, error.code)
     except RamshelfError as error:
-        if operation != "started" and not concerned(xml) and not error.code.startswith("migration."):
+        if (
+            operation != "started"
+            and not concerned(xml)
+            and not error.code.startswith("migration.")
+        ):
             return _undecided(guest, operation, xml, error.sentence, error.code)
         from ramshelf.system.hooklog import record  # noqa: PLC0415
 
         facts = {"guest": guest, **error.facts}
-        record("refused", code=error.code, reason=error.sentence, started=operation == "started", **facts)
+        record(
+            "refused",
+            code=error.code,
+            reason=error.sentence,
+            started=operation == "started",
+            **facts,
+        )
         _say(error.sentence, error.code, error.hint)
         return VETOED
     except _TimeOutError:
-        return _undecided(guest, operation, xml, f"there was no decision after {TIME} s", "hook.time-out")
+        return _undecided(
+            guest, operation, xml, f"there was no decision after {TIME} s", "hook.time-out"
+        )
     except Exception as error:  # noqa: BLE001 - whatever it is, no guest passes because of it
         return _undecided(guest, operation, xml, f"{type(error).__name__}: {error}", "hook.broken")
     return PASSED
@@ -138,10 +159,11 @@ def _undecided(guest: str, operation: str, xml: bytes, reason: str, code: str) -
     record("undecided", guest=guest, operation=operation, code=code, reason=reason, vetoed=vetoed)
     if vetoed:
         _say(
-            f"Guest {guest} is refused, since what it needs could not be decided: {reason.rstrip('.')}.",
+            f"Guest {guest} is refused, since what it needs could not be decided: "
+            f"{reason.rstrip('.')}.",
             code,
-            "Its memory is in files or pinned. 'ramshelf hook status' looks at the hook; in an emergency "
-            "'ramshelf hook bypass --for 30min' lets guests pass.",
+            "Its memory is in files or pinned. 'ramshelf hook status' looks at the hook; in an "
+            "emergency 'ramshelf hook bypass --for 30min' lets guests pass.",
         )
     return VETOED if vetoed else PASSED
 

@@ -1,7 +1,7 @@
 """Where the aftercare's process begins: ``PYTHON -I .../hook/carer.py GUEST ID TASK...``.
 
-PYTHON is the installation's, which has libvirt-python. It may be gone meanwhile, as a virtual environment is
-after an upgrade; this file lies with the hook's copy and says so.
+PYTHON is the installation's, which has libvirt-python. It may be gone meanwhile, as a virtual
+environment is after an upgrade; this file lies with the hook's copy and says so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ def _run() -> None:
     except Exception as error:  # noqa: BLE001 - whatever it is, somebody has to hear of it
         for name in [name for name in sys.modules if name.partition(".")[0] == "ramshelf"]:
             del sys.modules[name]
-        sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+        sys.path.insert(
+            0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        )
         from ramshelf.system.hooklog import record  # noqa: PLC0415 - the copy's
 
         guest, _, *tasks = sys.argv[1:]

@@ -1,8 +1,8 @@
 """The copied modules, compiled into one file: ``python -IS .../hook/compiling.py``, at installation.
 
-To find, open and check forty files takes longer than all that they do at the start of a guest. The Python
-that will run them compiles them, since another one's code is of no use; ``__main__`` reads the file, and
-core/hook/copy.py says what it looks like.
+To find, open and check forty files takes longer than all that they do at the start of a guest. The
+Python that will run them compiles them, since another one's code is of no use; ``__main__`` reads
+the file, and core/hook/copy.py says what it looks like.
 """
 
 from __future__ import annotations
@@ -55,14 +55,18 @@ def _modules() -> Iterator[tuple[str, tuple[bool, bytes]]]:
             path = os.path.join(parent, name)
             with open(path, "rb") as file:
                 text = _Bare().visit(ast.parse(file.read()))
-            code = compile(text, path, "exec", flags=annotations.compiler_flag, dont_inherit=True, optimize=2)
+            code = compile(
+                text, path, "exec", flags=annotations.compiler_flag, dont_inherit=True, optimize=2
+            )
             is_package = module == "__init__"
             content = marshal.dumps(_without_lines(code))
             yield package if is_package else f"{package}.{module}", (is_package, content)
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes away what only readers and type checkers need, a fifth of what it takes to load the modules."""
+    """Takes away what only readers and type checkers need, a fifth of what it takes to load the
+    modules.
+    """
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         self.generic_visit(node)
@@ -85,7 +89,9 @@ class _Bare(ast.NodeTransformer):
 
 def _without_lines(code: CodeType) -> CodeType:
     """The same without the numbers of its lines: no traceback of the hook's is ever shown."""
-    inner = [_without_lines(each) if isinstance(each, type(code)) else each for each in code.co_consts]
+    inner = [
+        _without_lines(each) if isinstance(each, type(code)) else each for each in code.co_consts
+    ]
     if sys.version_info < (3, 10):  # noqa: UP036 - hooks run on 3.9
         return code.replace(co_consts=tuple(inner), co_lnotab=b"")
     return code.replace(co_consts=tuple(inner), co_linetable=b"")

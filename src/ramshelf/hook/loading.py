@@ -1,8 +1,8 @@
 """Where the hook has its modules from once they are compiled (hook/compiling.py).
 
-Python's import system takes as long to find and set up forty modules as they take for all that they decide.
-So those that nearly every call needs are executed one after another; it finds only the others. And of ``os``
-they get what is cheap.
+Python's import system takes as long to find and set up forty modules as they take for all that they
+decide. So those that nearly every call needs are executed one after another; it finds only the
+others. And of ``os`` they get what is cheap.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class Compiled:
         self._modules = modules
         self.executed: list[str] = []
 
-    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+    def find_spec(
+        self, name: str, _path: object = None, _target: object = None
+    ) -> ModuleSpec | None:
         """How the module is made; None: somebody else has it."""
         if name not in self._modules:
             return None
@@ -45,7 +47,9 @@ class Compiled:
         self.executed.append(module.__name__)
 
 
-def provide(first: Iterable[tuple[str, bool, CodeType]], others: dict[str, tuple[bool, bytes]]) -> None:
+def provide(
+    first: Iterable[tuple[str, bool, CodeType]], others: dict[str, tuple[bool, bytes]]
+) -> None:
     """Execute the ``first``, packages before what is in them, and have all others found.
 
     Of each of the first: its name, whether it is a package, and its code.
@@ -63,9 +67,11 @@ def provide(first: Iterable[tuple[str, bool, CodeType]], others: dict[str, tuple
 
 
 def _provide_os() -> None:
-    """``os`` as far as it is the kernel's calls (posix); whoever asks it for more has the rest imported.
+    """``os`` as far as it is the kernel's calls (posix); whoever asks it for more has the rest
+    imported.
 
-    What takes the time in the real one are abstract classes that the hook has no use for: half a millisecond.
+    What takes the time in the real one are abstract classes that the hook has no use for: half a
+    millisecond.
     """
     light = type(sys)("os")
 

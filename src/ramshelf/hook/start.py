@@ -1,4 +1,6 @@
-"""A guest that is starting: noted and reserved before QEMU opens its memory files, verified afterwards."""
+"""A guest that is starting: noted and reserved before QEMU opens its memory files, verified
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -49,19 +51,23 @@ _LOCK_TIMEOUT = 15
 """Seconds; libvirt holds the guest meanwhile, and the hook as a whole has 20 (hook/call.py)."""
 
 _MOST = 20_000
-"""Entries that are removed of a guest's directory before the guest is refused: others wait meanwhile."""
+"""Entries that are removed of a guest's directory before the guest is refused: others wait meanwhile.
+"""
 
 _TOUCHED = 7 / 8
-"""By itself a guest has not come so far through its memory when the hook looks. The rest may be ballooned."""
+"""By itself a guest has not come so far through its memory when the hook looks. The rest may be
+ballooned."""
 
 _TRIES = 20
 """How often a file is made again in whose place somebody puts another all the while."""
 
 
 def reserve(files: Sequence[str], name: str, xml: bytes, step: Step) -> None:
-    """``start begin``: note the guest and make its memory files, or raise RamshelfError and leave none.
+    """``start begin``: note the guest and make its memory files, or raise RamshelfError and leave
+    none.
 
-    ``name`` is as libvirt calls the guest: XML has no carriage return, which libvirt writes as it is.
+    ``name`` is as libvirt calls the guest: XML has no carriage return, which libvirt writes as it
+    is.
     """
     _let_go()
     guest = replace(parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE")), name=name)
@@ -85,7 +91,9 @@ def reserve(files: Sequence[str], name: str, xml: bytes, step: Step) -> None:
 
 
 def _hold(files: Sequence[str], guest: Guest, step: Step) -> tuple[Note, _Found] | None:
-    """Admit and note the guest, and make its files, under the lock; None where it has none on the store."""
+    """Admit and note the guest, and make its files, under the lock; None where it has none on the
+    store.
+    """
     limit, reserved = bounds(files)
     places = backingstore.places()
     others = backingstore.holding(places, but=guest.name, keep=True)
@@ -126,7 +134,9 @@ def _let_go() -> None:
 
 
 def _check_arrival(guest: Guest, files: Sequence[str]) -> None:
-    from ramshelf.hook.arrival import check_arrival  # noqa: PLC0415 - hardly any guest comes like that
+    from ramshelf.hook.arrival import (  # noqa: PLC0415 - hardly any guest comes like that
+        check_arrival,
+    )
 
     check_arrival(files, guest)
 
@@ -147,7 +157,9 @@ class _Found:
 
 
 def _find(guest: Guest, places: tuple[Place, ...], *, off: bool) -> _Found | None:
-    """The directory that libvirt has made for the guest; None where there is no store and is to be none."""
+    """The directory that libvirt has made for the guest; None where there is no store and is to be
+    none.
+    """
     for place in places:
         if not isinstance(place.store, Store):
             continue
@@ -199,7 +211,9 @@ def _not_emptied(directory: GuestDirectory) -> RefusedError:
     )
 
 
-def _admit(guest: Guest, usage: StoreUsage, store: Store, places: tuple[Place, ...], limit: Limit) -> None:
+def _admit(
+    guest: Guest, usage: StoreUsage, store: Store, places: tuple[Place, ...], limit: Limit
+) -> None:
     """Refuse a guest that does not fit; the files are looked at where that is not clear without."""
     try:
         admit(capacity(usage, configured_mib=limit.mib), guest.name, guest.promise)
@@ -215,7 +229,8 @@ def _admit(guest: Guest, usage: StoreUsage, store: Store, places: tuple[Place, .
 def _was_promised(guest: Guest, usage: StoreUsage, limit: Limit) -> bool:
     """Whether the guest was promised its memory before an upgrade, and may have it again.
 
-    Until the hook is upgraded too each guest may have what 0.1.0 called the capacity: nobody is on record.
+    Until the hook is upgraded too each guest may have what 0.1.0 called the capacity: nobody is on
+    record.
     """
     from ramshelf.core.store.earlier import (  # noqa: PLC0415 - hardly any guest comes here
         as_if_on_record,
@@ -230,7 +245,9 @@ def _was_promised(guest: Guest, usage: StoreUsage, limit: Limit) -> bool:
     return True
 
 
-def _make(guest: Guest, parent: int, directory: GuestDirectory, step: Step) -> tuple[NotedFile, ...]:
+def _make(
+    guest: Guest, parent: int, directory: GuestDirectory, step: Step
+) -> tuple[NotedFile, ...]:
     """The memory files, made at their sizes; all or none."""
     made = []
     try:
@@ -273,7 +290,9 @@ def _allocate(guest: Guest, note: Note, found: _Found, step: Step) -> None:
 
 def _usage_of(file: NotedFile, directory: str) -> FileUsage:
     """A file that was made, as one that was found."""
-    return FileUsage(path=f"{directory}/{file.name}", apparent=file.size, allocated=0, inode=file.inode)
+    return FileUsage(
+        path=f"{directory}/{file.name}", apparent=file.size, allocated=0, inode=file.inode
+    )
 
 
 def _timed(note: Note, store: Store | None) -> Note:
@@ -292,11 +311,12 @@ def _timed(note: Note, store: Store | None) -> Note:
 
 
 def verify_started(files: Sequence[str], name: str, step: Step) -> None:
-    """``started begin``: see that what QEMU opened is what was reserved, make it so, and do what follows.
+    """``started begin``: see that what QEMU opened is what was reserved, make it so, and do what
+    follows.
 
-    The guest is read of libvirt's record, which is there by now. Raises RamshelfError where something cannot
-    be made right: libvirt ends the guest if it waits for the hook. What the guest runs with is noted in any
-    case.
+    The guest is read of libvirt's record, which is there by now. Raises RamshelfError where
+    something cannot be made right: libvirt ends the guest if it waits for the hook. What the guest
+    runs with is noted in any case.
     """
     limit = limit_of(files)
     with store_lock(timeout=_LOCK_TIMEOUT):
@@ -310,7 +330,8 @@ def verify_started(files: Sequence[str], name: str, step: Step) -> None:
         before = ledger.read_note(guest.name)
         if before is not None and (before.uuid, before.domain_id) != (guest.uuid, guest.domain_id):
             before = None
-        # It has a record now: if it ends while this goes on, nobody takes it for one that is just starting.
+        # It has a record now: if it ends while this goes on, nobody takes it for one that is just
+        # starting.
         pid = livestate.qemu_pid(name) or 0
         note = replace(before or backingstore.noted_again(guest, places), pid=pid, starter="")
         if note.promised < guest.promise:
@@ -338,12 +359,18 @@ def verify_started(files: Sequence[str], name: str, step: Step) -> None:
 
 
 def _admit_late(guest: Guest, note: Note, usage: StoreUsage, limit: Limit) -> None:
-    """Have libvirt end a guest that was promised nothing before and does not fit, if it still waits for that.
+    """Have libvirt end a guest that was promised nothing before and does not fit, if it still waits
+    for that.
 
     Else it runs, and what it may come to need counts.
     """
     try:
-        admit(capacity(usage, configured_mib=limit.mib), guest.name, note.promised, present=note.promised)
+        admit(
+            capacity(usage, configured_mib=limit.mib),
+            guest.name,
+            note.promised,
+            present=note.promised,
+        )
     except RefusedError as error:
         if ledger.is_waited_for(guest.name):
             raise
@@ -351,7 +378,9 @@ def _admit_late(guest: Guest, note: Note, usage: StoreUsage, limit: Limit) -> No
 
 
 def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) -> Note:
-    """The guest's note by what QEMU has opened; its files have their extents now, nothing is left over."""
+    """The guest's note by what QEMU has opened; its files have their extents now, nothing is left
+    over.
+    """
     directory = storetree.observe(parent, found.path)
     opened = livestate.opened_files(guest.name)
     seen = verify(guest, directory, found.store.kind, opened, note.given)
@@ -387,7 +416,9 @@ def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) 
 def _files(
     guest: Guest, note: Note, directory: GuestDirectory, seen: Verification, opened: frozenset[int]
 ) -> tuple[NotedFile, ...]:
-    """The files that were made for the guest, wherever they are now, and those that QEMU has made itself."""
+    """The files that were made for the guest, wherever they are now, and those that QEMU has made
+    itself.
+    """
     gone = {file.name for file in seen.superfluous}
     kept = [file for file in note.files if file.name not in gone]
     known = {file.name: file.size for file in guest.files}
@@ -426,9 +457,11 @@ def _from_stream(name: str) -> bool:
 
 
 def _is_touched(guest: Guest, directory: GuestDirectory) -> bool:
-    """Whether a guest has nearly all of its memory on a tmpfs as soon as it runs: QEMU has read a snapshot.
+    """Whether a guest has nearly all of its memory on a tmpfs as soon as it runs: QEMU has read a
+    snapshot.
 
-    Since libvirt 10.10 (snapshot-load) nothing else tells of it. Not where QEMU was told to touch all of it.
+    Since libvirt 10.10 (snapshot-load) nothing else tells of it. Not where QEMU was told to touch
+    all of it.
     """
     size = sum(file.apparent for file in directory.memory)
     allocated = sum(file.allocated for file in directory.memory)
@@ -447,12 +480,18 @@ def _record(event: str, note: Note, **facts: object) -> None:
 
 
 def _translate(error: BaseException, directory: GuestDirectory) -> None:
-    """Raise what the operating system refused as a sentence; other errors mean that the hook is broken."""
+    """Raise what the operating system refused as a sentence; other errors mean that the hook is
+    broken.
+    """
     if isinstance(error, OSError) and error.errno in _REFUSED:
         raise RefusedError(
             "store.failed",
-            f"The store refuses the memory files in {directory.path}: {os.strerror(error.errno or 0)}.",
-            hint="'df' and 'df -i' show whether space or inodes are gone; 'ramshelf doctor' says more.",
+            f"The store refuses the memory files in {directory.path}: "
+            f"{os.strerror(error.errno or 0)}.",
+            hint=(
+                "'df' and 'df -i' show whether space or inodes are gone; 'ramshelf doctor' says "
+                "more."
+            ),
             facts={"directory": directory.path, "errno": error.errno},
         ) from error
 

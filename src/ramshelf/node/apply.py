@@ -30,7 +30,11 @@ from ramshelf.system.textfiles import change_text
 Tell = Callable[[int, Action, float], None]
 """Is told the step's number from 0, the step, and the fraction of it that is done."""
 
-_INTERRUPTED = {"store": "store.interrupted", "hook": "hook.interrupted", "agent": "agent.interrupted"}
+_INTERRUPTED = {
+    "store": "store.interrupted",
+    "hook": "hook.interrupted",
+    "agent": "agent.interrupted",
+}
 
 _PAUSE = 0.2
 """Seconds between two tries of a command that may fail for a moment."""
@@ -46,8 +50,9 @@ def apply(
 ) -> None:
     """Carry out all ``actions`` of ``ramshelf NOUN ...`` in order.
 
-    Raises the error of the step that failed, or RamshelfError ``NOUN.interrupted``; both say that the same
-    command goes on from there. RefusedError ``file.changed``: somebody else has changed a file of the plan.
+    Raises the error of the step that failed, or RamshelfError ``NOUN.interrupted``; both say that
+    the same command goes on from there. RefusedError ``file.changed``: somebody else has changed a
+    file of the plan.
     """
     goes_on = f"The same command goes on from there; 'ramshelf {noun} remove' takes all back."
     for number, action in enumerate(actions):
@@ -71,7 +76,9 @@ def _do(action: Action, runner: Runner, tell: Callable[[float], None]) -> None:
             _run(action, runner)
         case WriteFile():
             _make_parents(action.path)
-            change_text(action.path, partial(_whole, action), mode=action.mode, beside=action.beside or None)
+            change_text(
+                action.path, partial(_whole, action), mode=action.mode, beside=action.beside or None
+            )
         case EditFile():
             _make_parents(action.path)
             change_text(action.path, action.changed)
@@ -109,7 +116,11 @@ def _whole(action: WriteFile, found: str | None) -> str:
 def _none(action: RemoveFile, found: str | None) -> str | None:
     if found not in {None, action.before}:
         raise _changed(action.path)
-    if found and action.copy_of and read_text(action.copy_of, "").rstrip("\n") != found.rstrip("\n"):
+    if (
+        found
+        and action.copy_of
+        and read_text(action.copy_of, "").rstrip("\n") != found.rstrip("\n")
+    ):
         return found
     return None
 
@@ -125,7 +136,10 @@ def _changed(path: str) -> RefusedError:
     return RefusedError(
         "file.changed",
         f"Somebody else has changed {path} meanwhile.",
-        hint="It is as they left it. Look at it, and run the same command again: it goes on from there.",
+        hint=(
+            "It is as they left it. Look at it, and run the same command again: it goes on from "
+            "there."
+        ),
         facts={"path": path},
     )
 
@@ -179,7 +193,10 @@ def _allocate(action: AllocateFile, runner: Runner, tell: Callable[[float], None
             runner(["chattr", "+C", action.path])
         for offset in range(0, action.size, GIB):
             length = min(GIB, action.size - offset)
-            runner(["fallocate", "--offset", str(offset), "--length", str(length), action.path], timeout=600)
+            runner(
+                ["fallocate", "--offset", str(offset), "--length", str(length), action.path],
+                timeout=600,
+            )
             tell((offset + length) / action.size)
         os.fsync(descriptor)
         status = os.fstat(descriptor)

@@ -91,12 +91,12 @@ def gather(
 ) -> Facts:
     """Everything, in an order that a guest which starts meanwhile does not disturb.
 
-    ``files`` and ``directories`` are the configuration's, where any were named; ``patience`` is for libvirt,
-    ``describe`` what to know running guests by. ``probe``: have libvirt call its hook, even where
-    it once did.
+    ``files`` and ``directories`` are the configuration's, where any were named; ``patience`` is for
+    libvirt, ``describe`` what to know running guests by. ``probe``: have libvirt call its hook,
+    even where it once did.
 
-    Directories are listed before guests are: one whose guest is not listed afterwards is a stale one.
-    Processes come last, so that a daemon that the connection activated is among them.
+    Directories are listed before guests are: one whose guest is not listed afterwards is a stale
+    one. Processes come last, so that a daemon that the connection activated is among them.
     """
     table = mounts()
     conf, conf_problem = _qemu_conf()
@@ -133,7 +133,9 @@ def gather(
 
 
 def _placement(config: Config | Unknown, uri: str) -> Comparison | RamshelfError | None:
-    """What Placement says of this host; None where it is not used, or libvirt or the store is not known."""
+    """What Placement says of this host; None where it is not used, or libvirt or the store is not
+    known.
+    """
     if isinstance(config, Unknown) or config.placement_mode == "none":
         return None
     try:
@@ -170,19 +172,27 @@ def _qemu_conf() -> tuple[dict[str, Value], str]:
 def _libvirt(
     uri: str, patience: float | None, describe: Describe
 ) -> tuple[LibvirtHost | Unknown, Mapping[str, str] | Unknown]:
-    """The versions, and the XML of every running guest by name; a guest that ends meanwhile is left out."""
+    """The versions, and the XML of every running guest by name; a guest that ends meanwhile is left
+    out.
+    """
     try:
-        with hypervisor.Hypervisor(uri, read_only=os.geteuid() != 0, patience=patience) as connection:
+        with hypervisor.Hypervisor(
+            uri, read_only=os.geteuid() != 0, patience=patience
+        ) as connection:
             versions = LibvirtHost(
                 uri=uri,
                 libvirt=connection.libvirt_version(),
                 qemu=_qemu_version(connection),
                 security_models=connection.security_models(),
             )
-            documents = {domain.name: describe(connection, domain) for domain in connection.active()}
+            documents = {
+                domain.name: describe(connection, domain) for domain in connection.active()
+            }
     except RamshelfError as error:
         denied = error.code == "libvirt.permission"
-        return Unknown(error.sentence.rstrip("."), denied=denied), Unknown("libvirt cannot be reached")
+        return Unknown(error.sentence.rstrip("."), denied=denied), Unknown(
+            "libvirt cannot be reached"
+        )
     return versions, {name: xml for name, xml in documents.items() if xml}
 
 
@@ -222,12 +232,20 @@ def _guests(
             GuestFacts(
                 guest=guest,
                 directory=place.path if place is not None else path,
-                memory_files=there
-                if isinstance(there, Unknown)
-                else place.memory
-                if place is not None
-                else (),
-                promised=notes if isinstance(notes, Unknown) else note.promised if note is not None else 0,
+                memory_files=(
+                    there
+                    if isinstance(there, Unknown)
+                    else place.memory
+                    if place is not None
+                    else ()
+                ),
+                promised=(
+                    notes
+                    if isinstance(notes, Unknown)
+                    else note.promised
+                    if note is not None
+                    else 0
+                ),
                 pinned=note.pinned if note is not None else None,
                 given=frozenset(note.given if note is not None else ()),
                 process=_process(by_uuid.get(guest.uuid, []), _users(labels, account)),
@@ -295,7 +313,9 @@ def _daemon(found: tuple[Process, ...] | Unknown) -> Process | Unknown | None:
     return _serving(found, LIBVIRT_DAEMONS)
 
 
-def _serving(found: tuple[Process, ...] | Unknown, services: tuple[str, ...]) -> Process | Unknown | None:
+def _serving(
+    found: tuple[Process, ...] | Unknown, services: tuple[str, ...]
+) -> Process | Unknown | None:
     if isinstance(found, Unknown):
         return found
     matching = [process for process in found if process.service in services]
@@ -321,7 +341,9 @@ def _stale(
     if isinstance(guests, Unknown) or isinstance(domains, Unknown):
         return Unknown("the running guests are not known")
     known_names = {each.guest.name for each in guests}
-    active: list[tuple[int | None, str]] = [(each.guest.domain_id, each.guest.name) for each in guests]
+    active: list[tuple[int | None, str]] = [
+        (each.guest.domain_id, each.guest.name) for each in guests
+    ]
     active += [(None, name) for name in domains if name not in known_names]
     left = stale(present, active)
     now = known(list_directories) if left else ()
@@ -329,7 +351,9 @@ def _stale(
         return now
     there = {each.path: each for each in now}
     return tuple(
-        StaleDirectory(path=each.path, size=there[each.path].allocated) for each in left if each.path in there
+        StaleDirectory(path=each.path, size=there[each.path].allocated)
+        for each in left
+        if each.path in there
     )
 
 

@@ -35,13 +35,18 @@ class Guard:
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         with self._process.stdout as ready:
             if not ready.readline():
-                raise ServiceError("guest.no-guard", "The process that is to guard the guest does not start.")
+                raise ServiceError(
+                    "guest.no-guard", "The process that is to guard the guest does not start."
+                )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         self._process.stdin.close()
@@ -55,7 +60,9 @@ class Guard:
             os.write(self._process.stdin.fileno(), f"{word}\n".encode())
         except BrokenPipeError as error:
             if word != IDLE:
-                raise ServiceError("guest.no-guard", "The process that guards the guest has died.") from error
+                raise ServiceError(
+                    "guest.no-guard", "The process that guards the guest has died."
+                ) from error
         self._word = word
 
 

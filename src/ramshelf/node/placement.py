@@ -1,4 +1,6 @@
-"""Placement and this host brought to agree: the pass that the agent repeats, and the claim around a start."""
+"""Placement and this host brought to agree: the pass that the agent repeats, and the claim around a
+start.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -50,11 +52,12 @@ _TOGETHER = 50
 class Report:
     """What one pass found and did.
 
-    ``code`` is stable: ``placement.reported`` (the provider is ours and agrees now), ``placement.compared``
-    (it is nova-compute's, or nobody asked for one: nothing was written), else why the pass could not be
-    finished, the code of a ServiceError such as ``placement.unreachable``; ``sentence`` and ``hint`` say it
-    to a person, and it is among the findings. ``written`` holds a sentence for each change that was made,
-    also where the pass was not finished. The figures are Placement's after it, None where not known.
+    ``code`` is stable: ``placement.reported`` (the provider is ours and agrees now),
+    ``placement.compared`` (it is nova-compute's, or nobody asked for one: nothing was written),
+    else why the pass could not be finished, the code of a ServiceError such as
+    ``placement.unreachable``; ``sentence`` and ``hint`` say it to a person, and it is among the
+    findings. ``written`` holds a sentence for each change that was made, also where the pass was
+    not finished. The figures are Placement's after it, None where not known.
     """
 
     code: str
@@ -91,8 +94,8 @@ def truth(
 ) -> Truth:
     """This host as ``observe_store`` and then ``observe_holdings`` have seen it.
 
-    Where it is nova-compute's (``nova``, see ``nova_owns``) the capacity is all that the store can hold, to
-    hold what nova-compute reports against; else no more than is configured.
+    Where it is nova-compute's (``nova``, see ``nova_owns``) the capacity is all that the store can
+    hold, to hold what nova-compute reports against; else no more than is configured.
     """
     if observed.usage is None or not isinstance(observed.store, Store):
         return Truth(kind=None, capacity_mib=0, unowned_mib=0, guests=(), nova=nova)
@@ -125,11 +128,13 @@ def nova_owns(config: Config) -> str:
 
 
 def reconcile(placement: Placement, look: Callable[[], Truth]) -> Report:
-    """One pass that makes Placement agree with this host; never raises for a Placement that does not serve.
+    """One pass that makes Placement agree with this host; never raises for a Placement that does not
+    serve.
 
-    ``look`` is called after Placement was read (and again where somebody else changed it meanwhile), and
-    must look anew: an allocation whose guest is not among the guests is taken for a leftover and
-    removed. What it raises goes through. The number of changes is bounded; what is left is the next pass's.
+    ``look`` is called after Placement was read (and again where somebody else changed it
+    meanwhile), and must look anew: an allocation whose guest is not among the guests is taken for a
+    leftover and removed. What it raises goes through. The number of changes is bounded; what is
+    left is the next pass's.
     """
     written: list[str] = []
     for attempt in range(1, _TRIES + 1):
@@ -151,11 +156,17 @@ def compare(placement: Placement, look: Callable[[], Truth]) -> Comparison:
     """Both sides, changing nothing. Raises ServiceError ``placement.*``, and what ``look`` raises."""
     host = look()
     observed = placement.observe()
-    return Comparison(truth=host, observed=observed, owner=placement.owner, starting=in_the_making())
+    return Comparison(
+        truth=host, observed=observed, owner=placement.owner, starting=in_the_making()
+    )
 
 
 def _brought_to_agree(
-    placement: Placement, host: Truth, observed: Observed, starting: frozenset[str], written: list[str]
+    placement: Placement,
+    host: Truth,
+    observed: Observed,
+    starting: frozenset[str],
+    written: list[str],
 ) -> Report:
     owned = may_write(host, observed, owner=placement.owner)
     now = observed
@@ -189,8 +200,8 @@ def _applied(
 ) -> Iterator[tuple[Write, Observed]]:
     """Each write as it is done, with what Placement says then.
 
-    One for which there is no room is left out, and one whose consumer Placement refuses: that is ``refused``,
-    and ends nothing for the others.
+    One for which there is no room is left out, and one whose consumer Placement refuses: that is
+    ``refused``, and ends nothing for the others.
     """
     new: list[Allocate] = []
     for write in writes:
@@ -232,8 +243,8 @@ def _sentence(host: Truth, now: Observed, *, owned: bool) -> str:
     whose = "ramshelf reports" if owned else "somebody else reports"
     guests = f"{len(host.guests)} guest{'' if len(host.guests) == 1 else 's'}"
     return (
-        f"{now.host}: {whose} {now.inventory.total} MiB, {now.allocated_mib} MiB of them allocated; "
-        f"{guests} {'runs' if len(host.guests) == 1 else 'run'} from the store."
+        f"{now.host}: {whose} {now.inventory.total} MiB, {now.allocated_mib} MiB of them allocated;"
+        f" {guests} {'runs' if len(host.guests) == 1 else 'run'} from the store."
     )
 
 
@@ -251,9 +262,10 @@ def _unfinished(error: RamshelfError, written: Iterable[str]) -> Report:
 def claimed(hypervisor: Hypervisor, config: Config, guest: Guest) -> Iterator[tuple[Finding, ...]]:
     """While a guest starts: Placement has its allocation, which goes again where the start fails.
 
-    Nothing is claimed for a guest that is not file-backed, nor where Placement is not used or the provider
-    is not ramshelf's. Raises RefusedError ``placement.full`` where Placement has no room; where it does not
-    serve ServiceError ``placement.*`` if ``placement_required`` is set, else yields a finding that says so.
+    Nothing is claimed for a guest that is not file-backed, nor where Placement is not used or the
+    provider is not ramshelf's. Raises RefusedError ``placement.full`` where Placement has no room;
+    where it does not serve ServiceError ``placement.*`` if ``placement_required`` is set, else
+    yields a finding that says so.
     """
     placement = own_provider(hypervisor, config)
     if placement is None or not guest.file_backed:
@@ -261,7 +273,9 @@ def claimed(hypervisor: Hypervisor, config: Config, guest: Guest) -> Iterator[tu
         return
     wanted = Claim(uuid=str(UUID(guest.uuid)), name=guest.name, memory_mib=_mib(guest.promise))
     with placement, being_made(wanted.uuid):
-        notes = _claim(placement, wanted, promised=_was_promised(guest), required=config.placement_required)
+        notes = _claim(
+            placement, wanted, promised=_was_promised(guest), required=config.placement_required
+        )
         try:
             yield notes
         except BaseException:
@@ -275,7 +289,9 @@ def _was_promised(guest: Guest) -> bool:
     return hook_is_earlier() or guest.promise <= granted(read_promises(), guest.uuid)
 
 
-def _claim(placement: Placement, wanted: Claim, *, promised: bool, required: bool) -> tuple[Finding, ...]:
+def _claim(
+    placement: Placement, wanted: Claim, *, promised: bool, required: bool
+) -> tuple[Finding, ...]:
     try:
         placement.claim(wanted, promised=promised)
     except RefusedError:
@@ -298,7 +314,9 @@ def release(hypervisor: Hypervisor, config: Config, domain: Domain) -> None:
 
 
 def own_provider(hypervisor: Hypervisor, config: Config) -> Placement | None:
-    """Placement where ramshelf is to own the provider; None where there is nothing to claim or release."""
+    """Placement where ramshelf is to own the provider; None where there is nothing to claim or
+    release.
+    """
     if config.placement_mode == "none" or not config.placement_owner or nova_owns(config):
         return None
     return connect(config, hypervisor.host_name())

@@ -21,7 +21,9 @@ def agent_lock() -> Iterator[None]:
     _LOCK.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     descriptor = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.fchmod(descriptor, 0o600)  # whoever can read a file can lock it, and keep the agent from starting
+        os.fchmod(
+            descriptor, 0o600
+        )  # whoever can read a file can lock it, and keep the agent from starting
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,9 +1,10 @@
 """Guests whose memory would have to be backed otherwise here: noted at `migrate begin`, to be refused.
 
-libvirt calls `migrate begin` for a guest that runs and for a definition that moves alone (virsh migrate
---offline), and says nowhere which of the two it is. For the one `start begin` follows within the same call of
-libvirt's (qemuMigrationDstPrepareAny), and what definition it leaves is written after that. The other's is
-written at once, and whoever starts it does so later (seen with libvirt 9.0).
+libvirt calls `migrate begin` for a guest that runs and for a definition that moves alone (virsh
+migrate --offline), and says nowhere which of the two it is. For the one `start begin` follows
+within the same call of libvirt's (qemuMigrationDstPrepareAny), and what definition it leaves is
+written after that. The other's is written at once, and whoever starts it does so later (seen with
+libvirt 9.0).
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ _DIRECTORY = f"{RUN_DIR}/arriving"
 """A file for each such guest, by its name: when it was noted, and its definition here by then."""
 
 _DEFINITIONS = "/etc/libvirt/qemu"
-"""Where libvirt keeps the definitions, NAME.xml: a new file whenever one changes (virXMLSaveFile)."""
+"""Where libvirt keeps the definitions, NAME.xml: a new file whenever one changes (virXMLSaveFile).
+"""
 
 _SOON = 60
-"""Seconds until a guest that runs is started; libvirt takes a tenth of one, and may wait for other hooks."""
+"""Seconds until a guest that runs is started; libvirt takes a tenth of one, and may wait for other
+hooks."""
 
 
 def expect_start(name: str) -> None:

@@ -1,4 +1,6 @@
-"""The store on this host, observed: qemu.conf, fstab, mount table, swap, the notes and the files on it."""
+"""The store on this host, observed: qemu.conf, fstab, mount table, swap, the notes and the files on
+it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,12 @@ import stat
 from ramshelf.core.errors import ConfigError, RefusedError
 from ramshelf.core.files.fstab import KIND_OPTION, parse_fstab
 from ramshelf.core.files.mounts import covering, is_below
-from ramshelf.core.files.qemuconf import DEFAULT_MEMORY_BACKING_DIR, memory_directory, parse_qemu_conf, sets
+from ramshelf.core.files.qemuconf import (
+    DEFAULT_MEMORY_BACKING_DIR,
+    memory_directory,
+    parse_qemu_conf,
+    sets,
+)
 from ramshelf.core.record import dataclass, replace
 from ramshelf.core.store.capacity import StoreUsage
 from ramshelf.core.store.directory import FileUsage, directory_names
@@ -66,8 +73,8 @@ class Place:
 def observe_store(path: str | None = None) -> ObservedStore:
     """Look at the store that libvirt's effective memory backing directory lies on.
 
-    ``path`` looks at another directory instead. Raises ConfigError where qemu.conf cannot be parsed, OSError
-    where something cannot be read.
+    ``path`` looks at another directory instead. Raises ConfigError where qemu.conf cannot be
+    parsed, OSError where something cannot be read.
     """
     directory = memory_directory(parse_qemu_conf(read_text(QEMU_CONF, ""), QEMU_CONF))
     found = places(path or directory.path)
@@ -82,16 +89,18 @@ def observe_store(path: str | None = None) -> ObservedStore:
 def places(first: str | None = None) -> tuple[Place, ...]:
     """Where libvirt may have put guests' directories, the likeliest first.
 
-    That is where qemu.conf says. But what counts for libvirt is the qemu.conf that it read when it started,
-    so also its default, and below the stores of fstab what it appends there. That is passed over where QEMU's
-    user owns the store's root: such a directory may have been planted.
+    That is where qemu.conf says. But what counts for libvirt is the qemu.conf that it read when it
+    started, so also its default, and below the stores of fstab what it appends there. That is
+    passed over where QEMU's user owns the store's root: such a directory may have been planted.
     """
     table, areas = mounts(), disk_swaps()
     entries = read_fstab(table)
     devices = named_devices(entries)
     paths = [first or configured_directory(), DEFAULT_MEMORY_BACKING_DIR]
     stores = [entry.mount_point for entry in entries if entry.option(KIND_OPTION) is not None]
-    paths += [memory_directory({"memory_backing_dir": path}).path for path in stores if _is_roots(path)]
+    paths += [
+        memory_directory({"memory_backing_dir": path}).path for path in stores if _is_roots(path)
+    ]
 
     def find(path: str) -> Place:
         store = find_store(table, entries, path, devices=devices, swap_active=bool(areas))
@@ -104,8 +113,8 @@ def places(first: str | None = None) -> tuple[Place, ...]:
 def _behind_links(place: Place, find: Callable[[str], Place]) -> Place:
     """The place itself, or what it leads to by links that root alone can have made.
 
-    Below the store's mount point none is followed, and above it the mount table's paths have none. Where one
-    is left on the way to what is no store, it is named.
+    Below the store's mount point none is followed, and above it the mount table's paths have none.
+    Where one is left on the way to what is no store, it is named.
     """
     if isinstance(place.store, Store) and not first_link(place.path, below=place.store.mount_point):
         return place
@@ -113,7 +122,9 @@ def _behind_links(place: Place, find: Callable[[str], Place]) -> Place:
     if links:
         there = find(path)
         store = there.store
-        if isinstance(store, NoStore) or not any(is_below(link, store.mount_point) for link in links):
+        if isinstance(store, NoStore) or not any(
+            is_below(link, store.mount_point) for link in links
+        ):
             place = there
     if isinstance(place.store, NoStore) and (link := first_link(place.path)):
         return replace(place, store=not_followed(link, place.store))
@@ -156,7 +167,10 @@ def _is_roots(path: str) -> bool:
 def holding(found: tuple[Place, ...], *, but: str = "", keep: bool = False) -> tuple[Note, ...]:
     """What guests were promised (ledger.holding), by the places where their directories may be."""
     return ledger.holding(
-        lambda guest: directory_of(guest, found), lambda path: _files_in(path, found), but=but, keep=keep
+        lambda guest: directory_of(guest, found),
+        lambda path: _files_in(path, found),
+        but=but,
+        keep=keep,
     )
 
 
@@ -168,18 +182,24 @@ def _files_in(path: str, found: tuple[Place, ...]) -> tuple[FileUsage, ...]:
 
 def noted_again(guest: Guest, found: tuple[Place, ...]) -> Note:
     """The note of a guest that runs and has none, by its XML and where its directory is."""
-    return ledger.noted_again(guest, directory_of(guest, found), lambda path: _files_in(path, found))
+    return ledger.noted_again(
+        guest, directory_of(guest, found), lambda path: _files_in(path, found)
+    )
 
 
 def directory_of(guest: Guest, found: tuple[Place, ...]) -> str:
-    """The path of a running guest's directory: where there is one of its name, else where one is to be."""
+    """The path of a running guest's directory: where there is one of its name, else where one is to
+    be.
+    """
     names = directory_names(guest.domain_id or 0, guest.name)
     there = (each.path for place in found for each in _look(place, set(names)))
     return next(there, f"{found[0].path}/{names[0]}")
 
 
 def figures(store: Store, notes: Iterable[Note]) -> StoreUsage:
-    """The store's figures with the notes of the guests on it, no file looked at: what is used is nobody's."""
+    """The store's figures with the notes of the guests on it, no file looked at: what is used is
+    nobody's.
+    """
     size, used = size_and_used(store.mount_point)
     most, left = inodes(store.mount_point)
     return StoreUsage(
@@ -198,18 +218,24 @@ def figures(store: Store, notes: Iterable[Note]) -> StoreUsage:
 
 
 def lies_on(path: str, mount: Mount) -> bool:
-    """Whether the directory is on the mount's file system, which a bind mount may show in several places."""
+    """Whether the directory is on the mount's file system, which a bind mount may show in several
+    places.
+    """
     if not path or is_below(path, mount.mount_point):
         return bool(path)
     found = covering(mounts(), path)
     return found is not None and found.device == mount.device
 
 
-def with_files(usage: StoreUsage, store: Store, found: tuple[Place, ...], *, everything: bool) -> StoreUsage:
-    """The same with the files: of guests that have notes, or of ``everything`` that looks like a guest's.
+def with_files(
+    usage: StoreUsage, store: Store, found: tuple[Place, ...], *, everything: bool
+) -> StoreUsage:
+    """The same with the files: of guests that have notes, or of ``everything`` that looks like a
+    guest's.
 
-    What a guest takes or gives back between two looks would be taken for what others occupy. So the files are
-    looked at again while what is used changes; in the end it counts as before or after, whichever is less.
+    What a guest takes or gives back between two looks would be taken for what others occupy. So the
+    files are looked at again while what is used changes; in the end it counts as before or after,
+    whichever is less.
     """
     used = usage.used
     for _ in range(_LOOKS):
@@ -225,7 +251,9 @@ def _files(
 ) -> tuple[tuple[GuestDirectory, ...], tuple[FileUsage, ...]]:
     """The guests' directories, and their memory files that are in none of them any more."""
     wanted = None if everything else {note.directory.rpartition("/")[2] for note in notes}
-    there = tuple(each for place in found if isinstance(place.store, Store) for each in _look(place, wanted))
+    there = tuple(
+        each for place in found if isinstance(place.store, Store) for each in _look(place, wanted)
+    )
     present = {file.inode for directory in there for file in directory.files}
     lost: list[FileUsage] = []
     for note in notes:
@@ -236,7 +264,9 @@ def _files(
 
 
 def _open_in_qemu(note: Note, inodes: set[int], found: tuple[Place, ...]) -> Iterator[FileUsage]:
-    """Of these files of the guest those that its QEMU has open, though they are in no directory any more."""
+    """Of these files of the guest those that its QEMU has open, though they are in no directory any
+    more.
+    """
     devices = {place.mount.device for place in found if place.mount is not None}
     pid = livestate.qemu_pid(note.name)
     if pid is None:
@@ -277,7 +307,9 @@ def _look(place: Place, names: set[str] | None) -> Iterator[GuestDirectory]:
 
 
 def named_devices(entries: Iterable[Entry]) -> dict[str, tuple[int, int]]:
-    """The block devices that fstab names, by its first field; udev's links stand for UUID= and the like."""
+    """The block devices that fstab names, by its first field; udev's links stand for UUID= and the
+    like.
+    """
     devices = {}
     for entry in entries:
         tag, separator, value = entry.spec.partition("=")

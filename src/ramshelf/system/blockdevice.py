@@ -78,7 +78,15 @@ def _xfs_in_progress(path: str) -> bool:
 
 def find_by_uuid(uuid: str, run: Runner) -> str | None:
     """The device that carries a file system or swap area with this UUID."""
-    argv = ["blkid", "--cache-file", "/dev/null", "--match-token", f"UUID={uuid}", "--output", "device"]
+    argv = [
+        "blkid",
+        "--cache-file",
+        "/dev/null",
+        "--match-token",
+        f"UUID={uuid}",
+        "--output",
+        "device",
+    ]
     found = run(argv, ok=(0, 2)).stdout.split()
     return found[0] if found else None
 
@@ -86,8 +94,9 @@ def find_by_uuid(uuid: str, run: Runner) -> str | None:
 def loop_of(file: str) -> str | None:
     """The loop device that this file is attached to.
 
-    One that was detached while somebody looked at it, as udev does, stays for a moment with autoclear set and
-    then vanishes under a new mount: it does not count, unless it is mounted already.
+    One that was detached while somebody looked at it, as udev does, stays for a moment with
+    autoclear set and then vanishes under a new mount: it does not count, unless it is mounted
+    already.
     """
     mounted = {f"{mount.device[0]}:{mount.device[1]}" for mount in mounts()}
     for name in _listdir(_SYS):
@@ -107,7 +116,11 @@ def device_of(path: str) -> int:
     """The number of the device below the file system of ``path``; btrfs has numbers of its own."""
     number = os.stat(path).st_dev
     mount = mount_of(path)
-    if _name((os.major(number), os.minor(number))) is None and mount and os.path.exists(mount.source):
+    if (
+        _name((os.major(number), os.minor(number))) is None
+        and mount
+        and os.path.exists(mount.source)
+    ):
         return os.stat(mount.source).st_rdev
     return number
 

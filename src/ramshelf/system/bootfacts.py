@@ -1,4 +1,6 @@
-"""What happens at boot: fstab and systemd's unit files, read as files, so that no systemd needs to run."""
+"""What happens at boot: fstab and systemd's unit files, read as files, so that no systemd needs to
+run.
+"""
 
 import os
 from collections.abc import Iterator
@@ -48,8 +50,8 @@ def boot_order(entries: tuple[Entry, ...], mount_point: str) -> BootOrder:
 def _mounting(entries: tuple[Entry, ...], mount_point: str) -> tuple[str, set[str]]:
     """What mounts it, and the units without which it is not; a bind mount also needs what it shows.
 
-    systemd makes a bind mount require the mount that its source lies on (systemd.mount(5), "Implicit
-    Dependencies"), and so what that requires.
+    systemd makes a bind mount require the mount that its source lies on (systemd.mount(5),
+    "Implicit Dependencies"), and so what that requires.
     """
     unit = escape_path(mount_point, "mount")
     entry = next((entry for entry in reversed(entries) if entry.mount_point == mount_point), None)
@@ -57,7 +59,9 @@ def _mounting(entries: tuple[Entry, ...], mount_point: str) -> tuple[str, set[st
     if entry is not None and "noauto" not in entry.options:
         mounted_by = "/etc/fstab"
         requires |= {
-            option.partition("=")[2] for option in entry.options if option.startswith("x-systemd.requires=")
+            option.partition("=")[2]
+            for option in entry.options
+            if option.startswith("x-systemd.requires=")
         }
         if entry.bind:
             requires |= _mounting(_above(entries, entry), _source(entries, entry))[1]
@@ -70,12 +74,16 @@ def _mounting(entries: tuple[Entry, ...], mount_point: str) -> tuple[str, set[st
 def _above(entries: tuple[Entry, ...], bind: Entry) -> tuple[Entry, ...]:
     """The other mounts that the source of a bind mount lies on."""
     path = normal(bind.spec)
-    return tuple(entry for entry in entries if entry is not bind and is_below(path, entry.mount_point))
+    return tuple(
+        entry for entry in entries if entry is not bind and is_below(path, entry.mount_point)
+    )
 
 
 def _source(entries: tuple[Entry, ...], bind: Entry) -> str:
     """Where fstab mounts what a bind mount shows a part of."""
-    return max((entry.mount_point for entry in _above(entries, bind)), key=len, default=normal(bind.spec))
+    return max(
+        (entry.mount_point for entry in _above(entries, bind)), key=len, default=normal(bind.spec)
+    )
 
 
 def swap_uses(entries: tuple[Entry, ...], areas: tuple[SwapArea, ...]) -> tuple[SwapUse, ...]:
@@ -99,7 +107,9 @@ def _swap_use(entries: tuple[Entry, ...], area: SwapArea) -> SwapUse:
 
 
 def _names(spec: str, path: str) -> bool:
-    """Whether fstab's ``spec`` is this device or file; where no udev makes the links, by what it carries."""
+    """Whether fstab's ``spec`` is this device or file; where no udev makes the links, by what it
+    carries.
+    """
     link = _device(spec)
     if spec.startswith("UUID=") and not os.path.exists(link):
         found = find_by_uuid(os.path.basename(link), run)
@@ -116,7 +126,9 @@ def _device(spec: str) -> str:
 
 
 def _unit_file(name: str) -> Path | None:
-    return next((path for path in (Path(place, name) for place in _UNIT_PATH) if path.is_file()), None)
+    return next(
+        (path for path in (Path(place, name) for place in _UNIT_PATH) if path.is_file()), None
+    )
 
 
 def _unit(name: str) -> str | None:

@@ -1,10 +1,12 @@
-"""Claims that are being made: a locked file each in /run, for the seconds from the claim to the guest's run.
+"""Claims that are being made: a locked file each in /run, for the seconds from the claim to the
+guest's run.
 
 Between the two Placement has an allocation whose guest does not run yet. The lock goes with the
 process that holds it, so that a start which was killed leaves nothing that counts.
 
-A guest that comes from another host is claimed for from there, before it has arrived here: it is expected for
-a while, told by the hook (core/hook/call.py), and as soon as it has arrived it is a guest that runs here.
+A guest that comes from another host is claimed for from there, before it has arrived here: it is
+expected for a while, told by the hook (core/hook/call.py), and as soon as it has arrived it is a
+guest that runs here.
 """
 
 from __future__ import annotations
@@ -21,14 +23,15 @@ from ramshelf.system.filesystem import RUN_DIR
 
 _DIRECTORY = Path(RUN_DIR, "claims")
 _EXPECTED = Path(RUN_DIR, "coming")
-"""An empty file for each guest that is expected, UUID.SECOND: the second since boot until which it is. All is
-in the name, so that whoever is killed leaves either the whole or nothing."""
+"""An empty file for each guest that is expected, UUID.SECOND: the second since boot until which it is.
+All is in the name, so that whoever is killed leaves either the whole or nothing."""
 
 _MOST_EXPECTED = 1000
 """Guests that are expected at one time. Whoever may start guests can make one more be expected."""
 
 _EXPECTED_FOR = 120
-"""Seconds from the claim to the guest's directory on the store: libvirt takes one or two, as a rule."""
+"""Seconds from the claim to the guest's directory on the store: libvirt takes one or two, as a rule.
+"""
 
 
 @contextmanager

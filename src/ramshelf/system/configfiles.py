@@ -1,4 +1,5 @@
-"""The configuration files on this host, found and read; values are checked by ``settings`` (oslo.config).
+"""The configuration files on this host, found and read; values are checked by ``settings``
+(oslo.config).
 
 Standard library only: the hook reads the same files.
 """
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def existing_files(paths: Iterable[str]) -> tuple[str, ...]:
-    """The files among ``paths`` and the ``*.conf`` files of the directories among them, sorted by name.
+    """The files among ``paths`` and the ``*.conf`` files of the directories among them, sorted by
+    name.
 
     What is not there is passed over. Raises ConfigError ``config.unreadable``.
     """
@@ -43,20 +45,24 @@ def directory_files(directory: str) -> tuple[str, ...]:
         raise _cannot("config.missing", directory, "there is no such directory") from error
     except OSError as error:
         raise _cannot("config.unreadable", directory, _reason(error)) from error
-    return tuple(os.path.join(directory, name) for name in names if name.endswith(".conf") and name[0] != ".")
+    return tuple(
+        os.path.join(directory, name) for name in names if name.endswith(".conf") and name[0] != "."
+    )
 
 
 def read_settings(files: Iterable[str]) -> tuple[Setting, ...]:
     """All settings of these files, in order: the last of a ``section.key`` counts.
 
-    Raises ConfigError ``config.missing``, ``config.unreadable`` or ``config.malformed``, naming the file.
+    Raises ConfigError ``config.missing``, ``config.unreadable`` or ``config.malformed``, naming the
+    file.
     """
     return tuple(setting for path in files for setting in parse_ini(_read(path), path))
 
 
 def _read(path: str) -> str:
     try:
-        # A pipe would be empty for oslo.config, which reads the file again; /dev/null is empty twice.
+        # A pipe would be empty for oslo.config, which reads the file again; /dev/null is empty
+        # twice.
         if stat.S_ISFIFO(os.stat(path).st_mode):
             raise _cannot("config.unreadable", path, "it is a pipe, not a file")
         with open(path, encoding="utf-8") as file:
@@ -79,8 +85,12 @@ def _reason(error: OSError) -> str:
 def _cannot(code: str, path: str, reason: str) -> ConfigError:
     hints = {
         "config.missing": "Check what --config-file and --config-dir name.",
-        "config.unreadable": "nova.conf is usually readable for root and nova only: run ramshelf as root.",
-        "config.malformed": "The format is that of nova.conf: [SECTION] lines and KEY = VALUE lines.",
+        "config.unreadable": (
+            "nova.conf is usually readable for root and nova only: run ramshelf as root."
+        ),
+        "config.malformed": (
+            "The format is that of nova.conf: [SECTION] lines and KEY = VALUE lines."
+        ),
     }
     return ConfigError(
         code,

@@ -1,4 +1,6 @@
-"""What was read from and written to the store's device, by the kernel's own count. Standard library only."""
+"""What was read from and written to the store's device, by the kernel's own count. Standard library
+only.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ if TYPE_CHECKING:
     from ramshelf.core.store.find import Store
 
 _SECTOR = 512
-"""What a block device's stat counts in, whatever its own sectors are (Documentation/block/stat.rst)."""
+"""What a block device's stat counts in, whatever its own sectors are (Documentation/block/stat.rst).
+"""
 
 
 def sectors_written(text: str) -> int:
@@ -35,13 +38,16 @@ def pages_swapped_in(text: str) -> int:
 
 
 def _vmstat(text: str, name: str) -> int:
-    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} ")), 0)
+    return next(
+        (int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} ")), 0
+    )
 
 
 def bytes_written(store: Store) -> int:
     """Bytes written to the store's device since it is there: all that was, not only what is guests'.
 
-    For a tmpfs what was written to swap; where that is a file, other files on its device do not count.
+    For a tmpfs what was written to swap; where that is a file, other files on its device do not
+    count.
     """
     if store.kind.tmpfs:
         return pages_swapped_out(read_text("/proc/vmstat")) * os.sysconf("SC_PAGE_SIZE")

@@ -110,7 +110,8 @@ def _sparse(backing: str) -> str | Unknown:
 def _thin(disk: Path) -> str | Unknown:
     """Device mapper tells its targets to root only; LVM's thin pools show by their name."""
     if any(
-        read_text(slave / "dm/uuid", "").strip().endswith("-tpool") for slave in _entries(disk / "slaves")
+        read_text(slave / "dm/uuid", "").strip().endswith("-tpool")
+        for slave in _entries(disk / "slaves")
     ):
         return _THIN_TARGETS["thin"]
     name = read_text(disk / "dm/name", "").strip()

@@ -27,7 +27,8 @@ _ONLY_THERE = "\nverdict="
 def hook_is_earlier() -> bool:
     """Whether libvirt still calls the script of version 0.1.0. Raises OSError.
 
-    It runs the modules of the installation that it was made by: this version's, once that is upgraded.
+    It runs the modules of the installation that it was made by: this version's, once that is
+    upgraded.
     """
     return _ONLY_THERE in read_text(_SCRIPT, "")
 

@@ -1,7 +1,7 @@
 """What libvirt knows of the programs that guests run in: its cache of their capabilities.
 
-libvirt has asked every emulator before it starts a guest with it (virQEMUCapsCacheLookup), as QEMU's user and
-not as root. So an emulator is never run to learn its version.
+libvirt has asked every emulator before it starts a guest with it (virQEMUCapsCacheLookup), as
+QEMU's user and not as root. So an emulator is never run to learn its version.
 """
 
 from __future__ import annotations
@@ -24,13 +24,17 @@ _CACHE = "/var/cache/libvirt/qemu/capabilities"
 def emulator_version(path: str) -> Version | None:
     """The version of the QEMU at this path; None where libvirt's cache does not say.
 
-    The cache is named after the path (virFileCacheGetFileName). The directory above it is QEMU's user's own:
-    what is not root's is not believed.
+    The cache is named after the path (virFileCacheGetFileName). The directory above it is QEMU's
+    user's own: what is not root's is not believed.
     """
     name = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()
     try:
         root = parse(_read(f"{_CACHE}/{name}.xml"))
-        return libvirt_version(int(root.findtext("version"))) if root.findtext("emulator") == path else None
+        return (
+            libvirt_version(int(root.findtext("version")))
+            if root.findtext("emulator") == path
+            else None
+        )
     except (OSError, InputError, ValueError):
         return None
 

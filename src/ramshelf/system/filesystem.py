@@ -33,13 +33,17 @@ def read_text(path: Path, default: str | None = None) -> str:
 
 
 def size_and_used(mount_point: Path) -> tuple[int, int]:
-    """Bytes that the file system has, and bytes that QEMU's user cannot have (statvfs: f_blocks, f_bavail).
+    """Bytes that the file system has, and bytes that QEMU's user cannot have (statvfs: f_blocks,
+    f_bavail).
 
-    What ext4 keeps for root counts as used: root can reserve there, but QEMU, which refills the holes that a
-    balloon has punched, gets SIGBUS.
+    What ext4 keeps for root counts as used: root can reserve there, but QEMU, which refills the
+    holes that a balloon has punched, gets SIGBUS.
     """
     figures = os.statvfs(mount_point)
-    return figures.f_blocks * figures.f_frsize, (figures.f_blocks - figures.f_bavail) * figures.f_frsize
+    return (
+        figures.f_blocks * figures.f_frsize,
+        (figures.f_blocks - figures.f_bavail) * figures.f_frsize,
+    )
 
 
 def inodes(mount_point: Path) -> tuple[int, int]:
@@ -57,7 +61,8 @@ _EXT4_SUPERBLOCK, _EXT4_MAGIC = 1024, b"\x53\xef"
 
 
 def ext4_cluster(mount: Mount) -> int:
-    """Bytes that an ext4 gives out at a time, by its superblock (s_log_cluster_size); 0 if that is not seen.
+    """Bytes that an ext4 gives out at a time, by its superblock (s_log_cluster_size); 0 if that is not
+    seen.
 
     More than a block with bigalloc, of which statvfs says nothing.
     """
@@ -89,10 +94,10 @@ def resolved(path: str) -> str:
 def follow(path: str) -> tuple[str, tuple[str, ...]]:
     """An absolute path with those links followed that root alone can have made, and these links.
 
-    They are root's, and so is each directory from the root down to them, where nobody else may write: so
-    nobody else has made the link, nor can put another one or another directory in its place. From the first
-    directory on where that is not so, or where there is none, the path stays as it is, links included:
-    who opens it follows none (storetree).
+    They are root's, and so is each directory from the root down to them, where nobody else may
+    write: so nobody else has made the link, nor can put another one or another directory in its
+    place. From the first directory on where that is not so, or where there is none, the path stays
+    as it is, links included: who opens it follows none (storetree).
     """
     done, left = "", _parts(path)
     links: list[str] = []
@@ -120,7 +125,9 @@ def follow(path: str) -> tuple[str, tuple[str, ...]]:
 
 
 def first_link(path: str, below: str = "") -> str:
-    """The first part of the way to ``path``, from ``below`` on, that is a symbolic link; '' where none is."""
+    """The first part of the way to ``path``, from ``below`` on, that is a symbolic link; '' where none
+    is.
+    """
     done = below.rstrip("/")
     for part in _parts(path[len(done) :]):
         done = f"{done}/{part}"
@@ -152,8 +159,8 @@ def have_directory(path: str, mode: int) -> None:
 def make_directory(path: str, *, uid: int, gid: int, mode: int) -> None:
     """Make a directory, or give one that is there this owner and mode; its parent is there.
 
-    A link on the way is followed where root alone can have made it. Raises RefusedError ``file.link`` for
-    others, as QEMU's user may plant them on the store; OSError.
+    A link on the way is followed where root alone can have made it. Raises RefusedError
+    ``file.link`` for others, as QEMU's user may plant them on the store; OSError.
     """
     parts = [part for part in path.split("/") if part]
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -192,8 +199,9 @@ def make_directory(path: str, *, uid: int, gid: int, mode: int) -> None:
 class store_lock:  # noqa: N801 - used as a function is: `with store_lock():`
     """The one lock under which space on the store is counted and taken; a context manager.
 
-    Held by the hook for milliseconds, by ``store clean`` while it removes; freed by the kernel when its
-    holder dies. Raises RefusedError ``store.locked`` after ``timeout`` seconds (None: waits for ever).
+    Held by the hook for milliseconds, by ``store clean`` while it removes; freed by the kernel when
+    its holder dies. Raises RefusedError ``store.locked`` after ``timeout`` seconds (None: waits for
+    ever).
     """
 
     def __init__(self, path: Path | None = None, *, timeout: float | None = None) -> None:
@@ -210,7 +218,10 @@ class store_lock:  # noqa: N801 - used as a function is: `with store_lock():`
             raise
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         os.close(self._descriptor)
 

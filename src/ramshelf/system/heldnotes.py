@@ -1,9 +1,10 @@
 """Notes of guests that ramshelf has paused for a moment: what is found in one, nobody has let go yet.
 
-There is a file for each guest that is being trimmed, NAME.held in a directory where root alone writes. Who
-holds the guest has it locked (flock(2)): the kernel takes that back with the process, however it ends. The
-file says which run of the guest was paused, from before libvirt is asked to pause it until it was resumed;
-else it is empty. So one that is not empty and not locked is of somebody who died.
+There is a file for each guest that is being trimmed, NAME.held in a directory where root alone
+writes. Who holds the guest has it locked (flock(2)): the kernel takes that back with the process,
+however it ends. The file says which run of the guest was paused, from before libvirt is asked to
+pause it until it was resumed; else it is empty. So one that is not empty and not locked is of
+somebody who died.
 
 The hook asks for these on its way: os and fcntl are all that is imported here.
 """
@@ -37,8 +38,8 @@ def pending(name: str) -> bool:
 class HeldNote:
     """The guest's note, locked; a context manager. Raises BlockingIOError where somebody else has it.
 
-    ``domain_id``, ``uuid``: the run of the guest that is to be resumed; None and '' where none is. ``asked``:
-    when libvirt was asked to pause it, seconds since boot.
+    ``domain_id``, ``uuid``: the run of the guest that is to be resumed; None and '' where none is.
+    ``asked``: when libvirt was asked to pause it, seconds since boot.
     """
 
     def __init__(self, name: str) -> None:
@@ -70,7 +71,9 @@ class HeldNote:
         """Have whoever comes next resume this run of the guest."""
         self.domain_id, self.uuid, self.asked = domain_id, uuid, _clock()
         text = f"{domain_id} {uuid} {self.asked:.0f}\n".encode()
-        os.pwrite(self._file, text, 0)  # in one piece: a signal ends no write that has begun in a page
+        os.pwrite(
+            self._file, text, 0
+        )  # in one piece: a signal ends no write that has begun in a page
         os.ftruncate(self._file, len(text))
 
     def clear(self) -> None:

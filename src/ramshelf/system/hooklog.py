@@ -34,13 +34,19 @@ def record(event: str, **facts: object) -> None:
 
 
 def as_json(value: object) -> str:
-    """The value as JSON in ASCII. By hand: to import json takes the hook as long as half of its decision."""
+    """The value as JSON in ASCII. By hand: to import json takes the hook as long as half of its
+    decision.
+    """
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_quoted(str(key))}: {as_json(each)}" for key, each in value.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{_quoted(str(key))}: {as_json(each)}" for key, each in value.items())
+            + "}"
+        )
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(as_json(each) for each in value) + "]"
     return _quoted(str(value))

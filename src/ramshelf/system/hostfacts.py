@@ -1,4 +1,6 @@
-"""Single facts of the host: kernel settings, KVM, control groups, users, directories. Each says why not."""
+"""Single facts of the host: kernel settings, KVM, control groups, users, directories. Each says why
+not.
+"""
 
 import fcntl
 import grp
@@ -88,7 +90,9 @@ def service_slices(mounts: tuple[Mount, ...]) -> tuple[Slice, ...] | Unknown:
     if root is None:
         return Unknown("there is no cgroup v2 with a memory controller")
     names = sorted(path.name for path in root.glob("*.slice") if path.name != "machine.slice")
-    slices = tuple(_slice_v2(root / name) for name in names if (root / name / "memory.max").exists())
+    slices = tuple(
+        _slice_v2(root / name) for name in names if (root / name / "memory.max").exists()
+    )
     return slices or Unknown("there are no control groups of services")
 
 
@@ -133,7 +137,8 @@ def _slice_v1(path: Path) -> Slice:
 
 
 def qemu_account(conf: dict[str, Value]) -> Account:
-    """Who QEMU runs as: qemu.conf's user and group, else the distribution's; as libvirt, ``+N`` is a number.
+    """Who QEMU runs as: qemu.conf's user and group, else the distribution's; as libvirt, ``+N`` is a
+    number.
 
     Raises LookupError for a user or group that does not exist.
     """
@@ -141,7 +146,9 @@ def qemu_account(conf: dict[str, Value]) -> Account:
     entry = _user(user) if isinstance(user, str) else _default_user()
     group = conf.get("group")
     gid = _group(group) if isinstance(group, str) else entry.pw_gid
-    return Account(user=entry.pw_name, uid=entry.pw_uid, gids=frozenset(os.getgrouplist(entry.pw_name, gid)))
+    return Account(
+        user=entry.pw_name, uid=entry.pw_uid, gids=frozenset(os.getgrouplist(entry.pw_name, gid))
+    )
 
 
 def _user(name: str) -> pwd.struct_passwd:
@@ -171,7 +178,9 @@ def directories_to(path: str) -> tuple[PathDirectory, ...]:
     for directory in [*reversed(Path(path).parents), Path(path)]:
         status = os.stat(directory)
         found.append(
-            PathDirectory(path=str(directory), uid=status.st_uid, gid=status.st_gid, mode=status.st_mode)
+            PathDirectory(
+                path=str(directory), uid=status.st_uid, gid=status.st_gid, mode=status.st_mode
+            )
         )
     return tuple(found)
 

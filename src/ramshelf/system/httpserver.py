@@ -1,10 +1,10 @@
 """A small HTTP server in one thread, which clients that mean harm cannot make large or slow.
 
-It answers GET requests and closes each connection after its answer. Any local user may connect to a port of
-the loopback interface, so everything is bounded: the number of connections, the size of a request, the time
-for a request and for its answer, and how many connections are taken in a second. Where all connections are
-in use, the oldest that has not sent its request makes room for the next: who sends a request at once gets
-an answer, however many others hold connections open.
+It answers GET requests and closes each connection after its answer. Any local user may connect to a
+port of the loopback interface, so everything is bounded: the number of connections, the size of a
+request, the time for a request and for its answer, and how many connections are taken in a second.
+Where all connections are in use, the oldest that has not sent its request makes room for the next:
+who sends a request at once gets an answer, however many others hold connections open.
 """
 
 import http.client
@@ -33,17 +33,17 @@ REQUEST_BYTES = 8192
 """Bytes that a request may have, headers and all."""
 
 _CLOSE_SECONDS = 1.0
-"""Seconds for the other side to close after its answer. A socket that is closed with something unread sends
-a reset, which can overtake the answer (RFC 9112, section 9.6)."""
+"""Seconds for the other side to close after its answer. A socket that is closed with something unread
+sends a reset, which can overtake the answer (RFC 9112, section 9.6)."""
 
 _BACKLOG = 128
 _TURN = 16
-"""Connections that are taken in before others are served again; each is read at once, so that one which has
-sent its request is served before it could have to make room."""
+"""Connections that are taken in before others are served again; each is read at once, so that one
+which has sent its request is served before it could have to make room."""
 
 _PAUSE = 0.01
-"""Seconds that the server rests after a whole ``_TURN``: a flood of connections must not take the processor
-from the rest of the process, with which it shares Python's lock."""
+"""Seconds that the server rests after a whole ``_TURN``: a flood of connections must not take the
+processor from the rest of the process, with which it shares Python's lock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,9 @@ def refusal(status: HTTPStatus, word: str, **headers: str) -> Response:
 
 
 def parse_request(received: bytes) -> Request | Response | None:
-    """The request once all of it has come; None before; what cannot be served as the answer that says so."""
+    """The request once all of it has come; None before; what cannot be served as the answer that says
+    so.
+    """
     head, end, _ = received.partition(b"\r\n\r\n")
     if not end:
         head, end, _ = received.partition(b"\n\n")
@@ -93,7 +95,8 @@ def parse_request(received: bytes) -> Request | Response | None:
     except (http.client.HTTPException, ValueError):
         return refusal(HTTPStatus.BAD_REQUEST, "The request cannot be read.")
     return Request(
-        path=path, headers={name.lower(): " ".join(value.split()) for name, value in headers.items()}
+        path=path,
+        headers={name.lower(): " ".join(value.split()) for name, value in headers.items()},
     )
 
 
@@ -106,9 +109,11 @@ def _encoded(response: Response) -> bytes:
 
 @dataclass(eq=False, kw_only=True)
 class _Connection:
-    """``pending``: what is still to be sent, None before the request has come. Times by the monotonic clock.
+    """``pending``: what is still to be sent, None before the request has come. Times by the monotonic
+    clock.
 
-    ``since``: when its present part (request, answer, close) began; ``deadline``: when that must have ended.
+    ``since``: when its present part (request, answer, close) began; ``deadline``: when that must
+    have ended.
     """
 
     socket: socket.socket
@@ -131,8 +136,8 @@ class _Connection:
 class HttpServer:
     """Listens on ``address`` (a name, an IPv4 or an IPv6 address) until ``close``.
 
-    ``answer`` is called for each request, in the server's thread, and must not take long. Raises OSError for
-    an address that cannot be had.
+    ``answer`` is called for each request, in the server's thread, and must not take long. Raises
+    OSError for an address that cannot be had.
     """
 
     def __init__(self, address: str, port: int, answer: Callable[[Request], Response]) -> None:
@@ -213,7 +218,9 @@ class HttpServer:
             self._drop(connection)
 
     def _received(self, connection: _Connection) -> bool:
-        """Read once; whether the other side is still there. After the answer what comes is thrown away."""
+        """Read once; whether the other side is still there. After the answer what comes is thrown
+        away.
+        """
         chunk = connection.socket.recv(REQUEST_BYTES)
         if connection.pending is None and chunk:
             connection.received += chunk
@@ -232,7 +239,9 @@ class HttpServer:
         except Exception as error:  # noqa: BLE001 - it must not end the server
             if repr(error) != self._told:  # whoever asks again and again does not fill the log
                 self._told = repr(error)
-                logging.getLogger(__name__).warning("A request could not be answered: %s", self._told)
+                logging.getLogger(__name__).warning(
+                    "A request could not be answered: %s", self._told
+                )
             return refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "This is a bug; the log says more.")
 
     def _send(self, connection: _Connection) -> None:

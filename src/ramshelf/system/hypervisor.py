@@ -52,15 +52,30 @@ _MEANINGS: dict[int, tuple[type[RamshelfError], str, str, str]] = {
         "",
         "'virsh list --all' shows all guests.",
     ),
-    libvirt.VIR_ERR_HOOK_SCRIPT_FAILED: (RefusedError, "guest.vetoed", "libvirt's hook refuses this", ""),
-    libvirt.VIR_ERR_OPERATION_INVALID: (RefusedError, "guest.state", "libvirt will not do that now", ""),
+    libvirt.VIR_ERR_HOOK_SCRIPT_FAILED: (
+        RefusedError,
+        "guest.vetoed",
+        "libvirt's hook refuses this",
+        "",
+    ),
+    libvirt.VIR_ERR_OPERATION_INVALID: (
+        RefusedError,
+        "guest.state",
+        "libvirt will not do that now",
+        "",
+    ),
     libvirt.VIR_ERR_OPERATION_TIMEOUT: (
         ServiceError,
         "libvirt.busy",
         "libvirt is still busy with this guest",
         "Try again when the other operation has ended.",
     ),
-    libvirt.VIR_ERR_NO_SUPPORT: (HostError, "libvirt.unsupported", "libvirt cannot do that here", ""),
+    libvirt.VIR_ERR_NO_SUPPORT: (
+        HostError,
+        "libvirt.unsupported",
+        "libvirt cannot do that here",
+        "",
+    ),
     libvirt.VIR_ERR_XML_ERROR: _XML_REFUSED,
     libvirt.VIR_ERR_XML_DETAIL: _XML_REFUSED,
     libvirt.VIR_ERR_XML_INVALID_SCHEMA: _XML_REFUSED,
@@ -69,7 +84,11 @@ _MEANINGS: dict[int, tuple[type[RamshelfError], str, str, str]] = {
 """libvirt's error codes: what they mean to a user of ramshelf; any other is ``libvirt.failed``."""
 
 _ENDED_JOBS = frozenset(
-    {libvirt.VIR_DOMAIN_JOB_COMPLETED, libvirt.VIR_DOMAIN_JOB_FAILED, libvirt.VIR_DOMAIN_JOB_CANCELLED}
+    {
+        libvirt.VIR_DOMAIN_JOB_COMPLETED,
+        libvirt.VIR_DOMAIN_JOB_FAILED,
+        libvirt.VIR_DOMAIN_JOB_CANCELLED,
+    }
 )
 
 _STARTED = {
@@ -106,7 +125,9 @@ _KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT = 5, 3
 """A daemon that answers nothing for so long counts as gone (virConnectSetKeepAlive)."""
 
 _HOOK_OUTPUT = re.compile(r"unexpected (?:exit status|fatal signal) \d+: (?P<output>.+)")
-_OWN_HOOK = re.compile(r"(?:.*\s)?ramshelf: (?P<sentence>.+) \[(?P<code>[a-z.-]+)\](?: hint: (?P<hint>.+))?")
+_OWN_HOOK = re.compile(
+    r"(?:.*\s)?ramshelf: (?P<sentence>.+) \[(?P<code>[a-z.-]+)\](?: hint: (?P<hint>.+))?"
+)
 """The last such line: the shell, too, begins what it says of a script with its path."""
 
 
@@ -148,17 +169,24 @@ class Migration:
 class Hypervisor:
     """A connection to libvirt's QEMU driver, on this host unless ``elsewhere``; a context manager.
 
-    Every method raises ServiceError ``libvirt.*`` where libvirt cannot be reached or goes away, RefusedError
-    ``guest.not-found`` for a name that it does not know, and what ``_MEANINGS`` says besides.
+    Every method raises ServiceError ``libvirt.*`` where libvirt cannot be reached or goes away,
+    RefusedError ``guest.not-found`` for a name that it does not know, and what ``_MEANINGS`` says
+    besides.
 
-    ``patience``: seconds after which libvirt counts as gone when it does not answer; None waits for ever.
+    ``patience``: seconds after which libvirt counts as gone when it does not answer; None waits for
+    ever.
     """
 
     driver = "QEMU"
     """libvirt's name for the driver that it must be."""
 
     def __init__(
-        self, uri: str, *, read_only: bool = False, patience: float | None = None, elsewhere: bool = False
+        self,
+        uri: str,
+        *,
+        read_only: bool = False,
+        patience: float | None = None,
+        elsewhere: bool = False,
     ) -> None:
         if not elsewhere:
             _require_local(uri)
@@ -185,7 +213,10 @@ class Hypervisor:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if kind is None:
             self._close()
@@ -199,7 +230,8 @@ class Hypervisor:
         self._worker.end()
 
     def watch(self, tell: Callable[[Event], None]) -> None:
-        """Have what happens told, from the thread that runs ``run_events``, until the connection is lost.
+        """Have what happens told, from the thread that runs ``run_events``, until the connection is
+        lost.
 
         ``tell`` must not call libvirt, nor wait.
         """
@@ -236,11 +268,15 @@ class Hypervisor:
 
     def host_uuid(self) -> str:
         """The name that libvirt has for this host."""
-        match = re.search(r"<uuid>([^<]+)</uuid>", self._ask(lambda connection: connection.getCapabilities()))
+        match = re.search(
+            r"<uuid>([^<]+)</uuid>", self._ask(lambda connection: connection.getCapabilities())
+        )
         return match[1] if match else ""
 
     def security_models(self) -> tuple[str, ...] | None:
-        """The models of libvirt's security drivers, such as ``apparmor`` and ``dac``; None: it names none."""
+        """The models of libvirt's security drivers, such as ``apparmor`` and ``dac``; None: it names
+        none.
+        """
         text = self._ask(lambda connection: connection.getCapabilities())
         models = re.findall(r"<secmodel>\s*<model>([^<]*)</model>", text)
         return tuple(models) or None
@@ -314,12 +350,17 @@ class Hypervisor:
         self._ask_domain(name, lambda domain: domain.create())
 
     def attempt(self, xml: str) -> str:
-        """Start a transient guest, paused, that is not expected to start: why it did not, '' if it did.
+        """Start a transient guest, paused, that is not expected to start: why it did not, '' if it
+        did.
 
         It is ended at once if it starts.
         """
         try:
-            self._ask(lambda connection: connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED).destroy())
+            self._ask(
+                lambda connection: connection.createXML(
+                    xml, libvirt.VIR_DOMAIN_START_PAUSED
+                ).destroy()
+            )
         except RamshelfError as error:
             if error.code.startswith("libvirt.") and error.code != "libvirt.failed":
                 raise
@@ -331,7 +372,9 @@ class Hypervisor:
         self._ask_domain(name, lambda domain: domain.shutdown())
 
     def monitor(self, name: str, command: str, **arguments: object) -> Any:
-        """What the running domain's QEMU returns to a QMP command; libvirt marks the domain as tainted."""
+        """What the running domain's QEMU returns to a QMP command; libvirt marks the domain as
+        tainted.
+        """
         import libvirt_qemu  # noqa: PLC0415 - hardly ever needed
 
         text = json.dumps({"execute": command, "arguments": arguments})
@@ -364,11 +407,12 @@ class Hypervisor:
         return self._ask(taken)
 
     def migrate(self, name: str, destination: str, passage: Passage) -> Migration:
-        """Begin to migrate a running domain; nothing else can be asked of this connection until it has ended.
+        """Begin to migrate a running domain; nothing else can be asked of this connection until it has
+        ended.
 
-        Peer to peer: the daemons do it among themselves, so that it comes to a good end, there or here, if
-        this process does not live to see it. A persistent domain becomes persistent there and is undefined
-        here.
+        Peer to peer: the daemons do it among themselves, so that it comes to a good end, there or
+        here, if this process does not live to see it. A persistent domain becomes persistent there
+        and is undefined here.
         """
 
         def migrate() -> None:
@@ -393,7 +437,9 @@ class Hypervisor:
         return Migration(self._worker.post(migrate), self._translate)
 
     def progress(self, name: str, *, completed: bool = False) -> Progress | None:
-        """How far the domain's job is, or (``completed``) what its last one came to; None: there is none."""
+        """How far the domain's job is, or (``completed``) what its last one came to; None: there is
+        none.
+        """
         flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED if completed else 0
         try:
             stats = self._ask_domain(name, lambda domain: domain.jobStats(flags))
@@ -411,7 +457,9 @@ class Hypervisor:
 
     def state(self, domain_id: int) -> str:
         """The state of the domain with this id, in virsh's words, by libvirt's own record of it."""
-        return _STATES.get(self._ask_active(domain_id, lambda domain: domain.state()[0]), "no state")
+        return _STATES.get(
+            self._ask_active(domain_id, lambda domain: domain.state()[0]), "no state"
+        )
 
     def paused_by_request(self, domain_id: int) -> bool:
         """Whether the domain with this id is paused since somebody asked for it.
@@ -447,7 +495,10 @@ class Hypervisor:
             raise ServiceError(
                 "libvirt.no-answer",
                 f"libvirt at {self.uri} did not answer within {self._patience:g} s.",
-                hint="See whether libvirtd (or virtqemud) hangs: systemctl status libvirtd virtqemud.",
+                hint=(
+                    "See whether libvirtd (or virtqemud) hangs: systemctl status libvirtd "
+                    "virtqemud."
+                ),
                 facts={"uri": self.uri},
             ) from error
         except libvirt.libvirtError as error:
@@ -507,7 +558,9 @@ class Hypervisor:
         if code == libvirt.VIR_ERR_HOOK_SCRIPT_FAILED and (output := _HOOK_OUTPUT.search(whole)):
             message = output["output"].rstrip(".")
             if own := _OWN_HOOK.search(output["output"]):
-                return RefusedError(own["code"], own["sentence"], hint=own["hint"] or "", facts=facts)
+                return RefusedError(
+                    own["code"], own["sentence"], hint=own["hint"] or "", facts=facts
+                )
         kind, name, meaning, hint = _MEANINGS.get(
             code, (ServiceError, "libvirt.failed", "libvirt failed", "")
         )

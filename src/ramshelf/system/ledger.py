@@ -1,7 +1,7 @@
 """The notes of what guests were promised, in /run/ramshelf/guests: read, made right, written, removed.
 
-Root alone can go there. All who write what somebody was promised hold the store's lock, but for the hook's
-script, which removes the note of a guest that has ended.
+Root alone can go there. All who write what somebody was promised hold the store's lock, but for the
+hook's script, which removes the note of a guest that has ended.
 """
 
 from __future__ import annotations
@@ -10,7 +10,14 @@ import os
 import time
 
 from ramshelf.core.record import replace
-from ramshelf.core.store.ledger import STARTING, NotedFile, completed, format_note, note_of, parse_note
+from ramshelf.core.store.ledger import (
+    STARTING,
+    NotedFile,
+    completed,
+    format_note,
+    note_of,
+    parse_note,
+)
 from ramshelf.system import livestate
 from ramshelf.system.filesystem import RUN_DIR, have_directory
 
@@ -105,9 +112,9 @@ def holding(
 ) -> tuple[Note, ...]:
     """The notes of all guests that run or are starting, made again where they are missing.
 
-    ``place`` gives the path of a guest's directory and ``files`` the regular files in such a one, for notes
-    that are made again. The guest ``but`` is left out. ``keep``: what was found is written down, for callers
-    that hold the store's lock; a note whose guest has ended is removed.
+    ``place`` gives the path of a guest's directory and ``files`` the regular files in such a one,
+    for notes that are made again. The guest ``but`` is left out. ``keep``: what was found is
+    written down, for callers that hold the store's lock; a note whose guest has ended is removed.
     """
     recorded, noted = livestate.live_names(), noted_names()
     found = []
@@ -153,7 +160,9 @@ def _again(
 
 
 def noted_again(guest: Guest, path: str, files: Callable[[str], tuple[FileUsage, ...]]) -> Note:
-    """The note of a guest that runs, whose directory is to be ``path``; the files in it of its own alone."""
+    """The note of a guest that runs, whose directory is to be ``path``; the files in it of its own
+    alone.
+    """
     directory = path if guest.file_backed else ""
     sizes = {file.name: file.size for file in guest.files}
     made = [
@@ -162,7 +171,9 @@ def noted_again(guest: Guest, path: str, files: Callable[[str], tuple[FileUsage,
         if sizes.get(file.name) == file.apparent
     ]
     pid = livestate.qemu_pid(guest.name) or 0
-    return replace(note_of(guest, directory=directory, files=made), since=_began(pid) or clock(), pid=pid)
+    return replace(
+        note_of(guest, directory=directory, files=made), since=_began(pid) or clock(), pid=pid
+    )
 
 
 def _is_whole(note: Note) -> bool:

@@ -1,7 +1,7 @@
 """The guests that run, by libvirt's own records in /run/libvirt/qemu; libvirt itself is not asked.
 
-libvirt writes a guest's record as soon as QEMU's process is there, and removes it when the guest has ended.
-One record that cannot be understood hides no other.
+libvirt writes a guest's record as soon as QEMU's process is there, and removes it when the guest
+has ended. One record that cannot be understood hides no other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ _LARGEST = 64 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Live:
-    """A guest that runs; ``guest`` is None where its record is not understood, and ``problem`` says why."""
+    """A guest that runs; ``guest`` is None where its record is not understood, and ``problem`` says
+    why.
+    """
 
     name: str
     guest: Guest | None
@@ -90,8 +92,8 @@ def opened_files(name: str) -> frozenset[int]:
 def is_forgotten(name: str) -> bool:
     """Whether a guest has ended though its record is there: QEMU is gone, and libvirt has not noticed.
 
-    libvirt leaves the record for good where its daemon was killed while it ended the guest. As long as no
-    daemon runs that sees the processes that this one sees, the guest counts as there.
+    libvirt leaves the record for good where its daemon was killed while it ended the guest. As long
+    as no daemon runs that sees the processes that this one sees, the guest counts as there.
     """
     pid = recorded_pid(name)
     if pid is None or os.path.exists(f"/proc/{pid}"):

@@ -1,4 +1,6 @@
-"""The memory files in an opened guest's directory: reserved, allocated, removed; see system/storetree.py."""
+"""The memory files in an opened guest's directory: reserved, allocated, removed; see
+system/storetree.py.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +48,8 @@ def create(parent: int, directory: GuestDirectory, reservation: Reservation) -> 
 def allocate(parent: int, usage: FileUsage) -> None:
     """Give a memory file all its extents, in use or not; what is written stays.
 
-    Raises RefusedError ``store.no-fallocate`` or ``store.full``, OSError; FileNotFoundError where another
-    file is in its place.
+    Raises RefusedError ``store.no-fallocate`` or ``store.full``, OSError; FileNotFoundError where
+    another file is in its place.
     """
     with open_file(parent, usage.name, writable=True, inode=usage.inode) as file:
         _allocate(file, usage.apparent, usage.path.rpartition("/")[0])
@@ -81,9 +83,10 @@ _FS_IOC_RESVSP64 = 0x4030582A
 def _reserve(file: int, size: int) -> None:
     """Allocate the file's extents up to ``size`` by the kernel's own fallocate.
 
-    posix_fallocate writes to each block where the file system knows no other way, which is slow, and unsafe
-    on the memory of a running guest. The ioctl is the same system call with FALLOC_FL_KEEP_SIZE
-    (ioctl_preallocate), and spares the hook the milliseconds that ctypes takes to import.
+    posix_fallocate writes to each block where the file system knows no other way, which is slow,
+    and unsafe on the memory of a running guest. The ioctl is the same system call with
+    FALLOC_FL_KEEP_SIZE (ioctl_preallocate), and spares the hook the milliseconds that ctypes takes
+    to import.
     """
     start, rest = bytes(8), bytes(24)  # l_type, l_whence and padding; l_sysid, l_pid, l_pad
     request = start + bytes(8) + size.to_bytes(8, "little" if _LITTLE else "big") + rest
@@ -116,7 +119,12 @@ def _fallocate(file: int, mode: int, offset: int, length: int) -> None:
 
     libc = ctypes.CDLL(None, use_errno=True)
     function = getattr(libc, "fallocate64", None) or libc.fallocate  # glibc on 32 bits; musl
-    arguments = (ctypes.c_int(file), ctypes.c_int(mode), ctypes.c_int64(offset), ctypes.c_int64(length))
+    arguments = (
+        ctypes.c_int(file),
+        ctypes.c_int(mode),
+        ctypes.c_int64(offset),
+        ctypes.c_int64(length),
+    )
     while function(*arguments) != 0:
         if (number := ctypes.get_errno()) != errno.EINTR:
             raise OSError(number, os.strerror(number))
@@ -132,7 +140,9 @@ def remove(parent: int, gone: tuple[str, ...]) -> None:
 
 
 def put_away(directory: int, name: str) -> None:
-    """Have nothing of this name in the opened directory; a directory that is not empty gets another name."""
+    """Have nothing of this name in the opened directory; a directory that is not empty gets another
+    name.
+    """
     if not _removed(directory, name):
         _rename(name, directory, directory)
 
@@ -145,8 +155,9 @@ def _rename(name: str, source: int, target: int) -> None:
 def empty(directory: int, most: int = _MOST) -> None:
     """Remove all that lies in the opened directory, however deep, and follow no link.
 
-    What lies in a directory below is brought up, so that depth costs nothing. Raises OSError ENOTEMPTY where
-    there is more than is removed at a time, or more comes all the while; EBUSY for another file system.
+    What lies in a directory below is brought up, so that depth costs nothing. Raises OSError
+    ENOTEMPTY where there is more than is removed at a time, or more comes all the while; EBUSY for
+    another file system.
     """
     left = most
     while found := names(directory, left):

@@ -9,7 +9,8 @@ from contextlib import suppress
 class Notifier:
     """Tells the service manager that started this process; where there is none it tells nobody.
 
-    ``watchdog``: seconds after which the manager kills a process that is not ``alive``; None: it does not.
+    ``watchdog``: seconds after which the manager kills a process that is not ``alive``; None: it
+    does not.
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:

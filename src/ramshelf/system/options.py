@@ -1,7 +1,8 @@
 """The options that ramshelf reads, and their values, converted and checked by oslo.config.
 
-The environment (oslo.config's ``OS_GROUP__OPTION``) is not read: what counts for nova-compute is its
-service's environment, not the shell's that ramshelf is called from, and libvirt's hook has another again.
+The environment (oslo.config's ``OS_GROUP__OPTION``) is not read: what counts for nova-compute is
+its service's environment, not the shell's that ramshelf is called from, and libvirt's hook has
+another again.
 """
 
 import difflib
@@ -19,9 +20,12 @@ OPTIONS: Mapping[str, tuple[cfg.Opt, ...]] = {
         cfg.IntOpt(
             "file_backed_memory",
             min=0,
-            help="Guest memory that the store provides, in MiB. 0 is off: guests are not backed by files; so "
-            "is a nova.conf that does not set it. Where no file of Nova's is read and ramshelf's own "
-            "does not set it, the store decides. More than the store can hold is a failure.",
+            help=(
+                "Guest memory that the store provides, in MiB. 0 is off: guests are not backed by "
+                "files; so is a nova.conf that does not set it. Where no file of Nova's is read "
+                "and ramshelf's own does not set it, the store decides. More than the store can "
+                "hold is a failure."
+            ),
         ),
         cfg.StrOpt(
             "virt_type",
@@ -39,37 +43,49 @@ OPTIONS: Mapping[str, tuple[cfg.Opt, ...]] = {
         cfg.FloatOpt(
             "ram_allocation_ratio",
             min=0.0,
-            help="Nova's overcommit of memory. Must be 1.0 for file-backed memory; unset (or 0.0) does not "
-            "count as 1.0.",
+            help=(
+                "Nova's overcommit of memory. Must be 1.0 for file-backed memory; unset (or 0.0) "
+                "does not count as 1.0."
+            ),
         ),
         cfg.IntOpt(
             "reserved_host_memory_mb",
             default=512,
             min=0,
-            help="MiB that Nova keeps for the host out of its inventory. Should be 0 for file-backed memory: "
-            "the inventory is the store, not the host's RAM.",
+            help=(
+                "MiB that Nova keeps for the host out of its inventory. Should be 0 for file-backed"
+                " memory: the inventory is the store, not the host's RAM."
+            ),
         ),
     ),
     "ramshelf": (
         cfg.BoolOpt(
             "strict",
             default=False,
-            help="Has no effect any more, and may be removed: a hook that is broken refuses guests whose "
-            "memory is in files or pinned, and lets all others pass.",
+            help=(
+                "Has no effect any more, and may be removed: a hook that is broken refuses guests "
+                "whose memory is in files or pinned, and lets all others pass."
+            ),
         ),
         cfg.IntOpt(
             "host_reserved_memory_mb",
             default=1024,
             min=0,
-            help="RAM in MiB that the host itself needs. What guests need of RAM that cannot go to the store "
-            "has to fit into the rest, or those with memory in files or pinned memory are refused.",
+            help=(
+                "RAM in MiB that the host itself needs. What guests need of RAM that cannot go to "
+                "the store has to fit into the rest, or those with memory in files or pinned "
+                "memory are refused."
+            ),
         ),
         cfg.StrOpt(
             "placement",
             choices=("none", "remote", "embedded"),
-            help="Which Placement hears of this host. none; remote: the one that [placement] describes as in "
-            "nova.conf; embedded: the real one inside ramshelf's own processes, for trying out, for this "
-            "host only. Where not set: remote if a file sets auth_type in [placement], else none.",
+            help=(
+                "Which Placement hears of this host. none; remote: the one that [placement] "
+                "describes as in nova.conf; embedded: the real one inside ramshelf's own "
+                "processes, for trying out, for this host only. Where not set: remote if a file "
+                "sets auth_type in [placement], else none."
+            ),
         ),
         cfg.StrOpt(
             "placement_database",
@@ -79,22 +95,29 @@ OPTIONS: Mapping[str, tuple[cfg.Opt, ...]] = {
         cfg.BoolOpt(
             "placement_owner",
             default=False,
-            help="Whether ramshelf makes this host's resource provider and writes its inventory, traits and "
-            "allocations. Where nova-compute does, or is to, leave it false: ramshelf then only compares. "
-            "Even when true it never touches a provider that is not its own.",
+            help=(
+                "Whether ramshelf makes this host's resource provider and writes its inventory, "
+                "traits and allocations. Where nova-compute does, or is to, leave it false: "
+                "ramshelf then only compares. Even when true it never touches a provider that is "
+                "not its own."
+            ),
         ),
         cfg.BoolOpt(
             "placement_required",
             default=False,
-            help="Whether a guest that 'ramshelf guest start' starts must have its allocation first. Where "
-            "false and Placement does not answer, it starts if the store can hold it, and the agent claims "
-            "later.",
+            help=(
+                "Whether a guest that 'ramshelf guest start' starts must have its allocation first."
+                " Where false and Placement does not answer, it starts if the store can hold it, "
+                "and the agent claims later."
+            ),
         ),
         cfg.StrOpt(
             "metrics_address",
             default="127.0.0.1",
-            help="Where the agent serves its metrics. They tell guests' names and need no password: change "
-            "it only for a network that may know.",
+            help=(
+                "Where the agent serves its metrics. They tell guests' names and need no password: "
+                "change it only for a network that may know."
+            ),
         ),
         cfg.IntOpt(
             "metrics_port",
@@ -107,8 +130,10 @@ OPTIONS: Mapping[str, tuple[cfg.Opt, ...]] = {
             "look_interval",
             default=10,
             min=1,
-            help="Seconds between two looks of the agent's at guests and store; what libvirt tells by itself "
-            "is acted upon at once.",
+            help=(
+                "Seconds between two looks of the agent's at guests and store; what libvirt tells "
+                "by itself is acted upon at once."
+            ),
         ),
         cfg.IntOpt(
             "check_interval",
@@ -120,23 +145,29 @@ OPTIONS: Mapping[str, tuple[cfg.Opt, ...]] = {
             "report_interval",
             default=60,
             min=1,
-            help="Seconds between two passes of the agent's over Placement; after a guest's start or end "
-            "there is one at once.",
+            help=(
+                "Seconds between two passes of the agent's over Placement; after a guest's start or"
+                " end there is one at once."
+            ),
         ),
     ),
 }
-"""What ramshelf reads, under nova.conf's own groups and names; ``[placement]`` is kept as it stands."""
+"""What ramshelf reads, under nova.conf's own groups and names; ``[placement]`` is kept as it stands.
+"""
 
 
 def option_names() -> tuple[str, ...]:
     """All options as ``section.key``."""
-    return tuple(f"{group}.{option.name}" for group, options in OPTIONS.items() for option in options)
+    return tuple(
+        f"{group}.{option.name}" for group, options in OPTIONS.items() for option in options
+    )
 
 
 def checked_values(paths: Sequence[str], winners: Mapping[str, Setting]) -> dict[str, Any]:
     """Each option's value by ``section.key``.
 
-    ``winners``: the settings of ``paths`` that count. Raises ConfigError: of several wrong values all.
+    ``winners``: the settings of ``paths`` that count. Raises ConfigError: of several wrong values
+    all.
     """
     conf = opened(paths, winners)
     errors = list(_unknown_keys(winners))
@@ -165,11 +196,21 @@ def opened(
     conf = cfg.ConfigOpts()
     for group, options in OPTIONS.items():
         conf.register_opts(options, group=_group(group))
-    _register_others(conf, [setting for setting in winners.values() if setting.section not in but_for])
+    _register_others(
+        conf, [setting for setting in winners.values() if setting.section not in but_for]
+    )
     try:
-        conf([], project="ramshelf", default_config_files=list(paths), default_config_dirs=[], use_env=False)
+        conf(
+            [],
+            project="ramshelf",
+            default_config_files=list(paths),
+            default_config_dirs=[],
+            use_env=False,
+        )
     except (cfg.Error, OSError, ValueError) as error:  # they were readable a moment ago
-        raise ConfigError("config.unreadable", f"The configuration cannot be read: {error}.") from error
+        raise ConfigError(
+            "config.unreadable", f"The configuration cannot be read: {error}."
+        ) from error
     return conf
 
 
@@ -220,7 +261,12 @@ def _error(code: str, setting: Setting, what: str, hint: str = "") -> ConfigErro
         code,
         f"{setting} {what}.",
         hint=hint,
-        facts={"path": setting.path, "section": setting.section, "key": setting.key, "line": setting.line},
+        facts={
+            "path": setting.path,
+            "section": setting.section,
+            "key": setting.key,
+            "line": setting.line,
+        },
     )
 
 

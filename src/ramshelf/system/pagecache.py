@@ -51,7 +51,8 @@ _UNKNOWN = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 
 
 def dirty(file: FileUsage) -> int | None:
-    """Bytes of the file that are in the page cache only and not on their way to the device; None: not known.
+    """Bytes of the file that are in the page cache only and not on their way to the device; None: not
+    known.
 
     A tmpfs counts no dirty pages. Raises OSError as ``resident``.
     """
@@ -99,9 +100,9 @@ def _cachestat(descriptor: int, offset: int = 0, length: int = 0) -> _Statistics
 def in_ram(descriptor: int, offset: int, length: int) -> bytes:
     """A byte for each page of this range of a file: 1 where it is in RAM, else 0.
 
-    By mincore(2) over a mapping that is never touched; ``offset`` is a multiple of the page's size. To
-    mincore a tmpfs page that is on swap but still in the swap cache is in RAM; not so where cachestat(2)
-    can tell. Raises OSError.
+    By mincore(2) over a mapping that is never touched; ``offset`` is a multiple of the page's size.
+    To mincore a tmpfs page that is on swap but still in the swap cache is in RAM; not so where
+    cachestat(2) can tell. Raises OSError.
     """
     pages = _mincore(descriptor, offset, length)
     try:

@@ -41,20 +41,22 @@ _TRIES = 10
 """Of a change that others get in the way of; Placement itself tries as often before it says so."""
 
 _LEFT_OVER = 3
-"""Refusals after which a consumer that holds nothing is no longer one whose first allocation is just made."""
+"""Refusals after which a consumer that holds nothing is no longer one whose first allocation is just
+made."""
 
 _MACHINE_ID = "/etc/machine-id"
 
 _CONSUMER = {"project_id": "ramshelf", "user_id": "ramshelf"}
-"""Placement wants to know whose a consumer is; a guest that Nova has started keeps what Nova said."""
+"""Placement wants to know whose a consumer is; a guest that Nova has started keeps what Nova said.
+"""
 
 
 class Placement:
     """Placement, as far as it concerns the provider of this host; a context manager, for one thread.
 
-    Its methods raise ServiceError ``placement.*`` where Placement does not serve; ``placement.conflict``
-    where somebody else has changed the provider since ``observe``: then observe anew. ``identity`` is this
-    host's own trait (core/placement.host_trait).
+    Its methods raise ServiceError ``placement.*`` where Placement does not serve;
+    ``placement.conflict`` where somebody else has changed the provider since ``observe``: then
+    observe anew. ``identity`` is this host's own trait (core/placement.host_trait).
     """
 
     def __init__(self, config: Config, host: str, *, identity: str = "") -> None:
@@ -68,7 +70,10 @@ class Placement:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._api.close()
 
@@ -80,7 +85,9 @@ class Placement:
         return other
 
     def observe(self) -> Observed:
-        """The provider of this host's name. One request where only allocations have changed, else five."""
+        """The provider of this host's name. One request where only allocations have changed, else
+        five.
+        """
         for _ in range(_TRIES):
             last = self._last
             if last is None or last.provider is None or last.former:
@@ -100,7 +107,9 @@ class Placement:
         path = f"/resource_providers/{observed.provider}"
         match write:
             case MakeProvider():
-                made = self._api.ask("POST", "/resource_providers", {"uuid": write.uuid, "name": write.name})
+                made = self._api.ask(
+                    "POST", "/resource_providers", {"uuid": write.uuid, "name": write.name}
+                )
                 return replace(after(observed, write), generation=self._said(made, "generation"))
             case SetInventory():
                 path = f"{path}/inventories"
@@ -111,7 +120,9 @@ class Placement:
             case SetTraits():
                 path = f"{path}/traits"
                 write = SetTraits(
-                    traits=frozenset(trait for trait in write.traits if self._knows(trait, observed))
+                    traits=frozenset(
+                        trait for trait in write.traits if self._knows(trait, observed)
+                    )
                 )
                 if write.traits == observed.traits:
                     return observed
@@ -133,23 +144,28 @@ class Placement:
         return self._api.ask("POST", "/allocations", body).ok
 
     def settle(self, write: Free | Change | Allocate) -> bool:
-        """One allocation, if it is still as it was observed; False where not, or where there is no room.
+        """One allocation, if it is still as it was observed; False where not, or where there is no
+        room.
 
-        Raises ServiceError ``placement.consumer`` where it is this one consumer that Placement refuses.
+        Raises ServiceError ``placement.consumer`` where it is this one consumer that Placement
+        refuses.
         """
         match write:
             case Free():
                 return self._set(write.uuid, 0, only=write.allocation.generation)
             case Change():
-                return self._set(write.claim.uuid, write.claim.memory_mib, only=write.allocation.generation)
+                return self._set(
+                    write.claim.uuid, write.claim.memory_mib, only=write.allocation.generation
+                )
             case Allocate():
                 return self._set(write.claim.uuid, write.claim.memory_mib)
 
     def claim(self, wanted: Claim, *, promised: bool = False) -> None:
         """Ask for a guest's memory, whatever it holds now. Raises RefusedError ``placement.full``.
 
-        A refusal that the figures do not bear out has met a change by others, and is not the last word.
-        ``promised``: the guest has it whatever the capacity is, so room is made where there is none.
+        A refusal that the figures do not bear out has met a change by others, and is not the last
+        word. ``promised``: the guest has it whatever the capacity is, so room is made where there
+        is none.
         """
         self._require_inventory()
         for _ in range(_TRIES):
@@ -177,7 +193,8 @@ class Placement:
     def _require_inventory(self) -> None:
         """Raise where nothing can be claimed yet.
 
-        A claim for a provider that does not exist is refused, and yet leaves a consumer behind in Placement.
+        A claim for a provider that does not exist is refused, and yet leaves a consumer behind in
+        Placement.
         """
         answer = self._api.ask("GET", f"/resource_providers/{provider_uuid(self.host)}/inventories")
         if answer.status == 404:
@@ -186,7 +203,10 @@ class Placement:
             raise ServiceError(
                 "placement.no-inventory",
                 f"Placement has no memory of {self.host} yet.",
-                hint="The next report sets it: see that the agent runs, or 'ramshelf placement report'.",
+                hint=(
+                    "The next report sets it: see that the agent runs, or 'ramshelf placement "
+                    "report'."
+                ),
                 facts={"host": self.host},
             )
 
@@ -234,7 +254,9 @@ class Placement:
         return replace(
             last,
             allocations={
-                consumer: Allocation(held["resources"][RESOURCE_CLASS], held.get("consumer_generation"))
+                consumer: Allocation(
+                    held["resources"][RESOURCE_CLASS], held.get("consumer_generation")
+                )
                 for consumer, held in self._said(answer, "allocations").items()
                 if RESOURCE_CLASS in held["resources"]
             },
@@ -250,9 +272,11 @@ class Placement:
         return {provider_uuid(self.host): {"resources": {RESOURCE_CLASS: memory_mib}}}
 
     def _set(self, uuid: str, memory_mib: int, *, only: int | None = None) -> bool:
-        """Set what a consumer holds of this host's own provider, 0: nothing. False where there is no room.
+        """Set what a consumer holds of this host's own provider, 0: nothing. False where there is no
+        room.
 
-        ``only``: if the consumer is still of this generation; else nothing is done, and False returned.
+        ``only``: if the consumer is still of this generation; else nothing is done, and False
+        returned.
         """
         path = f"/allocations/{uuid}"
         own = provider_uuid(self.host)
@@ -299,8 +323,10 @@ class Placement:
         return ServiceError(
             "placement.consumer",
             f"Placement refuses what consumer {uuid} is to hold on {self.host}: {answer.detail}.",
-            hint=f"See what it holds: 'openstack resource provider allocation show {uuid}'. The next report "
-            "tries again.",
+            hint=(
+                f"See what it holds: 'openstack resource provider allocation show {uuid}'. The next"
+                " report tries again."
+            ),
             facts={"consumer": uuid, "status": answer.status, "detail": answer.detail},
         )
 
@@ -336,7 +362,8 @@ class Placement:
 def connect(config: Config, host: str) -> Placement | None:
     """Placement as ``[ramshelf] placement`` says, None where it is not used. Asks nothing yet.
 
-    ``host``: what libvirt calls this host (``Hypervisor.host_name``), which is nova-compute's name for it.
+    ``host``: what libvirt calls this host (``Hypervisor.host_name``), which is nova-compute's name
+    for it.
     """
     if config.placement_mode == "none":
         return None
@@ -359,36 +386,41 @@ def _no_provider(host: str) -> ServiceError:
 def _full(wanted: Claim, observed: Observed) -> RefusedError:
     room, free = observed.room_mib, observed.free_mib
     sentence = (
-        f"Placement has no {wanted.memory_mib} MiB for guest {wanted.name}: {free} of {room} MiB of "
-        f"{observed.host} are free."
+        f"Placement has no {wanted.memory_mib} MiB for guest {wanted.name}: {free} of {room} MiB of"
+        f" {observed.host} are free."
     )
     hint = (
-        f"Others have claimed it: 'openstack resource provider usage show {observed.provider}'. Stop a "
-        "guest, or give this one less memory."
+        f"Others have claimed it: 'openstack resource provider usage show {observed.provider}'. "
+        "Stop a guest, or give this one less memory."
     )
     if wanted.memory_mib <= free:
         sentence = (
-            f"Placement refuses {wanted.memory_mib} MiB for guest {wanted.name}, though {free} of {room} MiB "
-            f"of {observed.host} are free."
+            f"Placement refuses {wanted.memory_mib} MiB for guest {wanted.name}, though {free} of "
+            f"{room} MiB of {observed.host} are free."
         )
         hint = (
-            "Either the inventory gives no such amount at once ('openstack resource provider inventory list "
-            f"{observed.provider}'), or the guest holds too much of another host ('openstack resource "
-            f"provider allocation show {wanted.uuid}')."
+            "Either the inventory gives no such amount at once ('openstack resource provider "
+            f"inventory list {observed.provider}'), or the guest holds too much of another host "
+            f"('openstack resource provider allocation show {wanted.uuid}')."
         )
     return RefusedError(
         "placement.full",
         sentence,
         hint=hint,
-        facts={"guest": wanted.name, "wanted_mib": wanted.memory_mib, "free_mib": free, "room_mib": room},
+        facts={
+            "guest": wanted.name,
+            "wanted_mib": wanted.memory_mib,
+            "free_mib": free,
+            "room_mib": room,
+        },
     )
 
 
 def _generation(refusal: Answer) -> int | None:
     """The generation of a consumer that holds nothing: only the words of a refusal name it.
 
-    Placement makes a consumer before it looks at what it is to hold, and where the provider does not exist
-    leaves it (placement/handlers/allocation.py, _set_allocations_for_consumer).
+    Placement makes a consumer before it looks at what it is to hold, and where the provider does
+    not exist leaves it (placement/handlers/allocation.py, _set_allocations_for_consumer).
     """
     expected = re.search(r"expected (\d+) but got", refusal.detail)
     return int(expected[1]) if expected else None
@@ -396,7 +428,9 @@ def _generation(refusal: Answer) -> int | None:
 
 def _shares(allocations: Mapping[str, Any]) -> dict[str, dict[str, dict[str, int]]]:
     """A consumer's allocations by provider, as they are written: without the generations."""
-    return {provider: {"resources": dict(share["resources"])} for provider, share in allocations.items()}
+    return {
+        provider: {"resources": dict(share["resources"])} for provider, share in allocations.items()
+    }
 
 
 def _read_inventory(record: Mapping[str, Any]) -> Inventory:

@@ -1,7 +1,8 @@
 """Placement, by its own API: over the network, or inside this process over an SQLite file.
 
-Both ways hand out the same keystoneauth1 adapter, so that all that follows is one path. The packages that
-this needs are the extra ``ramshelf[placement]``, imported when Placement is first asked for something.
+Both ways hand out the same keystoneauth1 adapter, so that all that follows is one path. The
+packages that this needs are the extra ``ramshelf[placement]``, imported when Placement is first
+asked for something.
 """
 
 import fcntl
@@ -22,7 +23,8 @@ from ramshelf.core.placement import MICROVERSION
 from ramshelf.core.secrets import hide, secret_values, without_secrets
 
 _PATIENCE = 10
-"""Seconds for an answer where ``[placement] timeout`` does not say: keystoneauth1 itself waits for ever."""
+"""Seconds for an answer where ``[placement] timeout`` does not say: keystoneauth1 itself waits for
+ever."""
 
 _LOGGERS = ("alembic", "keystoneauth", "oslo_db", "oslo_policy", "placement")
 """What they have to say comes back as an answer or an error."""
@@ -57,7 +59,9 @@ class Answer:
 
 
 class PlacementApi:
-    """A connection, made at the first request and kept until ``close``; a context manager, for one thread."""
+    """A connection, made at the first request and kept until ``close``; a context manager, for one
+    thread.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -70,7 +74,10 @@ class PlacementApi:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -80,10 +87,11 @@ class PlacementApi:
         self._open.close()
 
     def ask(self, method: str, path: str, document: object = None) -> Answer:
-        """What Placement answers to a request: done (2xx), not there (404), or not like that (400, 409).
+        """What Placement answers to a request: done (2xx), not there (404), or not like that (400,
+        409).
 
-        Any other answer, and none, raises ServiceError ``placement.*``; a configuration that cannot be used
-        ConfigError ``placement.configuration``, packages that are missing HostError.
+        Any other answer, and none, raises ServiceError ``placement.*``; a configuration that cannot
+        be used ConfigError ``placement.configuration``, packages that are missing HostError.
         """
         with self._turn():
             try:
@@ -119,7 +127,9 @@ class PlacementApi:
         for name in _LOGGERS:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         if not logging.getLogger().handlers:
-            logging.getLogger().addHandler(logging.NullHandler())  # else oslo.log adds one that prints
+            logging.getLogger().addHandler(
+                logging.NullHandler()
+            )  # else oslo.log adds one that prints
         try:
             if self._embedded:
                 return self._open.enter_context(_embedded(self._config.placement_database))
@@ -175,7 +185,8 @@ def _remote(config: Config) -> Any:
 def _require_keystone(session: Any, url: str | None) -> None:
     """Refuse an auth_url that wants credentials before it says what it is: no Keystone does.
 
-    keystoneauth1 would then authenticate in the middle of authenticating, and wait for its own lock for ever.
+    keystoneauth1 would then authenticate in the middle of authenticating, and wait for its own lock
+    for ever.
     """
     if url and session.get(url, authenticated=False, raise_exc=False).status_code == 401:
         raise ServiceError(
@@ -195,7 +206,8 @@ def _embedded(database: str) -> Iterator[Any]:
     from placement.direct import PlacementDirect  # noqa: PLC0415
     from placement.objects import resource_class, trait  # noqa: PLC0415
 
-    # Whether the standard ones are in the database, which may be a new one: as Placement's own fixtures do.
+    # Whether the standard ones are in the database, which may be a new one: as Placement's own
+    # fixtures do.
     trait._TRAITS_SYNCED = resource_class._RESOURCE_CLASSES_SYNCED = False  # noqa: SLF001 - see above
 
     conf = cfg.ConfigOpts()
@@ -208,7 +220,9 @@ def _embedded(database: str) -> Iterator[Any]:
     os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     db_api.configure(conf)
     direct = PlacementDirect(conf)
-    direct.app = functools.cache(direct.app)  # else it is made anew, database and all, for each request
+    direct.app = functools.cache(
+        direct.app
+    )  # else it is made anew, database and all, for each request
     with _without_proxy(), ExitStack() as stack:
         adapter = stack.enter_context(direct)
         adapter.session.session.trust_env = False
@@ -239,7 +253,9 @@ def _locked(path: str) -> Iterator[None]:
 @contextmanager
 def _without_proxy() -> Iterator[None]:
     """No HTTP proxy in the environment: the interception of requests refuses to work with one."""
-    taken = {name: os.environ.pop(name) for name in ("http_proxy", "https_proxy") if name in os.environ}
+    taken = {
+        name: os.environ.pop(name) for name in ("http_proxy", "https_proxy") if name in os.environ
+    }
     try:
         yield
     finally:
@@ -261,7 +277,9 @@ def _answer(response: Any, method: str, path: str) -> Answer:
         raise ServiceError(
             "placement.forbidden",
             "Placement does not allow this to the user of [placement].",
-            hint="The user needs the role service (or admin) in the project that [placement] names.",
+            hint=(
+                "The user needs the role service (or admin) in the project that [placement] names."
+            ),
             facts=facts,
         )
     if status == 406:
@@ -288,7 +306,10 @@ def _unauthorized(sentence: str, facts: Mapping[str, object]) -> ServiceError:
     return ServiceError(
         "placement.unauthorized",
         f"{sentence}.",
-        hint="Compare [placement] with a nova.conf that works; both need a user of the service project.",
+        hint=(
+            "Compare [placement] with a nova.conf that works; both need a user of the service "
+            "project."
+        ),
         facts=facts,
     )
 
@@ -305,11 +326,14 @@ _MEANINGS = (
     ("ConnectionError", "placement.unreachable", "cannot be reached"),
     ("Exception", "placement.error", "fails"),
 )
-"""keystoneauth1's exceptions, the particular before the general: our code, and what Placement does."""
+"""keystoneauth1's exceptions, the particular before the general: our code, and what Placement does.
+"""
 
 _HINTS = {
     "placement.timeout": "See that it runs; [placement] timeout says how many seconds are waited.",
-    "placement.tls": "Set cafile in [placement] to the certificate authority that signed its certificate.",
+    "placement.tls": (
+        "Set cafile in [placement] to the certificate authority that signed its certificate."
+    ),
     "placement.no-endpoint": "Check region_name, valid_interfaces and service_type in [placement].",
     "placement.unreachable": "See that it runs, and that [placement] names it as nova.conf does.",
     "placement.error": "See Placement's log.",
@@ -334,18 +358,27 @@ def _translated(error: Exception, message: str) -> RamshelfError | None:
         return ServiceError(
             "placement.database",
             f"The embedded Placement's database cannot be used: {text}.",
-            hint="See that the disk is not full. Its contents can be lost without harm: remove the file that "
-            "[ramshelf] placement_database names, and the next report fills a new one.",
+            hint=(
+                "See that the disk is not full. Its contents can be lost without harm: remove the "
+                "file that [ramshelf] placement_database names, and the next report fills a new "
+                "one."
+            ),
             facts=facts,
         )
-    if library == "oslo_config" or message == "Invalid IPv6 URL":  # urllib's word for a [ without its ]
-        return ConfigError("placement.configuration", f"[placement] cannot be used: {text}.", facts=facts)
+    if (
+        library == "oslo_config" or message == "Invalid IPv6 URL"
+    ):  # urllib's word for a [ without its ]
+        return ConfigError(
+            "placement.configuration", f"[placement] cannot be used: {text}.", facts=facts
+        )
     if library != "keystoneauth1":
         return None
     ancestors = {kind.__name__ for kind in type(error).__mro__}
     _, code, does = next(meaning for meaning in _MEANINGS if meaning[0] in ancestors)
     if code == "placement.unauthorized":
-        return _unauthorized(f"Keystone does not accept the credentials of [placement]: {text}", facts)
+        return _unauthorized(
+            f"Keystone does not accept the credentials of [placement]: {text}", facts
+        )
     if code == "placement.configuration":
         return ConfigError(
             code,

@@ -1,7 +1,8 @@
 """The processes of this host, by /proc.
 
-Any local user can give a process any name and any arguments. So a process counts as a service only where its
-owner proves it: its real user is root, or the service's own user by the passwd file of where it runs.
+Any local user can give a process any name and any arguments. So a process counts as a service only
+where its owner proves it: its real user is root, or the service's own user by the passwd file of
+where it runs.
 """
 
 import os
@@ -17,7 +18,8 @@ from ramshelf.core.units import KIB, MIB
 from ramshelf.system.filesystem import read_text
 
 _ARGUMENTS = 128 * KIB
-"""Bytes of a command line that are read: a process may have megabytes, and there may be thousands of them."""
+"""Bytes of a command line that are read: a process may have megabytes, and there may be thousands of
+them."""
 
 _HIDDEN = Unknown("/proc hides the processes of other users (hidepid)")
 
@@ -59,20 +61,28 @@ def parse_stat(text: str) -> Stat:
 def parse_status(text: str) -> Mapping[str, str]:
     """/proc/PID/status by name, where the process's own name is the first line.
 
-    The kernel writes a line end in it as a backslash and an n. Were it not so, the lines that come after
-    would count.
+    The kernel writes a line end in it as a backslash and an n. Were it not so, the lines that come
+    after would count.
     """
     lines = (line.partition(":") for line in text.split("\n"))
     return {name: value.strip() for name, _, value in lines}
 
 
 def parse_process(
-    pid: int, stat: str, status: str, cmdline: str, oom_score_adj: str, *, boot_time: float, ticks: int
+    pid: int,
+    stat: str,
+    status: str,
+    cmdline: str,
+    oom_score_adj: str,
+    *,
+    boot_time: float,
+    ticks: int,
 ) -> Process:
-    """A process by the text of its files; ``boot_time`` in seconds since the epoch, ``ticks`` a second.
+    """A process by the text of its files; ``boot_time`` in seconds since the epoch, ``ticks`` a
+    second.
 
-    A script is named after itself, not after its interpreter; what cannot be printed in a name is a ``?``.
-    The start is rounded up to a tick: what was written before it never looks newer.
+    A script is named after itself, not after its interpreter; what cannot be printed in a name is a
+    ``?``. The start is rounded up to a tick: what was written before it never looks newer.
     """
     parsed, figures = parse_stat(stat), parse_status(status)
     argv = tuple(cmdline.rstrip("\0").split("\0")) if cmdline else ()
@@ -115,7 +125,9 @@ def processes() -> tuple[Process, ...] | Unknown:
 
 
 def libvirt_daemons() -> tuple[Daemon, ...] | Unknown:
-    """Every libvirtd and virtqemud that root runs, in containers too; children as long as they are copies."""
+    """Every libvirtd and virtqemud that root runs, in containers too; children as long as they are
+    copies.
+    """
     return _HIDDEN if _hides() else tuple(_daemons())
 
 
@@ -177,8 +189,8 @@ def _command_line(pid: int) -> str:
 def _service(pid: int) -> str:
     """Which of ``SERVICE_USERS`` the process is beyond doubt; '' for any other.
 
-    Where it may be read the executable counts, not the name that the process has: a program that takes on
-    root's user, such as sudo, keeps the name by which a user has called it.
+    Where it may be read the executable counts, not the name that the process has: a program that
+    takes on root's user, such as sudo, keeps the name by which a user has called it.
     """
     try:
         program = os.path.basename(os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
@@ -205,8 +217,8 @@ def _users(pid: int, uid: int) -> set[str]:
 def _passwd_name(pid: int, uid: int) -> str:
     """The user's name by the passwd file where the process runs; '' where there is none to be trusted.
 
-    Only root can put a process below another root directory, but in a user namespace of one's own; and the
-    file must be root's.
+    Only root can put a process below another root directory, but in a user namespace of one's own;
+    and the file must be root's.
     """
     with suppress(OSError):
         if not os.path.samefile(f"/proc/{pid}/ns/user", "/proc/self/ns/user"):

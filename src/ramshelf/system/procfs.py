@@ -78,7 +78,8 @@ def swaps() -> tuple[SwapArea, ...]:
 def disk_swaps() -> tuple[SwapArea, ...]:
     """The active swap areas that are room: what goes there leaves RAM.
 
-    An area whose file is not seen, as from another mount namespace, is taken for one: a tmpfs has none.
+    An area whose file is not seen, as from another mount namespace, is taken for one: a tmpfs has
+    none.
     """
     return tuple(area for area in swaps() if not _lies_in_ram(area.path))
 
@@ -86,13 +87,15 @@ def disk_swaps() -> tuple[SwapArea, ...]:
 def device_number(path: str) -> int:
     """The number of a block device, or of the one that a file lies on (st_rdev, st_dev).
 
-    Where the path is not seen, as the kernel shows that of a swap area which somebody with another root has
-    activated, a device is known by its name. Raises OSError.
+    Where the path is not seen, as the kernel shows that of a swap area which somebody with another
+    root has activated, a device is known by its name. Raises OSError.
     """
     try:
         status = os.stat(path)
     except OSError:
-        major, _, minor = read_text(f"/sys/class/block/{os.path.basename(path)}/dev", "").partition(":")
+        major, _, minor = read_text(f"/sys/class/block/{os.path.basename(path)}/dev", "").partition(
+            ":"
+        )
         if not minor:
             raise
         return os.makedev(int(major), int(minor))
@@ -110,7 +113,8 @@ def _lies_in_ram(path: str) -> bool:
 def node_in_ram(node: str) -> bool:
     """Whether what the block device of this sysfs node holds, or a part of it, stays in RAM.
 
-    So it is with zram and brd, and with what lies on them or on a tmpfs, whatever layers are in between.
+    So it is with zram and brd, and with what lies on them or on a tmpfs, whatever layers are in
+    between.
     """
     try:
         node = os.path.join(os.path.dirname(node), os.readlink(node))
@@ -166,8 +170,8 @@ def host_ram(store: Store | None, *, reserved: int) -> HostRam:
 def parse_maps(text: str) -> frozenset[tuple[int, int, int]]:
     """Device (major, minor) and inode of all that a /proc/PID/maps shows as mapped.
 
-    Files' names stand at the end of a line, as they are but for a line end: no other letter may be taken for
-    one, or a name could show what is not mapped.
+    Files' names stand at the end of a line, as they are but for a line end: no other letter may be
+    taken for one, or a name could show what is not mapped.
     """
     mapped = set()
     for line in text.split("\n"):
@@ -205,7 +209,9 @@ def opened_paths(pid: int) -> tuple[str, ...]:
 def _those(files: set[_Identity], holds: Callable[[int, set[_Identity]], bool]) -> tuple[int, ...]:
     if not files:
         return ()
-    return tuple(pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if holds(pid, files))
+    return tuple(
+        pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if holds(pid, files)
+    )
 
 
 def _opens(pid: int, wanted: set[_Identity]) -> bool:
@@ -257,7 +263,9 @@ def parse_pressure(text: str) -> Pressure:
 
 
 def pressure(resource: str) -> Pressure | None:
-    """That of ``memory``, ``io`` or ``cpu``; None where the kernel keeps none (no CONFIG_PSI, or psi=0)."""
+    """That of ``memory``, ``io`` or ``cpu``; None where the kernel keeps none (no CONFIG_PSI, or
+    psi=0).
+    """
     try:
         return parse_pressure(read_text(f"/proc/pressure/{resource}"))
     except OSError:

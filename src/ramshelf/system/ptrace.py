@@ -1,18 +1,19 @@
 """Holding a process still by ptrace(2), which the kernel ends together with who holds it.
 
-A thread of this process seizes every thread of the other one and stops it. They go on when that thread ends,
-and in no other way: exit_ptrace() in kernel/ptrace.c detaches all that an ending thread traces. So what
-happens at every normal end is what happens when this process is killed. PTRACE_DETACH would be a second way,
-and fails for a thread in uninterruptible sleep, which has not stopped yet. PTRACE_O_EXITKILL, which would
-kill the process instead, is not set.
+A thread of this process seizes every thread of the other one and stops it. They go on when that
+thread ends, and in no other way: exit_ptrace() in kernel/ptrace.c detaches all that an ending
+thread traces. So what happens at every normal end is what happens when this process is killed.
+PTRACE_DETACH would be a second way, and fails for a thread in uninterruptible sleep, which has not
+stopped yet. PTRACE_O_EXITKILL, which would kill the process instead, is not set.
 
-Nothing is waited for by wait(2), which would take away what a thread is stopped with. A thread that was about
-to take a signal as it was seized still has it (ptrace_stop() in kernel/signal.c), and takes it as it goes on;
-so it does with signals that came meanwhile. A process that was stopped by SIGSTOP before, or is meanwhile,
-stays stopped. SIGCONT does not let it go on before its time. SIGKILL ends it at once.
+Nothing is waited for by wait(2), which would take away what a thread is stopped with. A thread that
+was about to take a signal as it was seized still has it (ptrace_stop() in kernel/signal.c), and
+takes it as it goes on; so it does with signals that came meanwhile. A process that was stopped by
+SIGSTOP before, or is meanwhile, stays stopped. SIGCONT does not let it go on before its time.
+SIGKILL ends it at once.
 
-This stops the threads of a process, no more: not what the kernel does for it, such as vhost before Linux 6.4
-or I/O that is under way.
+This stops the threads of a process, no more: not what the kernel does for it, such as vhost before
+Linux 6.4 or I/O that is under way.
 """
 
 import ctypes
@@ -28,12 +29,13 @@ from ramshelf.core.errors import HostError, RefusedError
 from ramshelf.system.filesystem import read_text
 
 _SEIZE, _INTERRUPT = 0x4206, 0x4207
-"""PTRACE_SEIZE and PTRACE_INTERRUPT of linux/ptrace.h, the same on every architecture (Linux 3.4)."""
+"""PTRACE_SEIZE and PTRACE_INTERRUPT of linux/ptrace.h, the same on every architecture (Linux 3.4).
+"""
 
 _ENDED = frozenset({"Z", "X"})
 _STOPPED = frozenset({"t", "T"}) | _ENDED
-"""The letters of proc_pid_stat(5) of a thread that is seized and runs no code: stopped by it, stopped by a
-signal before, or ended."""
+"""The letters of proc_pid_stat(5) of a thread that is seized and runs no code: stopped by it, stopped
+by a signal before, or ended."""
 
 _POLL = 0.0005
 _ENDS_POLL = 0.002
@@ -48,9 +50,9 @@ _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 def stopped(pid: int, *, timeout: float) -> Iterator[None]:
     """No thread of the process, which is not this one's child, runs meanwhile, unless it is to end.
 
-    Raises RefusedError ``guest.not-stopped`` where one has not stopped after ``timeout`` seconds (it is in
-    uninterruptible sleep), ``guest.traced`` where another tracer has it; HostError ``host.no-ptrace``;
-    ProcessLookupError where the process has ended.
+    Raises RefusedError ``guest.not-stopped`` where one has not stopped after ``timeout`` seconds
+    (it is in uninterruptible sleep), ``guest.traced`` where another tracer has it; HostError
+    ``host.no-ptrace``; ProcessLookupError where the process has ended.
     """
     holder = _Holder(pid, timeout)
     holder.start()
@@ -64,7 +66,9 @@ def stopped(pid: int, *, timeout: float) -> Iterator[None]:
 
 
 def require_untraced(pid: int, thread: int | None = None) -> None:
-    """Raise RefusedError ``guest.traced`` where somebody traces the process, by its first thread or this."""
+    """Raise RefusedError ``guest.traced`` where somebody traces the process, by its first thread or
+    this.
+    """
     if tracer := _tracer(pid, thread or pid):
         raise RefusedError(
             "guest.traced",
@@ -107,8 +111,8 @@ class _Holder(threading.Thread):
     def _hold(self) -> None:
         """Seize until two looks have shown no thread that is new.
 
-        A thread that began while a look went on may not be in it. When all that were seen have stopped,
-        only such a one can still begin others, and the next look shows them.
+        A thread that began while a look went on may not be in it. When all that were seen have
+        stopped, only such a one can still begin others, and the next look shows them.
         """
         deadline = time.monotonic() + self._timeout
         seized: set[int] = set()
@@ -144,9 +148,14 @@ def _not_permitted(error: OSError) -> HostError:
     return HostError(
         "host.no-ptrace",
         f"This process may not hold QEMU still: ptrace: {error.strerror}.",
-        hint="kernel.yama.ptrace_scope is 3, which forbids it until the next boot."
-        if scope == "3"
-        else "It needs root with CAP_SYS_PTRACE; a sandbox, or SELinux's deny_ptrace, may forbid it.",
+        hint=(
+            "kernel.yama.ptrace_scope is 3, which forbids it until the next boot."
+            if scope == "3"
+            else (
+                "It needs root with CAP_SYS_PTRACE; a sandbox, or SELinux's deny_ptrace, may "
+                "forbid it."
+            )
+        ),
         facts={"errno": errno.errorcode.get(error.errno or 0, ""), "ptrace_scope": scope},
     )
 
@@ -168,8 +177,8 @@ def _threads(pid: int) -> set[int]:
 def _is_to_end(pid: int) -> bool:
     """Whether the process has ended, or was asked to by SIGTERM.
 
-    libvirt waits for either with the domain locked, and so does who asks it for the domain's state. A
-    process that was killed is there as long as it is traced; one that is held does not hear.
+    libvirt waits for either with the domain locked, and so does who asks it for the domain's state.
+    A process that was killed is there as long as it is traced; one that is held does not hear.
     """
     status = _status(pid, pid)
     pending = int(status.get("ShdPnd", "0"), 16)

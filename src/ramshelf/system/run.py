@@ -70,12 +70,20 @@ def run(
             cwd="/",
         )
     except FileNotFoundError as error:
-        raise ToolError("tool.missing", f"The command {argv[0]} is not installed.", facts=facts) from error
+        raise ToolError(
+            "tool.missing", f"The command {argv[0]} is not installed.", facts=facts
+        ) from error
     except OSError as error:
-        raise ToolError("tool.failed", f"{line}: {os.strerror(error.errno or 0)}.", facts=facts) from error
+        raise ToolError(
+            "tool.failed", f"{line}: {os.strerror(error.errno or 0)}.", facts=facts
+        ) from error
     except subprocess.TimeoutExpired as error:
-        raise ToolError("tool.timeout", f"{line} did not end within {timeout:g} s.", facts=facts) from error
-    completed = Completed(argv=tuple(argv), status=ended.returncode, stdout=ended.stdout, stderr=ended.stderr)
+        raise ToolError(
+            "tool.timeout", f"{line} did not end within {timeout:g} s.", facts=facts
+        ) from error
+    completed = Completed(
+        argv=tuple(argv), status=ended.returncode, stdout=ended.stdout, stderr=ended.stderr
+    )
     if ended.returncode not in ok:
         last = (ended.stderr or ended.stdout).strip().splitlines()[-1:] or ["no message"]
         raise ToolError(

@@ -14,9 +14,11 @@ from ramshelf.system.configfiles import directory_files, existing_files, read_se
 
 
 def load_config(files: Sequence[str] = (), directories: Sequence[str] = ()) -> Config:
-    """The configuration of these files, then these directories' ``*.conf``; of DEFAULT_FILES without either.
+    """The configuration of these files, then these directories' ``*.conf``; of DEFAULT_FILES without
+    either.
 
-    Raises ConfigError with a code ``config.*``, naming file, section and key; of several wrong values all.
+    Raises ConfigError with a code ``config.*``, naming file, section and key; of several wrong
+    values all.
     """
     named = bool(files or directories)
     paths = (
@@ -26,18 +28,23 @@ def load_config(files: Sequence[str] = (), directories: Sequence[str] = ()) -> C
     )
     if not paths:
         return Config()
-    from ramshelf.system.options import checked_values, option_names  # noqa: PLC0415 - oslo.config is slow
+    from ramshelf.system.options import (  # noqa: PLC0415 - oslo.config is slow
+        checked_values,
+        option_names,
+    )
 
     settings = read_settings(paths)
     winners = winning(settings)
     values = checked_values(paths, winners)
     nova = nova_files(paths, settings)
-    placement = {setting.key: setting.value for setting in winners.values() if setting.section == "placement"}
+    placement = {
+        setting.key: setting.value for setting in winners.values() if setting.section == "placement"
+    }
     file_backed_memory = values["libvirt.file_backed_memory"]
     return Config(
-        file_backed_memory_mib=unset_file_backed_memory(nova)
-        if file_backed_memory is None
-        else file_backed_memory,
+        file_backed_memory_mib=(
+            unset_file_backed_memory(nova) if file_backed_memory is None else file_backed_memory
+        ),
         virt_type=values["libvirt.virt_type"],
         connection_uri=values["libvirt.connection_uri"] or Config.connection_uri,
         ram_allocation_ratio=values["DEFAULT.ram_allocation_ratio"] or None,

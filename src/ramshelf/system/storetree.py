@@ -1,10 +1,11 @@
 """The one way to look at what lies on the store: by descriptor, from the mount point down.
 
-QEMU's user owns the guests' directories, and libvirtd gives it their parents at every start of its own: what
-is looked at may be renamed, removed or planted at that very moment. So each component is opened by itself and
-no link is followed at any of them (those that root alone can have made have been resolved in the path before:
-filesystem.resolved), nothing is opened that could block, all lies on the store's own device, guests'
-directories are looked at one level deep, and entries are bounded. What follows goes by descriptor, too.
+QEMU's user owns the guests' directories, and libvirtd gives it their parents at every start of its
+own: what is looked at may be renamed, removed or planted at that very moment. So each component is
+opened by itself and no link is followed at any of them (those that root alone can have made have
+been resolved in the path before: filesystem.resolved), nothing is opened that could block, all lies
+on the store's own device, guests' directories are looked at one level deep, and entries are
+bounded. What follows goes by descriptor, too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ MOST_GUESTS = 20_000
 """Entries of the memory backing directory that are looked at; a host has hundreds of guests."""
 
 MOST_FILES = 1_024
-"""Entries of a guest's directory that are looked at; libvirt makes one file a NUMA cell and memory device."""
+"""Entries of a guest's directory that are looked at; libvirt makes one file a NUMA cell and memory
+device."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -43,7 +45,10 @@ class Opened:
         return self.descriptor
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         os.close(self.descriptor)
 
@@ -75,9 +80,10 @@ def open_directory(mount: Mount, path: str) -> Opened:
 def take_over(directory: int) -> None:
     """Make the opened directory in which guests' directories lie root's, to be entered by everybody.
 
-    libvirtd gives it to QEMU's user at each start of its own. Who owns it can put a link in the place of a
-    guest's directory, and libvirt (9.0 at least) removes what lies behind that when the guest ends. QEMU only
-    needs to pass through. A file system that does not let it be is left as it is.
+    libvirtd gives it to QEMU's user at each start of its own. Who owns it can put a link in the
+    place of a guest's directory, and libvirt (9.0 at least) removes what lies behind that when the
+    guest ends. QEMU only needs to pass through. A file system that does not let it be is left as it
+    is.
     """
     status = os.fstat(directory)
     if status.st_uid == 0:
@@ -104,7 +110,8 @@ def open_guest(parent: int, name: str) -> Opened:
 def open_file(parent: int, name: str, *, writable: bool = False, inode: int = 0) -> Opened:
     """A regular file in an opened guest's directory, whatever has been put in its place.
 
-    ``inode``: of the file that was seen before, 0 for any. FileNotFoundError where there is no such file.
+    ``inode``: of the file that was seen before, 0 for any. FileNotFoundError where there is no such
+    file.
     """
     descriptor = os.open(name, _FILE | (os.O_RDWR if writable else os.O_RDONLY), dir_fd=parent)
     status = os.fstat(descriptor)
@@ -183,11 +190,14 @@ def observe(directory: int, path: str) -> GuestDirectory:
     )
 
 
-def guest_directories(mount: Mount, path: str, wanted: set[str] | None = None) -> Iterator[GuestDirectory]:
+def guest_directories(
+    mount: Mount, path: str, wanted: set[str] | None = None
+) -> Iterator[GuestDirectory]:
     """The directories of guests in the directory ``path`` of the mount: those of these names, or all.
 
-    A guest's directory is called ID-NAME. What is none, is a link, or has gone meanwhile is passed over;
-    nothing is given where ``path`` is not there. Raises RefusedError ``store.other-device``, OSError.
+    A guest's directory is called ID-NAME. What is none, is a link, or has gone meanwhile is passed
+    over; nothing is given where ``path`` is not there. Raises RefusedError ``store.other-device``,
+    OSError.
     """
     try:
         opened = open_directory(mount, path)
@@ -226,7 +236,9 @@ def _into(parent: int, name: str) -> int:
 
 
 def _is_mounts(found: int, mount: Mount) -> bool:
-    """Whether it is the mount's device. btrfs gives each subvolume a number that the mount table has not."""
+    """Whether it is the mount's device. btrfs gives each subvolume a number that the mount table has
+    not.
+    """
     return mount.fstype == "btrfs" or (os.major(found), os.minor(found)) == mount.device
 
 
@@ -235,6 +247,8 @@ def _require(right: bool, mount: Mount, path: str) -> None:  # noqa: FBT001 - wh
         raise RefusedError(
             "store.other-device",
             f"{path} is not on the file system at {mount.mount_point}.",
-            hint="Something else is mounted in between; 'findmnt --target' with both paths shows it.",
+            hint=(
+                "Something else is mounted in between; 'findmnt --target' with both paths shows it."
+            ),
             facts={"directory": path, "store": mount.mount_point},
         )

@@ -1,4 +1,6 @@
-"""Text files that others edit too: written whole, and changed in the text that they have at that moment."""
+"""Text files that others edit too: written whole, and changed in the text that they have at that
+moment.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,8 @@ def change_text(
     """Change a file's text as it is now; None stands for no file, before and after.
 
     ``change`` is asked again where somebody else was quicker. ``mode`` and ``beside`` are as for
-    ``write_atomically``. Raises what ``change`` raises, and RefusedError ``file.changed`` where others change
-    the file again and again.
+    ``write_atomically``. Raises what ``change`` raises, and RefusedError ``file.changed`` where
+    others change the file again and again.
     """
     with store_lock(LOCK):
         for _ in range(_TRIES):
@@ -68,11 +70,11 @@ def write_atomically(
 ) -> bool:
     """Temporary file, fsync, rename, fsync of the directory: old or new, never half.
 
-    A file that is there keeps its owner, its SELinux label and, unless ``mode`` is given, its mode; a new one
-    gets 0644. A symbolic link stays one. The temporary file lies next to the file, or in the directory
-    ``beside`` on the same file system: always the same one, so that the next to come takes up what a crash
-    has left, and locked, so that two at once do not mix. ``only_if`` is asked right before the rename; gives
-    its answer.
+    A file that is there keeps its owner, its SELinux label and, unless ``mode`` is given, its mode;
+    a new one gets 0644. A symbolic link stays one. The temporary file lies next to the file, or in
+    the directory ``beside`` on the same file system: always the same one, so that the next to come
+    takes up what a crash has left, and locked, so that two at once do not mix. ``only_if`` is asked
+    right before the rename; gives its answer.
     """
     target = os.path.realpath(path)
     parent, name = os.path.split(target)

@@ -16,8 +16,8 @@ _Call = tuple[Callable[[], Any], Answer]
 class Worker:
     """Makes calls one after the other in a thread of its own; the process may end while one blocks.
 
-    Python handles a signal only between two of its own instructions: a call that blocks in the main thread
-    could not be interrupted.
+    Python handles a signal only between two of its own instructions: a call that blocks in the main
+    thread could not be interrupted.
     """
 
     def __init__(self) -> None:
@@ -28,8 +28,8 @@ class Worker:
     def call(self, function: Callable[[], T], patience: float | None = None) -> T:
         """What ``function`` returns or raises, once those before it have been called.
 
-        Raises TimeoutError after ``patience`` seconds (None: waits for ever); the call goes on. So it does
-        after ``end``.
+        Raises TimeoutError after ``patience`` seconds (None: waits for ever); the call goes on. So
+        it does after ``end``.
         """
         try:
             result, error = self.post(function).get(timeout=patience)

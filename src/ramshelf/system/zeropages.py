@@ -33,14 +33,17 @@ def blocks(descriptor: int) -> Iterator[Extent]:
 def zeros(descriptor: int, block: Extent) -> tuple[int, list[Extent]]:
     """Bytes of the block that are in RAM, and the extents of them that are zero. Raises OSError.
 
-    Neither a hole nor a page that is swapped out is read: nothing is populated, nothing swapped in. A read
-    that ends early, at a page that is broken or cannot be swapped in, tells nothing of what follows.
+    Neither a hole nor a page that is swapped out is read: nothing is populated, nothing swapped in.
+    A read that ends early, at a page that is broken or cannot be swapped in, tells nothing of what
+    follows.
     """
     examined, found = 0, []
     for present in _marked(in_ram(descriptor, *block), block.offset):
         content = os.pread(descriptor, present.length, present.offset)
         examined += len(content)
-        if len(content) == present.length and _ZEROS.startswith(content):  # memcmp(3), without a copy
+        if len(content) == present.length and _ZEROS.startswith(
+            content
+        ):  # memcmp(3), without a copy
             found.append(present)
         else:
             whole = range(0, len(content) - mmap.PAGESIZE + 1, mmap.PAGESIZE)

@@ -1,4 +1,5 @@
-"""nova-compute that may do little: an ordinary user, in a container that sees of libvirt only its socket."""
+"""nova-compute that may do little: an ordinary user, in a container that sees of libvirt only its
+socket."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,11 +54,14 @@ def prepared(libvirtd: Libvirtd, request: pytest.FixtureRequest) -> Iterator[Clo
 
 
 def test_it_needs_nothing_of_the_store_s(prepared: Cloud) -> None:
-    """Boot, reboot, suspend and resume, resize, delete: libvirt and its hook do what touches the store."""
+    """Boot, reboot, suspend and resume, resize, delete: libvirt and its hook do what touches the
+    store."""
     server = prepared.boot()
     assert_reserved(server.domain, 128)
     # Without an answer from the hook, ramshelf's driver would do as Nova's own does.
-    assert allocates_at_start(server.domain) == (f"compute_driver = {STOCK}" in NOVA_CONF.read_text())
+    assert allocates_at_start(server.domain) == (
+        f"compute_driver = {STOCK}" in NOVA_CONF.read_text()
+    )
     pid = qemu_pid(server.domain)
     prepared.compute.act(server, "reboot", {"type": "HARD"})
     wait_until(lambda: qemu_pid(server.domain) not in {None, pid}, "it is rebooted", timeout=120)

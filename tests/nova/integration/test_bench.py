@@ -1,4 +1,5 @@
-"""The table of ``make bench`` that needs a Nova: that it is measured, and that it tells the drivers apart."""
+"""The table of ``make bench`` that needs a Nova: that it is measured, and that it tells the drivers
+apart."""
 
 import json
 import sys

@@ -84,8 +84,12 @@ def test_somebody_has_changed_what_placement_has(beside: Cloud) -> None:
 
 
 def test_ramshelf_leaves_nova_s_provider_alone(beside: Cloud) -> None:
-    before = beside.placement.ask("GET", f"/resource_providers/{beside.placement.provider(beside.node)}")
+    before = beside.placement.ask(
+        "GET", f"/resource_providers/{beside.placement.provider(beside.node)}"
+    )
     reported = json.loads(ramshelf("placement", "report", "--json").stdout)
     assert (reported["owned"], reported["written"]) == (False, [])
-    after = beside.placement.ask("GET", f"/resource_providers/{beside.placement.provider(beside.node)}")
+    after = beside.placement.ask(
+        "GET", f"/resource_providers/{beside.placement.provider(beside.node)}"
+    )
     assert before == after

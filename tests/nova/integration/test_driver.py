@@ -24,7 +24,11 @@ XFS = "CUSTOM_RAMSHELF_STORE_DISK"
 
 def nova_conf(driver: str = OURS, told_mib: int = TOLD_MIB) -> Settings:
     return {
-        "DEFAULT": {"compute_driver": driver, "periodic_fuzzy_delay": 0, "update_resources_interval": 2},
+        "DEFAULT": {
+            "compute_driver": driver,
+            "periodic_fuzzy_delay": 0,
+            "update_resources_interval": 2,
+        },
         "libvirt": {"file_backed_memory": told_mib},
         "scheduler": {"max_attempts": 1},
     }
@@ -56,7 +60,9 @@ def definition(cloud: Cloud, server: Server) -> str:
     """The XML that the driver makes for the server now, but for the time when it was made."""
     pid = qemu_pid(server.domain)
     cloud.compute.act(server, "reboot", {"type": "HARD"})
-    wait_until(lambda: qemu_pid(server.domain) not in {None, pid}, "it is started again", timeout=120)
+    wait_until(
+        lambda: qemu_pid(server.domain) not in {None, pid}, "it is started again", timeout=120
+    )
     cloud.compute.wait(server, "ACTIVE")
     xml = run("virsh", "dumpxml", "--inactive", server.domain).stdout
     return re.sub("<nova:creationTime>[^<]*", "", xml)
@@ -81,7 +87,11 @@ def wait_disabled(cloud: Cloud, reason: str) -> None:
 
 
 def wait_enabled(cloud: Cloud) -> None:
-    wait_until(lambda: cloud.compute.service(cloud.host)["status"] == "enabled", "it is enabled", timeout=60)
+    wait_until(
+        lambda: cloud.compute.service(cloud.host)["status"] == "enabled",
+        "it is enabled",
+        timeout=60,
+    )
     wait_until(
         lambda: "COMPUTE_STATUS_DISABLED" not in cloud.placement.traits(cloud.node),
         "Placement knows it",
@@ -99,8 +109,9 @@ def test_a_server_costs_what_it_uses_and_ends_unwritten(ours: Cloud) -> None:
         ours.wait_console(server, "DIRTIED")
         assert_reserved(server.domain, 128)
         xml = run("virsh", "dumpxml", server.domain).stdout
-        assert memory_backing(xml) == (
-            "<memoryBacking><sourcetype='file'/><accessmode='shared'/></memoryBacking>"
+        assert (
+            memory_backing(xml)
+            == "<memoryBacking><sourcetype='file'/><accessmode='shared'/></memoryBacking>"
         )
         assert ours.placement.allocated_mib(ours.node) == {server.uuid: 128}
         ours.compute.delete(server)
@@ -112,7 +123,8 @@ def test_a_server_costs_what_it_uses_and_ends_unwritten(ours: Cloud) -> None:
 
 
 def test_the_way_there_and_back(ours: Cloud) -> None:
-    """A server of Nova's own driver under ours: its memory backing alone is another; and the same again."""
+    """A server of Nova's own driver under ours: its memory backing alone is another; and the same
+    again."""
     with_conf(ours, nova_conf(STOCK))
     server = ours.boot()
     stock = definition(ours, server)
@@ -134,7 +146,9 @@ def test_file_backed_memory_switched_off(ours: Cloud) -> None:
     assert memory_files() == []
     assert memory_backing(stock) == ""
     traits = ours.placement.traits(ours.node)
-    assert not {trait for trait in traits if trait.startswith("CUSTOM_RAMSHELF") or "BACKING_FILE" in trait}
+    assert not {
+        trait for trait in traits if trait.startswith("CUSTOM_RAMSHELF") or "BACKING_FILE" in trait
+    }
     assert ours.placement.inventory(ours.node)["total"] > TOLD_MIB
     ours.clear()
     with_conf(ours, nova_conf(OURS))
@@ -147,11 +161,15 @@ def test_placement_knows_the_store(ours: Cloud) -> None:
     )
     assert {XFS, "COMPUTE_MEM_BACKING_FILE"} <= ours.placement.traits(ours.node)
     with_conf(ours, nova_conf(told_mib=100000))
-    wait_until(lambda: ours.placement.inventory(ours.node)["total"] != TOLD_MIB, "it is told", timeout=60)
+    wait_until(
+        lambda: ours.placement.inventory(ours.node)["total"] != TOLD_MIB, "it is told", timeout=60
+    )
     total = ours.placement.inventory(ours.node)["total"]
     assert TOLD_MIB < total < 768
     with_conf(ours, nova_conf())
-    wait_until(lambda: ours.placement.inventory(ours.node)["total"] == TOLD_MIB, "as before", timeout=60)
+    wait_until(
+        lambda: ours.placement.inventory(ours.node)["total"] == TOLD_MIB, "as before", timeout=60
+    )
 
 
 def test_no_less_memory_is_reported_than_servers_hold(ours: Cloud) -> None:
@@ -161,11 +179,15 @@ def test_no_less_memory_is_reported_than_servers_hold(ours: Cloud) -> None:
     left = int(run("df", "--block-size=1M", "--output=avail", str(MEMORY)).stdout.split()[-1])
     run("fallocate", "-l", f"{left - 6}MiB", str(filler))
     assert capacity()["total_mib"] < 128
-    wait_until(lambda: ours.placement.inventory(ours.node)["total"] == 128, "it is told", timeout=60)
+    wait_until(
+        lambda: ours.placement.inventory(ours.node)["total"] == 128, "it is told", timeout=60
+    )
     ours.compute.delete(server)
     wait_until(lambda: ours.placement.inventory(ours.node)["total"] < 128, "it falls", timeout=60)
     filler.unlink()
-    wait_until(lambda: ours.placement.inventory(ours.node)["total"] == TOLD_MIB, "as before", timeout=60)
+    wait_until(
+        lambda: ours.placement.inventory(ours.node)["total"] == TOLD_MIB, "as before", timeout=60
+    )
 
 
 def test_the_figures_of_the_weigher(ours: Cloud, libvirtd: Libvirtd) -> None:
@@ -182,10 +204,14 @@ def test_the_figures_of_the_weigher(ours: Cloud, libvirtd: Libvirtd) -> None:
     libvirtd.virsh("destroy", "other")
 
 
-def test_a_full_store_refuses_the_build_and_the_fault_says_why(ours: Cloud, libvirtd: Libvirtd) -> None:
+def test_a_full_store_refuses_the_build_and_the_fault_says_why(
+    ours: Cloud, libvirtd: Libvirtd
+) -> None:
     libvirtd.create(domain_xml("other", capacity()["free_mib"] - 100))
     asked = ours.compute.create(ours.compute.flavor(128), ours.image())
-    wait_until(lambda: ours.compute.server(asked.uuid).status == "ERROR", "it is refused", timeout=PATIENCE)
+    wait_until(
+        lambda: ours.compute.server(asked.uuid).status == "ERROR", "it is refused", timeout=PATIENCE
+    )
     fault = ours.compute.server(asked.uuid).fault
     assert fault is not None
     assert "needs 128 MiB of file-backed memory, 28 MiB more than are free" in fault.message

@@ -1,6 +1,7 @@
 """Two hosts with ramshelf's driver, and the servers that move between them while they run.
 
-Nova takes them for such also where libvirt has suspended the guest (``support.moving.moves_running``).
+Nova takes them for such also where libvirt has suspended the guest
+(``support.moving.moves_running``).
 """
 
 from collections.abc import Iterator
@@ -84,7 +85,9 @@ def events(first: Cloud, server: Server) -> str:
 def moved(first: Cloud, server: Server, host: str) -> Server:
     migrate(first, server, host)
     wait_until(
-        lambda: first.compute.server(server.uuid).task is None, f"the move to {host} is over", timeout=120
+        lambda: first.compute.server(server.uuid).task is None,
+        f"the move to {host} is over",
+        timeout=120,
     )
     now = first.compute.wait(server, "ACTIVE")
     assert now.host == host, events(first, server)
@@ -154,7 +157,9 @@ def test_a_full_store_that_novas_own_driver_knows_nothing_of(
         server = assert_given_up(first)
         assert second.host.guests() == ["other"]
         told = [entry for entry in second.host.hook_log() if entry.get("guest") == server.domain]
-        assert [(entry["event"], entry["code"]) for entry in told] == [("refused", "capacity.exceeded")]
+        assert [(entry["event"], entry["code"]) for entry in told] == [
+            ("refused", "capacity.exceeded")
+        ]
         second.host.virsh("destroy", "other")
 
 
@@ -186,7 +191,9 @@ def there_and_back(libvirtd: Libvirtd, first: Cloud, second: SecondCompute) -> N
     xml = second.host.virsh("dumpxml", server.domain)
     assert "<source type='file'/>" in xml
     assert "<allocation mode='immediate'/>" not in xml
-    wait_until(lambda: not first.placement.allocated_mib(first.node), "its place here is free", timeout=60)
+    wait_until(
+        lambda: not first.placement.allocated_mib(first.node), "its place here is free", timeout=60
+    )
 
     server = moved(first, server, first.host)
     assert_reserved(server.domain, 128)
@@ -199,7 +206,9 @@ def there_and_back(libvirtd: Libvirtd, first: Cloud, second: SecondCompute) -> N
 def refused(first: Cloud, server: Server, reason: str) -> None:
     pid = qemu_pid(server.domain)
     migrate(first, server, NAME)
-    wait_until(lambda: first.compute.server(server.uuid).task is None, "the move is refused", timeout=120)
+    wait_until(
+        lambda: first.compute.server(server.uuid).task is None, "the move is refused", timeout=120
+    )
     now = first.compute.wait(server, "ACTIVE")
     assert (now.host, qemu_pid(server.domain)) == (first.host, pid)
     assert reason in events(first, server)
@@ -254,11 +263,15 @@ def test_a_server_goes_where_there_is_headroom(
     else:
         second.host.run("virsh", "create", "/dev/stdin", stdin=definition)
     wait_until(
-        lambda: [promised(first, host) for host in (first.host, NAME)] == [100 * here, 100 * (not here)],
+        lambda: (
+            [promised(first, host) for host in (first.host, NAME)] == [100 * here, 100 * (not here)]
+        ),
         "the scheduler knows it",
         timeout=60,
     )
-    server = first.compute.wait(first.compute.create(first.compute.flavor(128), first.image()), "ACTIVE")
+    server = first.compute.wait(
+        first.compute.create(first.compute.flavor(128), first.image()), "ACTIVE"
+    )
     assert server.host == (NAME if here else first.host)
     virsh("destroy", "other")
 

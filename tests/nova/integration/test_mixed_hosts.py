@@ -14,7 +14,13 @@ from support.nova.client import PATIENCE, ApiError, Server
 from support.nova.cloud import Cloud, cloud
 from support.nova.conf import Settings
 from support.nova.second import NAME, SHARED, SecondCompute, second_compute
-from support.onstore import allocates_at_start, assert_reserved, capacity, memory_files, wait_recorded
+from support.onstore import (
+    allocates_at_start,
+    assert_reserved,
+    capacity,
+    memory_files,
+    wait_recorded,
+)
 from support.process import wait_until
 from support.second_host import FIRST_ADDRESS, second_host
 from support.stores import store
@@ -23,8 +29,8 @@ STOCK, OURS = "libvirt.LibvirtDriver", "ramshelf.FileBackedLibvirtDriver"
 FIRST_MIB, SECOND_MIB = 1024, 256
 """Nova's scheduler, which is to look at memory alone, takes the first host where it has a choice.
 
-Also while it takes off what servers of earlier tests had there: nova-compute counts those that have come by
-a migration or an evacuation until it looks at the host anew, once a minute.
+Also while it takes off what servers of earlier tests had there: nova-compute counts those that have
+come by a migration or an evacuation until it looks at the host anew, once a minute.
 """
 
 MEMORY_MIB = 128
@@ -89,7 +95,9 @@ def settled(first: Cloud, server: Server, host: str, status: str = "ACTIVE") -> 
         wait_until(there, f"it is {status} on {host}", timeout=PATIENCE)
     except TimeoutError as error:
         now = first.compute.server(server.uuid)
-        raise TimeoutError(f"{error}: {now}, {first.compute.actions(server)[0]}\n{first.errors()}") from None
+        raise TimeoutError(
+            f"{error}: {now}, {first.compute.actions(server)[0]}\n{first.errors()}"
+        ) from None
     return first.compute.server(server.uuid)
 
 
@@ -165,7 +173,9 @@ def test_evacuation(pair: Pair) -> None:
     first.wait_console(server, "COUNT 2 ")
 
     second.start()
-    wait_until(lambda: second.host.virsh("list", "--all", "--name").split() == [], "it is removed there")
+    wait_until(
+        lambda: second.host.virsh("list", "--all", "--name").split() == [], "it is removed there"
+    )
     wait_until(lambda: is_up_again(first), "Nova has the host back")
     assert qemu_pid(server.domain) is not None
     assert second.host.directories() == []
@@ -181,7 +191,9 @@ def is_up_again(first: Cloud) -> bool:
     return True
 
 
-def test_a_build_that_a_full_store_refuses_goes_to_the_other_host(pair: Pair, libvirtd: Libvirtd) -> None:
+def test_a_build_that_a_full_store_refuses_goes_to_the_other_host(
+    pair: Pair, libvirtd: Libvirtd
+) -> None:
     """Somebody else's guest has the place that Placement believes in."""
     first, second = pair
     with filled(libvirtd.virsh, capacity()["free_mib"] - 100):
@@ -192,7 +204,9 @@ def test_a_build_that_a_full_store_refuses_goes_to_the_other_host(pair: Pair, li
     assert_claimed(first, 0, MEMORY_MIB)
 
 
-def test_a_build_that_all_stores_refuse_names_what_is_missing(pair: Pair, libvirtd: Libvirtd) -> None:
+def test_a_build_that_all_stores_refuse_names_what_is_missing(
+    pair: Pair, libvirtd: Libvirtd
+) -> None:
     first, second = pair
     with (
         filled(libvirtd.virsh, capacity()["free_mib"] - 100),
@@ -200,7 +214,9 @@ def test_a_build_that_all_stores_refuse_names_what_is_missing(pair: Pair, libvir
     ):
         server = first.compute.create(first.compute.flavor(MEMORY_MIB), first.image())
         wait_until(
-            lambda: first.compute.server(server.uuid).status == "ERROR", "it is refused", timeout=PATIENCE
+            lambda: first.compute.server(server.uuid).status == "ERROR",
+            "it is refused",
+            timeout=PATIENCE,
         )
     fault = first.compute.server(server.uuid).fault
     assert fault is not None

@@ -17,7 +17,8 @@ from support.process import run, wait_until
 from support.stores import store
 
 pytestmark = pytest.mark.skipif(
-    not OLDEST.exists(), reason=f"no {OLDEST.name}: Nova 31 is for Python 3.13 and older (scripts/setup nova)"
+    not OLDEST.exists(),
+    reason=f"no {OLDEST.name}: Nova 31 is for Python 3.13 and older (scripts/setup nova)",
 )
 
 TOLD_MIB = 512
@@ -41,7 +42,9 @@ def nova_conf(driver: str) -> Settings:
 def prepared(libvirtd: Libvirtd) -> Iterator[Cloud]:  # noqa: ARG001
     with store("xfs", 768):
         ramshelf("hook", "install")
-        with cloud(nova_conf("ramshelf.FileBackedLibvirtDriver"), virtual_environment=OLDEST) as running:
+        with cloud(
+            nova_conf("ramshelf.FileBackedLibvirtDriver"), virtual_environment=OLDEST
+        ) as running:
             yield running
 
 
@@ -61,8 +64,9 @@ def memory_backing(server: Server) -> str:
 def assert_on_demand(server: Server) -> None:
     """The hook has reserved the server's memory, and QEMU allocates none of it at the start."""
     assert_reserved(server.domain, MEMORY_MIB)
-    assert memory_backing(server) == (
-        "<memoryBacking><sourcetype='file'/><accessmode='shared'/></memoryBacking>"
+    assert (
+        memory_backing(server)
+        == "<memoryBacking><sourcetype='file'/><accessmode='shared'/></memoryBacking>"
     )
 
 
@@ -85,7 +89,9 @@ def assert_ends_unwritten(cloud: Cloud, before_its_end: Callable[[Server], None]
 
 def restarted(cloud: Cloud, server: Server, pid: int | None) -> Server:
     """The server once it runs in another QEMU than ``pid``, its guest up again."""
-    wait_until(lambda: qemu_pid(server.domain) not in {None, pid}, "it is started again", timeout=PATIENCE)
+    wait_until(
+        lambda: qemu_pid(server.domain) not in {None, pid}, "it is started again", timeout=PATIENCE
+    )
     server = cloud.compute.wait(server, "ACTIVE")
     cloud.wait_console(server, "GUEST-UP")
     return server
@@ -115,7 +121,11 @@ def test_memory_pages_of_a_size_find_no_host(oldest: Cloud) -> None:
     """By the filter: the driver would refuse them only on the host."""
     flavor = oldest.compute.flavor(MEMORY_MIB, hw__mem_page_size="small")
     asked = oldest.compute.create(flavor, oldest.image())
-    wait_until(lambda: oldest.compute.server(asked.uuid).status == "ERROR", "it is refused", timeout=PATIENCE)
+    wait_until(
+        lambda: oldest.compute.server(asked.uuid).status == "ERROR",
+        "it is refused",
+        timeout=PATIENCE,
+    )
     refused = oldest.compute.server(asked.uuid)
     assert refused.fault is not None
     assert refused.fault.message.startswith("No valid host was found.")
@@ -135,8 +145,8 @@ def test_its_own_driver(oldest: Cloud) -> None:
 
     def on_the_store(server: Server) -> None:
         assert_reserved(server.domain, MEMORY_MIB)
-        assert memory_backing(server) == (
-            "<memoryBacking><sourcetype='file'/><accessmode='shared'/>"
+        assert (
+            memory_backing(server) == "<memoryBacking><sourcetype='file'/><accessmode='shared'/>"
             "<allocationmode='immediate'/><discard/></memoryBacking>"
         )
         wait_recorded(server.domain, "discard-retracted")

@@ -1,4 +1,5 @@
-"""What it costs a host in Nova that its hook refuses a server: it is passed over until it has built one."""
+"""What it costs a host in Nova that its hook refuses a server: it is passed over until it has built
+one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +47,10 @@ def nova_conf(url: str, told_mib: int) -> Settings:
 def first(libvirtd: Libvirtd) -> Iterator[Cloud]:  # noqa: ARG001
     with store("ext4", 640), second_host("tmpfs", 300) as there, rabbitmq(FIRST_ADDRESS) as url:
         ramshelf("hook", "install")
-        with cloud(nova_conf(url, 512)) as first, second_compute(first, there, shared=True) as second:
+        with (
+            cloud(nova_conf(url, 512)) as first,
+            second_compute(first, there, shared=True) as second,
+        ):
             second.start(nova_conf(url, 0))
             yield first
             first.clear()
@@ -69,7 +73,9 @@ def wait_failed_builds(first: Cloud, number: int) -> None:
     )
 
 
-def test_a_host_that_refused_for_want_of_ram_is_passed_over_until_it_has_built_one(first: Cloud) -> None:
+def test_a_host_that_refused_for_want_of_ram_is_passed_over_until_it_has_built_one(
+    first: Cloud,
+) -> None:
     assert built(first).host == first.host
     CONF.parent.mkdir(exist_ok=True)
     CONF.write_text("[ramshelf]\nhost_reserved_memory_mb = 100000000\n")
@@ -86,7 +92,9 @@ def test_a_build_that_goes_nowhere_else_counts_too(first: Cloud) -> None:
     CONF.parent.mkdir(exist_ok=True)
     CONF.write_text("[ramshelf]\nhost_reserved_memory_mb = 100000000\n")
     server = asked(first, **{DEMAND: "required"})
-    wait_until(lambda: first.compute.server(server.uuid).status == "ERROR", "it fails", timeout=PATIENCE)
+    wait_until(
+        lambda: first.compute.server(server.uuid).status == "ERROR", "it fails", timeout=PATIENCE
+    )
     assert "that cannot go to the store" in first.log()
     wait_failed_builds(first, 1)
     CONF.unlink()

@@ -82,7 +82,9 @@ def refused(cloud: Cloud, **extra_specs: str) -> Server:
 def booted(cloud: Cloud, host: str) -> Server:
     """A server of a flavor that may go anywhere, on this host."""
     flavor, image = cloud.compute.flavor(MEMORY_MIB), cloud.image()
-    return cloud.compute.wait(cloud.compute.create(flavor, image, availability_zone=f"nova:{host}"), "ACTIVE")
+    return cloud.compute.wait(
+        cloud.compute.create(flavor, image, availability_zone=f"nova:{host}"), "ACTIVE"
+    )
 
 
 def settled(cloud: Cloud, server: Server, status: str) -> Server:
@@ -114,7 +116,9 @@ def test_memory_pages_of_a_size_go_to_anonymous_memory(file_backed: Cloud) -> No
 
 
 @pytest.mark.parametrize("backing", ["file-backed", "anonymous"])
-def test_a_live_migration_finds_no_host_of_another_backing(file_backed: Cloud, backing: str) -> None:
+def test_a_live_migration_finds_no_host_of_another_backing(
+    file_backed: Cloud, backing: str
+) -> None:
     host = file_backed.host if backing == "file-backed" else NAME
     server = booted(file_backed, host)
     file_backed.compute.act(server, "os-migrateLive", {"host": None, "block_migration": "auto"})
@@ -136,7 +140,9 @@ def test_a_cold_migration_changes_the_backing(file_backed: Cloud) -> None:
 
 
 def test_an_aggregate_that_overcommits_is_warned_of_once(file_backed: Cloud) -> None:
-    aggregate = file_backed.compute.aggregate("much", file_backed.host, {"ram_allocation_ratio": "1.5"})
+    aggregate = file_backed.compute.aggregate(
+        "much", file_backed.host, {"ram_allocation_ratio": "1.5"}
+    )
     try:
         for _ in range(2):
             assert placed(file_backed, **{DEMAND: "required"}).host == file_backed.host
@@ -150,7 +156,8 @@ def test_a_pci_device_is_not_for_a_store_that_cannot_be_pinned(file_backed: Clou
     """It is the other host that is asked for the device, and has none."""
     server = refused(file_backed, pci_passthrough__alias="card:1")
     assert re.search(
-        rf"\({file_backed.host}, .*\) .* has file memory: it asks for a PCI device", file_backed.log()
+        rf"\({file_backed.host}, .*\) .* has file memory: it asks for a PCI device",
+        file_backed.log(),
     )
     assert f"instance: {server.uuid}] Selected host: ({NAME}, " in file_backed.log()
     assert f"instance: {server.uuid}] Selected host: ({file_backed.host}, " not in file_backed.log()
@@ -170,9 +177,13 @@ def scheduling(hosts: Hosts, **options: object) -> Iterator[None]:
         first.restart()
 
 
-def test_an_aggregate_that_overcommits_is_skipped_where_configured(hosts: Hosts, file_backed: Cloud) -> None:
+def test_an_aggregate_that_overcommits_is_skipped_where_configured(
+    hosts: Hosts, file_backed: Cloud
+) -> None:
     with scheduling(hosts, file_backed_memory_require_aggregate_ratio=True):
-        aggregate = file_backed.compute.aggregate("much", file_backed.host, {"ram_allocation_ratio": "1.5"})
+        aggregate = file_backed.compute.aggregate(
+            "much", file_backed.host, {"ram_allocation_ratio": "1.5"}
+        )
         try:
             refused(file_backed, **{DEMAND: "required"})
             assert placed(file_backed).host == NAME

@@ -1,4 +1,5 @@
-"""Every way in which Nova starts a guest on one host: each ends up reserved, with our driver on demand."""
+"""Every way in which Nova starts a guest on one host: each ends up reserved, with our driver on
+demand."""
 
 import os
 import re
@@ -15,7 +16,13 @@ from support.libvirtd import Libvirtd
 from support.nova.client import Server
 from support.nova.cloud import Cloud, cloud
 from support.nova.conf import NOVA_CONF, Settings
-from support.onstore import allocates_at_start, assert_reserved, capacity, memory_files, wait_recorded
+from support.onstore import (
+    allocates_at_start,
+    assert_reserved,
+    capacity,
+    memory_files,
+    wait_recorded,
+)
 from support.process import wait_until
 from support.stores import store
 
@@ -56,7 +63,8 @@ def stock(prepared: Cloud) -> Iterator[Cloud]:
 
 
 def assert_started(domain: str, memory_mib: int) -> None:
-    """The guest is reserved; QEMU has allocated its memory at the start if Nova's own driver started it."""
+    """The guest is reserved; QEMU has allocated its memory at the start if Nova's own driver started
+    it."""
     assert_reserved(domain, memory_mib)
     stock = f"compute_driver = {STOCK}" in NOVA_CONF.read_text()
     assert allocates_at_start(domain) == stock
@@ -66,7 +74,9 @@ def restarted(
     cloud: Cloud, server: Server, pid: int | None, status: str = "ACTIVE", says: str = "GUEST-UP"
 ) -> Server:
     """The server once it runs in another QEMU than ``pid``, its guest up again."""
-    wait_until(lambda: qemu_pid(server.domain) not in {None, pid}, "it is started again", timeout=120)
+    wait_until(
+        lambda: qemu_pid(server.domain) not in {None, pid}, "it is started again", timeout=120
+    )
     server = cloud.compute.wait(server, status)
     cloud.wait_console(server, says)
     return server

@@ -38,7 +38,9 @@ def prepared(libvirtd: Libvirtd, request: pytest.FixtureRequest) -> Iterator[Sto
     file_system: str = request.param
     with (
         store(file_system, SIZE_MIB[file_system]),
-        cloud({"libvirt": {"file_backed_memory": TOLD_MIB}, "scheduler": {"max_attempts": 1}}) as running,
+        cloud(
+            {"libvirt": {"file_backed_memory": TOLD_MIB}, "scheduler": {"max_attempts": 1}}
+        ) as running,
     ):
         ramshelf("hook", "install")
         yield Stock(running, file_system, libvirtd)
@@ -64,7 +66,8 @@ def end_cost(stock: Stock, server: Server) -> int:
 
 
 def test_a_server_is_reserved_and_ends_unwritten(stock: Stock) -> None:
-    """Nova's own XML, discard and immediate, as it is; on XFS the flag is taken back while the guest runs."""
+    """Nova's own XML, discard and immediate, as it is; on XFS the flag is taken back while the guest
+    runs."""
 
     def cost() -> int:
         server = stock.cloud.boot(MEMORY_MIB, f"ramshelf.dirty={DIRTY_MIB}")
@@ -97,17 +100,22 @@ def test_without_the_hook_an_end_on_xfs_is_written(stock: Stock) -> None:
 
 
 def test_a_full_store_refuses_the_build(stock: Stock) -> None:
-    """Somebody else's guest has the place that Placement believes in: the server ends in ERROR, unstarted."""
+    """Somebody else's guest has the place that Placement believes in: the server ends in ERROR,
+    unstarted."""
     free = capacity()["free_mib"]
     stock.libvirtd.create(domain_xml("other", free - 100))
     asked = stock.cloud.compute.create(stock.cloud.compute.flavor(128), stock.cloud.image())
-    wait_until(lambda: stock.cloud.compute.server(asked.uuid).status == "ERROR", "ERROR", timeout=PATIENCE)
+    wait_until(
+        lambda: stock.cloud.compute.server(asked.uuid).status == "ERROR", "ERROR", timeout=PATIENCE
+    )
     refused = stock.cloud.compute.server(asked.uuid)
     said = wait_recorded(refused.domain, "refused")
     assert said["code"] == "capacity.exceeded"
     assert "28 MiB more than are free" in said["reason"]
     assert refused.fault is not None
-    assert said["reason"] in refused.fault.details  # the message is cut before it, behind libvirt's own words
+    assert (
+        said["reason"] in refused.fault.details
+    )  # the message is cut before it, behind libvirt's own words
     assert qemu_pid(refused.domain) is None
     assert [file.parent.name.partition("-")[2] for file in memory_files()] == ["other"]
     assert stock.cloud.placement.allocated_mib(stock.cloud.node) == {}
@@ -141,7 +149,8 @@ def test_nothing_is_left_of_what_was_killed(stock: Stock) -> None:
 
     building = stock.cloud.compute.create(stock.cloud.compute.flavor(128), stock.cloud.image())
     wait_until(
-        lambda: qemu_pid(stock.cloud.compute.server(building.uuid).domain) is not None, "it is being started"
+        lambda: qemu_pid(stock.cloud.compute.server(building.uuid).domain) is not None,
+        "it is being started",
     )
     stock.cloud.restart()
     wait_until(

@@ -27,7 +27,9 @@ def prepared(libvirtd: Libvirtd) -> Iterator[Cloud]:  # noqa: ARG001
     more: Settings = {"libvirt": {"file_backed_memory": TOLD_MIB}, **ISOLATED}
     with store("ext4", 640), cloud(more) as running:
         PROVIDER_CONFIG.mkdir()
-        (PROVIDER_CONFIG / "ramshelf.yaml").write_text(ramshelf("placement", "provider-config").stdout)
+        (PROVIDER_CONFIG / "ramshelf.yaml").write_text(
+            ramshelf("placement", "provider-config").stdout
+        )
         running.restart()
         yield running
 
@@ -43,7 +45,9 @@ def placed(cloud: Cloud, **extra_specs: str) -> Server:
     """What becomes of a server of this flavor: ACTIVE on the only host, or ERROR."""
     asked = cloud.compute.create(cloud.compute.flavor(128, **extra_specs), cloud.image())
     wait_until(
-        lambda: cloud.compute.server(asked.uuid).status in {"ACTIVE", "ERROR"}, "it is placed", timeout=120
+        lambda: cloud.compute.server(asked.uuid).status in {"ACTIVE", "ERROR"},
+        "it is placed",
+        timeout=120,
     )
     return cloud.compute.server(asked.uuid)
 
@@ -89,7 +93,8 @@ def test_huge_pages_beside_forbidden_never_come_here(plain: Cloud) -> None:
 
 
 def test_an_aggregate_of_file_backed_hosts_alone(plain: Cloud) -> None:
-    """Isolated by the trait: flavors that do not demand it stay away, those with huge pages among them."""
+    """Isolated by the trait: flavors that do not demand it stay away, those with huge pages among
+    them."""
     aggregate = plain.compute.aggregate("file-backed", plain.host, {f"trait:{TRAIT}": "required"})
     try:
         assert_nowhere(plain)
@@ -110,7 +115,9 @@ def test_as_many_servers_as_the_store_has_place_for(plain: Cloud) -> None:
 
 def test_a_ratio_of_an_aggregate_is_ignored_by_nova(plain: Cloud) -> None:
     """Nova's metadata of that name has no effect since Placement counts memory."""
-    aggregate = plain.compute.aggregate("overcommitted", plain.host, {"ram_allocation_ratio": "4.0"})
+    aggregate = plain.compute.aggregate(
+        "overcommitted", plain.host, {"ram_allocation_ratio": "4.0"}
+    )
     try:
         assert plain.placement.inventory(plain.node)["allocation_ratio"] == 1.0
         plain.restart()

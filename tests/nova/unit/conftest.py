@@ -11,7 +11,9 @@ from oslo_log import log as oslo_log
 
 from ramshelf_nova.conf import CONF, GROUP
 
-settings.register_profile("untimed", settings(), deadline=None)  # a machine that is busy is no fault
+settings.register_profile(
+    "untimed", settings(), deadline=None
+)  # a machine that is busy is no fault
 settings.load_profile("untimed")
 
 

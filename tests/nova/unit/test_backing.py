@@ -1,4 +1,5 @@
-"""What is asked of Placement, and how long an answer counts: counted here, and with the real Placement."""
+"""What is asked of Placement, and how long an answer counts: counted here, and with the real
+Placement."""
 
 import functools
 import uuid
@@ -77,14 +78,18 @@ def real(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
         monkeypatch.delenv(name, raising=False)
     conf = cfg.ConfigOpts()
     placement_conf.register_opts(conf)
-    conf.set_override("connection", f"sqlite:///{tmp_path}/placement.sqlite", group="placement_database")
+    conf.set_override(
+        "connection", f"sqlite:///{tmp_path}/placement.sqlite", group="placement_database"
+    )
     conf.set_override("sync_on_startup", True, group="placement_database")
     conf([], project="placement", default_config_files=[], default_config_dirs=[])
     db_api.configure(conf)
     direct = PlacementDirect(conf)
     direct.app = functools.cache(direct.app)  # one for all requests
     with direct as adapter:
-        monkeypatch.setattr("nova.scheduler.client.report.PLACEMENTCLIENT", SchedulerReportClient(adapter))
+        monkeypatch.setattr(
+            "nova.scheduler.client.report.PLACEMENTCLIENT", SchedulerReportClient(adapter)
+        )
         yield adapter
     db_api.get_placement_engine().dispose()
 
@@ -92,7 +97,9 @@ def real(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
 def test_what_placement_understands(real: Any) -> None:
     def provide(*traits: str) -> str:
         provider = str(uuid.uuid4())
-        real.post("/resource_providers", json={"name": provider, "uuid": provider}, microversion="1.39")
+        real.post(
+            "/resource_providers", json={"name": provider, "uuid": provider}, microversion="1.39"
+        )
         for trait in traits:
             real.put(f"/traits/{trait}", microversion="1.39")
         body = {"traits": list(traits), "resource_provider_generation": 0}

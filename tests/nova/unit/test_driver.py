@@ -26,11 +26,18 @@ from ramshelf_nova.hook import trouble
 objects.register_all()
 
 SWAP = HostAnswer(
-    kernel="6.18.0", kind=Kind.SWAP, fstype="tmpfs", configured=True, capacity_mib=4096, free_mib=1024
+    kernel="6.18.0",
+    kind=Kind.SWAP,
+    fstype="tmpfs",
+    configured=True,
+    capacity_mib=4096,
+    free_mib=1024,
 )
 XFS = replace(SWAP, kind=Kind.DISK, fstype="xfs")
 EXT4 = replace(SWAP, kind=Kind.DISK, fstype="ext4")
-UNMOUNTED = replace(SWAP, kind=None, fstype=None, problem="store.not-mounted", capacity_mib=0, free_mib=0)
+UNMOUNTED = replace(
+    SWAP, kind=None, fstype=None, problem="store.not-mounted", capacity_mib=0, free_mib=0
+)
 
 
 class Told:
@@ -94,8 +101,9 @@ def test_memory_is_allocated_on_demand_where_it_is_reserved_and_discarded_where_
     rest: str,
 ) -> None:
     file_backed(2048)
-    assert memory_backing(told(driver, answer)) == (
-        f'<memoryBacking><source type="file"/><access mode="shared"/>{rest}</memoryBacking>'
+    assert (
+        memory_backing(told(driver, answer))
+        == f'<memoryBacking><source type="file"/><access mode="shared"/>{rest}</memoryBacking>'
     )
 
 
@@ -127,7 +135,9 @@ def test_pages_of_a_size_are_refused_as_ever(
 
 def test_it_overrides_what_this_nova_has() -> None:
     assert list(misfits(FileBackedLibvirtDriver, LibvirtDriver)) == []
-    private = [name for name in vars(FileBackedLibvirtDriver) if name.startswith("_") and name[1] != "_"]
+    private = [
+        name for name in vars(FileBackedLibvirtDriver) if name.startswith("_") and name[1] != "_"
+    ]
     assert private == ["_get_guest_memory_backing_config"]
 
 
@@ -189,7 +199,10 @@ def test_no_method_takes_what_it_likes() -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (replace(SWAP, free_mib=511), "it needs 512 MiB of file-backed memory, and 511 MiB are free"),
+        (
+            replace(SWAP, free_mib=511),
+            "it needs 512 MiB of file-backed memory, and 511 MiB are free",
+        ),
         (UNMOUNTED, "there is no store (store.not-mounted)"),
         (None, "ramshelf's hook does not answer"),
     ],
@@ -228,7 +241,8 @@ def test_a_source_whose_guest_is_backed_in_another_way(
 
 
 class Held:
-    """Nova's client of Placement, as far as the driver asks it; ``mib`` None: Placement does not answer."""
+    """Nova's client of Placement, as far as the driver asks it; ``mib`` None: Placement does not
+    answer."""
 
     mib: int | None = 0
 
@@ -236,7 +250,9 @@ class Held:
         if self.mib is None:
             raise exception.ResourceProviderAllocationRetrievalFailed(rp_uuid=uuid, error="")
         half = {"resources": {"MEMORY_MB": self.mib // 2, "VCPU": 1}}
-        return SimpleNamespace(allocations={"a": half, "b": half, "disk": {"resources": {"DISK_GB": 1}}})
+        return SimpleNamespace(
+            allocations={"a": half, "b": half, "disk": {"resources": {"DISK_GB": 1}}}
+        )
 
 
 @pytest.fixture
@@ -320,7 +336,11 @@ OURS = "AUTO: ramshelf: "
         ((True, "maintenance"), None, (True, "maintenance")),
         ((True, None), "gone", (True, None)),
         ((True, None), None, (True, None)),
-        ((True, "AUTO: Connection to libvirt lost"), None, (True, "AUTO: Connection to libvirt lost")),
+        (
+            (True, "AUTO: Connection to libvirt lost"),
+            None,
+            (True, "AUTO: Connection to libvirt lost"),
+        ),
     ],
 )
 def test_the_service_is_disabled_for_a_problem_and_enabled_after_it(
@@ -331,7 +351,9 @@ def test_the_service_is_disabled_for_a_problem_and_enabled_after_it(
 
 def test_a_reason_is_no_longer_than_its_column() -> None:
     assert len(service.decide(False, None, "x" * 300)[1] or "") == 255
-    assert all(len(service.decide(False, None, trouble(said))[1] or "") < 255 for said in (None, UNMOUNTED))
+    assert all(
+        len(service.decide(False, None, trouble(said))[1] or "") < 255 for said in (None, UNMOUNTED)
+    )
     assert trouble(SWAP) is None
 
 

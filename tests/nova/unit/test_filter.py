@@ -61,7 +61,10 @@ REQUESTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "required": ({"extra_specs": {"ramshelf:file_backed_memory": "required"}}, FILES),
     "forbidden": ({"extra_specs": {"ramshelf:file_backed_memory": "forbidden"}}, ANONYMOUS),
     "neither": ({"extra_specs": {"ramshelf:file_backed_memory": "Required"}}, []),
-    "of others": ({"extra_specs": {"hw:cpu_policy": "shared", "trait:HW_CPU_X86_AVX": "required"}}, ALL),
+    "of others": (
+        {"extra_specs": {"hw:cpu_policy": "shared", "trait:HW_CPU_X86_AVX": "required"}},
+        ALL,
+    ),
 }
 
 
@@ -85,7 +88,9 @@ def test_each_thing_that_a_request_asks_for(name: str, hosts: list[Any]) -> None
 
 
 @given(st.sets(st.sampled_from(sorted(REQUESTS)), max_size=6), st.sampled_from([{}, REBUILD]))
-def test_what_is_asked_for_together_holds_together(names: set[str], hints: dict[str, list[str]]) -> None:
+def test_what_is_asked_for_together_holds_together(
+    names: set[str], hints: dict[str, list[str]]
+) -> None:
     together: dict[str, Any] = {}
     expected = set(ALL)
     for name in sorted(names):
@@ -121,20 +126,30 @@ def test_a_request_that_may_go_anywhere_asks_nobody(hosts: list[Any]) -> None:
 
 def test_a_request_as_an_old_conductor_makes_it(hosts: list[Any]) -> None:
     spec = request()
-    for name in ("image", "numa_topology", "pci_requests", "requested_destination", "scheduler_hints"):
+    for name in (
+        "image",
+        "numa_topology",
+        "pci_requests",
+        "requested_destination",
+        "scheduler_hints",
+    ):
         delattr(spec, name)
     assert demands_of(spec) == ()
     assert passing(make(), hosts, spec) == ALL
 
 
-def test_mediated_devices_of_other_classes(option: Callable[[str, Any], None], hosts: list[Any]) -> None:
+def test_mediated_devices_of_other_classes(
+    option: Callable[[str, Any], None], hosts: list[Any]
+) -> None:
     spec = request({"resources:CUSTOM_MDEV": "1"})
     assert passing(make(), hosts, spec) == ALL
     option("file_backed_memory_mdev_resource_classes", ["VGPU", "CUSTOM_MDEV"])
     assert passing(make(), hosts, spec) == PINNABLE
 
 
-def test_reasons_are_told_at_debug_level(hosts: list[Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_reasons_are_told_at_debug_level(
+    hosts: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
     passing(make(), hosts, request({"hw:mem_page_size": "large"}, pci=True))
     said = [record for record in caplog.records if record.name == "ramshelf_nova.filter"]
     assert {record.levelno for record in said} == {logging.DEBUG}
@@ -171,7 +186,9 @@ def test_that_placement_is_away_is_told(hosts: list[Any], caplog: pytest.LogCapt
     placement = Placement()
     placement.away = True
     passing(make(placement), hosts, request(pci=True))
-    (said,) = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
+    (said,) = (
+        record.getMessage() for record in caplog.records if record.levelno == logging.WARNING
+    )
     assert said.startswith("Placement does not say which hosts have file-backed memory: it is away")
     assert said.endswith("; hosts that may not suit are rejected")
 
@@ -197,13 +214,18 @@ class TestAggregates:
 
     NAMES = ("anonymous", "file", "disk", "dax", "swap", "ram")
 
-    def test_they_are_warned_of_once(self, hosts: list[Any], caplog: pytest.LogCaptureFixture) -> None:
+    def test_they_are_warned_of_once(
+        self, hosts: list[Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
         filter_ = make()
         for _ in range(3):
             assert passing(filter_, hosts, request()) == list(self.NAMES)
-        warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        warnings = [
+            record.getMessage() for record in caplog.records if record.levelno == logging.WARNING
+        ]
         assert [
-            re.findall(r"Host (\w+) .* aggregate (\w+) .*ratio ([\w.]+):", said) for said in warnings
+            re.findall(r"Host (\w+) .* aggregate (\w+) .*ratio ([\w.]+):", said)
+            for said in warnings
         ] == [
             [("file", "over", "1.5")],
             [("dax", "under", "0.9")],
@@ -221,7 +243,10 @@ class TestAggregates:
     ) -> None:
         option("file_backed_memory_require_aggregate_ratio", True)
         assert passing(make(), hosts, request()) == ["anonymous", "disk", "ram"]
-        assert passing(make(), hosts, request(REQUESTS["required"][0]["extra_specs"])) == ["disk", "ram"]
+        assert passing(make(), hosts, request(REQUESTS["required"][0]["extra_specs"])) == [
+            "disk",
+            "ram",
+        ]
         assert passing(make(), hosts, request(hints=REBUILD)) == list(self.NAMES)
 
     def test_without_placement_those_that_may_be_file_backed_are_skipped(

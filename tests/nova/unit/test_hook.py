@@ -13,8 +13,8 @@ from ramshelf_nova.core.store.kind import Kind
 from ramshelf_nova.hook import Hook, refusal
 
 _PREFIX = (
-    "Hook script execution failed: internal error: Child process (LC_ALL=C /etc/libvirt/hooks/qemu.d/ramshelf"
-    " guest start begin -) unexpected exit status 1: "
+    "Hook script execution failed: internal error: Child process (LC_ALL=C "
+    "/etc/libvirt/hooks/qemu.d/ramshelf guest start begin -) unexpected exit status 1: "
 )
 SAID = HostAnswer(kernel="6.1.0", kind=Kind.SWAP, fstype="tmpfs", capacity_mib=512)
 

@@ -42,12 +42,19 @@ def configured(tmp_path: Path) -> cfg.ConfigOpts:
     read = cfg.ConfigOpts()
     scheduler.register_opts(read)
     read.register_opts(conf.SCHEDULER_OPTIONS, group=conf.GROUP)
-    read([], project="nova", default_config_files=[str(tmp_path / "nova.conf")], default_config_dirs=[])
+    read(
+        [],
+        project="nova",
+        default_config_files=[str(tmp_path / "nova.conf")],
+        default_config_dirs=[],
+    )
     return read
 
 
 def test_nova_loads_the_filter_by_the_configuration_shown(configured: cfg.ConfigOpts) -> None:
-    classes = HostFilterHandler().get_matching_classes(configured.filter_scheduler.available_filters)
+    classes = HostFilterHandler().get_matching_classes(
+        configured.filter_scheduler.available_filters
+    )
     by_name = {each.__name__: each for each in classes}
     assert by_name["FileBackedMemoryFilter"] is ramshelf_filter.FileBackedMemoryFilter
     assert set(configured.filter_scheduler.enabled_filters) <= set(by_name)
@@ -59,7 +66,10 @@ def test_the_example_keeps_novas_own_filters_and_weighers(configured: cfg.Config
     default = cfg.ConfigOpts()
     scheduler.register_opts(default)
     default([], project="nova", default_config_files=[], default_config_dirs=[])
-    assert shown.enabled_filters == [*default.filter_scheduler.enabled_filters, "FileBackedMemoryFilter"]
+    assert shown.enabled_filters == [
+        *default.filter_scheduler.enabled_filters,
+        "FileBackedMemoryFilter",
+    ]
     weighers = HostWeightHandler().get_matching_classes(shown.weight_classes)
     novas = HostWeightHandler().get_matching_classes(default.filter_scheduler.weight_classes)
     assert weighers == [*novas, StoreHeadroomWeigher]
@@ -85,10 +95,14 @@ def test_nova_schedules_with_both(
     assert isinstance(ours, ramshelf_filter.FileBackedMemoryFilter)
     assert any(isinstance(weigher, StoreHeadroomWeigher) for weigher in manager.weighers)
     manager.enabled_filters = [ours]  # Nova's own ask for services that are up
-    passing = manager.get_filtered_hosts([host("anonymous"), host("file")], request({NAME: "required"}))
+    passing = manager.get_filtered_hosts(
+        [host("anonymous"), host("file")], request({NAME: "required"})
+    )
     assert [each.host for each in passing] == ["file"]
     full, empty = ({RAM_MIB: 100, RESIDENT_MIB: resident} for resident in (90, 0))
-    weighed = manager.get_weighed_hosts([host("full", stats=full), host("empty", stats=empty)], request())
+    weighed = manager.get_weighed_hosts(
+        [host("full", stats=full), host("empty", stats=empty)], request()
+    )
     assert [each.obj.host for each in weighed] == ["empty", "full"]
 
 
@@ -123,7 +137,9 @@ def test_the_options_are_in_novas_sample_and_in_the_reference() -> None:
     documented = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", PAGE, re.MULTILINE))
     expected = {}
     for option in conf.SCHEDULER_OPTIONS:
-        default = ",".join(option.default) if isinstance(option.default, list) else str(option.default)
+        default = (
+            ",".join(option.default) if isinstance(option.default, list) else str(option.default)
+        )
         assert re.search(rf"(?im)^#{option.name} = {re.escape(default)}$", sample), option.name
         expected[option.name] = default
     assert documented == expected
@@ -168,8 +184,8 @@ def _run(*argv: str) -> str:
 def _listing(directory: Path) -> dict[str, tuple[int, int]]:
     """All that is below it, with size and time of change."""
     return {
-        str(path.relative_to(directory)): (path.lstat().st_size, path.lstat().st_mtime_ns)
-        if path.is_file()
-        else (0, 0)
+        str(path.relative_to(directory)): (
+            (path.lstat().st_size, path.lstat().st_mtime_ns) if path.is_file() else (0, 0)
+        )
         for path in directory.rglob("*")
     }

@@ -51,7 +51,8 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def move(cell: Any, source: str, task: str | None) -> Any:
-    """The request of a server on ``source`` that is at ``task``, as the conductor makes it for every move."""
+    """The request of a server on ``source`` that is at ``task``, as the conductor makes it for every
+    move."""
     destination = objects.Destination(cell=cell)
     spec = request(destination=destination)
     spec.ignore_hosts = [source]
@@ -92,7 +93,13 @@ def test_what_the_flavor_asks_for_holds_as_well(cell: Any) -> None:
 
 @pytest.mark.parametrize(
     "task",
-    [task_states.RESIZE_PREP, task_states.REBUILDING, task_states.UNSHELVING, task_states.SCHEDULING, None],
+    [
+        task_states.RESIZE_PREP,
+        task_states.REBUILDING,
+        task_states.UNSHELVING,
+        task_states.SCHEDULING,
+        None,
+    ],
 )
 def test_other_moves_may_change_the_backing(cell: Any, task: str | None) -> None:
     spec = move(cell, "file1", task)

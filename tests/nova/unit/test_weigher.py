@@ -13,7 +13,9 @@ from ramshelf_nova.weigher import StoreHeadroomWeigher, headroom
 from support.nova_objects import aggregate, host, request
 
 
-def stats(total: int = 10000, promised: int = 0, ram: int = 1000, resident: int = 0) -> dict[str, int]:
+def stats(
+    total: int = 10000, promised: int = 0, ram: int = 1000, resident: int = 0
+) -> dict[str, int]:
     return {
         figures.STORE_TOTAL_MIB: total,
         figures.STORE_PROMISED_MIB: promised,

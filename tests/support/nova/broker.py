@@ -21,7 +21,9 @@ def rabbitmq(address: str) -> Iterator[str]:
     """
     directory = scratch() / "rabbitmq"
     directory.mkdir()
-    (directory / "rabbitmq.conf").write_text(f"listeners.tcp.default = {_PORT}\nloopback_users = none\n")
+    (directory / "rabbitmq.conf").write_text(
+        f"listeners.tcp.default = {_PORT}\nloopback_users = none\n"
+    )
     environment = {
         **os.environ,
         "HOME": str(directory),  # Erlang's cookie

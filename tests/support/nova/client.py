@@ -95,7 +95,9 @@ class Placement(Api):
 
     def allocated_mib(self, host: str) -> dict[str, int]:
         """The MEMORY_MB of each server that has some of this host."""
-        found = self.ask("GET", f"/resource_providers/{self.provider(host)}/allocations")["allocations"]
+        found = self.ask("GET", f"/resource_providers/{self.provider(host)}/allocations")[
+            "allocations"
+        ]
         return {uuid: held["resources"]["MEMORY_MB"] for uuid, held in found.items()}
 
 
@@ -125,7 +127,10 @@ class Compute(Api):
 
     def servers(self) -> list[Server]:
         """All servers."""
-        return [_server(server) for server in self.ask("GET", "/servers/detail?all_tenants=1")["servers"]]
+        return [
+            _server(server)
+            for server in self.ask("GET", "/servers/detail?all_tenants=1")["servers"]
+        ]
 
     def act(self, server: Server, action: str, options: object = None) -> None:
         """POST /servers/UUID/action."""
@@ -149,18 +154,26 @@ class Compute(Api):
                 return now
             assert now.status != "ERROR", now
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not within {PATIENCE} s: {server.name} is {status}; it is {now}")
+                raise TimeoutError(
+                    f"not within {PATIENCE} s: {server.name} is {status}; it is {now}"
+                )
             time.sleep(0.2)
 
     def console(self, server: Server) -> str:
         """What the server has said over its serial port."""
-        return str(self.ask("POST", f"/servers/{server.uuid}/action", {"os-getConsoleOutput": {}})["output"])
+        return str(
+            self.ask("POST", f"/servers/{server.uuid}/action", {"os-getConsoleOutput": {}})[
+                "output"
+            ]
+        )
 
     def actions(self, server: Server) -> list[dict[str, Any]]:
         """What was done with a server, the latest first, each with its events."""
         path = f"/servers/{server.uuid}/os-instance-actions"
         found = self.ask("GET", path)["instanceActions"]
-        return [self.ask("GET", f"{path}/{action['request_id']}")["instanceAction"] for action in found]
+        return [
+            self.ask("GET", f"{path}/{action['request_id']}")["instanceAction"] for action in found
+        ]
 
     def service(self, host: str) -> dict[str, Any]:
         """The compute service of a host: its ``status``, enabled or disabled, and ``disabled_reason``."""
@@ -214,5 +227,6 @@ def _server(document: dict[str, Any]) -> Server:
         task=document["OS-EXT-STS:task_state"],
         domain=document["OS-EXT-SRV-ATTR:instance_name"],
         host=document["OS-EXT-SRV-ATTR:host"],
-        fault=fault and Fault(code=fault["code"], message=fault["message"], details=fault.get("details", "")),
+        fault=fault
+        and Fault(code=fault["code"], message=fault["message"], details=fault.get("details", "")),
     )

@@ -21,7 +21,8 @@ from support.process import run, wait_until
 
 _CHECKOUT = Path(__file__).resolve().parents[3]
 VIRTUAL_ENVIRONMENT = _CHECKOUT / os.environ.get("NOVA", ".venv-nova")
-"""The Nova that tests run; ``NOVA=.venv-nova-oldest make test-nova`` runs all of them with the oldest."""
+"""The Nova that tests run; ``NOVA=.venv-nova-oldest make test-nova`` runs all of them with the oldest.
+"""
 
 OLDEST = _CHECKOUT / ".venv-nova-oldest"
 """The oldest Nova, where ``scripts/setup`` can install it."""
@@ -32,9 +33,10 @@ ALL_ROLES = ("conductor", "scheduler", "compute", "api")
 class Cloud:
     """One run of Nova after the other over the same databases, images and configuration.
 
-    ``user`` is whom it runs as, ``wrapper`` what it is run by (a container's namespaces, say), ``roles``
-    those of its services that run on this host, ``virtual_environment`` where its Nova is. ``host`` is its
-    name as a service's, ``node`` as libvirt has it, which is that of its resource provider.
+    ``user`` is whom it runs as, ``wrapper`` what it is run by (a container's namespaces, say),
+    ``roles`` those of its services that run on this host, ``virtual_environment`` where its Nova
+    is. ``host`` is its name as a service's, ``node`` as libvirt has it, which is that of its
+    resource provider.
     """
 
     def __init__(
@@ -68,7 +70,8 @@ class Cloud:
 
     @contextmanager
     def placement_refusing(self, *rules: str) -> Iterator[None]:
-        """Placement answers 403 to what these rules of its policy are for; it reads the file each time."""
+        """Placement answers 403 to what these rules of its policy are for; it reads the file each
+        time."""
         policy = self.state / "placement-policy.json"
         policy.write_text(json.dumps(dict.fromkeys(rules, "!")))
         try:
@@ -102,7 +105,9 @@ class Cloud:
             )
         assert self._process.stdout is not None
         ready = self._process.stdout.readline()
-        assert ready == "ready\n", f"Nova does not start:\n{output.read_text()[-4000:]}\n{self.log()[-4000:]}"
+        assert ready == "ready\n", (
+            f"Nova does not start:\n{output.read_text()[-4000:]}\n{self.log()[-4000:]}"
+        )
 
     def stop(self) -> None:
         """End all services at once, as a crash does; servers run on."""
@@ -146,12 +151,16 @@ class Cloud:
         if key not in self._known:
             disk = self.state / "disk"
             disk.write_bytes(bytes(1 << 20))
-            self._known[key] = self._put(disk, disk_format="raw", container_format="bare", **properties)
+            self._known[key] = self._put(
+                disk, disk_format="raw", container_format="bare", **properties
+            )
         return self._known[key]
 
     def boot(self, memory_mib: int = 128, words: str = "", **extra_specs: str) -> Server:
         """A new server that is ACTIVE, and whose guest has come up."""
-        server = self.compute.create(self.compute.flavor(memory_mib, **extra_specs), self.image(words))
+        server = self.compute.create(
+            self.compute.flavor(memory_mib, **extra_specs), self.image(words)
+        )
         server = self.compute.wait(server, "ACTIVE")
         self.wait_console(server, "GUEST-UP")
         return server
@@ -160,7 +169,9 @@ class Cloud:
         """Wait until the server's guest has said ``text`` so many times since it was last started."""
         try:
             wait_until(
-                lambda: self.compute.console(server).count(text) >= times, f"it says {text!r}", timeout=60
+                lambda: self.compute.console(server).count(text) >= times,
+                f"it says {text!r}",
+                timeout=60,
             )
         except TimeoutError as error:
             raise TimeoutError(f"{error}; it said:\n{self.compute.console(server)}") from None
@@ -169,7 +180,9 @@ class Cloud:
         """Delete all servers, and wait until Placement has forgotten them too."""
         for server in self.compute.servers():
             self.compute.delete(server)
-        wait_until(lambda: not self.placement.allocated_mib(self.node), "no allocation is left", timeout=60)
+        wait_until(
+            lambda: not self.placement.allocated_mib(self.node), "no allocation is left", timeout=60
+        )
 
     def close(self) -> None:
         """End it, and remove all that it has made."""

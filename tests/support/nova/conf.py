@@ -7,7 +7,8 @@ NOVA_CONF = Path("/etc/nova/nova.conf")
 API_PASTE = NOVA_CONF.with_name("api-paste.ini")
 
 Settings = Mapping[str, Mapping[str, object]]
-"""Options by section; None: the option is not set. A list is repeated or joined as the option has it."""
+"""Options by section; None: the option is not set. A list is repeated or joined as the option has it.
+"""
 
 
 def settings(url: str, state: Path, more: Settings) -> Settings:
@@ -32,7 +33,11 @@ def settings(url: str, state: Path, more: Settings) -> Settings:
         "api_database": {"connection": f"sqlite:///{state}/api.sqlite"},
         "database": {"connection": f"sqlite:///{state}/cell1.sqlite"},
         "oslo_concurrency": {"lock_path": state / "locks"},
-        "placement": {**service, "endpoint": f"{url}/placement", "endpoint_override": f"{url}/placement"},
+        "placement": {
+            **service,
+            "endpoint": f"{url}/placement",
+            "endpoint_override": f"{url}/placement",
+        },
         "neutron": {**service, "endpoint": f"{url}/network", "endpoint_override": f"{url}/network"},
         "glance": {"api_servers": f"{url}/image"},
         "quota": {"instances": -1, "cores": -1, "ram": -1},
@@ -51,7 +56,8 @@ def settings(url: str, state: Path, more: Settings) -> Settings:
 
 
 def write(settings: Settings, virtual_environment: Path) -> None:
-    """Write /etc/nova as an operator has it, but that the API takes who one is from the request's headers."""
+    """Write /etc/nova as an operator has it, but that the API takes who one is from the request's
+    headers."""
     NOVA_CONF.parent.mkdir(exist_ok=True)
     NOVA_CONF.write_text(text(settings))
     shipped = (virtual_environment / "etc/nova/api-paste.ini").read_text()

@@ -1,9 +1,10 @@
 """Nova's services in one process, run by Nova's own Python: process.py PORT USER ROLE...
 
-Roles: conductor, scheduler, compute, api; with api come Placement and the stubs, served at PORT below
-/compute, /placement, /image and /network. What each is told is in /etc/nova. USER is whom it runs as, once
-Nova's helper for what needs root (oslo.privsep) is there; services without a database of their own (compute
-alone) ask the conductor. It says "ready" when all are up, and ends, as a crash does, when its input ends.
+Roles: conductor, scheduler, compute, api; with api come Placement and the stubs, served at PORT
+below /compute, /placement, /image and /network. What each is told is in /etc/nova. USER is whom it
+runs as, once Nova's helper for what needs root (oslo.privsep) is there; services without a database
+of their own (compute alone) ask the conductor. It says "ready" when all are up, and ends, as a
+crash does, when its input ends.
 """
 
 import os
@@ -25,7 +26,9 @@ def main(port: str, user: str, *roles: str) -> None:
     """Run these roles until the input ends."""
     from nova import monkey_patch  # noqa: PLC0415 - before anything else of Nova's
 
-    if hasattr(monkey_patch, "patch"):  # else, up to Nova 31, the import has made all threads eventlet's
+    if hasattr(
+        monkey_patch, "patch"
+    ):  # else, up to Nova 31, the import has made all threads eventlet's
         monkey_patch.patch(backend="threading")
     from support.nova.server import serve  # noqa: PLC0415 - of this kind of threads
 
@@ -128,7 +131,9 @@ def _placement(state: Path) -> Any:
 
     options = cfg.ConfigOpts()
     conf.register_opts(options)
-    options.set_override("connection", f"sqlite:///{state}/placement.sqlite", group="placement_database")
+    options.set_override(
+        "connection", f"sqlite:///{state}/placement.sqlite", group="placement_database"
+    )
     options.set_override("sync_on_startup", True, group="placement_database")
     options.set_override("auth_strategy", "noauth2", group="api")
     options([], project="placement", default_config_files=[], default_config_dirs=[])

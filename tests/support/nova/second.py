@@ -23,14 +23,15 @@ def migratable(address: str) -> Settings:
 
 
 SHARED: Settings = {"DEFAULT": {"my_ip": FIRST_ADDRESS}}
-"""What nova.conf needs on hosts that have one file system for servers' disks: Nova then tries no ssh."""
+"""What nova.conf needs on hosts that have one file system for servers' disks: Nova then tries no ssh.
+"""
 
 
 class SecondCompute:
     """nova-compute there; it asks the first host's conductor.
 
-    Its state is its own, but for the servers' disks where those are ``shared``. Those cannot move live:
-    libvirt looks at the file system.
+    Its state is its own, but for the servers' disks where those are ``shared``. Those cannot move
+    live: libvirt looks at the file system.
     """
 
     def __init__(self, first: Cloud, host: SecondHost, *, shared: bool) -> None:
@@ -53,12 +54,16 @@ class SecondCompute:
         if more is not None:
             url = self._first.url.replace("127.0.0.1", FIRST_ADDRESS)
             conf = text(settings(url, self._first.state, more))
-            self.host.run("sh", "-ec", f"mkdir -p {NOVA_CONF.parent}; cat > {NOVA_CONF}", stdin=conf)
+            self.host.run(
+                "sh", "-ec", f"mkdir -p {NOVA_CONF.parent}; cat > {NOVA_CONF}", stdin=conf
+            )
         words, said = self._directory / "input", self._directory / "output"
         words.unlink(missing_ok=True)
         os.mkfifo(words)
         said.write_text("")
-        program = f"{VIRTUAL_ENVIRONMENT}/bin/python -W ignore -m support.nova.process 0 root compute"
+        program = (
+            f"{VIRTUAL_ENVIRONMENT}/bin/python -W ignore -m support.nova.process 0 root compute"
+        )
         # The shell's own outputs are let go before the input is opened, which waits for us.
         self.host.shell(
             f"cd {VIRTUAL_ENVIRONMENT.parent}/tests; (exec >{said} 2>&1; exec {program} <{words}) &"
@@ -72,7 +77,9 @@ class SecondCompute:
         if self._input is not None:
             self._input.close()
             self._input = None
-            self.host.shell("while pgrep -f '[s]upport.nova.process' >/dev/null; do sleep 0.1; done")
+            self.host.shell(
+                "while pgrep -f '[s]upport.nova.process' >/dev/null; do sleep 0.1; done"
+            )
 
     def log(self) -> str:
         """What it has logged."""
@@ -90,7 +97,9 @@ class SecondCompute:
 
 
 @contextmanager
-def second_compute(first: Cloud, host: SecondHost, *, shared: bool = False) -> Iterator[SecondCompute]:
+def second_compute(
+    first: Cloud, host: SecondHost, *, shared: bool = False
+) -> Iterator[SecondCompute]:
     """A nova-compute there, to be started; ``shared``: servers' disks are on a file system of both."""
     compute = SecondCompute(first, host, shared=shared)
     try:

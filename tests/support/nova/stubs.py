@@ -13,7 +13,11 @@ from typing import Any
 Environ = dict[str, Any]
 Response = Callable[[str, list[tuple[str, str]]], object]
 
-_TEXT, _TEXT_OR_NOT, _NUMBER = {"type": "string"}, {"type": ["null", "string"]}, {"type": ["null", "integer"]}
+_TEXT, _TEXT_OR_NOT, _NUMBER = (
+    {"type": "string"},
+    {"type": ["null", "string"]},
+    {"type": ["null", "integer"]},
+)
 _SCHEMA = {
     "name": "image",
     "properties": {
@@ -25,10 +29,17 @@ _SCHEMA = {
     },
     "additionalProperties": _TEXT,
 }
-"""What an image has of its own; all else are its properties (glanceclient tells them apart by this)."""
+"""What an image has of its own; all else are its properties (glanceclient tells them apart by this).
+"""
 
 
-_FIRST: Mapping[str, Any] = {"visibility": "private", "tags": [], "size": None, "min_ram": 0, "min_disk": 0}
+_FIRST: Mapping[str, Any] = {
+    "visibility": "private",
+    "tags": [],
+    "size": None,
+    "min_ram": 0,
+    "min_disk": 0,
+}
 
 
 class Images:
@@ -46,7 +57,12 @@ class Images:
             case "POST", ["images"]:
                 given = json.loads(_body(environ))
                 now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-                new = {"id": str(uuid.uuid4()), "status": "queued", "created_at": now, "updated_at": now}
+                new = {
+                    "id": str(uuid.uuid4()),
+                    "status": "queued",
+                    "created_at": now,
+                    "updated_at": now,
+                }
                 return _answer(respond, self._save({**_FIRST, **given, **new}), "201 Created")
             case _, ["images", identity, *rest] if (self._directory / f"{identity}.json").exists():
                 return self._image(method, identity, rest, environ, respond)
@@ -63,7 +79,8 @@ class Images:
             case "GET", ["file"]:
                 size = data.stat().st_size
                 respond(
-                    "200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(size))]
+                    "200 OK",
+                    [("Content-Type", "application/octet-stream"), ("Content-Length", str(size))],
                 )
                 return _pieces(data)
             case "PUT", ["file"]:

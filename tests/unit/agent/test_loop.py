@@ -24,7 +24,11 @@ agent._wait()
 
 def test_a_signal_whose_exception_python_drops_ends_it_at_the_next_wait() -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", IN_A_FINALISER], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", IN_A_FINALISER],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert ended.stdout == "goes on\n"
     assert "_Stop" in ended.stderr.splitlines()[-1]

@@ -39,7 +39,10 @@ SHARES = StoreShares(
             promised=RAM_FILE.apparent,
             files=(
                 ObservedFile(
-                    path=RAM_FILE.path, size=RAM_FILE.apparent, allocated=512 * MIB, resident=300 * MIB
+                    path=RAM_FILE.path,
+                    size=RAM_FILE.apparent,
+                    allocated=512 * MIB,
+                    resident=300 * MIB,
                 ),
             ),
         ),
@@ -94,7 +97,8 @@ def test_names_are_as_prometheus_wants_them() -> None:
 
 
 def test_labels_tell_no_more_than_a_neighbour_may_know() -> None:
-    """Guests' names, the store's place, and words of ramshelf's and libvirt's; docs/reference/metrics.md."""
+    """Guests' names, the store's place, and words of ramshelf's and libvirt's;
+    docs/reference/metrics.md."""
     assert {label for metric in METRICS.values() for label in metric.labels} == {
         "backing",
         "code",

@@ -16,7 +16,9 @@ from ramshelf.core.agent.conditions import Condition
 from ramshelf.core.errors import RefusedError, ServiceError
 from ramshelf.core.findings import Severity
 
-FULL = Condition(code="store.full", severity=Severity.FAILURE, sentence="It is full.", subject="web")
+FULL = Condition(
+    code="store.full", severity=Severity.FAILURE, sentence="It is full.", subject="web"
+)
 
 
 class Said:
@@ -87,7 +89,10 @@ def test_a_step_that_fails_has_found_that(problems: Problems, said: Said, away: 
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(OSError(errno.EIO, os.strerror(errno.EIO), "/f"), "system.io"), (KeyError("x"), "internal.bug")],
+    [
+        (OSError(errno.EIO, os.strerror(errno.EIO), "/f"), "system.io"),
+        (KeyError("x"), "internal.bug"),
+    ],
 )
 def test_whatever_goes_wrong_the_agent_goes_on(
     problems: Problems, said: Said, error: Exception, code: str
@@ -98,15 +103,25 @@ def test_whatever_goes_wrong_the_agent_goes_on(
     assert said.lines() == [("error", "began", code)]
 
 
-def test_a_libvirt_that_is_away_is_one_condition(problems: Problems, said: Said, away: Away) -> None:
-    problems.attempt("look", lambda: fails(ServiceError("libvirt.connection-lost", "It went away.")))
-    problems.attempt("late", lambda: fails(ServiceError("libvirt.no-answer", "It does not answer.")))
-    problems.attempt("libvirt", lambda: fails(ServiceError("libvirt.unreachable", "It is not there.")))
+def test_a_libvirt_that_is_away_is_one_condition(
+    problems: Problems, said: Said, away: Away
+) -> None:
+    problems.attempt(
+        "look", lambda: fails(ServiceError("libvirt.connection-lost", "It went away."))
+    )
+    problems.attempt(
+        "late", lambda: fails(ServiceError("libvirt.no-answer", "It does not answer."))
+    )
+    problems.attempt(
+        "libvirt", lambda: fails(ServiceError("libvirt.unreachable", "It is not there."))
+    )
     problems.tell()
     assert said.lines() == [("warning", "began", "libvirt.connection-lost")]
     assert away.times == 3
     away.severity = Severity.FAILURE
-    problems.attempt("libvirt", lambda: fails(ServiceError("libvirt.unreachable", "It is not there.")))
+    problems.attempt(
+        "libvirt", lambda: fails(ServiceError("libvirt.unreachable", "It is not there."))
+    )
     problems.tell()
     assert said.lines() == [("error", "began", "libvirt.connection-lost")]
     problems.attempt("libvirt", finds)

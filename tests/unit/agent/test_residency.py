@@ -31,7 +31,12 @@ def test_all_are_measured_at_first_and_again_where_there_is_time(files: list[str
     assert [residency(usage(path)) for path in files] == [PAGE, 2 * PAGE, 3 * PAGE, 4 * PAGE]
     grow(files)
     residency.begin(60)
-    assert [residency(usage(path)) for path in files] == [101 * PAGE, 102 * PAGE, 103 * PAGE, 104 * PAGE]
+    assert [residency(usage(path)) for path in files] == [
+        101 * PAGE,
+        102 * PAGE,
+        103 * PAGE,
+        104 * PAGE,
+    ]
 
 
 def test_without_time_the_oldest_figure_is_renewed_each_round(files: list[str]) -> None:

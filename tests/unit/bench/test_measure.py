@@ -38,6 +38,7 @@ def test_samples_of_the_same_thing_make_a_row() -> None:
 
 def test_the_kernel_s_counters() -> None:
     stat = (
-        "   13705    13706  2212866    11243    41846    22420  5154474    96226        0    20500   107470"
+        "   13705    13706  2212866    11243    41846    22420  5154474    96226        0    20500 "
+        "  107470"
     )
     assert written_sectors(stat) == 5154474

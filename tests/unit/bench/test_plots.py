@@ -28,7 +28,16 @@ RESULT = Result(
 
 def test_a_result_is_told_by_its_rows() -> None:
     header, *rows = text(RESULT).strip().splitlines()[-3:]
-    assert header.split() == ["STORE", "BACKING", "LIMIT", "ROUNDS", "FILLING", "MIB", "WRITTEN", "MIB"]
+    assert header.split() == [
+        "STORE",
+        "BACKING",
+        "LIMIT",
+        "ROUNDS",
+        "FILLING",
+        "MIB",
+        "WRITTEN",
+        "MIB",
+    ]
     assert [row.split() for row in rows] == [
         [store, "ramshelf", "half", "4.5", "(4-5)", "1", "0"] for store in ("ext4", "swap")
     ]

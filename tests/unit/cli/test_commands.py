@@ -68,6 +68,8 @@ def test_every_command_has_help_an_example_and_json(
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize("columns", ["1", "20", "400"])
-def test_help_on_any_terminal(words: tuple[str, ...], columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_on_any_terminal(
+    words: tuple[str, ...], columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     assert main.run([*words, "-h"]) == 0

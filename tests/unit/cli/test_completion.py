@@ -20,7 +20,11 @@ def ask(shell: str, text: str, path: Path) -> str:
     path.write_text(script(shell))
     environment = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(path.parent)}
     ended = subprocess.run(
-        [shell, "-c", text, shell, str(path)], capture_output=True, text=True, check=False, env=environment
+        [shell, "-c", text, shell, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
     )
     assert ended.stderr == ""
     return ended.stdout
@@ -50,7 +54,9 @@ def test_bash(words: str, index: int, expected: list[str], tmp_path: Path) -> No
 @pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")
 def test_fish(tmp_path: Path) -> None:
     out = ask(
-        "fish", "source $argv[2]; complete --do-complete 'ramshelf completion '", tmp_path / "ramshelf.fish"
+        "fish",
+        "source $argv[2]; complete --do-complete 'ramshelf completion '",
+        tmp_path / "ramshelf.fish",
     )
     assert {line.split("\t")[0] for line in out.splitlines()} >= {"bash", "zsh", "fish"}
 

@@ -65,7 +65,11 @@ def test_a_verb_s_number_is_the_exit_status(verb: Callable[[Raiser], None]) -> N
 @pytest.mark.parametrize(
     ("error", "status", "text"),
     [
-        (RefusedError("capacity.exceeded", "No room."), 1, "ramshelf: No room. [capacity.exceeded]\n"),
+        (
+            RefusedError("capacity.exceeded", "No room."),
+            1,
+            "ramshelf: No room. [capacity.exceeded]\n",
+        ),
         (
             ConfigError("config.value", "Bad.", hint="Mend it."),
             255,
@@ -76,7 +80,11 @@ def test_a_verb_s_number_is_the_exit_status(verb: Callable[[Raiser], None]) -> N
             1,
             "ramshelf: /etc/fstab: Permission denied. [system.permission]\nhint: Run it as root.\n",
         ),
-        (OSError(errno.EIO, "x", b"/etc/f"), 1, "ramshelf: /etc/f: Input/output error. [system.io]\n"),
+        (
+            OSError(errno.EIO, "x", b"/etc/f"),
+            1,
+            "ramshelf: /etc/f: Input/output error. [system.io]\n",
+        ),
         (
             OSError(errno.EROFS, "x", "/etc/f"),
             1,
@@ -118,7 +126,9 @@ def test_an_error_as_json_goes_to_standard_error(
     }
 
 
-def test_ctrl_c_is_one_line(verb: Callable[[Raiser], None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_is_one_line(
+    verb: Callable[[Raiser], None], capsys: pytest.CaptureFixture[str]
+) -> None:
     verb(raiser(KeyboardInterrupt()))
     assert main.run(["probe"]) == 1
     assert capsys.readouterr().err == "ramshelf: Interrupted. [cli.interrupted]\n"
@@ -127,7 +137,9 @@ def test_ctrl_c_is_one_line(verb: Callable[[Raiser], None], capsys: pytest.Captu
 def test_ctrl_c_while_a_pipe_is_read_is_one_line() -> None:
     # A background job's children ignore SIGINT.
     argv = ["env", "--default-signal=INT", sys.executable, "-m", "ramshelf", "xml", "apply"]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdin is not None
         process.stdin.write("<domain>")
         process.stdin.flush()
@@ -139,7 +151,9 @@ def test_ctrl_c_while_a_pipe_is_read_is_one_line() -> None:
 
 
 def test_a_bug_is_no_traceback_unless_asked_for(
-    verb: Callable[[Raiser], None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    verb: Callable[[Raiser], None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     verb(raiser(KeyError("a\nb")))
     assert main.run(["probe"]) == 1
@@ -155,7 +169,9 @@ def test_a_bug_is_no_traceback_unless_asked_for(
     "argv",
     [["zebra"], ["--zebra"], ["completion"], ["completion", "tcsh"], ["--connect"]],
 )
-def test_usage_errors_say_where_the_help_is(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_errors_say_where_the_help_is(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main.run(argv) == 255
     sentence, hint = capsys.readouterr().err.splitlines()
     assert sentence.endswith("[cli.usage]")
@@ -175,7 +191,10 @@ def test_without_a_verb_the_help_and_255(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_name_that_is_not_text_is_shown() -> None:
-    code = "import ramshelf.cli.main as m; m.cli.invoke = lambda _: print('a\\udcffb'); m.run(['doctor'])"
+    code = (
+        "import ramshelf.cli.main as m; m.cli.invoke = lambda _: print('a\\udcffb'); "
+        "m.run(['doctor'])"
+    )
     argv = [sys.executable, "-c", code]
     ended = subprocess.run(argv, capture_output=True, check=False, env={"LC_ALL": "C"})
     assert (ended.stdout, ended.stderr) == (b"a\\udcffb\n", b"")

@@ -3,8 +3,9 @@ from ramshelf.core.plan import Run, SetValue
 
 
 def test_numbers_stand_to_the_right_and_nothing_is_a_dash() -> None:
-    assert table(("GUEST", "MiB", "NOTE"), [("web", 512, None), ("database", 16384, "x")]) == (
-        "GUEST       MiB  NOTE\nweb         512  -\ndatabase  16384  x"
+    assert (
+        table(("GUEST", "MiB", "NOTE"), [("web", 512, None), ("database", 16384, "x")])
+        == "GUEST       MiB  NOTE\nweb         512  -\ndatabase  16384  x"
     )
 
 
@@ -13,8 +14,9 @@ def test_without_rows_the_header_alone() -> None:
 
 
 def test_fields_stand_below_each_other() -> None:
-    assert fields([("kind", "swap"), ("in fstab", True), ("id", None), ("size", 3)]) == (
-        "kind      swap\nin fstab  yes\nid        -\nsize      3"
+    assert (
+        fields([("kind", "swap"), ("in fstab", True), ("id", None), ("size", 3)])
+        == "kind      swap\nin fstab  yes\nid        -\nsize      3"
     )
 
 
@@ -23,7 +25,8 @@ def test_a_plan_is_reasons_and_commands() -> None:
         Run(why="Make the swap area", argv=("mkswap", "/a b")),
         SetValue(why="Set it now", path="/proc/sys/vm/swappiness", value="100", before="60"),
     )
-    assert plan(actions) == (
-        "# Make the swap area\nmkswap '/a b'\n\n# Set it now\necho 100 >/proc/sys/vm/swappiness"
+    assert (
+        plan(actions)
+        == "# Make the swap area\nmkswap '/a b'\n\n# Set it now\necho 100 >/proc/sys/vm/swappiness"
     )
     assert plan(()) == "There is nothing to do."

@@ -32,13 +32,17 @@ def setting(
         (("/x.conf",), (setting("yes", path="/x.conf", section="ramshelf", key="strict"),), None),
     ],
 )
-def test_off_and_unset(files: tuple[str, ...], settings: tuple[Setting, ...], mib: int | None) -> None:
+def test_off_and_unset(
+    files: tuple[str, ...], settings: tuple[Setting, ...], mib: int | None
+) -> None:
     assert file_backed_memory_mib(files, settings) == mib
 
 
 @pytest.mark.parametrize("value", ["-1", "4G", "1.5", "$total", "yes"])
 def test_a_wrong_value_names_file_section_and_key(value: str) -> None:
-    with pytest.raises(ConfigError, match=r"nova.conf line 1: \[libvirt\] file_backed_memory") as caught:
+    with pytest.raises(
+        ConfigError, match=r"nova.conf line 1: \[libvirt\] file_backed_memory"
+    ) as caught:
         file_backed_memory_mib((NOVA,), (setting(value),))
     assert caught.value.facts == {"path": NOVA, "section": "libvirt", "key": "file_backed_memory"}
 

@@ -51,7 +51,9 @@ AGREED = Observed(
 mib = st.integers(1, 3000)
 uuids = st.sampled_from([f"uuid-{number}" for number in range(8)])
 claims = st.dictionaries(uuids, mib).map(
-    lambda found: tuple(Claim(uuid=uuid, name=uuid, memory_mib=size) for uuid, size in found.items())
+    lambda found: tuple(
+        Claim(uuid=uuid, name=uuid, memory_mib=size) for uuid, size in found.items()
+    )
 )
 truths = st.builds(
     Truth,
@@ -62,7 +64,9 @@ truths = st.builds(
     nova=st.just(""),
 )
 traits = st.frozensets(st.sampled_from([TRAIT, "CUSTOM_GOLD", *(kind.trait for kind in Kind)]))
-inventories = st.builds(Inventory, total=mib, max_unit=mib, allocation_ratio=st.sampled_from([1.0, 2.0]))
+inventories = st.builds(
+    Inventory, total=mib, max_unit=mib, allocation_ratio=st.sampled_from([1.0, 2.0])
+)
 observations = st.builds(
     Observed,
     host=st.just(HOST),
@@ -125,7 +129,9 @@ def test_a_host_has_a_trait_of_its_own_which_does_not_tell_its_machine_id() -> N
     own = host_trait(machine_id)
     assert own == "CUSTOM_RAMSHELF_HOST_FD794A0201365D0ABD61484DE9E1C948"
     assert host_trait(machine_id.replace("0", "1")) != own
-    assert [host_trait(odd) for odd in ("", "uninitialized", machine_id.upper(), machine_id[1:])] == [""] * 4
+    assert [
+        host_trait(odd) for odd in ("", "uninitialized", machine_id.upper(), machine_id[1:])
+    ] == [""] * 4
 
 
 def test_the_trait_of_an_installation_that_is_no_more_is_replaced() -> None:
@@ -202,13 +208,17 @@ def test_a_pass_is_bounded_and_the_next_one_goes_on() -> None:
         (False, "", OWN),
     ],
 )
-def test_what_is_not_ramshelfs_own_is_not_written(owner: object, nova: str, provider: str | None) -> None:
+def test_what_is_not_ramshelfs_own_is_not_written(
+    owner: object, nova: str, provider: str | None
+) -> None:
     observed = replace(AGREED, provider=provider)
     assert not may_write(replace(TRUTH, nova=nova), observed, owner=bool(owner))
 
 
 @pytest.mark.parametrize("provider", [None, OWN])
-def test_what_is_its_own_or_nobodys_is_written_where_that_is_asked_for(provider: str | None) -> None:
+def test_what_is_its_own_or_nobodys_is_written_where_that_is_asked_for(
+    provider: str | None,
+) -> None:
     assert may_write(TRUTH, replace(AGREED, provider=provider), owner=True)
 
 
@@ -240,7 +250,8 @@ def test_nobody_who_is_starting_loses_anything(
     truth: Truth, observed: Observed, starting: frozenset[str]
 ) -> None:
     assert not any(
-        isinstance(write, Free) and write.uuid in starting for write in plan(truth, observed, starting)
+        isinstance(write, Free) and write.uuid in starting
+        for write in plan(truth, observed, starting)
     )
 
 

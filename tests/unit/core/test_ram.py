@@ -13,7 +13,9 @@ from support.good_host import GUEST
 
 FILES = GUEST  # 2 GiB in a file, mapped shared
 ANONYMOUS = replace(GUEST, name="anonymous", source=None, access=None, files=())
-PRIVATE = replace(GUEST, name="private", files=(MemoryFile(name="pc.ram", size=2 * GIB, private=True),))
+PRIVATE = replace(
+    GUEST, name="private", files=(MemoryFile(name="pc.ram", size=2 * GIB, private=True),)
+)
 LOCKED = replace(GUEST, name="locked", locked=True)
 HUGE = replace(ANONYMOUS, name="huge", hugepages=True, huge_bytes=2 * GIB)
 
@@ -64,17 +66,31 @@ def parts(**figures: int) -> dict[str, int]:
         (LOCKED, SWAP, {"pinned": 2 * GIB, "records": RECORDS}),
         (LOCKED, RAM, {"pinned": 2 * GIB, "records": RECORDS}),
         (replace(PRIVATE, locked=True), DISK, {"pinned": 2 * GIB}),
-        (replace(PRIVATE, locked=True), RAM, {"pinned": 2 * GIB, "store": 2 * GIB, "records": RECORDS}),
+        (
+            replace(PRIVATE, locked=True),
+            RAM,
+            {"pinned": 2 * GIB, "store": 2 * GIB, "records": RECORDS},
+        ),
         (replace(ANONYMOUS, passthrough=True), SWAP, {"pinned": 2 * GIB}),
         (HUGE, DISK, {"page_tables": 0}),
-        (replace(FILES, virt_type="qemu"), DISK, {"page_tables": TABLES // 2, "overhead": 144 * MIB}),
+        (
+            replace(FILES, virt_type="qemu"),
+            DISK,
+            {"page_tables": TABLES // 2, "overhead": 144 * MIB},
+        ),
         (replace(FILES, vcpus=4), DISK, {"overhead": 128 * MIB}),
-        (replace(ANONYMOUS, max_memory=4 * GIB), DISK, {"anonymous": 4 * GIB, "page_tables": 2 * TABLES}),
+        (
+            replace(ANONYMOUS, max_memory=4 * GIB),
+            DISK,
+            {"anonymous": 4 * GIB, "page_tables": 2 * TABLES},
+        ),
         (replace(FILES, max_memory=4 * GIB, hotplug=2 * GIB), DISK, {"page_tables": 2 * TABLES}),
     ],
 )
 def test_what_one_guest_needs(guest: Guest, host: HostRam, expected: dict[str, int]) -> None:
-    assert needed(guest, host=host).parts == parts(**{"overhead": EACH, "page_tables": TABLES, **expected})
+    assert needed(guest, host=host).parts == parts(
+        **{"overhead": EACH, "page_tables": TABLES, **expected}
+    )
 
 
 def test_swap_takes_the_store_first() -> None:
@@ -99,12 +115,17 @@ def test_a_note_of_an_older_version_counts_by_what_it_says() -> None:
     old = Note(name="old", uuid="", domain_id=1, promised=2 * GIB)
     assert ram_demand((old,), DISK).parts == parts(overhead=EACH, page_tables=TABLES)
     pinned = replace(old, promised=0, pinned=2 * GIB)
-    assert ram_demand((pinned,), DISK).parts == parts(pinned=2 * GIB, overhead=EACH, page_tables=TABLES)
+    assert ram_demand((pinned,), DISK).parts == parts(
+        pinned=2 * GIB, overhead=EACH, page_tables=TABLES
+    )
 
 
 def test_a_device_that_was_plugged_in_pins() -> None:
     note = replace(note_of(ANONYMOUS), plugged=2 * GIB)
-    assert ram_demand((note,), DISK).parts == needed(replace(ANONYMOUS, passthrough=True), host=DISK).parts
+    assert (
+        ram_demand((note,), DISK).parts
+        == needed(replace(ANONYMOUS, passthrough=True), host=DISK).parts
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,7 +145,9 @@ def test_a_device_that_was_plugged_in_pins() -> None:
         (LOCKED, (), replace(DISK, huge_pages=6 * GIB), 1024 + 112),
     ],
 )
-def test_who_is_refused(guest: Guest, others: tuple[Guest, ...], host: HostRam, missing_mib: int) -> None:
+def test_who_is_refused(
+    guest: Guest, others: tuple[Guest, ...], host: HostRam, missing_mib: int
+) -> None:
     notes = tuple(map(note_of, others))
     if not missing_mib:
         admit_ram(guest, notes, host)
@@ -137,8 +160,9 @@ def test_who_is_refused(guest: Guest, others: tuple[Guest, ...], host: HostRam, 
 def test_the_refusal_names_the_parts() -> None:
     with pytest.raises(RefusedError) as caught:
         admit_ram(FILES, map(note_of, (ANONYMOUS,) * 4), DISK)
-    assert caught.value.sentence == (
-        "Guest web needs 112 MiB of RAM that cannot go to the store, and of 8192 MiB 0 are left "
+    assert (
+        caught.value.sentence
+        == "Guest web needs 112 MiB of RAM that cannot go to the store, and of 8192 MiB 0 are left "
         "(the host 1024, anonymous guests 8192, QEMU 416, page tables 32)."
     )
 

@@ -81,7 +81,11 @@ def test_another_with_other_values() -> None:
 
 def test_records_are_copied_and_pickled() -> None:
     point = Point(x=1)
-    for other in (copy.copy(point), copy.deepcopy(point), pickle.loads(pickle.dumps(point))):  # noqa: S301
+    for other in (
+        copy.copy(point),
+        copy.deepcopy(point),
+        pickle.loads(pickle.dumps(point)),  # noqa: S301
+    ):
         assert other == point
 
 
@@ -104,7 +108,11 @@ def test_a_kind_is_found_by_its_value() -> None:
         assert Kind(kind.value) is kind
         assert pickle.loads(pickle.dumps(kind)) is kind  # noqa: S301
         assert copy.deepcopy({kind: kind}) == {kind: kind}
-    assert (Kind.SWAP.name, str(Kind.DAX), repr(Kind.RAM)) == ("SWAP", "Kind.DAX", "<Kind.RAM: 'ram'>")
+    assert (Kind.SWAP.name, str(Kind.DAX), repr(Kind.RAM)) == (
+        "SWAP",
+        "Kind.DAX",
+        "<Kind.RAM: 'ram'>",
+    )
     wrong: list[Any] = ["tape", None, []]
     for value in wrong:
         with pytest.raises(ValueError, match="is not a valid Kind"):

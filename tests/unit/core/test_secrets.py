@@ -102,7 +102,10 @@ def test_no_error_of_placements_quotes_a_secret_of_the_configuration(
             f"[placement]\nauth_type = password\nauth_url = {url.format(echo=port)}\n"
             "username = nova\npassword = geheim\nproject_name = service\n"
         )
-        with PlacementApi(load_config([str(conf)])) as placement, pytest.raises(RamshelfError) as raised:
+        with (
+            PlacementApi(load_config([str(conf)])) as placement,
+            pytest.raises(RamshelfError) as raised,
+        ):
             placement.ask("GET", "/")
     assert "geheim" not in f"{raised.value} {raised.value.hint} {dict(raised.value.facts)}"
     assert raised.value.code == code

@@ -14,7 +14,17 @@ MOST = 45
 """Modules of ramshelf's own that a start may import: each costs a fifth of a millisecond."""
 
 HEAVY = frozenset(
-    {"collections", "contextlib", "ctypes", "dataclasses", "enum", "functools", "json", "logging", "mmap"}
+    {
+        "collections",
+        "contextlib",
+        "ctypes",
+        "dataclasses",
+        "enum",
+        "functools",
+        "json",
+        "logging",
+        "mmap",
+    }
     | {"re", "shutil", "struct", "subprocess", "tempfile", "types", "typing", "xml"}
 )
 """Modules of the standard library that cost milliseconds, by themselves or by what they import."""
@@ -29,7 +39,9 @@ def imported() -> set[str]:
     program += "".join(f"import {name}\n" for name in ENTRIES)
     program += "print(*(set(sys.modules) - before))"
     argv = [sys.executable, "-IS", "-c", program]
-    return set(subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout.split())
+    return set(
+        subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout.split()
+    )
 
 
 def test_a_start_imports_nothing_heavy_and_no_more_than_it_must() -> None:
@@ -47,7 +59,9 @@ def test_it_is_written_for_the_oldest_python() -> None:
         tree = ast.parse(path.read_text(), feature_version=FLOOR)
         froms = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
         future = any(node.module == "__future__" for node in froms)
-        assert future or not froms, f"{name}: annotations must not be computed: int | None is Python 3.10's"
+        assert future or not froms, (
+            f"{name}: annotations must not be computed: int | None is Python 3.10's"
+        )
 
 
 def test_os_has_all_that_it_has_elsewhere_for_those_who_ask() -> None:

@@ -19,7 +19,9 @@ from ramshelf.core.plan import (
 from ramshelf.node.apply import apply
 from ramshelf.system import textfiles
 
-ENTRY = Entry(spec="ramshelf", mount_point="/m", fstype="tmpfs", options=("size=1k", "x-ramshelf.kind=ram"))
+ENTRY = Entry(
+    spec="ramshelf", mount_point="/m", fstype="tmpfs", options=("size=1k", "x-ramshelf.kind=ram")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +74,10 @@ def test_a_file_that_was_made_by_an_edit_goes_where_nothing_else_came_into_it(pa
 
 def test_the_last_line_gets_its_end_back(path: Path) -> None:
     edit = EditFile(why="", path=str(path), edit=OwnEntries(), before=None, original="one")
-    for text, expected in ((f"one\n{ENTRY.line()}", "one"), (f"one\ntwo\n{ENTRY.line()}", "one\ntwo\n")):
+    for text, expected in (
+        (f"one\n{ENTRY.line()}", "one"),
+        (f"one\ntwo\n{ENTRY.line()}", "one\ntwo\n"),
+    ):
         path.write_text(text)
         carry_out(edit)
         assert path.read_text() == expected
@@ -135,7 +140,11 @@ def test_a_directory_of_copies_has_these_files_and_no_others(tmp_path: Path) -> 
     (place / "a").chmod(0o777)
     (place / "added").touch()
     carry_out(copy)
-    found = {str(path.relative_to(place)): path.read_text() for path in place.rglob("*") if path.is_file()}
+    found = {
+        str(path.relative_to(place)): path.read_text()
+        for path in place.rglob("*")
+        if path.is_file()
+    }
     assert found == copy.files
     assert {path.stat().st_mode & 0o777 for path in place.rglob("*")} == {0o755, 0o644}
     carry_out(RemoveTree(why="", path=str(place)), RemoveTree(why="", path=str(place)))

@@ -25,12 +25,18 @@ NOTES = tuple(
         directory=f"{MEMORY_DIR}/{number}-{name}",
         promised=promised,
     )
-    for number, name, promised in ((1, "web", 100 * MIB), (2, "db", 200 * MIB + 1), (7, "starting", 50 * MIB))
+    for number, name, promised in (
+        (1, "web", 100 * MIB),
+        (2, "db", 200 * MIB + 1),
+        (7, "starting", 50 * MIB),
+    )
 )
 STORE = ObservedStore(
     directory=MemoryDirectory(configured=MEMORY_DIR, path=MEMORY_DIR, explicit=False),
     store=Store(kind=Kind.RAM, mount=MOUNT, memory_dir=MEMORY_DIR, marked=True),
-    usage=StoreUsage(kind=Kind.RAM, size=1000 * MIB, used=0, swap=0, beyond_swap=False, notes=NOTES),
+    usage=StoreUsage(
+        kind=Kind.RAM, size=1000 * MIB, used=0, swap=0, beyond_swap=False, notes=NOTES
+    ),
 )
 DOMAINS = {
     name: Domain(name=name, uuid=f"uuid-{name}", domain_id=number, state="running")
@@ -59,11 +65,15 @@ def test_no_more_is_reported_than_is_configured() -> None:
 
 
 def test_what_nova_reports_is_held_against_all_that_the_store_can_hold() -> None:
-    assert seen(Config(file_backed_memory_mib=600), nova="nova-compute runs here").capacity_mib == 1000
+    assert (
+        seen(Config(file_backed_memory_mib=600), nova="nova-compute runs here").capacity_mib == 1000
+    )
 
 
 def test_no_store() -> None:
-    none = replace(STORE, store=NoStore(code="store.not-mounted", sentence="No.", hint=""), usage=None)
+    none = replace(
+        STORE, store=NoStore(code="store.not-mounted", sentence="No.", hint=""), usage=None
+    )
     host = truth(none, DOMAINS, HELD, Config(), nova="")
     assert host == Truth(kind=None, capacity_mib=0, unowned_mib=0, guests=(), nova="")
 

@@ -1,6 +1,11 @@
 """PSI and the device's counters, by samples of real hosts."""
 
-from ramshelf.system.counters import pages_swapped_in, pages_swapped_out, sectors_read, sectors_written
+from ramshelf.system.counters import (
+    pages_swapped_in,
+    pages_swapped_out,
+    sectors_read,
+    sectors_written,
+)
 from ramshelf.system.procfs import Pressure, parse_pressure, pressure
 
 MEMORY = """\
@@ -8,7 +13,10 @@ some avg10=0.05 avg60=0.51 avg300=0.51 total=57083823
 full avg10=0.02 avg60=0.18 avg300=0.12 total=27555697
 """
 OLD_CPU = "some avg10=0.05 avg60=0.51 avg300=0.51 total=57083823\n"
-NVME = "   26483     7129  2174312    10542    52384    43311 11273418   183227        0    41072   193770\n"
+NVME = (
+    "   26483     7129  2174312    10542    52384    43311 11273418   183227        0    41072  "
+    " 193770\n"
+)
 VMSTAT = "nr_free_pages 1\npswpin 7\npswpout 9\n"
 
 

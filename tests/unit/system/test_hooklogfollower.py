@@ -23,7 +23,9 @@ def follower(log: Path) -> Iterator[Follower]:
 
 def add(log: Path, *numbers: int) -> None:
     with log.open("a") as file:
-        file.writelines(json.dumps({"event": "started", "number": number}) + "\n" for number in numbers)
+        file.writelines(
+            json.dumps({"event": "started", "number": number}) + "\n" for number in numbers
+        )
 
 
 def read(follower: Follower) -> list[int]:
@@ -47,7 +49,9 @@ def test_the_older_file_comes_first(log: Path, follower: Follower) -> None:
     assert read(follower) == []
 
 
-def test_what_is_set_aside_between_two_reads_is_read_to_its_end(log: Path, follower: Follower) -> None:
+def test_what_is_set_aside_between_two_reads_is_read_to_its_end(
+    log: Path, follower: Follower
+) -> None:
     add(log, 1)
     assert read(follower) == [1]
     add(log, 2)
@@ -74,7 +78,9 @@ def test_a_line_that_is_none_is_passed_over(log: Path, follower: Follower) -> No
     assert read(follower) == [1]
 
 
-def test_what_was_set_aside_twice_is_read_as_far_as_it_is_left(log: Path, follower: Follower) -> None:
+def test_what_was_set_aside_twice_is_read_as_far_as_it_is_left(
+    log: Path, follower: Follower
+) -> None:
     add(log, 1)
     assert read(follower) == [1]
     log.rename(f"{log}.1")

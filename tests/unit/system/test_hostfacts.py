@@ -19,7 +19,8 @@ from ramshelf.system.procfs import SwapArea, mounts, parse_maps
 # In the format of proc_pid_stat(5) and proc_pid_status(5).
 STAT = (
     "4711 (qemu-system-x86) S 1 4711 4711 0 -1 138412416 24921 0 2 0 152 61 0 0 20 0 5 0 123456 "
-    "1207959552 45000 18446744073709551615 1 1 0 0 0 0 268444224 4096 16963 0 0 0 17 1 0 0 0 0 0 0 0 0 0"
+    "1207959552 45000 18446744073709551615 1 1 0 0 0 0 268444224 4096 16963 0 0 0 17 1 0 0 0 0 0 0 "
+    "0 0 0"
 )
 STATUS = """\
 Name:\tqemu-system-x86
@@ -38,7 +39,13 @@ Threads:\t5
 
 def test_a_process_by_its_files() -> None:
     process = parse_process(
-        4711, STAT, STATUS, "/usr/bin/qemu-system-x86_64\0-uuid\0u\0", "0\n", boot_time=1000.0, ticks=100
+        4711,
+        STAT,
+        STATUS,
+        "/usr/bin/qemu-system-x86_64\0-uuid\0u\0",
+        "0\n",
+        boot_time=1000.0,
+        ticks=100,
     )
     assert process.name == "qemu-system-x86"
     assert process.qemu
@@ -61,7 +68,9 @@ def test_a_process_may_be_named_anything(name: str) -> None:
 
 
 @given(st.text(max_size=15), st.text(max_size=60))
-def test_neither_names_nor_arguments_change_what_is_read_of_a_process(name: str, arguments: str) -> None:
+def test_neither_names_nor_arguments_change_what_is_read_of_a_process(
+    name: str, arguments: str
+) -> None:
     """Line ends too, which the kernel escapes in one of the two files only."""
     process = named(name, arguments)
     assert (process.uid, process.oom_score_adj) == (64055, -900)
@@ -92,7 +101,13 @@ def test_what_a_process_maps_is_read_whatever_the_files_are_called(name: str) ->
 def test_a_script_bears_its_own_name() -> None:
     stat = STAT.replace("qemu-system-x86", "python3.11")
     process = parse_process(
-        1, stat, STATUS, "/usr/bin/python3.11\0-s\0/usr/bin/nova-compute\0--x\0", "0", boot_time=0, ticks=100
+        1,
+        stat,
+        STATUS,
+        "/usr/bin/python3.11\0-s\0/usr/bin/nova-compute\0--x\0",
+        "0",
+        boot_time=0,
+        ticks=100,
     )
     assert process.name == "nova-compute"
     assert process.service == ""  # a name proves nothing
@@ -108,9 +123,14 @@ def test_this_process_is_among_all() -> None:
 
 
 def test_unit_files() -> None:
-    text = "[Unit]\nRequiresMountsFor=/a /b\n# RequiresMountsFor=/no\nRequiresMountsFor = /c \\\n  /d\n"
+    text = (
+        "[Unit]\nRequiresMountsFor=/a /b\n# RequiresMountsFor=/no\nRequiresMountsFor = /c \\\n "
+        " /d\n"
+    )
     assert unit_values(text, "RequiresMountsFor") == ("/a", "/b", "/c", "/d")
-    assert unit_values(f"{text}RequiresMountsFor=\nRequiresMountsFor=/e\n", "RequiresMountsFor") == ("/e",)
+    assert unit_values(
+        f"{text}RequiresMountsFor=\nRequiresMountsFor=/e\n", "RequiresMountsFor"
+    ) == ("/e",)
 
 
 @pytest.fixture
@@ -144,7 +164,9 @@ def test_a_mount_unit_mounts_the_store_too(units: Path) -> None:
     assert (order.mounted_by, order.requires) == (unit.name, frozenset({"b.swap", "c.swap"}))
 
 
-def test_a_bind_mount_needs_what_the_mount_that_it_shows_needs(units: Path) -> None:  # noqa: ARG001 - fstab alone
+def test_a_bind_mount_needs_what_the_mount_that_it_shows_needs(
+    units: Path,  # noqa: ARG001 - fstab alone
+) -> None:
     entries = parse_fstab(
         "/dev/vda / ext4 defaults 0 0\n"
         "ramshelf /data/fast tmpfs size=1g,x-systemd.requires=a.swap 0 0\n"

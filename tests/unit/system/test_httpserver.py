@@ -44,10 +44,14 @@ def asked(port: int, path: str, *, method: str = "GET", **headers: str) -> tuple
         return response.status, response.read()
 
 
-def half_open(port: int, stack: ExitStack, number: int, sent: bytes = b"GET / HT") -> list[socket.socket]:
+def half_open(
+    port: int, stack: ExitStack, number: int, sent: bytes = b"GET / HT"
+) -> list[socket.socket]:
     found = []
     for _ in range(number):
-        client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
+        client = stack.enter_context(
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        )
         with suppress(OSError):  # it had to make room already
             client.sendall(sent)
         found.append(client)
@@ -63,7 +67,9 @@ def wait_closed(client: socket.socket) -> None:
 @pytest.mark.parametrize("end", ["\r\n", "\n"])
 def test_a_request_is_read(end: str) -> None:
     text = f"GET /metrics?x=1 HTTP/1.1{end}Host: h{end}ACCEPT: a,{end}  b{end}{end}"
-    assert parse_request(text.encode()) == Request(path="/metrics", headers={"host": "h", "accept": "a, b"})
+    assert parse_request(text.encode()) == Request(
+        path="/metrics", headers={"host": "h", "accept": "a, b"}
+    )
     assert parse_request(text.encode()[:-1]) is None
 
 
@@ -89,7 +95,8 @@ def test_what_cannot_be_served_is_refused_with_a_word(text: str, status: int) ->
 
 
 @given(
-    st.binary(max_size=300) | st.from_regex(rb"GET /\S* HTTP/1\.1\r\n(.+:.+\r\n){0,3}\r\n", fullmatch=True)
+    st.binary(max_size=300)
+    | st.from_regex(rb"GET /\S* HTTP/1\.1\r\n(.+:.+\r\n){0,3}\r\n", fullmatch=True)
 )
 def test_any_bytes_are_a_request_or_refused_or_not_whole(received: bytes) -> None:
     found = parse_request(received)
@@ -101,7 +108,8 @@ def test_any_bytes_are_a_request_or_refused_or_not_whole(received: bytes) -> Non
 @given(
     st.text(max_size=60)
     | st.from_regex(
-        r"(application/openmetrics-text|text/plain)(;(version|escaping)=[^,;]*){0,2}", fullmatch=True
+        r"(application/openmetrics-text|text/plain)(;(version|escaping)=[^,;]*){0,2}",
+        fullmatch=True,
     )
 )
 def test_whatever_format_is_asked_for_there_is_an_answer_in_one_of_three(accept: str) -> None:
@@ -129,7 +137,9 @@ def test_prometheus_gets_the_format_that_it_prefers() -> None:
         ),
     ):
         found = endpoint.answer(Request(path="/metrics", headers={"accept": accept}))
-        assert found.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+        assert found.headers["Content-Type"].startswith(
+            "application/openmetrics-text; version=1.0.0"
+        )
         assert found.body.endswith(b"# EOF\n")
 
 

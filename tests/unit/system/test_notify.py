@@ -47,5 +47,7 @@ def test_without_a_manager_nobody_is_told() -> None:
         ({"WATCHDOG_USEC": "soon"}, None),
     ],
 )
-def test_the_watchdog_is_for_this_process_only(environment: dict[str, str], seconds: float | None) -> None:
+def test_the_watchdog_is_for_this_process_only(
+    environment: dict[str, str], seconds: float | None
+) -> None:
     assert Notifier(environment).watchdog == seconds

@@ -51,7 +51,11 @@ def block(tmp_path: pathlib.Path) -> pathlib.Path:
         ("not-there", False),
     ],
 )
-def test_what_lies_on_ram_whatever_is_in_between(block: pathlib.Path, node: str, in_ram: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_what_lies_on_ram_whatever_is_in_between(
+    block: pathlib.Path,
+    node: str,
+    in_ram: bool,  # noqa: FBT001 - a column of the table
+) -> None:
     (block / "by-number").symlink_to(block / node)
     assert node_in_ram(str(block / "by-number")) is in_ram
 
@@ -68,9 +72,9 @@ def test_a_loop_device_lies_where_its_file_does(tmp_path: pathlib.Path) -> None:
 def test_a_device_whose_path_is_not_seen_is_known_by_its_name(tmp_path: pathlib.Path) -> None:
     name = next(pathlib.Path("/sys/class/block").iterdir()).name
     number = device_number(f"/nowhere/{name}")
-    assert (pathlib.Path("/sys/class/block") / name / "dev").read_text().strip() == (
-        f"{os.major(number)}:{os.minor(number)}"
-    )
+    assert (
+        pathlib.Path("/sys/class/block") / name / "dev"
+    ).read_text().strip() == f"{os.major(number)}:{os.minor(number)}"
     assert device_number(str(tmp_path)) == tmp_path.stat().st_dev
     with pytest.raises(FileNotFoundError):
         device_number(str(tmp_path / "none"))

@@ -68,7 +68,9 @@ password = a$b
 
 
 def test_ramshelf_conf_alone_leaves_the_size_to_the_store(tmp_path: Path) -> None:
-    own = write(tmp_path / "ramshelf.conf", "[ramshelf]\nstrict = yes\nhost_reserved_memory_mb = 0\n")
+    own = write(
+        tmp_path / "ramshelf.conf", "[ramshelf]\nstrict = yes\nhost_reserved_memory_mb = 0\n"
+    )
     config = load_config([own])
     assert (config.file_backed_memory_mib, config.off) == (None, False)
     assert (config.host_reserved_mib, config.nova_files) == (0, ())
@@ -116,15 +118,21 @@ def test_empty_values_are_nova_s_defaults(nova: Path) -> None:
 
 def test_the_later_file_wins_and_the_contradiction_is_kept(tmp_path: Path) -> None:
     first = write(tmp_path / "nova.conf", "[libvirt]\nfile_backed_memory = 1\nvirt_type = kvm\n")
-    second = write(tmp_path / "ramshelf.conf", "[libvirt]\nfile_backed_memory = 2\nvirt_type = kvm\n")
+    second = write(
+        tmp_path / "ramshelf.conf", "[libvirt]\nfile_backed_memory = 2\nvirt_type = kvm\n"
+    )
     assert load_config([second, first]).file_backed_memory_mib == 1
     config = load_config([first, second])
     assert config.file_backed_memory_mib == 2
-    assert [[place.path for place in places] for places in config.contradictions] == [[first, second]]
+    assert [[place.path for place in places] for places in config.contradictions] == [
+        [first, second]
+    ]
 
 
 def test_a_key_set_twice_in_one_file_counts_as_it_does_for_nova(nova: Path) -> None:
-    config = load_config([write(nova, "[libvirt]\nfile_backed_memory = 1\nfile_backed_memory = 2\n")])
+    config = load_config(
+        [write(nova, "[libvirt]\nfile_backed_memory = 1\nfile_backed_memory = 2\n")]
+    )
     assert config.file_backed_memory_mib == 2
     assert [place.line for place in config.contradictions[0]] == [2, 3]
 
@@ -139,7 +147,9 @@ def test_directories_come_after_files_sorted_by_name(tmp_path: Path) -> None:
     assert (config.files, config.file_backed_memory_mib) == ((own, first, second), 3)
 
 
-def test_default_files_are_read_where_they_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_files_are_read_where_they_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path / "nova.conf.d" / "a.conf", "[libvirt]\nfile_backed_memory = 7\n")
     names = ("nova.conf", "nova.conf.d", "ramshelf.conf")
     monkeypatch.setattr(settings, "DEFAULT_FILES", tuple(str(tmp_path / name) for name in names))
@@ -152,9 +162,14 @@ def test_without_any_file_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_config() == Config()
 
 
-def test_the_shell_s_environment_does_not_count(nova: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shell_s_environment_does_not_count(
+    nova: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OS_LIBVIRT__FILE_BACKED_MEMORY", "9")
-    assert load_config([write(nova, "[libvirt]\nfile_backed_memory = 1\n")]).file_backed_memory_mib == 1
+    assert (
+        load_config([write(nova, "[libvirt]\nfile_backed_memory = 1\n")]).file_backed_memory_mib
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,12 +191,22 @@ def test_a_wrong_value_names_file_section_and_key(
     error = refused(write(nova, f"[{section}]\n{key} = {value}\n"))
     assert error.code == "config.value"
     assert f"line 2: [{section}] {key} = {value} is not valid: {reason}" in error.sentence
-    assert (error.facts["path"], error.facts["section"], error.facts["key"]) == (str(nova), section, key)
+    assert (error.facts["path"], error.facts["section"], error.facts["key"]) == (
+        str(nova),
+        section,
+        key,
+    )
 
 
 def test_all_wrong_values_are_told_at_once(nova: Path) -> None:
-    error = refused(write(nova, "[libvirt]\nfile_backed_memory = x\nvirt_type = y\n[ramshelf]\nz = 1\n"))
-    assert [fact["key"] for fact in error.facts["errors"]] == ["z", "file_backed_memory", "virt_type"]  # type: ignore[attr-defined]
+    error = refused(
+        write(nova, "[libvirt]\nfile_backed_memory = x\nvirt_type = y\n[ramshelf]\nz = 1\n")
+    )
+    assert [fact["key"] for fact in error.facts["errors"]] == [
+        "z",
+        "file_backed_memory",
+        "virt_type",
+    ]  # type: ignore[attr-defined]
 
 
 def test_other_virt_types_of_nova_are_left_to_the_doctor(nova: Path) -> None:
@@ -196,7 +221,9 @@ def test_an_unknown_key_of_ours_is_refused_with_a_guess(tmp_path: Path) -> None:
 
 
 def test_an_unknown_key_of_nova_s_is_none_of_our_business(nova: Path) -> None:
-    load_config([write(nova, "[libvirt]\nfile_backed_memori = 1\n[zebra]\nfile-system = 1\n_x = 1\n")])
+    load_config(
+        [write(nova, "[libvirt]\nfile_backed_memori = 1\n[zebra]\nfile-system = 1\n_x = 1\n")]
+    )
 
 
 def test_a_reference_that_cannot_be_followed_is_named(nova: Path) -> None:

@@ -55,7 +55,11 @@ def test_a_link_stays_one_and_the_mode_stays(path: Path) -> None:
     real.chmod(0o640)
     path.symlink_to(real)
     change_text(path, lambda text: f"{text}two\n")
-    assert (path.is_symlink(), real.read_text(), real.stat().st_mode & 0o777) == (True, "one\ntwo\n", 0o640)
+    assert (path.is_symlink(), real.read_text(), real.stat().st_mode & 0o777) == (
+        True,
+        "one\ntwo\n",
+        0o640,
+    )
 
 
 def test_the_temporary_file_can_lie_elsewhere(path: Path, tmp_path: Path) -> None:
@@ -92,7 +96,9 @@ def test_a_change_that_changes_nothing_leaves_the_file_untouched(path: Path) -> 
 
 @pytest.mark.parametrize("by_rename", [False, True])
 @pytest.mark.parametrize("removes", [False, True])
-def test_what_others_add_meanwhile_is_in_the_outcome(path: Path, *, by_rename: bool, removes: bool) -> None:
+def test_what_others_add_meanwhile_is_in_the_outcome(
+    path: Path, *, by_rename: bool, removes: bool
+) -> None:
     """Somebody saves the file after it was read: in place, or as editors do."""
     path.write_text("ours\n")
     edits = iter(["theirs\n"])
@@ -148,8 +154,8 @@ def test_many_at_once_lose_nothing(path: Path) -> None:
     """By threads and by processes."""
     path.write_text("")
     program = (
-        f"from ramshelf.system import textfiles\ntextfiles.LOCK = {textfiles.LOCK!r}\n"
-        f"for n in range(30): textfiles.change_text({str(path)!r}, lambda text: text + 'process\\n')\n"
+        f"from ramshelf.system import textfiles\ntextfiles.LOCK = {textfiles.LOCK!r}\nfor n in "
+        f"range(30): textfiles.change_text({str(path)!r}, lambda text: text + 'process\\n')\n"
     )
     processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(2)]
 

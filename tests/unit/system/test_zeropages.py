@@ -27,7 +27,9 @@ def test_only_pages_without_any_other_byte_are_zero(tmp_path: Path, pages: list[
     with path.open("rb") as file:
         examined, found = zeros(file.fileno(), Extent(0, len(pages) * PAGE))
     assert examined == len(pages) * PAGE
-    empty = {offset // PAGE for extent in found for offset in range(extent.offset, sum(extent), PAGE)}
+    empty = {
+        offset // PAGE for extent in found for offset in range(extent.offset, sum(extent), PAGE)
+    }
     assert empty == {number for number, page in enumerate(pages) if page == "zero"}
     assert sum(extent.length for extent in found) == len(empty) * PAGE
 

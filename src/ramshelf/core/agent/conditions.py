@@ -42,7 +42,9 @@ def of_finding(finding: Finding) -> Condition:
     )
 
 
-def of_error(error: RamshelfError, severity: Severity = Severity.FAILURE, *, subject: str = "") -> Condition:
+def of_error(
+    error: RamshelfError, severity: Severity = Severity.FAILURE, *, subject: str = ""
+) -> Condition:
     """What an error says, as long as trying again gives it again."""
     return Condition(
         code=error.code,
@@ -64,7 +66,9 @@ class Changes:
 
 def changes(before: Iterable[Condition], now: Iterable[Condition]) -> Changes:
     """What to log. Findings that are no problem are no conditions."""
-    old = {condition.key: condition for condition in before if condition.severity is not Severity.OK}
+    old = {
+        condition.key: condition for condition in before if condition.severity is not Severity.OK
+    }
     new = {condition.key: condition for condition in now if condition.severity is not Severity.OK}
     return Changes(
         begun=tuple(

@@ -31,10 +31,10 @@ def refusal(entry: Mapping[str, Any]) -> str | None:
 class Tally:
     """Grows only; counters of a process, which begin with what the hook's log still holds.
 
-    ``bypassed``: guests that passed by the hook's break-glass.
-    ``start_written``: bytes written to the store's device between reservation and start, by the hook's log.
-    ``stop_written``: bytes written to it from the look before guests ended to the one after: not all of it
-    is of the ends, but theirs is in it.
+    ``bypassed``: guests that passed by the hook's break-glass. ``start_written``: bytes written to
+    the store's device between reservation and start, by the hook's log. ``stop_written``: bytes
+    written to it from the look before guests ended to the one after: not all of it is of the ends,
+    but theirs is in it.
     """
 
     starts: Counter[str] = field(default_factory=Counter)
@@ -92,6 +92,8 @@ class Tally:
         self._running, self._written = now, written
         for what, counter in ((What.STARTED, self.starts), (What.STOPPED, self.stops)):
             counter[UNSEEN] += sum(key[0] is what for key in self._untold)
-        changed = {(What.STARTED, uuid) for uuid, _ in appeared} | {(What.STOPPED, uuid) for uuid, _ in gone}
+        changed = {(What.STARTED, uuid) for uuid, _ in appeared} | {
+            (What.STOPPED, uuid) for uuid, _ in gone
+        }
         self._untold = changed - self._told
         self._told = set()

@@ -17,7 +17,8 @@ class What(enum.Enum):
     READ = "read"
     """A pass over all of the guest's memory has begun: for a migration, a snapshot, a save."""
     BALLOON = "balloon"
-    """The guest was given or has given back memory of its own: its files stay as large as they are."""
+    """The guest was given or has given back memory of its own: its files stay as large as they are.
+    """
     LOST = "lost"
     """The connection to libvirt: it has ended, or does not answer any more."""
 

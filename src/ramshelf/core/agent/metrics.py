@@ -1,7 +1,8 @@
 """The agent's metrics: what each is called, which labels it has, what it means.
 
-docs/reference/metrics.md is printed from this table. Names are stable: dashboards and alerts rely on them.
-Guests have the prefix and the label of the known libvirt exporters, so that their series join with these.
+docs/reference/metrics.md is printed from this table. Names are stable: dashboards and alerts rely
+on them. Guests have the prefix and the label of the known libvirt exporters, so that their series
+join with these.
 """
 
 from dataclasses import dataclass
@@ -43,7 +44,8 @@ _TABLE = (
     Metric(
         "guest",
         "libvirt_domain_memory_backing_promised_bytes",
-        "What the store has promised to a running guest: its memory files and what may still be plugged in.",
+        "What the store has promised to a running guest: its memory files and what may still be "
+        "plugged in.",
         _DOMAIN,
     ),
     Metric(
@@ -61,8 +63,8 @@ _TABLE = (
     Metric(
         "guest",
         "libvirt_domain_memory_backing_nonresident_bytes",
-        "What of the memory files of a running guest is allocated and not in RAM: swapped out of a tmpfs; "
-        "on a disk also what the guest has never used.",
+        "What of the memory files of a running guest is allocated and not in RAM: swapped out of a "
+        "tmpfs; on a disk also what the guest has never used.",
         _DOMAIN,
     ),
     Metric("store", "ramshelf_store_mounted", "Whether the store is there."),
@@ -73,7 +75,9 @@ _TABLE = (
         ("kind", "file_system", "mount_point"),
     ),
     Metric("store", "ramshelf_store_size_bytes", "Size of the store's file system."),
-    Metric("store", "ramshelf_store_capacity_bytes", "Guest memory that the store can hold at all."),
+    Metric(
+        "store", "ramshelf_store_capacity_bytes", "Guest memory that the store can hold at all."
+    ),
     Metric(
         "store",
         "ramshelf_store_reserved_bytes",
@@ -106,8 +110,8 @@ _TABLE = (
     Metric(
         "store",
         "ramshelf_store_write_errors_total",
-        "Messages of the kernel's that it could not write to the store, since that was mounted. Absent for "
-        "a tmpfs, and where the kernel's log cannot be read.",
+        "Messages of the kernel's that it could not write to the store, since that was mounted. "
+        "Absent for a tmpfs, and where the kernel's log cannot be read.",
     ),
     Metric("life", "ramshelf_guests", "Running guests, by where their memory is.", ("backing",)),
     Metric(
@@ -125,14 +129,15 @@ _TABLE = (
     Metric(
         "life",
         "ramshelf_guest_refusals_total",
-        "Guests that the hook or 'guest start' has refused, by the code of the error; also those that then "
-        "passed by a bypass.",
+        "Guests that the hook or 'guest start' has refused, by the code of the error; also those "
+        "that then passed by a bypass.",
         ("code",),
     ),
     Metric(
         "life",
         "ramshelf_hook_bypass_seconds",
-        "For how long guests still pass whatever the hook says (ramshelf hook bypass); 0: they do not.",
+        "For how long guests still pass whatever the hook says (ramshelf hook bypass); 0: they do "
+        "not.",
     ),
     Metric(
         "life",
@@ -147,8 +152,8 @@ _TABLE = (
     Metric(
         "life",
         "ramshelf_guest_stop_written_bytes_total",
-        "Bytes written to the store's device from the agent's look before guests ended to the one after: an "
-        "upper bound of what their ends have written.",
+        "Bytes written to the store's device from the agent's look before guests ended to the one "
+        "after: an upper bound of what their ends have written.",
     ),
     Metric(
         "life",
@@ -160,7 +165,11 @@ _TABLE = (
         "ramshelf_cleaned_directories_total",
         "Directories that belonged to no guest and that the agent has removed.",
     ),
-    Metric("host", "ramshelf_ram_size_bytes", "RAM of the host. Absent, as the next three, without a store."),
+    Metric(
+        "host",
+        "ramshelf_ram_size_bytes",
+        "RAM of the host. Absent, as the next three, without a store.",
+    ),
     Metric(
         "host",
         "ramshelf_ram_needed_bytes",
@@ -170,31 +179,34 @@ _TABLE = (
     Metric(
         "host",
         "ramshelf_ram_free_bytes",
-        "What further guests may need of RAM; a guest with memory in files, or pinned, is refused where that "
-        "is less than it needs.",
+        "What further guests may need of RAM; a guest with memory in files, or pinned, is refused "
+        "where that is less than it needs.",
     ),
     Metric(
         "host",
         "ramshelf_ram_anonymous_alone",
-        "Whether guests whose memory is in no file may use up RAM alone; those that have some in files are "
-        "refused then.",
+        "Whether guests whose memory is in no file may use up RAM alone; those that have some in "
+        "files are refused then.",
     ),
     Metric(
         "host",
         "ramshelf_pressure_waiting_seconds_total",
-        "Time in which some tasks waited for the resource (PSI, some). Absent where the kernel tells none.",
+        "Time in which some tasks waited for the resource (PSI, some). Absent where the kernel "
+        "tells none.",
         ("resource",),
     ),
     Metric(
         "host",
         "ramshelf_pressure_stalled_seconds_total",
-        "Time in which all tasks waited for the resource (PSI, full). Absent where the kernel tells none.",
+        "Time in which all tasks waited for the resource (PSI, full). Absent where the kernel tells"
+        " none.",
         ("resource",),
     ),
     Metric(
         "host",
         "ramshelf_findings",
-        "What is wrong now, by the code of the finding or error; 0 for a finding that is not there.",
+        "What is wrong now, by the code of the finding or error; 0 for a finding that is not "
+        "there.",
         ("code", "severity"),
     ),
     Metric(
@@ -212,14 +224,24 @@ _TABLE = (
         "ramshelf_placement_report_timestamp_seconds",
         "When the last pass over Placement was finished that succeeded; 0 before the first.",
     ),
-    Metric("placement", "ramshelf_placement_capacity_bytes", "The inventory's total, as Placement has it."),
+    Metric(
+        "placement",
+        "ramshelf_placement_capacity_bytes",
+        "The inventory's total, as Placement has it.",
+    ),
     Metric("placement", "ramshelf_placement_reserved_bytes", "What the inventory holds back."),
     Metric("placement", "ramshelf_placement_allocated_bytes", "The sum of the allocations there."),
     Metric("agent", "libvirt_up", "Whether libvirt answers the agent."),
-    Metric("agent", "ramshelf_look_timestamp_seconds", "When the agent last looked at guests and store."),
+    Metric(
+        "agent",
+        "ramshelf_look_timestamp_seconds",
+        "When the agent last looked at guests and store.",
+    ),
     Metric("agent", "ramshelf_look_duration_seconds", "How long that took."),
     Metric(
-        "agent", "ramshelf_check_timestamp_seconds", "When the agent last did all of the doctor's checks."
+        "agent",
+        "ramshelf_check_timestamp_seconds",
+        "When the agent last did all of the doctor's checks.",
     ),
     Metric("agent", "ramshelf_check_duration_seconds", "How long that took."),
     Metric(

@@ -10,12 +10,12 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 class Pace:
     """How often something is done, and when it is ``due``.
 
-    ``interval``: seconds between two that nobody asked for. One that was asked for (an event) comes after
-    ``pause`` at the soonest, and never so soon that all of them take more than one part in ``share`` of the
-    time: a storm of events cannot make the agent busy.
+    ``interval``: seconds between two that nobody asked for. One that was asked for (an event) comes
+    after ``pause`` at the soonest, and never so soon that all of them take more than one part in
+    ``share`` of the time: a storm of events cannot make the agent busy.
 
-    What it takes is what it costs, by the caller's measure: who only waits for another makes nobody busy, and
-    must not be kept from coming back.
+    What it takes is what it costs, by the caller's measure: who only waits for another makes nobody
+    busy, and must not be kept from coming back.
     """
 
     interval: float

@@ -78,9 +78,11 @@ WantedBy=multi-user.target
 
 
 def unit_text(argv: tuple[str, ...], writable: tuple[str, ...]) -> str:
-    """The unit that runs ``argv`` and may write below the directories ``writable``, as far as they are there.
+    """The unit that runs ``argv`` and may write below the directories ``writable``, as far as they are
+    there.
 
-    /run/ramshelf is writable besides. Any path will do (systemd.service(5), "Command lines", on quoting).
+    /run/ramshelf is writable besides. Any path will do (systemd.service(5), "Command lines", on
+    quoting).
     """
     return _HEADER + _TEMPLATE.format(
         command=" ".join(_quoted(word) for word in argv),
@@ -95,7 +97,9 @@ def _quoted(word: str, *, dollars: bool = True) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """What is there: ``text`` is the unit's, None where there is none; ``systemd``: whether it runs here."""
+    """What is there: ``text`` is the unit's, None where there is none; ``systemd``: whether it runs
+    here.
+    """
 
     text: str | None
     systemd: bool
@@ -143,5 +147,8 @@ def _refuse(found: Service) -> None:
         raise HostError(
             "agent.no-systemd",
             "systemd does not run here.",
-            hint="Have whatever starts services here run 'ramshelf agent'; it stays in the foreground.",
+            hint=(
+                "Have whatever starts services here run 'ramshelf agent'; it stays in the "
+                "foreground."
+            ),
         )

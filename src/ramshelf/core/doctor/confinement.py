@@ -1,8 +1,8 @@
 """What keeps one guest's QEMU from another's: libvirt's security labels, and the user that it runs as.
 
-All guests run as one user by default. Only a mandatory access control (AppArmor, SELinux), under which each
-guest has a label of its own, or a user of its own for each guest keeps one QEMU from reading the memory of
-another (ptrace(2), its files on the store) or killing it.
+All guests run as one user by default. Only a mandatory access control (AppArmor, SELinux), under
+which each guest has a label of its own, or a user of its own for each guest keeps one QEMU from
+reading the memory of another (ptrace(2), its files on the store) or killing it.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,9 @@ class Labels:
 def parse_labels(text: str) -> Labels:
     """The labels in live domain XML, where libvirt writes what it has chosen; none in what is no XML.
 
-    A label lies in ``<seclabel type='dynamic' model='apparmor'><label>...</label>``; the one of ``dac`` is
-    ``+UID:+GID``. Read as libvirt reads it: a prefix of a namespace need not be declared.
+    A label lies in ``<seclabel type='dynamic' model='apparmor'><label>...</label>``; the one of
+    ``dac`` is ``+UID:+GID``. Read as libvirt reads it: a prefix of a namespace need not be
+    declared.
     """
     path: list[str] = []
     model = ""

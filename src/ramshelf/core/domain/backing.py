@@ -1,9 +1,9 @@
 """How a guest's memory is backed: the one place that edits it.
 
-Domain XML in, domain XML out. What is owned here is memoryBacking's source, access, allocation and discard,
-and the attributes of NUMA cells and memory devices that would overrule them (libvirt's
-qemuBuildMemoryBackendProps asks the device first, then its cell, then memoryBacking). Everything else stays
-as it was: elements, attributes, comments, namespaces, order and white space.
+Domain XML in, domain XML out. What is owned here is memoryBacking's source, access, allocation and
+discard, and the attributes of NUMA cells and memory devices that would overrule them (libvirt's
+qemuBuildMemoryBackendProps asks the device first, then its cell, then memoryBacking). Everything
+else stays as it was: elements, attributes, comments, namespaces, order and white space.
 """
 
 import enum
@@ -17,14 +17,22 @@ from lxml import etree
 from ramshelf.core.domain.memory import Guest, parse_guest
 from ramshelf.core.errors import InputError, RefusedError
 from ramshelf.core.findings import Finding, Severity
-from ramshelf.core.requirements import DISCARD, VIRT_TYPES, Version, dotted, punch_writes_back, supports
+from ramshelf.core.requirements import (
+    DISCARD,
+    VIRT_TYPES,
+    Version,
+    dotted,
+    punch_writes_back,
+    supports,
+)
 from ramshelf.core.units import MIB, to_mib
 
 MAX_BYTES = 4 * MIB
 """libvirt takes no longer string over its protocol (REMOTE_STRING_MAX)."""
 
 NAME_MAX_BYTES = 255 - len(".xml.new")
-"""libvirt first writes a definition to ``NAME.xml.new`` (virFileRewrite); a file name has 255 bytes."""
+"""libvirt first writes a definition to ``NAME.xml.new`` (virFileRewrite); a file name has 255 bytes.
+"""
 
 _OWNED = ("source", "access", "allocation", "discard")
 """In the order in which libvirt and Nova write them."""
@@ -46,8 +54,10 @@ _INDENT = re.compile(r"\s*\n[ \t]*")
 OFF = Finding(
     code="config.off",
     severity=Severity.WARNING,
-    sentence="File-backed memory is off (file_backed_memory is 0, or not set in nova.conf): "
-    "the domain XML is left as it is.",
+    sentence=(
+        "File-backed memory is off (file_backed_memory is 0, or not set in nova.conf): "
+        "the domain XML is left as it is."
+    ),
     hint="Set [libvirt] file_backed_memory in nova.conf, or unset it in ramshelf.conf.",
 )
 
@@ -124,7 +134,9 @@ def apply(document: bytes, backing: Backing, support: Support) -> Applied:
     notes += _drop_overrides(root, discard=discard)
     after = _serialise(root, document)
     guest = parse_guest(after.encode())
-    return Applied(xml=after, guest=guest, changed=after != before, notes=(*notes, *_remarks(root, guest)))
+    return Applied(
+        xml=after, guest=guest, changed=after != before, notes=(*notes, *_remarks(root, guest))
+    )
 
 
 def leave(document: bytes) -> Applied:
@@ -137,7 +149,8 @@ def leave(document: bytes) -> Applied:
 def remove(document: bytes) -> Applied:
     """Make a domain's memory anonymous: what ``apply`` owns is taken out.
 
-    Raises InputError ``xml.*``, and RefusedError ``xml.shared-memory`` where another process is to share it.
+    Raises InputError ``xml.*``, and RefusedError ``xml.shared-memory`` where another process is to
+    share it.
     """
     root = parse(document)
     domain_name(root)
@@ -146,8 +159,8 @@ def remove(document: bytes) -> Applied:
         if root.find(path) is not None:
             raise RefusedError(
                 "xml.shared-memory",
-                f"The domain shares its memory with another process ({path.rpartition('/')[2]}), which "
-                "anonymous memory does not allow.",
+                f"The domain shares its memory with another process ({path.rpartition('/')[2]}), "
+                "which anonymous memory does not allow.",
                 hint="Give it <source type='memfd'/> and <access mode='shared'/> by hand.",
                 facts={"element": path},
             )
@@ -168,8 +181,8 @@ def remove(document: bytes) -> Applied:
 def decide_discard(wish: Discard, support: Support) -> tuple[bool, Finding | None]:
     """Whether to set discard, and what the user should know about that.
 
-    ``auto`` sets it only where it does what it is meant for. Raises RefusedError ``discard.unsupported``
-    where ``yes`` is asked of versions that are known not to have it.
+    ``auto`` sets it only where it does what it is meant for. Raises RefusedError
+    ``discard.unsupported`` where ``yes`` is asked of versions that are known not to have it.
     """
     if wish is Discard.NO:
         return False, None
@@ -184,16 +197,24 @@ def decide_discard(wish: Discard, support: Support) -> tuple[bool, Finding | Non
         if value is None
     ]
     old = support.libvirt and support.qemu and not supports(DISCARD, support.libvirt, support.qemu)
-    flushes = support.fstype and support.kernel and punch_writes_back(support.fstype, support.kernel)
+    flushes = (
+        support.fstype and support.kernel and punch_writes_back(support.fstype, support.kernel)
+    )
     floor = f"libvirt {dotted(DISCARD.libvirt)} and QEMU {dotted(DISCARD.qemu)}"
     if wish is Discard.YES:
         if old:
-            raise RefusedError("discard.unsupported", f"Discard needs {floor}.", hint="Use --discard auto.")
-        return True, _warning(
-            "discard.flushes",
-            f"Discard is set as asked, but {support.fstype} writes the memory to the device before it "
-            "discards it.",
-        ) if flushes else None
+            raise RefusedError(
+                "discard.unsupported", f"Discard needs {floor}.", hint="Use --discard auto."
+            )
+        return True, (
+            _warning(
+                "discard.flushes",
+                f"Discard is set as asked, but {support.fstype} writes the memory to the device "
+                "before it discards it.",
+            )
+            if flushes
+            else None
+        )
     if old:
         return False, _info("discard.unsupported", f"Discard is not set: it needs {floor}.")
     if flushes:
@@ -202,7 +223,9 @@ def decide_discard(wish: Discard, support: Support) -> tuple[bool, Finding | Non
             f"Discard is not set: {support.fstype} would write the memory to the device first.",
         )
     if unknown:
-        return False, _info("discard.unknown", f"Discard is not set: {_and(unknown)} could not be learned.")
+        return False, _info(
+            "discard.unknown", f"Discard is not set: {_and(unknown)} could not be learned."
+        )
     return True, None
 
 
@@ -216,7 +239,8 @@ def parse(document: bytes) -> etree._Element:
         raise InputError("xml.empty", "There is no domain XML: the input is empty.")
     if len(document) > MAX_BYTES:
         raise InputError(
-            "xml.too-large", f"The domain XML is larger than {to_mib(MAX_BYTES)} MiB, which libvirt refuses."
+            "xml.too-large",
+            f"The domain XML is larger than {to_mib(MAX_BYTES)} MiB, which libvirt refuses.",
         )
     _refuse_doctype(document)
     parser = etree.XMLParser(
@@ -229,8 +253,10 @@ def parse(document: bytes) -> etree._Element:
             raise InputError(
                 "xml.several-documents",
                 "The input holds several XML documents; one domain is expected.",
-                hint="virt-install prints one for the installation and one for later boots: "
-                "choose with --print-xml 1 or --print-xml 2.",
+                hint=(
+                    "virt-install prints one for the installation and one for later boots: "
+                    "choose with --print-xml 1 or --print-xml 2."
+                ),
             ) from error
         reason = (error.msg or "unknown error").splitlines()[0]
         raise InputError("xml.malformed", f"The domain XML cannot be parsed: {reason}.") from error
@@ -244,17 +270,21 @@ def parse(document: bytes) -> etree._Element:
 def domain_name(root: etree._Element) -> str:
     """The domain's name.
 
-    Raises InputError ``xml.name`` for one that libvirt refuses (virDomainDefParseXML, virDomainDefPostParse)
-    or cannot use as a file's name (virFileRewrite). A carriage return it takes, and loses when it copies the
-    definition for a start (virDomainDefCopy): the guest is then in no list any more.
+    Raises InputError ``xml.name`` for one that libvirt refuses (virDomainDefParseXML,
+    virDomainDefPostParse) or cannot use as a file's name (virFileRewrite). A carriage return it
+    takes, and loses when it copies the definition for a start (virDomainDefCopy): the guest is then
+    in no list any more.
     """
-    name = str(root.xpath("string(name)"))  # as libvirt does: a comment within it is left out, a blank stays
+    name = str(
+        root.xpath("string(name)")
+    )  # as libvirt does: a comment within it is left out, a blank stays
     if not name:
         raise InputError("xml.name", "The domain has no name.")
     for character, word in (("/", "a slash"), ("\n", "a line break"), ("\r", "a carriage return")):
         if character in name:
             raise InputError(
-                "xml.name", f"The domain's name has {word} in it, which libvirt refuses or does not keep."
+                "xml.name",
+                f"The domain's name has {word} in it, which libvirt refuses or does not keep.",
             )
     size = len(name.encode())
     if size > NAME_MAX_BYTES:
@@ -303,7 +333,9 @@ def _refuse_doctype(document: bytes) -> None:
 
 
 def _doctype() -> InputError:
-    return InputError("xml.doctype", "The domain XML has a document type declaration, which is not accepted.")
+    return InputError(
+        "xml.doctype", "The domain XML has a document type declaration, which is not accepted."
+    )
 
 
 def _check(root: etree._Element) -> None:
@@ -313,7 +345,8 @@ def _check(root: etree._Element) -> None:
     if virt_type not in VIRT_TYPES:
         raise InputError(
             "xml.hypervisor",
-            f"The domain is of type {virt_type!r}; file-backed memory needs {' or '.join(VIRT_TYPES)}.",
+            f"The domain is of type {virt_type!r}; file-backed memory needs "
+            f"{' or '.join(VIRT_TYPES)}.",
         )
     for tag in ("memoryBacking", "memory", "cpu"):
         if len(root.findall(tag)) > 1:
@@ -325,7 +358,8 @@ def _check(root: etree._Element) -> None:
             )
     security = root.find("launchSecurity")
     if security is not None:
-        # SEV pins every page (KVM_MEMORY_ENCRYPT_REG_REGION); SEV-SNP and TDX keep them in guest_memfd.
+        # SEV pins every page (KVM_MEMORY_ENCRYPT_REG_REGION); SEV-SNP and TDX keep them in
+        # guest_memfd.
         raise RefusedError(
             "xml.launch-security",
             f"The domain asks for launchSecurity of type {security.get('type', '')!r}: "
@@ -355,7 +389,9 @@ def _memory_backing(root: etree._Element) -> etree._Element:
     if present is not None:
         return present
     element = etree.Element("memoryBacking")
-    before = [child for child in root if child.tag in {"name", "memory", "currentMemory", "maxMemory"}]
+    before = [
+        child for child in root if child.tag in {"name", "memory", "currentMemory", "maxMemory"}
+    ]
     sizes = [child for child in before if child.tag != "name"]
     _insert_after((sizes or before)[-1], element)
     return element
@@ -371,7 +407,9 @@ def _set_source(memory_backing: etree._Element) -> list[Finding]:
 
 
 def _set(parent: etree._Element, tag: str, attributes: dict[str, str], *, only: bool) -> None:
-    """Give ``parent`` a child with these attributes: the one that is there, else a new one in its place."""
+    """Give ``parent`` a child with these attributes: the one that is there, else a new one in its
+    place.
+    """
     element = parent.find(tag)
     if element is None:
         element = etree.Element(tag)
@@ -426,7 +464,11 @@ def _insert_first(parent: etree._Element, element: etree._Element) -> None:
         return
     previous, grandparent = parent.getprevious(), parent.getparent()
     gap = (
-        previous.tail if previous is not None else grandparent.text if grandparent is not None else ""
+        previous.tail
+        if previous is not None
+        else grandparent.text
+        if grandparent is not None
+        else ""
     ) or ""
     parent.append(element)
     if _INDENT.fullmatch(gap):
@@ -448,7 +490,9 @@ def _remove(element: etree._Element) -> None:
 
 
 def _overriders(root: etree._Element) -> Iterator[tuple[str, str, etree._Element]]:
-    """The NUMA cells and memory devices that may overrule memoryBacking, each with its access attribute."""
+    """The NUMA cells and memory devices that may overrule memoryBacking, each with its access
+    attribute.
+    """
     for index, cell in enumerate(root.iterfind("cpu/numa/cell")):
         yield f"NUMA cell {cell.get('id', str(index))}", "memAccess", cell
     for device in root.iterfind("devices/memory"):
@@ -459,14 +503,18 @@ def _overriders(root: etree._Element) -> Iterator[tuple[str, str, etree._Element
 def _drop_overrides(root: etree._Element, *, discard: bool) -> list[Finding]:
     """Remove what contradicts memoryBacking, so that it decides.
 
-    A private mapping of a file would keep what the guest writes in anonymous memory, beside the store.
+    A private mapping of a file would keep what the guest writes in anonymous memory, beside the
+    store.
     """
     notes = []
     for name, access, element in _overriders(root):
         if element.get(access) == "private":
             del element.attrib[access]
             notes.append(
-                _info("backing.private-replaced", f"{name} asked for private memory; it is shared now.")
+                _info(
+                    "backing.private-replaced",
+                    f"{name} asked for private memory; it is shared now.",
+                )
             )
         if element.get("discard") not in {None, "yes" if discard else "no"}:
             notes.append(
@@ -493,10 +541,13 @@ def _remarks(root: etree._Element, guest: Guest) -> Iterator[Finding]:
             "no hook is called when memory is plugged in later.",
         )
     arguments = [element.get("value", "") for element in root.iter(_QEMU_ARG)]
-    if any(value in {"-mem-path", "-mem-prealloc"} or "memory-backend" in value for value in arguments):
+    if any(
+        value in {"-mem-path", "-mem-prealloc"} or "memory-backend" in value for value in arguments
+    ):
         yield _warning(
             "backing.qemu-commandline",
-            "qemu:commandline has arguments about memory; they are kept and may undo the file backing.",
+            "qemu:commandline has arguments about memory; they are kept and may undo the file "
+            "backing.",
         )
 
 
@@ -505,7 +556,9 @@ def _serialise(root: etree._Element, document: bytes) -> str:
     declared = re.match(rb"(?:\xef\xbb\xbf)?<\?xml\s", document) is not None
     nodes = [*reversed(list(root.itersiblings(preceding=True))), root, *root.itersiblings()]
     lines = [etree.tostring(node, encoding="unicode", with_tail=False) for node in nodes]
-    return "\n".join((["<?xml version='1.0' encoding='UTF-8'?>"] if declared else []) + lines) + "\n"
+    return (
+        "\n".join((["<?xml version='1.0' encoding='UTF-8'?>"] if declared else []) + lines) + "\n"
+    )
 
 
 def _info(code: str, sentence: str) -> Finding:

@@ -10,8 +10,8 @@ from ramshelf.core.errors import InputError
 from ramshelf.core.record import dataclass
 from ramshelf.core.units import KIB, MIB, align_up, libvirt_bytes
 
-# libvirt aligns guest memory before it starts QEMU (qemuDomainGetMemorySizeAlignment), and memory devices to
-# more (qemuDomainGetMemoryModuleSizeAlignment).
+# libvirt aligns guest memory before it starts QEMU (qemuDomainGetMemorySizeAlignment), and memory
+# devices to more (qemuDomainGetMemoryModuleSizeAlignment).
 _ALIGNMENT = {"ppc64": 256 * MIB, "ppc64le": 256 * MIB}
 _DEVICE_ALIGNMENT = 2 * MIB
 
@@ -35,9 +35,9 @@ MEMORY_IDS = (
     ("riscv64", "virt", "riscv_virt_board.ram"),
     ("loongarch64", "virt", "loongarch.ram"),
 )
-"""QEMU's MachineClass.default_ram_id by architecture and machine type prefix: the file that a guest without
-NUMA cells has. QEMU before 5.0 has no such ids; there, and for what is not here, the name is found out when
-the guest has started."""
+"""QEMU's MachineClass.default_ram_id by architecture and machine type prefix: the file that a guest
+without NUMA cells has. QEMU before 5.0 has no such ids; there, and for what is not here, the name
+is found out when the guest has started."""
 
 MEMORY_DEVICES = frozenset({"dimm", "virtio-mem"})
 """Memory devices whose file libvirt makes; NVDIMM and virtio-pmem bring their own, SGX has none."""
@@ -53,23 +53,24 @@ _PINNING = (
 
 _PINNING_DISKS = frozenset({"nvme", "vhostvdpa"})
 _DISK_LAYERS = frozenset({"backingStore", "mirror", "source", "dataStore"})
-"""What may lie below a disk or beside it, and leads there: QEMU drives an NVMe device there by VFIO, as the
-disk itself. ``dataStore`` lies in a layer's source (libvirt 10.10)."""
+"""What may lie below a disk or beside it, and leads there: QEMU drives an NVMe device there by VFIO,
+as the disk itself. ``dataStore`` lies in a layer's source (libvirt 10.10)."""
 
 _PINNING_ARGUMENTS = ("vfio-", "vhost-vdpa")
 _LOCKING_ARGUMENTS = ("mem-lock=on",)
 """Of a domain's own arguments for QEMU (qemu:commandline)."""
 
 _BACKED_DEVICES = frozenset({"nvdimm", "virtio-pmem", "sgx-epc"})
-"""Memory devices whose memory is in a file of their own, or an enclave of the CPU: it is not anonymous."""
+"""Memory devices whose memory is in a file of their own, or an enclave of the CPU: it is not
+anonymous."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryFile:
     """One file that libvirt makes QEMU open; ``name`` None where QEMU's name for it is not known.
 
-    ``private``: QEMU maps it so that what the guest writes becomes anonymous memory (MAP_PRIVATE), as it does
-    with a file unless libvirt says share=on.
+    ``private``: QEMU maps it so that what the guest writes becomes anonymous memory (MAP_PRIVATE),
+    as it does with a file unless libvirt says share=on.
     """
 
     name: str | None
@@ -81,15 +82,16 @@ class MemoryFile:
 class Guest:
     """What ramshelf needs to know of a domain; sizes in bytes.
 
-    ``memory`` is all that the guest starts with, memory devices included. ``source`` is the memoryBacking
-    source type (``file``, ``memfd``, ``anonymous``) or None. ``discard``: QEMU is to discard some memory
-    when it ends; ``hugepages``: some uses pages larger than the system's, and ``huge_bytes`` do so for
-    certain. ``files`` are the memory files on the memory backing directory, none for a guest that is not
-    file-backed; ``hotplug`` is what may come to them by hot-plug, up to maxMemory. ``passthrough``: all of
-    its memory is pinned, because a device may use it at any time or because it is encrypted. ``domain_id``
-    is None for a guest that is not running. ``vcpus``: those that it may have at most.
-    ``elsewhere`` of its memory is in files or enclaves of its own devices (NVDIMM, virtio-pmem, SGX), and
-    ``device_bytes`` is what devices have for it besides its memory.
+    ``memory`` is all that the guest starts with, memory devices included. ``source`` is the
+    memoryBacking source type (``file``, ``memfd``, ``anonymous``) or None. ``discard``: QEMU is to
+    discard some memory when it ends; ``hugepages``: some uses pages larger than the system's, and
+    ``huge_bytes`` do so for certain. ``files`` are the memory files on the memory backing
+    directory, none for a guest that is not file-backed; ``hotplug`` is what may come to them by
+    hot-plug, up to maxMemory. ``passthrough``: all of its memory is pinned, because a device may
+    use it at any time or because it is encrypted. ``domain_id`` is None for a guest that is not
+    running. ``vcpus``: those that it may have at most. ``elsewhere`` of its memory is in files or
+    enclaves of its own devices (NVDIMM, virtio-pmem, SGX), and ``device_bytes`` is what devices
+    have for it besides its memory.
     """
 
     name: str
@@ -127,7 +129,8 @@ class Guest:
     def private_bytes(self) -> int:
         """What of its files is mapped privately: once it is written it takes RAM and swap, too.
 
-        What may be hot-plugged is mapped as the guest's own memory is, unless the device says otherwise.
+        What may be hot-plugged is mapped as the guest's own memory is, unless the device says
+        otherwise.
         """
         private = sum(file.size for file in self.files if file.private)
         return private + self.hotplug if private else 0
@@ -149,7 +152,9 @@ class Guest:
 
     @property
     def pinned(self) -> int:
-        """What it keeps in RAM for good, whatever backs it; huge pages have been taken from RAM before."""
+        """What it keeps in RAM for good, whatever backs it; huge pages have been taken from RAM
+        before.
+        """
         if not (self.locked or self.passthrough) or self.huge_bytes >= self.memory:
             return 0
         return self.paged
@@ -193,7 +198,8 @@ def _guest(domain: Element, page_size: int) -> Guest:
         discard=_discards(domain),
         hugepages=huge > 0,
         huge_bytes=0 if backends.mixed_pages else huge,
-        locked=domain.find("memoryBacking/locked") is not None or _argues(domain, _LOCKING_ARGUMENTS),
+        locked=domain.find("memoryBacking/locked") is not None
+        or _argues(domain, _LOCKING_ARGUMENTS),
         passthrough=_passthrough(domain),
         files=files,
         hotplug=maximum - memory if files else 0,
@@ -224,7 +230,9 @@ def _passthrough(domain: Element) -> bool:
     """Whether something pins the guest's memory; encryption does, too (KVM_MEMORY_ENCRYPT_REG_REGION)."""
     return (
         domain.find("launchSecurity") is not None
-        or any(device.get("type") == kind for path, kind in _PINNING for device in domain.each(path))
+        or any(
+            device.get("type") == kind for path, kind in _PINNING for device in domain.each(path)
+        )
         or any(_pins(disk) for disk in domain.each("devices/disk"))
         or _argues(domain, _PINNING_ARGUMENTS)
     )
@@ -243,12 +251,17 @@ def _pins(layer: Element) -> bool:
 
 
 def _device_bytes(domain: Element) -> int:
-    """Memory that devices give the guest besides: what it shares with others (ivshmem), and its screens'."""
+    """Memory that devices give the guest besides: what it shares with others (ivshmem), and its
+    screens'.
+    """
     shared = sum(_bytes(size) for size in domain.each("devices/shmem/size"))
     screens = sum(
         int(value) * KIB
         for model in domain.each("devices/video/model")
-        for value in (model.get("ram", "0"), max(model.get("vram", "0"), model.get("vram64", "0"), key=int))
+        for value in (
+            model.get("ram", "0"),
+            max(model.get("vram", "0"), model.get("vram64", "0"), key=int),
+        )
     )
     return shared + screens
 
@@ -272,9 +285,9 @@ def _memory(domain: Element) -> int:
 class _Backends:
     """Which parts of a domain's memory libvirt backs by files: qemuBuildMemoryBackendProps.
 
-    A part is huge pages where they are asked for (they win over the source), a memfd where that is the
-    source, a file where the source says so or any access mode is set (with an anonymous source, too), and
-    anonymous memory else.
+    A part is huge pages where they are asked for (they win over the source), a memfd where that is
+    the source, a file where the source says so or any access mode is set (with an anonymous source,
+    too), and anonymous memory else.
     """
 
     def __init__(self, domain: Element, page_size: int) -> None:
@@ -287,23 +300,30 @@ class _Backends:
         self._alignment = _ALIGNMENT.get(self._arch, MIB)
         self._devices = list(domain.each("devices/memory"))
         self._cells = {
-            int(cell.get("id", str(index))): cell for index, cell in enumerate(domain.each("cpu/numa/cell"))
+            int(cell.get("id", str(index))): cell
+            for index, cell in enumerate(domain.each("cpu/numa/cell"))
         }
         self._page_size = page_size
         hugepages = backing.find("hugepages") if backing is not None else None
-        self._pages = [] if hugepages is None else list(hugepages.each("page")) or [Element("page", {})]
+        self._pages = (
+            [] if hugepages is None else list(hugepages.each("page")) or [Element("page", {})]
+        )
 
     @property
     def mixed_pages(self) -> bool:
         """Whether some memory is said to use pages of the system's own size.
 
-        On old machine types the first page size that is listed then counts for all (qemuBuildMemPathStr).
+        On old machine types the first page size that is listed then counts for all
+        (qemuBuildMemPathStr).
         """
         return any(not self._larger(page) for page in self._pages)
 
     def files(self, memory: int) -> tuple[tuple[MemoryFile, ...], int]:
         """The memory files, and the bytes that use huge pages."""
-        parts = [*(self._cell_parts() if self._cells else [self._main_part(memory)]), *self._device_parts()]
+        parts = [
+            *(self._cell_parts() if self._cells else [self._main_part(memory)]),
+            *self._device_parts(),
+        ]
         return tuple(file for file, _ in parts if file is not None), sum(huge for _, huge in parts)
 
     def _main_part(self, memory: int) -> tuple[MemoryFile | None, int]:

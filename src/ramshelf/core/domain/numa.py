@@ -1,11 +1,13 @@
-"""Which of the host's NUMA nodes a guest's memory is bound to, by its domain XML, and where it then lies.
+"""Which of the host's NUMA nodes a guest's memory is bound to, by its domain XML, and where it then
+lies.
 
-Two things bind. A control group's ``cpuset.mems``, which libvirt sets from <numatune> (qemuProcessSetupPid),
-holds for whatever the guest's threads allocate. ``mbind``, which QEMU calls for each of its memory backends
-(host_memory_backend_memory_complete) and which is all that a strict <memnode> comes to, holds for anonymous
-memory and for a tmpfs, whose inode keeps it (shmem_set_policy). The kernel takes no notice of it where pages
-of a regular file are shared (filemap_alloc_folio; Documentation/admin-guide/mm/numa_memory_policy.rst): there
-the thread decides that touches a page first.
+Two things bind. A control group's ``cpuset.mems``, which libvirt sets from <numatune>
+(qemuProcessSetupPid), holds for whatever the guest's threads allocate. ``mbind``, which QEMU calls
+for each of its memory backends (host_memory_backend_memory_complete) and which is all that a strict
+<memnode> comes to, holds for anonymous memory and for a tmpfs, whose inode keeps it
+(shmem_set_policy). The kernel takes no notice of it where pages of a regular file are shared
+(filemap_alloc_folio; Documentation/admin-guide/mm/numa_memory_policy.rst): there the thread decides
+that touches a page first.
 """
 
 from collections.abc import Iterator
@@ -19,7 +21,8 @@ from ramshelf.core.units import libvirt_bytes
 Nodes = frozenset[int]
 
 _BINDING = ("strict", "restrictive")
-"""Modes in which memory comes from the nodes that are named or not at all; ``strict`` is the default."""
+"""Modes in which memory comes from the nodes that are named or not at all; ``strict`` is the default.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +51,9 @@ class HostNuma:
 class Part:
     """A NUMA cell, a memory device or all of a guest's memory, as one memory backend of QEMU's; bytes.
 
-    ``name`` is its memory file's, '' for the whole guest's. ``threads`` are the nodes from which the guest's
-    threads may allocate, ``asked`` those that the part is to come from by a call of mbind; None: any.
+    ``name`` is its memory file's, '' for the whole guest's. ``threads`` are the nodes from which
+    the guest's threads may allocate, ``asked`` those that the part is to come from by a call of
+    mbind; None: any.
     """
 
     name: str
@@ -64,7 +68,9 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """What a domain says of NUMA nodes. ``chosen``: numad chose its nodes, which the XML does not show."""
+    """What a domain says of NUMA nodes. ``chosen``: numad chose its nodes, which the XML does not
+    show.
+    """
 
     parts: tuple[Part, ...] = ()
     chosen: bool = False
@@ -84,15 +90,21 @@ def parse_tuning(text: str | bytes) -> Tuning:
     try:
         return Tuning(parts=tuple(_parts(domain, memory)), chosen=chosen)
     except ValueError as error:
-        raise InputError("xml.memory", f"The domain's NUMA tuning cannot be read: {error}.") from error
+        raise InputError(
+            "xml.memory", f"The domain's NUMA tuning cannot be read: {error}."
+        ) from error
 
 
 def _parts(domain: Element, memory: Element | None) -> Iterator[Part]:
     whole, mode = (None, "") if memory is None else (_bound(memory), memory.get("mode", "strict"))
     own = {node.get("cellid", ""): node for node in domain.each("numatune/memnode")}
-    # Threads of the guest touch each other's cells (qemuDomainNumatuneMaybeFormatNodesetUnion, libvirt 9.3).
+    # Threads of the guest touch each other's cells (qemuDomainNumatuneMaybeFormatNodesetUnion,
+    # libvirt 9.3).
     threads = whole and whole.union(*(_bound(node) or () for node in own.values()))
-    asked = {cell: _bound(node) if node.get("mode") != "restrictive" else None for cell, node in own.items()}
+    asked = {
+        cell: _bound(node) if node.get("mode") != "restrictive" else None
+        for cell, node in own.items()
+    }
     otherwise = whole if mode == "strict" else None
     plugged = 0
     for device in domain.each("devices/memory"):
@@ -107,12 +119,19 @@ def _parts(domain: Element, memory: Element | None) -> Iterator[Part]:
                 threads=threads,
                 asked=parse_nodes(mask) if mask else asked.get(node, otherwise),
             )
-    cells = {cell.get("id", str(number)): cell for number, cell in enumerate(domain.each("cpu/numa/cell"))}
+    cells = {
+        cell.get("id", str(number)): cell
+        for number, cell in enumerate(domain.each("cpu/numa/cell"))
+    }
     for number, cell in cells.items():
         size = libvirt_bytes(cell.get("memory", "0"), cell.get("unit"))
-        yield Part(name=f"ram-node{number}", size=size, threads=threads, asked=asked.get(number, otherwise))
+        yield Part(
+            name=f"ram-node{number}", size=size, threads=threads, asked=asked.get(number, otherwise)
+        )
     if not cells:
-        yield Part(name="", size=_size(domain.find("memory")) - plugged, threads=threads, asked=otherwise)
+        yield Part(
+            name="", size=_size(domain.find("memory")) - plugged, threads=threads, asked=otherwise
+        )
 
 
 def _bound(element: Element) -> Nodes | None:

@@ -20,8 +20,8 @@ _SHIFTS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 class OwnBackend:
     """A memory-backend-file of the domain's own: what QEMU opens, and its size in bytes.
 
-    ``path`` may be a directory: QEMU makes a file there and unlinks it at once (file_ram_open). ``size`` is 0
-    where it cannot be read.
+    ``path`` may be a directory: QEMU makes a file there and unlinks it at once (file_ram_open).
+    ``size`` is 0 where it cannot be read.
     """
 
     path: str
@@ -49,7 +49,9 @@ def _arguments(domain: Element) -> list[str]:
 
 
 def _properties(value: str) -> tuple[str, dict[str, str]]:
-    """The type and properties of an object, in QEMU's own notation (where ``,,`` is a comma) or in JSON."""
+    """The type and properties of an object, in QEMU's own notation (where ``,,`` is a comma) or in
+    JSON.
+    """
     if value.lstrip().startswith("{"):
         try:
             document = json.loads(value)

@@ -14,8 +14,8 @@ def private_mapping(guest: Guest) -> Iterator[Finding]:
         size = to_mib(align_up(guest.private_bytes, MIB))
         yield finding(
             "guest.private",
-            f"Guest {guest.name} maps {size} MiB of its memory files privately: what it writes there becomes "
-            "anonymous memory, besides its place on the store.",
+            f"Guest {guest.name} maps {size} MiB of its memory files privately: what it writes "
+            "there becomes anonymous memory, besides its place on the store.",
             hint=f"Stop it; 'ramshelf guest start {guest.name}' then gives it shared access.",
             guest=guest.name,
             private_mib=size,

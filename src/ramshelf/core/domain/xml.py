@@ -1,12 +1,13 @@
 """Domain XML as a small tree, read as leniently as libvirt reads it.
 
-libvirt copies <metadata> as it is from what its user defined (virXMLFormatMetadata), and libxml2 is content
-with more than an XML parser with namespaces is: prefixes that nobody declared, references to entities that
-nobody declared (where a DTD was named), names of the fifth edition of XML 1.0. All else libvirt writes by
-itself, with ``<`` escaped. What is in <metadata> means nothing here, so it must not decide whether a guest is
-understood.
+libvirt copies <metadata> as it is from what its user defined (virXMLFormatMetadata), and libxml2 is
+content with more than an XML parser with namespaces is: prefixes that nobody declared, references
+to entities that nobody declared (where a DTD was named), names of the fifth edition of XML 1.0. All
+else libvirt writes by itself, with ``<`` escaped. What is in <metadata> means nothing here, so it
+must not decide whether a guest is understood.
 
-No external entity is loaded, and expat bounds what internal ones expand to. For the hook: no ``xml.etree``.
+No external entity is loaded, and expat bounds what internal ones expand to. For the hook: no
+``xml.etree``.
 """
 
 from __future__ import annotations
@@ -67,11 +68,14 @@ def parse(text: str | bytes) -> Element:
         try:
             return _tree(without_metadata(document), encoding)
         except _MALFORMED:
-            raise InputError("xml.malformed", f"The domain XML cannot be parsed: {error}.") from error
+            raise InputError(
+                "xml.malformed", f"The domain XML cannot be parsed: {error}."
+            ) from error
 
 
 _MALFORMED = (ExpatError, LookupError, ValueError)
-"""What a parser raises; the latter two for an encoding that the document names, and Python has not."""
+"""What a parser raises; the latter two for an encoding that the document names, and Python has not.
+"""
 
 _DEPTH = 256
 """Elements within one another, as in libxml2 (xmlParserMaxDepth)."""

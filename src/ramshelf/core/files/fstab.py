@@ -1,8 +1,9 @@
 """/etc/fstab: what should be mounted, and which of it is ramshelf's.
 
-The store's entry carries ``x-ramshelf.kind=KIND``: mount(8) ignores options that start with ``x-``, so the
-expectation of what must lie at the memory backing directory lives where the operator looks for it. Entries
-with an option that starts with ``x-ramshelf.`` are ramshelf's own; all other lines stay byte for byte.
+The store's entry carries ``x-ramshelf.kind=KIND``: mount(8) ignores options that start with ``x-``,
+so the expectation of what must lie at the memory backing directory lives where the operator looks
+for it. Entries with an option that starts with ``x-ramshelf.`` are ramshelf's own; all other lines
+stay byte for byte.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Entry:
 
     @property
     def bind(self) -> bool:
-        """Whether it shows a directory, ``spec``, in another place; its type is none, whatever is written."""
+        """Whether it shows a directory, ``spec``, in another place; its type is none, whatever is
+        written.
+        """
         return "bind" in self.options or "rbind" in self.options
 
     @property
@@ -64,7 +67,9 @@ def add_entries(text: str, entries: tuple[Entry, ...]) -> str:
 def remove_own(text: str) -> str:
     """The fstab without ramshelf's entries."""
     return "".join(
-        line for line in text.splitlines(keepends=True) if (entry := _entry(line)) is None or not entry.own
+        line
+        for line in text.splitlines(keepends=True)
+        if (entry := _entry(line)) is None or not entry.own
     )
 
 

@@ -1,7 +1,7 @@
 """oslo.config's file format, just enough to find where a value stands.
 
-oslo.config itself reads and checks the values; it does not say which file a winning value came from, nor
-which keys nobody registered, and it is too much for the hook.
+oslo.config itself reads and checks the values; it does not say which file a winning value came
+from, nor which keys nobody registered, and it is too much for the hook.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def parse_ini(text: str, path: str) -> tuple[Setting, ...]:
         if key is not None:
             if not section:
                 raise _malformed(path, start, "a key stands before the first section")
-            settings.append(Setting(path=path, section=section, key=key, value="\n".join(value), line=start))
+            settings.append(
+                Setting(path=path, section=section, key=key, value="\n".join(value), line=start)
+            )
         key = None
 
     for number, raw in enumerate(_lines(text), start=1):
@@ -49,13 +51,19 @@ def parse_ini(text: str, path: str) -> tuple[Setting, ...]:
             if not positions or not line[: min(positions)].strip():
                 raise _malformed(path, number, "there is no KEY = VALUE")
             position = min(positions)
-            key, value, start = line[:position].strip(), [_unquote(line[position + 1 :].strip())], number
+            key, value, start = (
+                line[:position].strip(),
+                [_unquote(line[position + 1 :].strip())],
+                number,
+            )
     finish()
     return tuple(settings)
 
 
 def _lines(text: str) -> list[str]:
-    """Lines as a text file gives them: str.splitlines also breaks at form feeds and Unicode separators."""
+    """Lines as a text file gives them: str.splitlines also breaks at form feeds and Unicode
+    separators.
+    """
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 

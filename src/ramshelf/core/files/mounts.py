@@ -13,7 +13,11 @@ def unescape(field: str) -> str:
         return field
     first, *parts = field.split("\\")
     return first + "".join(
-        chr(int(part[:3], 8)) + part[3:] if len(part) > 2 and _OCTAL.issuperset(part[:3]) else f"\\{part}"
+        (
+            chr(int(part[:3], 8)) + part[3:]
+            if len(part) > 2 and _OCTAL.issuperset(part[:3])
+            else f"\\{part}"
+        )
         for part in parts
     )
 
@@ -41,7 +45,9 @@ class Mount:
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
     """All mounts, in the order in which they were made (a later one hides an earlier one)."""
     mounts = []
-    for line in text.split("\n"):  # str.splitlines also breaks at what the kernel leaves as it is in a path
+    for line in text.split(
+        "\n"
+    ):  # str.splitlines also breaks at what the kernel leaves as it is in a path
         left, separator, right = line.partition(" - ")
         fields, tail = left.split(" "), right.split(" ")
         if not separator or len(fields) < 6 or len(tail) < 3:
@@ -87,7 +93,9 @@ def covering(mounts: tuple[Mount, ...], path: str) -> Mount | None:
 
 
 def shown(mounts: tuple[Mount, ...], path: str) -> tuple[tuple[int, int], str] | None:
-    """What of which file system ``path`` is: the device, and what it is called there (a mount's ``root``)."""
+    """What of which file system ``path`` is: the device, and what it is called there (a mount's
+    ``root``).
+    """
     mount = covering(mounts, path)
     if mount is None:
         return None

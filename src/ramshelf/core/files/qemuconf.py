@@ -1,7 +1,8 @@
 """libvirt's qemu.conf, and where it makes libvirt put guest memory.
 
-The grammar is libvirt's own (virConfParse): ``key = value`` with value an integer, a string in single,
-double or triple double quotes without escapes, or a list of strings in brackets; ``#`` starts a comment.
+The grammar is libvirt's own (virConfParse): ``key = value`` with value an integer, a string in
+single, double or triple double quotes without escapes, or a list of strings in brackets; ``#``
+starts a comment.
 """
 
 from __future__ import annotations
@@ -171,7 +172,9 @@ _OWN = "  # ramshelf"
 
 def set_memory_directory(text: str, directory: str) -> str:
     """The qemu.conf with this memory_backing_dir; a former setting is kept as a comment."""
-    kept = [_FORMER + line if _sets_directory(line) else line for line in text.splitlines(keepends=True)]
+    kept = [
+        _FORMER + line if _sets_directory(line) else line for line in text.splitlines(keepends=True)
+    ]
     if kept and not kept[-1].endswith("\n"):
         kept[-1] += "\n"
     return "".join(kept) + f'memory_backing_dir = "{directory}"{_OWN}\n'

@@ -10,15 +10,17 @@ from ramshelf.core.store.kind import Kind
 
 
 def check_device(guest: Guest, store: Store, kernel: Version) -> None:
-    """Refuse a guest with a device that needs pages pinned where the kernel does not pin them for long.
+    """Refuse a guest with a device that needs pages pinned where the kernel does not pin them for
+    long.
 
-    QEMU would end with "VFIO_MAP_DMA failed: Bad address". Raises RefusedError ``guest.passthrough``.
+    QEMU would end with "VFIO_MAP_DMA failed: Bad address". Raises RefusedError
+    ``guest.passthrough``.
     """
     if guest.passthrough and long_term_pin_refused(store.kind, kernel):
         raise RefusedError(
             "guest.passthrough",
-            f"Guest {guest.name} has a host device or is encrypted, and Linux {dotted(kernel)} cannot pin "
-            f"its memory on {store.mount.fstype}.",
+            f"Guest {guest.name} has a host device or is encrypted, and Linux {dotted(kernel)} "
+            f"cannot pin its memory on {store.mount.fstype}.",
             hint="Use a store of kind swap, or start this guest without file-backed memory.",
             facts={"guest": guest.name, "store": store.mount_point},
         )

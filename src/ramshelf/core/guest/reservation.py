@@ -1,7 +1,7 @@
 """What the hook does about a guest that is starting, decided: refuse it, or which files to reserve.
 
-Each ``check`` raises RefusedError with what libvirt's user sees; the order in which the hook calls them is
-that of this module.
+Each ``check`` raises RefusedError with what libvirt's user sees; the order in which the hook calls
+them is that of this module.
 """
 
 from __future__ import annotations
@@ -36,24 +36,34 @@ def check_pages(guest: Guest) -> None:
     if guest.source == "file" and guest.hugepages:
         raise RefusedError(
             "guest.huge-pages",
-            f"Guest {guest.name} asks for file-backed memory and for huge pages; it cannot have both.",
-            hint="Remove <hugepages> from its <memoryBacking> (in Nova: hw:mem_page_size from the flavor).",
+            f"Guest {guest.name} asks for file-backed memory and for huge pages; it cannot have "
+            "both.",
+            hint=(
+                "Remove <hugepages> from its <memoryBacking> (in Nova: hw:mem_page_size from the "
+                "flavor)."
+            ),
             facts={"guest": guest.name},
         )
 
 
 def directory_missing(guest: Guest) -> RefusedError:
-    """What a guest is refused with whose directory is in none of the places where libvirt may have put it."""
+    """What a guest is refused with whose directory is in none of the places where libvirt may have put
+    it.
+    """
     return RefusedError(
         "guest.directory-missing",
         f"The memory directory of guest {guest.name} is not where qemu.conf says.",
-        hint="memory_backing_dir was changed while libvirtd ran: restart libvirtd, or change it back.",
+        hint=(
+            "memory_backing_dir was changed while libvirtd ran: restart libvirtd, or change it "
+            "back."
+        ),
         facts={"guest": guest.name},
     )
 
 
 def require_store(store: Store | NoStore, *, off: bool) -> Store | None:
-    """The store that the guest is to be reserved on; None where this host has none and is to have none.
+    """The store that the guest is to be reserved on; None where this host has none and is to have
+    none.
 
     ``off``: file_backed_memory is 0, so that nobody promised a store here. A store that is there is
     guarded all the same, and one that fstab names but is not mounted too.
@@ -75,14 +85,15 @@ def require_store(store: Store | NoStore, *, off: bool) -> Store | None:
 def check_leftovers(guest: Guest, directory: GuestDirectory, others: Iterable[Note]) -> None:
     """Refuse to empty a directory that is another guest's by the notes of those that run.
 
-    libvirt uses a directory that is there as it is, and QEMU the files in it: what an earlier guest with
-    the same number left, after a crash of the host, would be the new guest's memory.
+    libvirt uses a directory that is there as it is, and QEMU the files in it: what an earlier guest
+    with the same number left, after a crash of the host, would be the new guest's memory.
     """
     owner = next((note.name for note in others if note.directory == directory.path), None)
     if owner is not None:
         raise RefusedError(
             "guest.directory-in-use",
-            f"The memory directory {directory.path} of guest {guest.name} is in use by guest {owner}.",
+            f"The memory directory {directory.path} of guest {guest.name} is in use by guest "
+            f"{owner}.",
             hint="Start the guest again: libvirt then gives it another number and directory.",
             facts={"guest": guest.name, "directory": directory.path, "live": owner},
         )
@@ -91,8 +102,9 @@ def check_leftovers(guest: Guest, directory: GuestDirectory, others: Iterable[No
 def reservations(guest: Guest) -> tuple[Reservation, ...]:
     """The files that hold the guest's place, before QEMU opens them.
 
-    Each at full size; where the store is a disk their extents are allocated then. PROMISE_FILE is for older
-    versions: it states what cannot be named yet, a file whose name QEMU chooses and memory to be hot-plugged.
+    Each at full size; where the store is a disk their extents are allocated then. PROMISE_FILE is
+    for older versions: it states what cannot be named yet, a file whose name QEMU chooses and
+    memory to be hot-plugged.
     """
     files = tuple(
         Reservation(name=file.name, size=file.size) for file in guest.files if file.name is not None
@@ -106,10 +118,11 @@ def reservations(guest: Guest) -> tuple[Reservation, ...]:
 class Verification:
     """How a started guest's files differ from what it was to have.
 
-    ``unallocated`` are to be given their extents, ``superfluous`` to be removed (the reservation that QEMU
-    did not take, having named its file otherwise; the promise that is fulfilled), ``wrong`` is told.
-    ``adopted`` are the names of the files that QEMU has named itself. ``given`` are, on a disk, the inodes of
-    all that are its memory: with those that are ``unallocated`` they all have had their extents.
+    ``unallocated`` are to be given their extents, ``superfluous`` to be removed (the reservation
+    that QEMU did not take, having named its file otherwise; the promise that is fulfilled),
+    ``wrong`` is told. ``adopted`` are the names of the files that QEMU has named itself. ``given``
+    are, on a disk, the inodes of all that are its memory: with those that are ``unallocated`` they
+    all have had their extents.
     """
 
     unallocated: tuple[FileUsage, ...]
@@ -128,17 +141,17 @@ def verify(
 ) -> Verification:
     """Hold the files of a guest that has started against those it was to have.
 
-    ``opened``: the inodes that its QEMU has open; others were put there by somebody else, and are strangers
-    whatever they look like. None where that was not looked at. ``given``: the inodes of those that had all
-    their extents before: QEMU punches holes where the guest gives memory back (virtio-mem, a balloon, free
-    page reporting; ram_block_discard_range), and they are left.
+    ``opened``: the inodes that its QEMU has open; others were put there by somebody else, and are
+    strangers whatever they look like. None where that was not looked at. ``given``: the inodes of
+    those that had all their extents before: QEMU punches holes where the guest gives memory back
+    (virtio-mem, a balloon, free page reporting; ram_block_discard_range), and they are left.
     """
     names = {file.name: file.size for file in guest.files if file.name is not None}
     present = {file.name: file for file in directory.memory}
     strangers = {name: file for name, file in present.items() if name not in names}
     superfluous = []
-    # QEMU has made files that were not reserved: those with no known name, or (before QEMU 5.0, which knows
-    # no memory ids) one in place of the one that was.
+    # QEMU has made files that were not reserved: those with no known name, or (before QEMU 5.0,
+    # which knows no memory ids) one in place of the one that was.
     expected = [file.size for file in guest.files if file.name is None]
     adopted = set()
     for stranger in list(strangers.values()):
@@ -183,6 +196,11 @@ def verify(
 def _replaced(guest: Guest, present: dict[str, FileUsage], size: int) -> str | None:
     """The reserved main memory of a guest without NUMA cells, where QEMU may have chosen another name."""
     main = guest.files[0].name
-    if main is None or main.startswith("ram-node") or main not in present or present[main].apparent != size:
+    if (
+        main is None
+        or main.startswith("ram-node")
+        or main not in present
+        or present[main].apparent != size
+    ):
         return None
     return main

@@ -4,7 +4,15 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ramshelf.core.domain.backing import Backing, Support, apply, domain_name, leave, parse, with_uuid
+from ramshelf.core.domain.backing import (
+    Backing,
+    Support,
+    apply,
+    domain_name,
+    leave,
+    parse,
+    with_uuid,
+)
 from ramshelf.core.domain.memory import Guest, parse_guest
 from ramshelf.core.domain.private import private_mapping
 from ramshelf.core.errors import HostError, RefusedError
@@ -33,9 +41,9 @@ class Existing:
 class StartFacts:
     """What is known when a guest is to be started.
 
-    ``document`` is a file's content; None: what libvirt has. ``capacity`` and ``usage`` are None where there
-    is no store, ``hook`` is libvirt's hook as it is installed. ``earlier`` are the promises from before an
-    upgrade; ``hook_is_earlier``: the hook has not been upgraded yet.
+    ``document`` is a file's content; None: what libvirt has. ``capacity`` and ``usage`` are None
+    where there is no store, ``hook`` is libvirt's hook as it is installed. ``earlier`` are the
+    promises from before an upgrade; ``hook_is_earlier``: the hook has not been upgraded yet.
     """
 
     document: bytes | None
@@ -70,8 +78,8 @@ class Plan:
 def plan_start(facts: StartFacts) -> Plan:
     """What is to be done, or the reason why not.
 
-    Raises what ``core.backing.apply`` raises, HostError ``versions.*``, ``store.*`` or ``hook.*``, and
-    RefusedError ``guest.*`` or ``capacity.exceeded``, the latter with who holds the space.
+    Raises what ``core.backing.apply`` raises, HostError ``versions.*``, ``store.*`` or ``hook.*``,
+    and RefusedError ``guest.*`` or ``capacity.exceeded``, the latter with who holds the space.
     """
     document = _document(facts)
     if facts.off:
@@ -100,8 +108,8 @@ def _to_run(facts: StartFacts, guest: Guest) -> Guest:
 def _document(facts: StartFacts) -> bytes:
     """The definition to start from; a file's guest gets the same UUID each time that it is started.
 
-    libvirt would give a guest without UUID a new one, and then refuse its name when the same file is defined
-    again: a start that was interrupted could not be repeated.
+    libvirt would give a guest without UUID a new one, and then refuse its name when the same file
+    is defined again: a start that was interrupted could not be repeated.
     """
     if facts.document is None:
         assert facts.existing is not None  # noqa: S101 - the caller found it by its name
@@ -114,7 +122,10 @@ def _document(facts: StartFacts) -> bytes:
         raise RefusedError(
             "guest.exists",
             f"There is another guest {name!r} already, with UUID {facts.existing.uuid}.",
-            hint=f"Start that one: ramshelf guest start {name}. To replace it give the file its UUID.",
+            hint=(
+                f"Start that one: ramshelf guest start {name}. To replace it give the file its "
+                "UUID."
+            ),
             facts={"guest": name, "uuid": facts.existing.uuid},
         )
     return facts.document if own else with_uuid(root, identity)
@@ -143,7 +154,9 @@ def _require_host(facts: StartFacts) -> None:
 
 def _unguarded(code: str, what: str) -> HostError:
     return HostError(
-        code, f"libvirt's hook {what}: nothing would keep this guest's memory.", hint="ramshelf hook install"
+        code,
+        f"libvirt's hook {what}: nothing would keep this guest's memory.",
+        hint="ramshelf hook install",
     )
 
 
@@ -157,9 +170,12 @@ def _require_fit(facts: StartFacts, guest: Guest) -> None:
     if saved is not None and not parse_guest(saved).file_backed:
         raise RefusedError(
             "guest.saved",
-            f"Guest {guest.name} was saved when its memory was not file-backed, and would come back so.",
-            hint=f"Start it with 'virsh start {guest.name}', or drop the saved state: "
-            f"'virsh managedsave-remove {guest.name}'.",
+            f"Guest {guest.name} was saved when its memory was not file-backed, and would come "
+            "back so.",
+            hint=(
+                f"Start it with 'virsh start {guest.name}', or drop the saved state: "
+                f"'virsh managedsave-remove {guest.name}'."
+            ),
         )
     try:
         admit(facts.capacity, guest.name, guest.promise)

@@ -1,7 +1,8 @@
 """The break-glass: for a stated time guests pass whatever the hook says, or cannot say.
 
-/run/ramshelf/bypass holds one number: the second after the boot (CLOCK_BOOTTIME, /proc/uptime) at which it
-ends. The hook's script reads it by the same rules, so it ends by itself, and a boot ends it too.
+/run/ramshelf/bypass holds one number: the second after the boot (CLOCK_BOOTTIME, /proc/uptime) at
+which it ends. The hook's script reads it by the same rules, so it ends by itself, and a boot ends
+it too.
 """
 
 import re
@@ -19,7 +20,9 @@ _UNTIL = re.compile(r"(?P<until>[1-9][0-9]{0,10})\n.*", re.DOTALL)
 
 @dataclass(frozen=True, kw_only=True)
 class Bypass:
-    """The bypass as it is: ``left`` in seconds, 0 where there is none; ``guests`` have passed by it since."""
+    """The bypass as it is: ``left`` in seconds, 0 where there is none; ``guests`` have passed by it
+    since.
+    """
 
     left: int = 0
     guests: int = 0
@@ -37,7 +40,9 @@ def parse_time(text: str) -> int:
 
 
 def _unusable(sentence: str) -> UsageError:
-    return UsageError("hook.bypass-time", sentence, hint="Say a time up to 24h, such as 90s, 30min or 2h.")
+    return UsageError(
+        "hook.bypass-time", sentence, hint="Say a time up to 24h, such as 90s, 30min or 2h."
+    )
 
 
 def left(text: str, now: float) -> int:

@@ -1,4 +1,6 @@
-"""What a call of the hook and whoever reads its answer agree on. ramshelf-nova's wheel has a copy of it."""
+"""What a call of the hook and whoever reads its answer agree on. ramshelf-nova's wheel has a copy of
+it.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +8,24 @@ PREPARE, START, STARTED = "prepare begin", "start begin", "started begin"
 MIGRATE, RELEASE = "migrate begin", "release end"
 """The phases of a guest's life at which the hook does something, by libvirt: OPERATION SUBOPERATION.
 
-The script lets no other through, and ``PREPARE`` for probes alone; ``RELEASE`` it sees to itself. What each
-begins is in hook/call.py.
+The script lets no other through, and ``PREPARE`` for probes alone; ``RELEASE`` it sees to itself.
+What each begins is in hook/call.py.
 """
 
 PASSED, VETOED = 0, 10
 """Exit statuses for the script; 1 and 2 are Python's own, for programs that do not even begin."""
 
 PROBE = "ramshelf-probe-"
-"""Begin of the name of a guest that never starts: the hook refuses it, and so says that it is called."""
+"""Begin of the name of a guest that never starts: the hook refuses it, and so says that it is called.
+"""
 
 HOST_PROBE = f"{PROBE}host-"
-"""Begin of the name of a probe that the hook answers with what its host is to a guest that may come."""
+"""Begin of the name of a probe that the hook answers with what its host is to a guest that may come.
+"""
 
 COMING_PROBE = f"{PROBE}coming-"
-"""The same, with the UUID of a guest that is about to come and has its claim in Placement already."""
+"""The same, with the UUID of a guest that is about to come and has its claim in Placement already.
+"""
 
 
 def probe_xml(name: str) -> str:
@@ -55,7 +60,8 @@ MARKS = (
 def concerned(xml: bytes) -> bool:
     """Whether a guest's memory may be in files or pinned, by a look at the text of its XML.
 
-    For where the XML itself is not understood: it errs towards yes. The hook's script has the same rule.
+    For where the XML itself is not understood: it errs towards yes. The hook's script has the same
+    rule.
     """
     return not xml.startswith(b"<domain") or any(mark.encode() in xml for mark in MARKS)
 
@@ -63,7 +69,8 @@ def concerned(xml: bytes) -> bool:
 CONCERNED, UNCONCERNED = "concerned", "unconcerned"
 """What the hook prints in a line of its own as soon as it has read a guest's XML.
 
-So the script knows it, however the hook ends afterwards. What else the hook prints comes after this line.
+So the script knows it, however the hook ends afterwards. What else the hook prints comes after this
+line.
 """
 
 
@@ -73,4 +80,5 @@ def first_line(xml: bytes) -> bytes:
 
 
 AFTERCARE = "aftercare"
-"""The file beside the copied package that names the Python of the installation: for what needs libvirt."""
+"""The file beside the copied package that names the Python of the installation: for what needs
+libvirt."""

@@ -1,8 +1,8 @@
 """The copy of ramshelf's modules that libvirt's hook runs, apart from the installation that made it.
 
-libvirtd's AppArmor profile lets hooks execute the distribution's own Python, and no other: a virtual
-environment's is denied, status 126. What that Python reads is not confined. So the hook needs modules that
-outlive the virtual environment, and nothing else of it.
+libvirtd's AppArmor profile lets hooks execute the distribution's own Python, and no other: a
+virtual environment's is denied, status 126. What that Python reads is not confined. So the hook
+needs modules that outlive the virtual environment, and nothing else of it.
 """
 
 import ast
@@ -17,7 +17,8 @@ FLOOR = (3, 9, 0)
 """The oldest Python that the copied modules run on."""
 
 DIRECTORY = "/usr/local/lib/ramshelf/hook"
-"""Each copy lies in a directory below, which is named by what is in it: one that is in use never changes."""
+"""Each copy lies in a directory below, which is named by what is in it: one that is in use never
+changes."""
 
 MAIN = "ramshelf/hook/__main__.py"
 _CARER = "ramshelf/hook/carer.py"
@@ -58,18 +59,24 @@ class Copy:
         return hashlib.sha256(compiled[32:]).digest() == compiled[:32]
 
     def compiled(self, python: tuple[int, ...]) -> str:
-        """The file with all modules, compiled by this version of CPython (sys.implementation.cache_tag)."""
+        """The file with all modules, compiled by this version of CPython
+        (sys.implementation.cache_tag).
+        """
         return f"{self.path}/modules.cpython-{python[0]}{python[1]}"
 
 
 def make_copy(source: str, modules: Mapping[str, str], interpreter: str) -> Copy:
-    """The copy of what the hook needs of ``modules``: texts by path, such as ``ramshelf/core/units.py``."""
+    """The copy of what the hook needs of ``modules``: texts by path, such as
+    ``ramshelf/core/units.py``.
+    """
     files = {name: modules[name] for name in needed(modules)}
     return Copy(source=source, files={**files, AFTERCARE: f"{interpreter}\n"})
 
 
 def needed(modules: Mapping[str, str]) -> frozenset[str]:
-    """What is run, and what that imports, directly or not and also inside functions, with its packages."""
+    """What is run, and what that imports, directly or not and also inside functions, with its
+    packages.
+    """
     found: set[str] = set()
     waiting = [MAIN, _CARER, _COMPILING]
     while waiting:

@@ -1,11 +1,20 @@
-"""How libvirt's hook is put there and taken away: the script, and the copy of the modules that it runs."""
+"""How libvirt's hook is put there and taken away: the script, and the copy of the modules that it
+runs.
+"""
 
 import re
 from dataclasses import dataclass, replace
 
 from ramshelf.core.errors import HostError, RefusedError
 from ramshelf.core.hook.copy import DIRECTORY, FLOOR, PYTHON, Copy
-from ramshelf.core.hook.script import HOOK_DIR, SCRIPT, SCRIPT_DIR, HookScript, made_directories, render
+from ramshelf.core.hook.script import (
+    HOOK_DIR,
+    SCRIPT,
+    SCRIPT_DIR,
+    HookScript,
+    made_directories,
+    render,
+)
 from ramshelf.core.plan import (
     Action,
     CopyFiles,
@@ -42,11 +51,12 @@ class Wanted:
 class Installation:
     """What is in libvirt's hook directory, and who reads it.
 
-    ``text`` is the script's, None where there is nothing; ``odd``: what is there is no plain file. ``copies``
-    are the paths of all copies of modules; ``intact``: the one that is wanted is there as it should be.
-    ``missing`` are those of MADE that are not there. ``libvirt`` None: not known; ``python``: the version of
-    PYTHON, None where there is none. ``daemons`` are the process ids of the libvirt daemons that run;
-    ``seen`` says whether they call the script, None where that is not known.
+    ``text`` is the script's, None where there is nothing; ``odd``: what is there is no plain file.
+    ``copies`` are the paths of all copies of modules; ``intact``: the one that is wanted is there
+    as it should be. ``missing`` are those of MADE that are not there. ``libvirt`` None: not known;
+    ``python``: the version of PYTHON, None where there is none. ``daemons`` are the process ids of
+    the libvirt daemons that run; ``seen`` says whether they call the script, None where that is not
+    known.
     """
 
     text: str | None
@@ -74,13 +84,15 @@ def is_current(installed: Installation, wanted: Wanted) -> bool:
 def plan_install(installed: Installation, wanted: Wanted) -> tuple[Action, ...]:
     """What is missing until libvirt calls the script. Raises HostError, RefusedError.
 
-    The script is written last: until then the former one runs the former copy. That stays for calls that are
-    under way, and is removed by the next plan.
+    The script is written last: until then the former one runs the former copy. That stays for calls
+    that are under way, and is removed by the next plan.
     """
     _require(installed)
     _refuse_foreign(installed)
     actions: list[Action] = [
-        MakeDirectory(why="Make the directory that is needed for it", path=path, uid=0, gid=0, mode=0o755)
+        MakeDirectory(
+            why="Make the directory that is needed for it", path=path, uid=0, gid=0, mode=0o755
+        )
         for path in installed.missing
     ]
     if not installed.intact:
@@ -89,7 +101,9 @@ def plan_install(installed: Installation, wanted: Wanted) -> tuple[Action, ...]:
     if installed.text != text:
         actions.append(
             WriteFile(
-                why="Put the hook there, which reserves guests' memory on the store or refuses them",
+                why=(
+                    "Put the hook there, which reserves guests' memory on the store or refuses them"
+                ),
                 path=SCRIPT,
                 text=text,
                 before=installed.text,
@@ -100,7 +114,10 @@ def plan_install(installed: Installation, wanted: Wanted) -> tuple[Action, ...]:
         )
     elif not installed.executable:
         actions.append(
-            Run(why="Make it executable: libvirt passes over what is not", argv=("chmod", "0755", SCRIPT))
+            Run(
+                why="Make it executable: libvirt passes over what is not",
+                argv=("chmod", "0755", SCRIPT),
+            )
         )
     in_use = {wanted.copy.path, *_COPY.findall(installed.text or "")}
     actions += [
@@ -125,8 +142,10 @@ def _require(installed: Installation) -> None:
         raise HostError(
             "hook.no-python",
             f"{PYTHON} {is_what}, and the hook needs Python {dotted(FLOOR)} or later there.",
-            hint="Install the distribution's own python3: libvirt's security profile lets its hooks run no "
-            "other, whatever Python ramshelf itself runs on.",
+            hint=(
+                "Install the distribution's own python3: libvirt's security profile lets its hooks "
+                "run no other, whatever Python ramshelf itself runs on."
+            ),
             facts={"path": PYTHON},
         )
 
@@ -160,7 +179,9 @@ def plan_remove(installed: Installation) -> tuple[Action, ...]:
         *(RemoveTree(why="Remove the copy that it ran", path=path) for path in installed.copies),
         *(
             RemoveDirectory(why="Remove the directory that was made for it", path=path)
-            for path in sorted({*(made_directories(installed.text or "") or ()), *_OWN}, reverse=True)
+            for path in sorted(
+                {*(made_directories(installed.text or "") or ()), *_OWN}, reverse=True
+            )
         ),
         *reload(installed),
     )
@@ -196,20 +217,28 @@ def denied(status: int) -> HostError:
         return HostError(
             "hook.denied",
             f"libvirt calls the hook, but may not execute it or {PYTHON} (status 126).",
-            hint="Its AppArmor or SELinux profile forbids that: the kernel's messages name what was denied "
-            "('journalctl -k'), /etc/apparmor.d/local/usr.sbin.libvirtd may allow it.",
+            hint=(
+                "Its AppArmor or SELinux profile forbids that: the kernel's messages name what was "
+                "denied ('journalctl -k'), /etc/apparmor.d/local/usr.sbin.libvirtd may allow it."
+            ),
             facts=facts,
         )
     if status == 127:
         return HostError(
             "hook.no-python",
             f"libvirt calls the hook, and finds no {PYTHON} (status 127).",
-            hint="libvirt sees other files than this command, as in a container: install ramshelf in there.",
+            hint=(
+                "libvirt sees other files than this command, as in a container: install ramshelf in"
+                " there."
+            ),
             facts=facts,
         )
     return HostError(
         "hook.broken",
         f"The hook does not work when libvirt calls it (status {status}).",
-        hint="'ramshelf hook install' copies what it needs anew; /run/ramshelf/hook.log may say more.",
+        hint=(
+            "'ramshelf hook install' copies what it needs anew; /run/ramshelf/hook.log may say "
+            "more."
+        ),
         facts=facts,
     )

@@ -1,6 +1,7 @@
 """The script in libvirt's hook directory: small, so that it works where ramshelf does not.
 
-It runs ramshelf's hook for the calls that matter and tells apart what was decided from what is broken.
+It runs ramshelf's hook for the calls that matter and tells apart what was decided from what is
+broken.
 """
 
 import re
@@ -21,7 +22,8 @@ from ramshelf.core.hook.call import (
 )
 
 HOOK_DIR = "/etc/libvirt/hooks"
-"""Built into libvirt (LIBVIRT_HOOK_DIR); its scripts run in the order qemu, then those of qemu.d by name."""
+"""Built into libvirt (LIBVIRT_HOOK_DIR); its scripts run in the order qemu, then those of qemu.d by
+name."""
 
 SCRIPT_DIR = f"{HOOK_DIR}/qemu.d"
 SCRIPT = f"{SCRIPT_DIR}/ramshelf"
@@ -172,9 +174,9 @@ _LOG_LIMIT = 1 << 20
 class HookScript:
     """What the script depends on.
 
-    ``python`` runs ``main`` (hook/__main__.py of the copied modules) with ``config_files``: files, and
-    directories whose ``*.conf`` count. ``made`` are the directories that were made to put it in, for
-    ``remove`` to take away again.
+    ``python`` runs ``main`` (hook/__main__.py of the copied modules) with ``config_files``: files,
+    and directories whose ``*.conf`` count. ``made`` are the directories that were made to put it
+    in, for ``remove`` to take away again.
     """
 
     python: str

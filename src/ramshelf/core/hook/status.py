@@ -9,8 +9,8 @@ from ramshelf.core.hook.bypass import Bypass
 class HookStatus:
     """libvirt's hook as installed; ``foreign``: something has its place that is not ramshelf's.
 
-    ``seen``: whether the running libvirtd calls it, None where unknown. ``problem`` is half a sentence that
-    says why it does not work, '' where it does or nobody has tried.
+    ``seen``: whether the running libvirtd calls it, None where unknown. ``problem`` is half a
+    sentence that says why it does not work, '' where it does or nobody has tried.
     """
 
     installed: bool

@@ -1,7 +1,9 @@
-"""What the hook of another host says of it: a line of JSON in the sentence with which it refuses a probe.
+"""What the hook of another host says of it: a line of JSON in the sentence with which it refuses a
+probe.
 
-libvirt passes on what a hook prints when it refuses, in an error of at most 1023 bytes of which its own words
-take some 300 (VIR_ERROR_MAX_LENGTH): so the line is short. Keys may be added; they are never renamed.
+libvirt passes on what a hook prints when it refuses, in an error of at most 1023 bytes of which its
+own words take some 300 (VIR_ERROR_MAX_LENGTH): so the line is short. Keys may be added; they are
+never renamed.
 """
 
 from __future__ import annotations
@@ -30,13 +32,13 @@ class Side(enum.Enum):
 class HostAnswer:
     """A host by its own hook.
 
-    ``kind`` and ``fstype`` are the store's, None without one; ``problem`` then is the code that says why.
-    ``configured``: file_backed_memory says that there is to be one; ``off``: that there is to be none.
-    ``capacity_mib`` is what the store can hold, ``promised_mib`` what it has promised of that and
-    ``free_mib`` what a further guest may have. ``ram_mib`` is what guests may have of RAM, ``resident_mib``
-    what file-backed ones have there, and ``pinnable_mib`` what is left of it for what cannot go to the store
-    (core/ram.py). ``kernel`` is Linux's release; ``userfault``: it lets QEMU's user handle page faults
-    (userfaultfd).
+    ``kind`` and ``fstype`` are the store's, None without one; ``problem`` then is the code that
+    says why. ``configured``: file_backed_memory says that there is to be one; ``off``: that there
+    is to be none. ``capacity_mib`` is what the store can hold, ``promised_mib`` what it has
+    promised of that and ``free_mib`` what a further guest may have. ``ram_mib`` is what guests may
+    have of RAM, ``resident_mib`` what file-backed ones have there, and ``pinnable_mib`` what is
+    left of it for what cannot go to the store (core/ram.py). ``kernel`` is Linux's release;
+    ``userfault``: it lets QEMU's user handle page faults (userfaultfd).
     """
 
     kernel: str
@@ -60,7 +62,11 @@ class HostAnswer:
             return Side.ANONYMOUS
         if self.kind is not None:
             return Side.FILE
-        return Side.BROKEN if self.configured or self.problem == "store.not-mounted" else Side.ANONYMOUS
+        return (
+            Side.BROKEN
+            if self.configured or self.problem == "store.not-mounted"
+            else Side.ANONYMOUS
+        )
 
     @property
     def discards_freely(self) -> bool:

@@ -1,8 +1,9 @@
-"""The policy of the host that a guest comes to: when its memory is allocated, and whether QEMU discards it.
+"""The policy of the host that a guest comes to: when its memory is allocated, and whether QEMU
+discards it.
 
-For the hook: standard library only, and every byte stays as it was but those of memoryBacking's allocation
-and discard. libvirt lets these change while a guest is on its way; the source of its memory it does not
-(virDomainDefCheckABIStability).
+For the hook: standard library only, and every byte stays as it was but those of memoryBacking's
+allocation and discard. libvirt lets these change while a guest is on its way; the source of its
+memory it does not (virDomainDefCheckABIStability).
 """
 
 from __future__ import annotations
@@ -20,15 +21,19 @@ _MEMORY_BACKING = ["domain", "memoryBacking"]
 
 
 def check_backing(guest: Guest, *, file_backed: bool, off: bool) -> None:
-    """Refuse a guest whose memory is not backed as this host wants it: on its store, or (``off``) in no file.
+    """Refuse a guest whose memory is not backed as this host wants it: on its store, or (``off``) in
+    no file.
 
-    Raises RefusedError ``migration.becomes-file-backed`` or ``migration.becomes-anonymous``. A guest that
-    needs a store where none is mounted is refused when its memory is to be reserved.
+    Raises RefusedError ``migration.becomes-file-backed`` or ``migration.becomes-anonymous``. A
+    guest that needs a store where none is mounted is refused when its memory is to be reserved.
     """
     if file_backed and not guest.file_backed:
         code, why = "migration.becomes-file-backed", "is not in files, as this host wants it"
     elif off and guest.file_backed:
-        code, why = "migration.becomes-anonymous", "is in files, and file-backed memory is off on this host"
+        code, why = (
+            "migration.becomes-anonymous",
+            "is in files, and file-backed memory is off on this host",
+        )
     else:
         return
     raise RefusedError(
@@ -42,8 +47,8 @@ def check_backing(guest: Guest, *, file_backed: bool, off: bool) -> None:
 def on_arrival(xml: bytes, *, discard: bool | None) -> bytes | None:
     """The domain XML with memory allocated on demand, and with or without discard (None: as it is).
 
-    None where nothing is to be changed, or where it is not certain that nothing else would be: the XML is
-    left as it is then.
+    None where nothing is to be changed, or where it is not certain that nothing else would be: the
+    XML is left as it is then.
     """
     try:
         xml.decode()  # libvirt writes UTF-8, and so are the places found
@@ -111,7 +116,9 @@ def _edited(xml: bytes, places: _Places, *, discard: bool | None) -> bytes:
         edits.append((_begin_of_line(xml, present[0]), present[1], b""))
     if discard is True and present is None and places.last is not None:
         first = min(begin for begin, _ in places.spans.values())
-        edits.append((places.last, places.last, xml[_begin_of_line(xml, first) : first] + b"<discard/>"))
+        edits.append(
+            (places.last, places.last, xml[_begin_of_line(xml, first) : first] + b"<discard/>")
+        )
     for begin, end, text in sorted(edits, reverse=True):
         xml = xml[:begin] + text + xml[end:]
     return xml

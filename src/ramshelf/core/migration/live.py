@@ -9,8 +9,9 @@ from typing import Any
 class Passage:
     """What is asked of libvirt besides the destination; ``virsh migrate`` has the same.
 
-    ``migrate_uri``: where QEMU there listens, None: libvirt chooses. ``parallel``: connections (QEMU's
-    multifd), None: one stream. ``bandwidth_mib``: MiB per second at most, None: libvirt's own limit.
+    ``migrate_uri``: where QEMU there listens, None: libvirt chooses. ``parallel``: connections
+    (QEMU's multifd), None: one stream. ``bandwidth_mib``: MiB per second at most, None: libvirt's
+    own limit.
     """
 
     migrate_uri: str | None = None
@@ -24,8 +25,8 @@ class Passage:
 class Progress:
     """A migration's figures by libvirt: bytes, seconds, bytes per second.
 
-    ``downtime``: what is expected while it goes on, what it was once it is done; None where not known.
-    ``iteration``: passes over memory that QEMU has begun.
+    ``downtime``: what is expected while it goes on, what it was once it is done; None where not
+    known. ``iteration``: passes over memory that QEMU has begun.
     """
 
     elapsed: float

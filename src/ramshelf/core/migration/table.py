@@ -12,16 +12,22 @@ _XML = """\
 """
 _ANONYMOUS = parse_guest(_XML.format(""))
 _FILE = parse_guest(
-    _XML.format("<memoryBacking><source type='file'/><access mode='shared'/><discard/></memoryBacking>")
+    _XML.format(
+        "<memoryBacking><source type='file'/><access mode='shared'/><discard/></memoryBacking>"
+    )
 )
 
 
-def _host(answer: HostAnswer | None, *, libvirt: Version = (9, 0, 0), qemu: Version = (7, 2, 0)) -> Host:
+def _host(
+    answer: HostAnswer | None, *, libvirt: Version = (9, 0, 0), qemu: Version = (7, 2, 0)
+) -> Host:
     return Host(name="host2", uuid="2", libvirt=libvirt, qemu=qemu, answer=answer)
 
 
 def _with_store(kind: Kind, fstype: str) -> HostAnswer:
-    return HostAnswer(kernel="6.1.0", kind=kind, fstype=fstype, free_mib=1 << 20, pinnable_mib=1 << 20)
+    return HostAnswer(
+        kernel="6.1.0", kind=kind, fstype=fstype, free_mib=1 << 20, pinnable_mib=1 << 20
+    )
 
 
 HOSTS: dict[str, tuple[Guest, Host]] = {

@@ -64,17 +64,19 @@ class Host:
         if self.answer is None:
             return Support(libvirt=self.libvirt, qemu=self.qemu)
         kernel = version(self.answer.kernel)
-        return Support(libvirt=self.libvirt, qemu=self.qemu, kernel=kernel, fstype=self.answer.fstype)
+        return Support(
+            libvirt=self.libvirt, qemu=self.qemu, kernel=kernel, fstype=self.answer.fstype
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moving:
     """The guest that is to move.
 
-    ``active``: it runs; ``saved``: it has a saved state, which would be lost. ``inconvertible``: why its
-    definition cannot be made what the other host wants, None where it can. ``taken``: that host has a guest
-    of its name or UUID already. ``claimable_mib``: what Placement lets it have there, None where it has no
-    say.
+    ``active``: it runs; ``saved``: it has a saved state, which would be lost. ``inconvertible``:
+    why its definition cannot be made what the other host wants, None where it can. ``taken``: that
+    host has a guest of its name or UUID already. ``claimable_mib``: what Placement lets it have
+    there, None where it has no say.
     """
 
     guest: Guest
@@ -132,14 +134,20 @@ def _identity(moving: Moving, there: Host) -> Iterator[Reason]:
         yield Reason(
             code="migration.same-host",
             sentence=f"{there.name} is this host.",
-            hint="Name another one; hosts that were cloned need a host_uuid of their own in libvirtd.conf.",
+            hint=(
+                "Name another one; hosts that were cloned need a host_uuid of their own in "
+                "libvirtd.conf."
+            ),
             bars=_ALL,
         )
     elif moving.taken:
         yield Reason(
             code="migration.exists",
             sentence=f"{there.name} has a guest {name}, or one of its UUID, already.",
-            hint=f"See what it is; a definition that is left over goes by 'virsh undefine {name}' there.",
+            hint=(
+                f"See what it is; a definition that is left over goes by 'virsh undefine {name}' "
+                "there."
+            ),
             bars=_ALL,
         )
 
@@ -148,9 +156,14 @@ def _host(moving: Moving, there: Host) -> Iterator[Reason]:
     if there.answer is None:
         yield Reason(
             code="migration.no-hook",
-            sentence=f"ramshelf's hook does not answer on {there.name}: nobody can say what store is there.",
-            hint="Install this version of ramshelf there and run 'ramshelf hook install'. Prepare all hosts "
-            "before guests on any of them are made file-backed.",
+            sentence=(
+                f"ramshelf's hook does not answer on {there.name}: nobody can say what store is "
+                "there."
+            ),
+            hint=(
+                "Install this version of ramshelf there and run 'ramshelf hook install'. Prepare "
+                "all hosts before guests on any of them are made file-backed."
+            ),
             bars=_ALL,
         )
     bars = set(_LIVE) if moving.guest.file_backed else set()
@@ -163,8 +176,10 @@ def _host(moving: Moving, there: Host) -> Iterator[Reason]:
         if found < floor and bars:
             yield Reason(
                 code=f"versions.{name.lower()}-old",
-                sentence=f"{name} {dotted(found)} on {there.name} is older than {dotted(floor)}, which "
-                "file-backed memory needs.",
+                sentence=(
+                    f"{name} {dotted(found)} on {there.name} is older than {dotted(floor)}, which "
+                    "file-backed memory needs."
+                ),
                 hint="Upgrade all hosts before the first guest is made file-backed.",
                 bars=frozenset(bars),
             )
@@ -197,14 +212,18 @@ def _guest(moving: Moving) -> Iterator[Reason]:
         yield Reason(
             code="migration.device",
             sentence=f"Guest {guest.name} uses a device of its host, which cannot come along.",
-            hint=f"Detach it first ('virsh detach-device {guest.name} ...'), or move the guest --offline, to "
-            "a host that has such a device.",
+            hint=(
+                f"Detach it first ('virsh detach-device {guest.name} ...'), or move the guest "
+                "--offline, to a host that has such a device."
+            ),
             bars=_LIVE,
         )
     elif guest.locked:
         yield Reason(
             code="migration.locked",
-            sentence=f"The memory of guest {guest.name} is locked in RAM, which postcopy cannot fill.",
+            sentence=(
+                f"The memory of guest {guest.name} is locked in RAM, which postcopy cannot fill."
+            ),
             hint="Leave --postcopy out.",
             bars=frozenset({Way.POSTCOPY}),
         )
@@ -226,8 +245,10 @@ def _memory(moving: Moving, there: Host, answer: HostAnswer) -> Iterator[Reason]
     if not answer.userfault and there.qemu < _USERFAULT_DEVICE_SINCE:
         yield Reason(
             code="migration.userfaultfd",
-            sentence=f"The kernel on {there.name} does not let QEMU's user handle page faults, as postcopy "
-            "does.",
+            sentence=(
+                f"The kernel on {there.name} does not let QEMU's user handle page faults, as "
+                "postcopy does."
+            ),
             hint="There: sysctl vm.unprivileged_userfaultfd=1.",
             bars=frozenset({Way.POSTCOPY}),
         )
@@ -240,16 +261,25 @@ def _ram(moving: Moving, there: Host, answer: HostAnswer) -> Iterator[Reason]:
     if not guest.pinned and answer.side is not Side.FILE:
         return
     plenty = HostRam(
-        size=0, huge_pages=0, reserved=0, swap=_PLENTY, kind=answer.kind, file_system=answer.fstype or ""
+        size=0,
+        huge_pages=0,
+        reserved=0,
+        swap=_PLENTY,
+        kind=answer.kind,
+        file_system=answer.fstype or "",
     )
     wanted = to_mib(align_up(ram_demand([note_of(guest)], plenty).total, MIB))
     if wanted > answer.pinnable_mib:
         yield Reason(
             code="ram.exceeded",
-            sentence=f"Guest {guest.name} needs {wanted} MiB of RAM that cannot go to the store, and "
-            f"{there.name} has {answer.pinnable_mib} MiB left.",
-            hint="End a guest there whose memory is anonymous or pinned, or take <locked/> or the device "
-            "from this one; 'ramshelf capacity' there shows the sum.",
+            sentence=(
+                f"Guest {guest.name} needs {wanted} MiB of RAM that cannot go to the store, and "
+                f"{there.name} has {answer.pinnable_mib} MiB left."
+            ),
+            hint=(
+                "End a guest there whose memory is anonymous or pinned, or take <locked/> or the "
+                "device from this one; 'ramshelf capacity' there shows the sum."
+            ),
             bars=_ALL,
         )
 
@@ -260,10 +290,14 @@ def _to_anonymous(moving: Moving, there: Host, answer: HostAnswer) -> Iterator[R
     why = "file-backed memory is off there" if answer.off else "there is no store"
     yield Reason(
         code="migration.becomes-anonymous",
-        sentence=f"The memory of guest {moving.guest.name} is in files, and on {there.name} {why}: "
-        "libvirt cannot change that while it runs.",
-        hint="Make a store there, or move it --offline: it is stopped, and started there with memory that is "
-        "not file-backed.",
+        sentence=(
+            f"The memory of guest {moving.guest.name} is in files, and on {there.name} {why}: "
+            "libvirt cannot change that while it runs."
+        ),
+        hint=(
+            "Make a store there, or move it --offline: it is stopped, and started there with memory"
+            " that is not file-backed."
+        ),
         bars=_LIVE,
     )
 
@@ -273,42 +307,59 @@ def _to_store(moving: Moving, there: Host, answer: HostAnswer) -> Iterator[Reaso
     if not guest.file_backed:
         yield Reason(
             code="migration.becomes-file-backed",
-            sentence=f"The memory of guest {guest.name} is not in files, as {there.name} wants it: libvirt "
-            "cannot change that while it runs.",
-            hint="Move it --offline: it is stopped, and started there with its memory on the store.",
+            sentence=(
+                f"The memory of guest {guest.name} is not in files, as {there.name} wants it: "
+                "libvirt cannot change that while it runs."
+            ),
+            hint=(
+                "Move it --offline: it is stopped, and started there with its memory on the store."
+            ),
             bars=_LIVE,
         )
     wanted = to_mib(align_up(guest.promise if guest.file_backed else guest.max_memory, MIB))
     if wanted > answer.free_mib:
         yield Reason(
             code="capacity.exceeded",
-            sentence=f"Guest {guest.name} needs {wanted} MiB of file-backed memory, and "
-            f"{answer.free_mib} MiB are free on the store of {there.name}.",
-            hint="Stop or move a guest there, or enlarge its store; 'ramshelf capacity' there shows who "
-            "holds what.",
+            sentence=(
+                f"Guest {guest.name} needs {wanted} MiB of file-backed memory, and "
+                f"{answer.free_mib} MiB are free on the store of {there.name}."
+            ),
+            hint=(
+                "Stop or move a guest there, or enlarge its store; 'ramshelf capacity' there shows "
+                "who holds what."
+            ),
             bars=_ALL,
         )
     if moving.claimable_mib is not None and wanted > moving.claimable_mib:
         yield Reason(
             code="placement.full",
-            sentence=f"Placement has {moving.claimable_mib} of {wanted} MiB for guest {guest.name} on "
-            f"{there.name}.",
+            sentence=(
+                f"Placement has {moving.claimable_mib} of {wanted} MiB for guest {guest.name} on "
+                f"{there.name}."
+            ),
             hint="Others have claimed the rest: 'openstack resource provider usage show' tells.",
             bars=_ALL,
         )
     if answer.kind is not None and not answer.kind.tmpfs:
         yield Reason(
             code="migration.postcopy",
-            sentence=f"The store of {there.name} is {answer.fstype}: postcopy needs a store of kind swap "
-            "or ram there.",
-            hint="Leave --postcopy out; --auto-converge slows a guest down that writes faster than it moves.",
+            sentence=(
+                f"The store of {there.name} is {answer.fstype}: postcopy needs a store of kind swap"
+                " or ram there."
+            ),
+            hint=(
+                "Leave --postcopy out; --auto-converge slows a guest down that writes faster than "
+                "it moves."
+            ),
             bars=frozenset({Way.POSTCOPY}),
         )
         if guest.passthrough and long_term_pin_refused(answer.kind, version(answer.kernel)):
             yield Reason(
                 code="guest.passthrough",
-                sentence=f"Linux {answer.kernel} on {there.name} cannot pin memory on {answer.fstype} for "
-                f"the host device of guest {guest.name}.",
+                sentence=(
+                    f"Linux {answer.kernel} on {there.name} cannot pin memory on {answer.fstype} "
+                    f"for the host device of guest {guest.name}."
+                ),
                 hint="Use a store of kind swap there.",
                 bars=_ALL,
             )

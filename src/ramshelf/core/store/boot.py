@@ -1,4 +1,5 @@
-"""What makes the store come back after a reboot, in the right order: systemd units and sysctl settings.
+"""What makes the store come back after a reboot, in the right order: systemd units and sysctl
+settings.
 
 Paths that appear here were checked by ``core/store/plan``: they need no quoting anywhere.
 """
@@ -62,10 +63,11 @@ def drop_in(mount_point: str, *, clean: bool = False) -> str:
 def attach_command(path: str, size: int) -> str:
     """The shell command that attaches a store's file to a loop device; doing it twice does nothing.
 
-    Holes are filled first: a sparse file below loses guest memory without an error when its file system is
-    full. Discards are refused for the same reason: fstrim would punch holes. Direct I/O keeps guest memory
-    from being cached a second time; sectors of 4096 bytes let it work on every disk. A device that was on its
-    way out and is taken back may have cached what the file held before.
+    Holes are filled first: a sparse file below loses guest memory without an error when its file
+    system is full. Discards are refused for the same reason: fstrim would punch holes. Direct I/O
+    keeps guest memory from being cached a second time; sectors of 4096 bytes let it work on every
+    disk. A device that was on its way out and is taken back may have cached what the file held
+    before.
     """
     return (
         f"fallocate --length {size} {path} && "
@@ -142,7 +144,10 @@ _SYSCTLS = {
         Sysctl(
             key="vm.page-cluster",
             value=0,
-            reason="Guests read swapped memory at random: reading neighbouring pages ahead only costs RAM.",
+            reason=(
+                "Guests read swapped memory at random: reading neighbouring pages ahead only costs "
+                "RAM."
+            ),
         ),
         Sysctl(
             key="vm.swappiness",
@@ -154,7 +159,10 @@ _SYSCTLS = {
         Sysctl(
             key="vm.dirty_ratio",
             value=60,
-            reason="Above this share of dirty memory the kernel slows guests down to the speed of the disk.",
+            reason=(
+                "Above this share of dirty memory the kernel slows guests down to the speed of the "
+                "disk."
+            ),
         ),
     ),
 }
@@ -164,7 +172,8 @@ SYSCTL_KEYS = tuple(setting.key for settings in _SYSCTLS.values() for setting in
 def sysctls(kind: Kind, current: dict[str, int]) -> tuple[Sysctl, ...]:
     """What to set for this kind.
 
-    vm.dirty_ratio stays as it is where it is higher already, or 0: then the operator uses vm.dirty_bytes.
+    vm.dirty_ratio stays as it is where it is higher already, or 0: then the operator uses
+    vm.dirty_bytes.
     """
     return tuple(
         Sysctl(key=wanted.key, value=wanted.value, reason=wanted.reason, before=current[wanted.key])
@@ -185,7 +194,9 @@ def sysctl_text(settings: tuple[Sysctl, ...]) -> str:
     )
 
 
-_SETTING = re.compile(r"# (?P<reason>.*)\n# Before: (?P<before>\d+)\n(?P<key>[\w.-]+) = (?P<value>\d+)\n")
+_SETTING = re.compile(
+    r"# (?P<reason>.*)\n# Before: (?P<before>\d+)\n(?P<key>[\w.-]+) = (?P<value>\d+)\n"
+)
 
 
 def parse_sysctl_text(text: str) -> tuple[Sysctl, ...]:

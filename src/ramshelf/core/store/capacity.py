@@ -1,9 +1,9 @@
 """What a store can hold, what it has promised, and whether one more guest fits.
 
-What is promised is the sum of the guests' notes (core/store/ledger.py). What of the store others than guests'
-memory takes is what the file system says is used, less what guests hold within their promises. A file beyond
-a promise, a directory of nobody, a file that was unlinked and is still open: each counts with the blocks that
-it takes, never with the size that it claims.
+What is promised is the sum of the guests' notes (core/store/ledger.py). What of the store others
+than guests' memory takes is what the file system says is used, less what guests hold within their
+promises. A file beyond a promise, a directory of nobody, a file that was unlinked and is still
+open: each counts with the blocks that it takes, never with the size that it claims.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ if TYPE_CHECKING:
     from ramshelf.core.store.ledger import Note
 
 _SLACK_SHARE, _SLACK_MOST = 50, 16 * MIB
-"""What disk kinds keep free beside the extents' records: 2 %, at most 16 MiB. Guests' directories and inodes
-come out of it; on XFS also the last blocks of each allocation group, which a transaction that holds another
-group cannot take (xfs_bmap_btalloc), and what a conversion reserves ahead (xfs_iomap_write_unwritten).
-ext4 keeps as much again from everybody for its extents (ext4_calculate_resv_clusters): not in f_bavail."""
+"""What disk kinds keep free beside the extents' records: 2 %, at most 16 MiB. Guests' directories and
+inodes come out of it; on XFS also the last blocks of each allocation group, which a transaction
+that holds another group cannot take (xfs_bmap_btalloc), and what a conversion reserves ahead
+(xfs_iomap_write_unwritten). ext4 keeps as much again from everybody for its extents
+(ext4_calculate_resv_clusters): not in f_bavail."""
 
 _EARLIER_SHARE = 1024
-"""Version 0.1.0 set aside one byte in so many for the extents' records, and was wrong: pages were lost."""
+"""Version 0.1.0 set aside one byte in so many for the extents' records, and was wrong: pages were
+lost."""
 
 _ALARM = 4
-"""Few is left for extents' records where it is less than one part in so many of what was set aside."""
+"""Few is left for extents' records where it is less than one part in so many of what was set aside.
+"""
 
 _FEW = 100
 """What is left is few where it is less than one in so many."""
@@ -47,12 +50,13 @@ _INODES_OF_A_GUEST = 3
 class StoreUsage:
     """A store's figures as the kernel gives them; bytes.
 
-    ``size`` and ``used`` are from statvfs (f_blocks, f_blocks - f_bavail); ``inodes`` and ``inodes_free`` are
-    numbers (f_files, f_ffree; 0 and 0 where there is no bound). ``file_system`` is its name in the mount
-    table, ``block`` the size of its blocks, ``cluster`` that of ext4's clusters (bigalloc). ``swap`` is what
-    a store of kind ``swap`` has of it on disks: what swaps to RAM (zram) makes no room. ``notes`` are of the
-    guests on it, ``directories`` those of guests that run or ran, and ``lost`` the memory files that are in
-    no directory any more, but open in the guest's QEMU.
+    ``size`` and ``used`` are from statvfs (f_blocks, f_blocks - f_bavail); ``inodes`` and
+    ``inodes_free`` are numbers (f_files, f_ffree; 0 and 0 where there is no bound). ``file_system``
+    is its name in the mount table, ``block`` the size of its blocks, ``cluster`` that of ext4's
+    clusters (bigalloc). ``swap`` is what a store of kind ``swap`` has of it on disks: what swaps to
+    RAM (zram) makes no room. ``notes`` are of the guests on it, ``directories`` those of guests
+    that run or ran, and ``lost`` the memory files that are in no directory any more, but open in
+    the guest's QEMU.
     """
 
     kind: Kind
@@ -72,7 +76,9 @@ class StoreUsage:
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """``total``: guest memory that the store can hold at all, bytes; ``limit_reason`` says what bounds it."""
+    """``total``: guest memory that the store can hold at all, bytes; ``limit_reason`` says what bounds
+    it.
+    """
 
     total: int
     promised: int
@@ -88,9 +94,9 @@ class Capacity:
 def capacity(usage: StoreUsage, *, configured_mib: int | None, earlier: bool = False) -> Capacity:
     """The store's capacity: the smallest of what it holds, its swap, and the configured value.
 
-    ``configured_mib`` None means that the store decides. What is no guest's memory, and what is set aside for
-    the file system's own records of it, are taken off what the store holds; tmpfs keeps its own in RAM.
-    ``earlier``: by what version 0.1.0 set aside (core/store/earlier.py).
+    ``configured_mib`` None means that the store decides. What is no guest's memory, and what is set
+    aside for the file system's own records of it, are taken off what the store holds; tmpfs keeps
+    its own in RAM. ``earlier``: by what version 0.1.0 set aside (core/store/earlier.py).
     """
     allocated = within(usage)
     foreign = max(0, usage.used - allocated)
@@ -129,7 +135,8 @@ def _records(usage: StoreUsage, size: int) -> int:
 
 
 def extents_run_out(usage: StoreUsage) -> bool:
-    """Whether a disk store has hardly room left for the records of its files' extents, all promises kept.
+    """Whether a disk store has hardly room left for the records of its files' extents, all promises
+    kept.
 
     Each page that a guest writes may need more of them, and the kernel loses those that find none.
     """
@@ -138,11 +145,17 @@ def extents_run_out(usage: StoreUsage) -> bool:
 
 def spare(usage: StoreUsage) -> int:
     """What a disk store has left when all that is promised has its extents, bytes; may be below 0."""
-    return usage.size - usage.used - sum(max(0, note.promised - held) for note, held in _holdings(usage))
+    return (
+        usage.size
+        - usage.used
+        - sum(max(0, note.promised - held) for note, held in _holdings(usage))
+    )
 
 
 def within(usage: StoreUsage) -> int:
-    """What guests hold of what they are promised, bytes: their memory, and nothing else that they wrote."""
+    """What guests hold of what they are promised, bytes: their memory, and nothing else that they
+    wrote.
+    """
     return sum(held for _, held in _holdings(usage))
 
 
@@ -154,7 +167,9 @@ def _holdings(usage: StoreUsage) -> Iterator[tuple[Note, int]]:
         yield note, _held(usage, note, directories.get(note.directory), lost)
 
 
-def _held(usage: StoreUsage, note: Note, directory: GuestDirectory | None, lost: dict[int, FileUsage]) -> int:
+def _held(
+    usage: StoreUsage, note: Note, directory: GuestDirectory | None, lost: dict[int, FileUsage]
+) -> int:
     """The files that were made for the guest, each up to its size; others up to what else is promised.
 
     The blocks of a file's records count with it.
@@ -181,7 +196,8 @@ class Excess:
 
 
 def excesses(usage: StoreUsage) -> tuple[Excess, ...]:
-    """The guests whose directories have grown beyond their promises by more than a MiB, the largest first.
+    """The guests whose directories have grown beyond their promises by more than a MiB, the largest
+    first.
 
     A tmpfs has no quota for a directory: who may write there can fill the store.
     """
@@ -199,22 +215,32 @@ def excesses(usage: StoreUsage) -> tuple[Excess, ...]:
 
 
 def inodes_run_out(usage: StoreUsage) -> bool:
-    """Whether inodes end before space does: fewer than one in a hundred are left, or than one guest needs.
+    """Whether inodes end before space does: fewer than one in a hundred are left, or than one guest
+    needs.
 
     An XFS without space says that it has no inodes either: it makes them of space.
     """
     few = max(usage.inodes // _FEW, _INODES_OF_A_GUEST)
-    return usage.inodes > 0 and usage.inodes_free < few and usage.size - usage.used > usage.size // _FEW
+    return (
+        usage.inodes > 0
+        and usage.inodes_free < few
+        and usage.size - usage.used > usage.size // _FEW
+    )
 
 
 def crowded(usage: StoreUsage) -> GuestDirectory | None:
     """The guest's directory that takes the inodes, None where none stands out.
 
-    What lies deeper is not looked at. So a directory that has few entries is only taken for it where it has
-    others than regular files, of which QEMU makes none, and more of them than each other guest's.
+    What lies deeper is not looked at. So a directory that has few entries is only taken for it
+    where it has others than regular files, of which QEMU makes none, and more of them than each
+    other guest's.
     """
     fullest = max(usage.directories, key=lambda each: each.entries, default=None)
-    if fullest is None or fullest.cut or fullest.entries * _MANY >= usage.inodes - usage.inodes_free:
+    if (
+        fullest is None
+        or fullest.cut
+        or fullest.entries * _MANY >= usage.inodes - usage.inodes_free
+    ):
         return fullest
     strange = max(usage.directories, key=lambda each: len(each.others))
     return strange if strange.others else None
@@ -223,8 +249,8 @@ def crowded(usage: StoreUsage) -> GuestDirectory | None:
 def admit(current: Capacity, guest_name: str, wanted: int, *, present: int = 0) -> None:
     """Refuse a guest that the store cannot hold in full beside the others.
 
-    ``wanted``: bytes of all the guest's memory files; ``present``: what of them is already promised.
-    Raises RefusedError ``capacity.exceeded`` with what is missing.
+    ``wanted``: bytes of all the guest's memory files; ``present``: what of them is already
+    promised. Raises RefusedError ``capacity.exceeded`` with what is missing.
     """
     missing = current.promised - present + wanted - current.total
     if missing <= 0:
@@ -235,8 +261,10 @@ def admit(current: Capacity, guest_name: str, wanted: int, *, present: int = 0) 
         f"Guest {guest_name} needs {to_mib(align_up(wanted, MIB))} MiB of file-backed memory, "
         f"{missing_mib} MiB more than are free on the store "
         f"(capacity {to_mib(current.total)} MiB, promised {to_mib(current.promised)} MiB).",
-        hint="Stop a guest, give this one less memory, or enlarge the store; "
-        "'ramshelf capacity' shows who holds what.",
+        hint=(
+            "Stop a guest, give this one less memory, or enlarge the store; "
+            "'ramshelf capacity' shows who holds what."
+        ),
         facts={
             "guest": guest_name,
             "wanted_mib": to_mib(align_up(wanted, MIB)),

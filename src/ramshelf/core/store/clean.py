@@ -1,8 +1,9 @@
 """Which directories on the store belong to no guest.
 
-Why this cannot take a guest that is just starting. libvirt gives a guest its id first, then makes its
-directory, then calls the hook (which makes the memory files, under the store's lock), then starts QEMU; its
-record in /run/libvirt/qemu appears after that. From the id on, libvirt counts the guest as active. So:
+Why this cannot take a guest that is just starting. libvirt gives a guest its id first, then makes
+its directory, then calls the hook (which makes the memory files, under the store's lock), then
+starts QEMU; its record in /run/libvirt/qemu appears after that. From the id on, libvirt counts the
+guest as active. So:
 
 1. The directories are listed.
 2. Then libvirt is asked which guests are active. It answers about a guest that is being started only when
@@ -11,12 +12,12 @@ record in /run/libvirt/qemu appears after that. From the id on, libvirt counts t
 3. Under the store's lock each candidate is looked at again. One that is not the directory of 1 any more
    (another inode, or changed: libvirt's chown, the hook's files) stays, and so does one with a file in use.
 
-A directory made after 1 is no candidate. libvirt gives an id again only after its restart; should a new guest
-get the very id and name of a stale directory between 3's look and the removal, its hook, which waits for the
-lock, finds no directory and refuses the start: no memory is lost.
+A directory made after 1 is no candidate. libvirt gives an id again only after its restart; should a
+new guest get the very id and name of a stale directory between 3's look and the removal, its hook,
+which waits for the lock, finds no directory and refuses the start: no memory is lost.
 
-At boot libvirt does not run yet, so it starts no guest, and it is not asked: its records tell which guests it
-will find again, as when it was only stopped.
+At boot libvirt does not run yet, so it starts no guest, and it is not asked: its records tell which
+guests it will find again, as when it was only stopped.
 """
 
 from collections.abc import Iterable
@@ -29,8 +30,8 @@ def stale(
 ) -> tuple[GuestDirectory, ...]:
     """Those that belong to none of the ``active`` guests (id, name).
 
-    ``active`` was asked for after ``found`` was made. A guest whose id is not known owns whatever has its
-    name.
+    ``active`` was asked for after ``found`` was made. A guest whose id is not known owns whatever
+    has its name.
     """
     names: set[str] = set()
     endings: set[str] = set()
@@ -40,7 +41,9 @@ def stale(
         else:
             names.update(directory_names(domain_id, guest))
     return tuple(
-        each for each in found if each.name not in names and each.name.partition("-")[2] not in endings
+        each
+        for each in found
+        if each.name not in names and each.name.partition("-")[2] not in endings
     )
 
 

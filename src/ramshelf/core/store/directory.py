@@ -7,8 +7,9 @@ import posixpath
 from ramshelf.core.record import dataclass
 
 PROMISE_FILE = ".ramshelf-promise"
-"""In a guest's directory: its apparent size is what the guest is promised. Versions before 0.2 go by it, so
-that a downgrade keeps what is promised; this one goes by its own notes (core/store/ledger.py)."""
+"""In a guest's directory: its apparent size is what the guest is promised. Versions before 0.2 go by
+it, so that a downgrade keeps what is promised; this one goes by its own notes
+(core/store/ledger.py)."""
 
 
 SHORT_NAME_MAX = 20
@@ -22,7 +23,9 @@ def directory_name(domain_id: int, name: str) -> str:
 
 def directory_names(domain_id: int, name: str) -> tuple[str, ...]:
     """The names that the directory may have: a libvirtd in the C locale cuts the name by bytes."""
-    by_bytes = name.encode(errors="surrogateescape")[:SHORT_NAME_MAX].decode(errors="surrogateescape")
+    by_bytes = name.encode(errors="surrogateescape")[:SHORT_NAME_MAX].decode(
+        errors="surrogateescape"
+    )
     return tuple(dict.fromkeys((directory_name(domain_id, name), f"{domain_id}-{by_bytes}")))
 
 
@@ -55,8 +58,9 @@ class FileUsage:
 class GuestDirectory:
     """The directory that libvirt made for a guest's memory files.
 
-    ``device``: major and minor number of its file system; ``changed`` is its ctime in ns. ``files`` are its
-    regular files; ``others`` the names of whatever else is in it. ``cut``: it holds more than was looked at.
+    ``device``: major and minor number of its file system; ``changed`` is its ctime in ns. ``files``
+    are its regular files; ``others`` the names of whatever else is in it. ``cut``: it holds more
+    than was looked at.
     """
 
     path: str

@@ -1,9 +1,10 @@
 """What guests were promised when more of the store counted as its capacity, and may have again.
 
-Version 0.1.0 set aside too little of a disk store for the records of memory files' extents. Guests that were
-promised more together than the capacity is now are put on record when the hook is upgraded under them. Each
-may start again, with no more than it was promised, as long as what 0.1.0 called the capacity holds them
-all. The others count by the capacity as it is. The record goes when these promises fit.
+Version 0.1.0 set aside too little of a disk store for the records of memory files' extents. Guests
+that were promised more together than the capacity is now are put on record when the hook is
+upgraded under them. Each may start again, with no more than it was promised, as long as what 0.1.0
+called the capacity holds them all. The others count by the capacity as it is. The record goes when
+these promises fit.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ GRACE = 900.0
 
 @dataclass(frozen=True, kw_only=True)
 class EarlierPromise:
-    """A guest that may start again with ``promised`` bytes; its UUID tells it from another of its name."""
+    """A guest that may start again with ``promised`` bytes; its UUID tells it from another of its
+    name.
+    """
 
     name: str
     uuid: str
@@ -79,12 +82,16 @@ def still_needed(
 
 
 def missed(
-    promises: Iterable[EarlierPromise], known: Collection[str], before: Mapping[str, float], now: float
+    promises: Iterable[EarlierPromise],
+    known: Collection[str],
+    before: Mapping[str, float],
+    now: float,
 ) -> dict[str, float]:
-    """Since when libvirt has not known each guest on record, by its UUID; ``before`` is the answer before.
+    """Since when libvirt has not known each guest on record, by its UUID; ``before`` is the answer
+    before.
 
-    One that it does not know may come back: Nova undefines a server that it starts or reboots hard, and
-    defines it anew a moment later. Times are in seconds, of any clock that goes on.
+    One that it does not know may come back: Nova undefines a server that it starts or reboots hard,
+    and defines it anew a moment later. Times are in seconds, of any clock that goes on.
     """
     return {each.uuid: before.get(each.uuid, now) for each in promises if each.uuid not in known}
 
@@ -100,12 +107,16 @@ def as_if_on_record(guest: Guest) -> tuple[EarlierPromise, ...]:
 
 
 def is_honoured(
-    promises: Iterable[EarlierPromise], guest: Guest, usage: StoreUsage, *, configured_mib: int | None
+    promises: Iterable[EarlierPromise],
+    guest: Guest,
+    usage: StoreUsage,
+    *,
+    configured_mib: int | None,
 ) -> bool:
     """Whether a guest for which the store has no room may start all the same.
 
-    What all promises take must be there when it has its own, too: the kernel gives each page of a running
-    guest its extents while there is room.
+    What all promises take must be there when it has its own, too: the kernel gives each page of a
+    running guest its extents while there is room.
     """
     if guest.promise > granted(promises, guest.uuid) or spare(usage) < guest.promise:
         return False
@@ -122,13 +133,15 @@ def refused_anew(
 ) -> tuple[str, ...]:
     """The guests for which there would be no room if all started anew, as after a reboot.
 
-    Those that run in the order in which they were started, then those on record: whoever comes last is
-    refused.
+    Those that run in the order in which they were started, then those on record: whoever comes last
+    is refused.
     """
     total = capacity(usage, configured_mib=configured_mib).total
     most = capacity(usage, configured_mib=configured_mib, earlier=True).total
     promises = tuple(promises)
-    running = [_of(note) for note in sorted(usage.notes, key=lambda note: note.domain_id) if note.promised]
+    running = [
+        _of(note) for note in sorted(usage.notes, key=lambda note: note.domain_id) if note.promised
+    ]
     uuids = {each.uuid for each in running}
     refused, taken = [], 0
     for each in (*running, *(each for each in promises if each.uuid not in uuids)):

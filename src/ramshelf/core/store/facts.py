@@ -19,8 +19,9 @@ _PATH = re.compile(r"/[A-Za-z0-9/._+@:-]*[A-Za-z0-9._+@:-]")
 class Spec:
     """The store that is asked for; ``size`` None: all of the device.
 
-    ``file_system`` is None for tmpfs kinds. ``wipe`` names the device again whose content may be lost.
-    ``directory`` is a memory backing directory other than libvirt's, ``tmpfs_size`` a size beyond the swap.
+    ``file_system`` is None for tmpfs kinds. ``wipe`` names the device again whose content may be
+    lost. ``directory`` is a memory backing directory other than libvirt's, ``tmpfs_size`` a size
+    beyond the swap.
     """
 
     kind: Kind
@@ -39,7 +40,9 @@ def checked(spec: Spec) -> Spec:
     Raises UsageError ``store.usage`` or ``store.path`` where it makes no sense.
     """
     if complaint := _complaint(spec):
-        raise UsageError("store.usage", complaint, hint="'ramshelf store create --help' shows what it takes.")
+        raise UsageError(
+            "store.usage", complaint, hint="'ramshelf store create --help' shows what it takes."
+        )
     for path in (spec.device, spec.file, spec.wipe, spec.directory):
         if path is not None:
             _check_path(path)
@@ -59,7 +62,10 @@ def _complaint(spec: Spec) -> str:
             spec.kind.bare and bool(spec.device or spec.file),
             "A store of kind ram lies on nothing but RAM.",
         ),
-        (spec.kind.dax and spec.file is not None, "A store of kind dax needs a device, not a file."),
+        (
+            spec.kind.dax and spec.file is not None,
+            "A store of kind dax needs a device, not a file.",
+        ),
         (
             not spec.kind.bare and (spec.device is None) == (spec.file is None),
             f"A store of kind {kind} needs {area}.",
@@ -110,8 +116,8 @@ class Signature:
 class BlockDevice:
     """A block device. ``path`` is its name below /dev, ``number`` (major, minor).
 
-    ``users`` says in words what uses it or a partition of it. ``below`` are all the devices that it lies on,
-    itself first.
+    ``users`` says in words what uses it or a partition of it. ``below`` are all the devices that it
+    lies on, itself first.
     """
 
     path: str
@@ -133,9 +139,9 @@ class BlockDevice:
 class AreaFile:
     """The file to hold the store, or the place for it.
 
-    ``file_system`` is what its directory lies on, '' where there is no such directory; ``free`` is what that
-    has for a file of root's; ``loop`` the loop device that the file is attached to; ``signatures`` are as
-    that shows them.
+    ``file_system`` is what its directory lies on, '' where there is no such directory; ``free`` is
+    what that has for a file of root's; ``loop`` the loop device that the file is attached to;
+    ``signatures`` are as that shows them.
     """
 
     path: str
@@ -164,12 +170,13 @@ class Directory:
 class Seen:
     """The host, as far as it matters to a store.
 
-    ``files`` holds the text of those files that ramshelf may write, ``directories`` those that are there of
-    the mount point, its parent, the memory directory and its parents below the mount point, and drop-in
-    directories. ``swaps`` are the active areas' paths. ``owner`` is QEMU's (uid, gid). ``guests`` are running
-    with memory in files. ``area`` is the device or file that the wish names, or None where there is no such
-    thing or it is no block device; ``area_problem`` then says which. ``links`` are those of the paths in the
-    wish, and of the mount point, that lead through a symbolic link. ``python`` is what runs ramshelf here.
+    ``files`` holds the text of those files that ramshelf may write, ``directories`` those that are
+    there of the mount point, its parent, the memory directory and its parents below the mount
+    point, and drop-in directories. ``swaps`` are the active areas' paths. ``owner`` is QEMU's (uid,
+    gid). ``guests`` are running with memory in files. ``area`` is the device or file that the wish
+    names, or None where there is no such thing or it is no block device; ``area_problem`` then says
+    which. ``links`` are those of the paths in the wish, and of the mount point, that lead through a
+    symbolic link. ``python`` is what runs ramshelf here.
     """
 
     root: bool = True

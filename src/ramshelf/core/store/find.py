@@ -19,7 +19,8 @@ BEYOND_SWAP_OPTION = "x-ramshelf.beyond-swap"
 """fstab mark of a ``swap`` store that the operator made larger than its swap on purpose."""
 
 NO_SWAP = "noswap"
-"""tmpfs' option that keeps all of it in RAM (Linux 6.4, shmem_show_options); it cannot be remounted away."""
+"""tmpfs' option that keeps all of it in RAM (Linux 6.4, shmem_show_options); it cannot be remounted
+away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +44,10 @@ class NoStore:
     """Why the memory backing directory does not lie on a store.
 
     ``code`` is one of ``store.not-mounted`` (fstab names a mount that is not there, or another file
-    system or device is in its place, or a tmpfs that cannot swap), ``store.root-file-system`` (a plain
-    directory of a file system that is not a store), ``store.unsupported`` (mounted, but a file system that
-    cannot be a store), ``store.symbolic-link`` (behind a link that is not followed).
+    system or device is in its place, or a tmpfs that cannot swap), ``store.root-file-system`` (a
+    plain directory of a file system that is not a store), ``store.unsupported`` (mounted, but a
+    file system that cannot be a store), ``store.symbolic-link`` (behind a link that is not
+    followed).
     """
 
     code: str
@@ -65,8 +67,8 @@ def find_store(
 ) -> Store | NoStore:
     """The store at ``memory_dir``, by the mount table, held against what fstab expects there.
 
-    ``devices``: major and minor number of the block devices that fstab names, by its first field, as far as
-    they are there.
+    ``devices``: major and minor number of the block devices that fstab names, by its first field,
+    as far as they are there.
     """
     mount = covering(mounts, memory_dir)
     expected = _expected(fstab, memory_dir, mount)
@@ -74,14 +76,18 @@ def find_store(
         return NoStore(
             code="store.not-mounted",
             sentence=f"The store at {expected.mount_point} is not mounted.",
-            hint=f"Mount it: mount {expected.mount_point}. Until then guests are not started there.",
+            hint=(
+                f"Mount it: mount {expected.mount_point}. Until then guests are not started there."
+            ),
             mount=mount,
             expected=expected,
         )
     if mount is None or _is_systems_own(mount, mounts):
         return NoStore(
             code="store.root-file-system",
-            sentence=f"{memory_dir} is a plain directory of the system's own file system, not a store.",
+            sentence=(
+                f"{memory_dir} is a plain directory of the system's own file system, not a store."
+            ),
             hint="Make a store: ramshelf store create --help.",
             mount=mount,
         )
@@ -90,8 +96,13 @@ def find_store(
     if kind is not None and kind.swaps and NO_SWAP in mount.super_options:
         return NoStore(
             code="store.not-mounted",
-            sentence=f"The tmpfs at {mount.mount_point} is mounted with noswap, but fstab has kind swap.",
-            hint=f"Mount it again without noswap: umount {mount.mount_point} and mount {mount.mount_point}.",
+            sentence=(
+                f"The tmpfs at {mount.mount_point} is mounted with noswap, but fstab has kind swap."
+            ),
+            hint=(
+                f"Mount it again without noswap: umount {mount.mount_point} and mount "
+                f"{mount.mount_point}."
+            ),
             mount=mount,
             expected=expected,
         )
@@ -99,7 +110,10 @@ def find_store(
         return NoStore(
             code="store.unsupported",
             sentence=f"{mount.mount_point} is {mount.fstype}, which cannot be a store.",
-            hint="btrfs writes guest memory back when a guest ends; use tmpfs over swap, xfs or ext4.",
+            hint=(
+                "btrfs writes guest memory back when a guest ends; use tmpfs over swap, xfs or "
+                "ext4."
+            ),
             mount=mount,
             expected=expected,
         )
@@ -110,7 +124,8 @@ def find_store(
         memory_dir=memory_dir,
         marked=marked,
         # The size of a tmpfs that ramshelf did not make is its operator's own choice.
-        beyond_swap=not marked or (marks is not None and marks.option(BEYOND_SWAP_OPTION) is not None),
+        beyond_swap=not marked
+        or (marks is not None and marks.option(BEYOND_SWAP_OPTION) is not None),
     )
 
 
@@ -119,9 +134,13 @@ def not_followed(link: str, instead: NoStore) -> NoStore:
     return replace(
         instead,
         code="store.symbolic-link",
-        sentence=f"{link} is a symbolic link where others than root can make one, and is not followed.",
-        hint="Make it a directory and mount the store there, or have memory_backing_dir in qemu.conf "
-        "name what the link leads to.",
+        sentence=(
+            f"{link} is a symbolic link where others than root can make one, and is not followed."
+        ),
+        hint=(
+            "Make it a directory and mount the store there, or have memory_backing_dir in qemu.conf"
+            " name what the link leads to."
+        ),
     )
 
 
@@ -133,8 +152,9 @@ def _is(
 ) -> bool:
     """Whether the mount is the one that fstab means: place, file system and, where known, device.
 
-    A bind mount is it where it shows the very directory that fstab names, as that lies there now: not one
-    of the file system below, which it shows if it was made before something was mounted there.
+    A bind mount is it where it shows the very directory that fstab names, as that lies there now:
+    not one of the file system below, which it shows if it was made before something was mounted
+    there.
     """
     if mount.mount_point != expected.mount_point:
         return False
@@ -158,7 +178,8 @@ def _is_systems_own(mount: Mount, mounts: tuple[Mount, ...]) -> bool:
 def _expected(fstab: tuple[Entry, ...], memory_dir: str, mount: Mount | None) -> Entry | None:
     """The fstab entry of the store: the deepest above the directory.
 
-    One that is not marked as ramshelf's says nothing of what is mounted below it, as by a mount unit.
+    One that is not marked as ramshelf's says nothing of what is mounted below it, as by a mount
+    unit.
     """
     candidates = [
         entry
@@ -176,13 +197,19 @@ def _lies_above(path: str, mount: Mount | None) -> bool:
     return mount is not None and mount.mount_point != path and is_below(mount.mount_point, path)
 
 
-def _marking(fstab: tuple[Entry, ...], expected: Entry | None, mounts: tuple[Mount, ...]) -> Entry | None:
-    """The entry whose marks say how the store is built: of a bind mount, that of what it shows a part of."""
+def _marking(
+    fstab: tuple[Entry, ...], expected: Entry | None, mounts: tuple[Mount, ...]
+) -> Entry | None:
+    """The entry whose marks say how the store is built: of a bind mount, that of what it shows a part
+    of.
+    """
     if expected is None or not expected.bind or expected.option(KIND_OPTION) is not None:
         return expected
     source = covering(mounts, normal(expected.spec))
     place = source.mount_point if source is not None else ""
-    return next((entry for entry in fstab if entry.mount_point == place and not entry.bind), expected)
+    return next(
+        (entry for entry in fstab if entry.mount_point == place and not entry.bind), expected
+    )
 
 
 def _kind(mount: Mount, marks: Entry | None, *, swap_active: bool) -> Kind | None:

@@ -17,7 +17,8 @@ QEMU_CONF = "/etc/libvirt/qemu.conf"
 _NAMESPACE = uuid.UUID("9e6d3f0c-5b0f-4b8e-9a55-6f2d0c1f7a10")
 _SWAP_PRIORITY = 100
 _MADE_MOUNT_POINT = "x-mount.mkdir"
-# What the SELinux policy gives to /var/lib/libvirt/qemu; QEMU may not use a new file system's root as it is.
+# What the SELinux policy gives to /var/lib/libvirt/qemu; QEMU may not use a new file system's root
+# as it is.
 _ROOT_CONTEXT = "system_u:object_r:qemu_var_run_t:s0"
 
 
@@ -25,9 +26,9 @@ _ROOT_CONTEXT = "system_u:object_r:qemu_var_run_t:s0"
 class MadeStore:
     """The store that fstab says ramshelf made.
 
-    fstab is written first and cleared last, so that an interrupted create or remove finds what it began.
-    ``uuid`` is that of the device's swap area or file system; ``file`` the swap file or the file on a loop
-    device; ``made_mount_point``: create made the mount point.
+    fstab is written first and cleared last, so that an interrupted create or remove finds what it
+    began. ``uuid`` is that of the device's swap area or file system; ``file`` the swap file or the
+    file on a loop device; ``made_mount_point``: create made the mount point.
     """
 
     kind: Kind
@@ -73,8 +74,8 @@ class Layout:
     def directories(self) -> tuple[str, ...]:
         """The directories to make on the store, from its root down.
 
-        libvirtd makes ``libvirt/qemu`` at its own start only, and for a guest it makes missing parents that
-        QEMU's user cannot enter.
+        libvirtd makes ``libvirt/qemu`` at its own start only, and for a guest it makes missing
+        parents that QEMU's user cannot enter.
         """
         if not self.explicit:
             return ()
@@ -85,7 +86,9 @@ def memory_directory_for(spec: Spec, seen: Seen) -> MemoryDirectory:
     """The memory backing directory after the store is made."""
     if spec.directory is None or spec.directory == seen.directory.configured:
         return seen.directory
-    return MemoryDirectory(configured=spec.directory, path=f"{spec.directory}/libvirt/qemu", explicit=True)
+    return MemoryDirectory(
+        configured=spec.directory, path=f"{spec.directory}/libvirt/qemu", explicit=True
+    )
 
 
 def area_uuid(spec: Spec, seen: Seen, size: int) -> str:
@@ -132,7 +135,9 @@ def lay_out(spec: Spec, seen: Seen, claim: MadeStore | None) -> Layout:
 
 
 def _makes_directory(seen: Seen, mount_point: str) -> bool:
-    """Whether the mount point is ours: libvirt's own directory stays, as libvirtd makes it when it starts."""
+    """Whether the mount point is ours: libvirt's own directory stays, as libvirtd makes it when it
+    starts.
+    """
     return mount_point != seen.directory.configured and mount_point not in seen.directories
 
 
@@ -140,7 +145,9 @@ def _area_mark(layout: Layout) -> str:
     return f"{AREA_OPTION}={layout.size // MIB}M"
 
 
-def _tmpfs_entries(spec: Spec, seen: Seen, layout: Layout, marks: tuple[str, ...]) -> tuple[Entry, ...]:
+def _tmpfs_entries(
+    spec: Spec, seen: Seen, layout: Layout, marks: tuple[str, ...]
+) -> tuple[Entry, ...]:
     """A tmpfs, after the swap area below it and as large as that holds: its first page is a header."""
     uid, gid = seen.owner or (0, 0)
     size = layout.size
@@ -159,7 +166,15 @@ def _tmpfs_entries(spec: Spec, seen: Seen, layout: Layout, marks: tuple[str, ...
                 options=("nofail", f"pri={_SWAP_PRIORITY}", _area_mark(layout)),
             ),
         )
-    options = (f"size={size // KIB}k", "mode=0700", f"uid={uid}", f"gid={gid}", "noatime", "nofail", *marks)
+    options = (
+        f"size={size // KIB}k",
+        "mode=0700",
+        f"uid={uid}",
+        f"gid={gid}",
+        "noatime",
+        "nofail",
+        *marks,
+    )
     return (
         *area,
         Entry(spec="ramshelf", mount_point=layout.mount_point, fstype="tmpfs", options=options),

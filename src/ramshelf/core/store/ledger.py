@@ -1,9 +1,9 @@
 """What each guest was promised: a note per guest, in /run, where QEMU's user cannot write.
 
-QEMU's user owns all that lies on the store, so nothing that is found there is believed: files are unlinked,
-grown, planted and renamed while they are looked at. The hook writes a guest's note when it admits the guest,
-and the note is what counts until the guest has ended. A note that is missing is made again from the running
-guest's XML, never from what lies on the store.
+QEMU's user owns all that lies on the store, so nothing that is found there is believed: files are
+unlinked, grown, planted and renamed while they are looked at. The hook writes a guest's note when
+it admits the guest, and the note is what counts until the guest has ended. A note that is missing
+is made again from the running guest's XML, never from what lies on the store.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from ramshelf.core.domain.memory import Guest
 
 STARTING = 600
-"""Seconds after which a guest without any trace but its note is taken to have failed to start. libvirt needs
-milliseconds from its hook's answer to its record of the guest; the hook's script takes the note away where a
-start fails, and this is for one that was killed in the middle."""
+"""Seconds after which a guest without any trace but its note is taken to have failed to start. libvirt
+needs milliseconds from its hook's answer to its record of the guest; the hook's script takes the
+note away where a start fails, and this is for one that was killed in the middle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,18 +35,20 @@ class NotedFile:
 class Note:
     """What one run of a guest was promised.
 
-    ``directory`` is the path of the guest's directory on the store, '' where it has none. ``promised`` is
-    what the store must be able to hold for it, ``pinned`` what it keeps in RAM, in bytes. ``files`` are those
-    that were made for it. ``given`` are the inodes of its files that had all their extents once, on a disk:
-    holes in them are what the guest gave back. ``starter`` is the process that called the hook, as "PID
-    START", '' for a note that was made again. ``since``, in seconds since boot, and ``written``, in bytes,
-    are where clock and device's counter stood when it was written. ``flushes``: discard is set, and would
-    write the guest's memory. ``pid`` is its QEMU's, 0 before that is known.
+    ``directory`` is the path of the guest's directory on the store, '' where it has none.
+    ``promised`` is what the store must be able to hold for it, ``pinned`` what it keeps in RAM, in
+    bytes. ``files`` are those that were made for it. ``given`` are the inodes of its files that had
+    all their extents once, on a disk: holes in them are what the guest gave back. ``starter`` is
+    the process that called the hook, as "PID START", '' for a note that was made again. ``since``,
+    in seconds since boot, and ``written``, in bytes, are where clock and device's counter stood
+    when it was written. ``flushes``: discard is set, and would write the guest's memory. ``pid`` is
+    its QEMU's, 0 before that is known.
 
-    The rest is what core/ram.py asks, in bytes. ``memory`` is all that the guest may come to have in the
-    system's own pages, wherever that is, and ``private`` what of its files is mapped privately. ``plugged``
-    is what it keeps in RAM since a device was plugged in, and ``emulated``: QEMU itself runs its
-    instructions. ``vcpus`` is 0 in a note of an older version, which does not say any of this.
+    The rest is what core/ram.py asks, in bytes. ``memory`` is all that the guest may come to have
+    in the system's own pages, wherever that is, and ``private`` what of its files is mapped
+    privately. ``plugged`` is what it keeps in RAM since a device was plugged in, and ``emulated``:
+    QEMU itself runs its instructions. ``vcpus`` is 0 in a note of an older version, which does not
+    say any of this.
     """
 
     name: str

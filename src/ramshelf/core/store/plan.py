@@ -1,8 +1,8 @@
 """The store's plans: what to do so that it is there, and so that it is gone.
 
-A plan is the difference between what is wished and what is seen, so it is empty where nothing is to be done,
-and goes on where an earlier one was interrupted. The entries in fstab come first and go last: they tell which
-area is ours (see ``storelayout.Claim``).
+A plan is the difference between what is wished and what is seen, so it is empty where nothing is to
+be done, and goes on where an earlier one was interrupted. The entries in fstab come first and go
+last: they tell which area is ours (see ``storelayout.Claim``).
 """
 
 from ramshelf.core.errors import RamshelfError, RefusedError
@@ -37,7 +37,15 @@ from ramshelf.core.store.boot import (
     sysctls,
 )
 from ramshelf.core.store.facts import AreaFile, BlockDevice, Seen, Spec
-from ramshelf.core.store.layout import FSTAB, QEMU_CONF, Layout, MadeStore, find_claim, lay_out, signed
+from ramshelf.core.store.layout import (
+    FSTAB,
+    QEMU_CONF,
+    Layout,
+    MadeStore,
+    find_claim,
+    lay_out,
+    signed,
+)
 from ramshelf.core.store.refusals import refusals, store_mount
 from ramshelf.core.units import KIB
 
@@ -53,7 +61,14 @@ def backup_path(path: str) -> str:
 
 
 EDITED = (FSTAB, QEMU_CONF)
-WRITTEN = (*EDITED, *map(backup_path, EDITED), *DROP_INS, LOOP_UNIT_PATH, CLEAN_UNIT_PATH, SYSCTL_PATH)
+WRITTEN = (
+    *EDITED,
+    *map(backup_path, EDITED),
+    *DROP_INS,
+    LOOP_UNIT_PATH,
+    CLEAN_UNIT_PATH,
+    SYSCTL_PATH,
+)
 """Every file that a store's plans read or write, besides the area."""
 
 
@@ -89,7 +104,10 @@ def _together(refused: tuple[RamshelfError, ...]) -> RamshelfError:
         first.code,
         first.sentence,
         hint=" ".join(filter(None, [first.hint, "Also:", *(error.sentence for error in others)])),
-        facts={**first.facts, "also": [{"code": error.code, "message": error.sentence} for error in others]},
+        facts={
+            **first.facts,
+            "also": [{"code": error.code, "message": error.sentence} for error in others],
+        },
     )
 
 
@@ -112,7 +130,9 @@ def _claim(seen: Seen, layout: Layout, claim: MadeStore | None) -> tuple[Action,
 
 
 def _prepare_area(spec: Spec, seen: Seen, layout: Layout) -> tuple[Action, ...]:
-    """The device or file with our signature and no other; a file that has it already is only filled up."""
+    """The device or file with our signature and no other; a file that has it already is only filled
+    up.
+    """
     area = seen.area
     if area is None or area.path in seen.swaps:
         return ()
@@ -146,8 +166,9 @@ def _writable(area: BlockDevice | AreaFile) -> str:
 def _make(spec: Spec, area: BlockDevice | AreaFile, path: str, layout: Layout) -> Run:
     """The swap area or file system, exactly as large as asked for.
 
-    Nothing is discarded on a file or a loop device: that would punch holes. Few inodes and no reserved blocks
-    for ext4, no reflinks for XFS (DAX needs that before Linux 6.1): the store holds a few large files.
+    Nothing is discarded on a file or a loop device: that would punch holes. Few inodes and no
+    reserved blocks for ext4, no reflinks for XFS (DAX needs that before Linux 6.1): the store holds
+    a few large files.
     """
     kib = str(layout.size // KIB)
     keep = isinstance(area, AreaFile) or area.loop
@@ -156,7 +177,19 @@ def _make(spec: Spec, area: BlockDevice | AreaFile, path: str, layout: Layout) -
         return Run(why="Make the swap area", argv=tuple(argv), timeout=_LONG)
     if spec.file_system == "ext4":
         extended = "lazy_itable_init=0,lazy_journal_init=0" + (",nodiscard" if keep else "")
-        argv = ["mkfs.ext4", "-q", "-F", "-U", layout.uuid, "-m", "0", "-T", "largefile4", "-b", "4096"]
+        argv = [
+            "mkfs.ext4",
+            "-q",
+            "-F",
+            "-U",
+            layout.uuid,
+            "-m",
+            "0",
+            "-T",
+            "largefile4",
+            "-b",
+            "4096",
+        ]
         argv += ["-E", extended, path, f"{kib}k"]
     else:
         argv = ["mkfs.xfs", "-q", "-m", f"reflink=0,uuid={layout.uuid}", "-s", "size=4096"]
@@ -209,7 +242,11 @@ def _activate(spec: Spec, seen: Seen, layout: Layout, *, mounted: bool) -> tuple
             uid, gid = seen.owner  # as libvirtd makes it
             actions.append(
                 MakeDirectory(
-                    why="Make the mount point", path=layout.mount_point, uid=uid, gid=gid, mode=0o755
+                    why="Make the mount point",
+                    path=layout.mount_point,
+                    uid=uid,
+                    gid=gid,
+                    mode=0o755,
                 )
             )
         actions.append(Run(why="Mount the store", argv=_mount(spec, seen, layout)))
@@ -217,7 +254,9 @@ def _activate(spec: Spec, seen: Seen, layout: Layout, *, mounted: bool) -> tuple
 
 
 def _mount(spec: Spec, seen: Seen, layout: Layout) -> tuple[str, ...]:
-    """A disk store by its device: a new UUID is not known at once, and with nofail that would be no error."""
+    """A disk store by its device: a new UUID is not known at once, and with nofail that would be no
+    error.
+    """
     entry = layout.entries[-1]
     if spec.kind.tmpfs or seen.area is None:
         return ("mount", layout.mount_point)
@@ -242,7 +281,9 @@ def _directories(spec: Spec, seen: Seen, layout: Layout, *, mounted: bool) -> tu
         there = seen.directories.get(path) if mounted else None
         if there is None or (there.uid, there.gid, there.mode) != (uid, gid, 0o700):
             actions.append(
-                MakeDirectory(why="Let only QEMU's user in", path=path, uid=uid, gid=gid, mode=0o700)
+                MakeDirectory(
+                    why="Let only QEMU's user in", path=path, uid=uid, gid=gid, mode=0o700
+                )
             )
     return tuple(actions)
 
@@ -257,7 +298,9 @@ def _qemu_conf(seen: Seen, layout: Layout) -> tuple[Action, ...]:
 def _apply_sysctls(spec: Spec, seen: Seen) -> tuple[Action, ...]:
     """Set now what the file sets at boot; the file's own record of the values before counts."""
     text = seen.files.get(SYSCTL_PATH)
-    settings = parse_sysctl_text(text) if text is not None else sysctls(spec.kind, dict(seen.sysctls))
+    settings = (
+        parse_sysctl_text(text) if text is not None else sysctls(spec.kind, dict(seen.sysctls))
+    )
     return tuple(
         SetValue(
             why=f"Set {setting.key} now",
@@ -274,7 +317,8 @@ def plan_remove(seen: Seen) -> tuple[Action, ...]:
     """What undoes create, and nothing else; empty where there is no store of ramshelf's.
 
     ``seen.area`` is the claimed device or file, ``seen.guests`` those that run on the store. Raises
-    RefusedError ``store.guests-running`` or ``store.mount-point-busy``, HostError ``store.needs-root``.
+    RefusedError ``store.guests-running`` or ``store.mount-point-busy``, HostError
+    ``store.needs-root``.
     """
     fstab = seen.files.get(FSTAB, "")
     claim = find_claim(fstab)
@@ -316,10 +360,14 @@ def _may_remove(seen: Seen, claim: MadeStore) -> None:
 def _deactivate(seen: Seen, claim: MadeStore) -> tuple[Action, ...]:
     actions: list[Action] = []
     if seen.mounted_at(claim.mount_point):
-        actions.append(Run(why="Unmount the store", argv=("umount", claim.mount_point), patience=_PATIENCE))
+        actions.append(
+            Run(why="Unmount the store", argv=("umount", claim.mount_point), patience=_PATIENCE)
+        )
     area = seen.area
     if area is not None and area.path in seen.swaps:
-        actions.append(Run(why="Stop using the swap area", argv=("swapoff", area.path), timeout=_LONG))
+        actions.append(
+            Run(why="Stop using the swap area", argv=("swapoff", area.path), timeout=_LONG)
+        )
     if isinstance(area, AreaFile) and area.loop:
         # One that somebody looks at is detached late: it must not be found by its UUID meanwhile.
         actions += [_wipe(area.loop.path)] if area.signatures else []
@@ -369,7 +417,9 @@ def _remove_area(seen: Seen, claim: MadeStore) -> tuple[Action, ...]:
 
 def _ours(area: BlockDevice, claim: MadeStore) -> bool:
     """Whether the device carries what create put there, and nothing else."""
-    return bool(area.signatures) and all(signature.uuid == claim.uuid for signature in area.signatures)
+    return bool(area.signatures) and all(
+        signature.uuid == claim.uuid for signature in area.signatures
+    )
 
 
 def _remove_boot_files(seen: Seen, claim: MadeStore | None) -> tuple[Action, ...]:
@@ -386,7 +436,9 @@ def _remove_boot_files(seen: Seen, claim: MadeStore | None) -> tuple[Action, ...
 
 
 def _remove_backups(seen: Seen) -> tuple[Action, ...]:
-    """Remove the back-ups of files that are as they were; one that differs is the operator's to look at."""
+    """Remove the back-ups of files that are as they were; one that differs is the operator's to look
+    at.
+    """
     actions: list[Action] = []
     for path in EDITED:
         backup = seen.files.get(backup_path(path))

@@ -4,7 +4,12 @@ from collections.abc import Iterator
 
 from ramshelf.core.errors import HostError, RamshelfError, RefusedError
 from ramshelf.core.files.mounts import Mount
-from ramshelf.core.files.qemuconf import Value, memory_directory, parse_qemu_conf, set_memory_directory
+from ramshelf.core.files.qemuconf import (
+    Value,
+    memory_directory,
+    parse_qemu_conf,
+    set_memory_directory,
+)
 from ramshelf.core.host import Device, Unknown
 from ramshelf.core.store.facts import AreaFile, BlockDevice, Seen, Spec
 from ramshelf.core.store.layout import QEMU_CONF, Layout, MadeStore, memory_directory_for, signed
@@ -17,10 +22,14 @@ _FILE_SYSTEMS_FOR_SWAP = ("ext4", "xfs", "btrfs")
 _FILE_SYSTEMS_FOR_LOOP = ("ext4", "xfs")
 
 
-def refusals(spec: Spec, seen: Seen, layout: Layout, claim: MadeStore | None) -> tuple[RamshelfError, ...]:
+def refusals(
+    spec: Spec, seen: Seen, layout: Layout, claim: MadeStore | None
+) -> tuple[RamshelfError, ...]:
     """Every reason not to make this store; those that hide others stand alone."""
     if not seen.root:
-        return (HostError("store.needs-root", "Only root can make a store.", hint="Run it with sudo."),)
+        return (
+            HostError("store.needs-root", "Only root can make a store.", hint="Run it with sudo."),
+        )
     if claim and claim.entries != layout.entries:
         return (_exists(claim, layout),)
     return (*_host(spec, seen), *_place(seen, layout, claim), *_area(spec, seen, layout, claim))
@@ -29,7 +38,8 @@ def refusals(spec: Spec, seen: Seen, layout: Layout, claim: MadeStore | None) ->
 def _exists(claim: MadeStore, layout: Layout) -> RamshelfError:
     return RefusedError(
         "store.exists",
-        f"There is a store of kind {claim.kind.value} at {claim.mount_point} already, with other parameters.",
+        f"There is a store of kind {claim.kind.value} at {claim.mount_point} already, with other "
+        "parameters.",
         hint="Remove it first: ramshelf store remove. 'ramshelf store show' tells what it is.",
         facts={
             "present": [entry.line().strip() for entry in claim.entries],
@@ -44,8 +54,10 @@ def _host(spec: Spec, seen: Seen) -> Iterator[RamshelfError]:
         yield HostError(
             "store.parent-missing",
             f"{parent}, in which the store would be mounted, is not a directory.",
-            hint="Install libvirt's QEMU driver (libvirt-daemon-system, libvirt-daemon-driver-qemu), "
-            "or name another place with --directory.",
+            hint=(
+                "Install libvirt's QEMU driver (libvirt-daemon-system, libvirt-daemon-driver-qemu),"
+                " or name another place with --directory."
+            ),
         )
     for path in seen.links:
         yield RefusedError(
@@ -86,8 +98,12 @@ def _place(seen: Seen, layout: Layout, claim: MadeStore | None) -> Iterator[Rams
     if mount is not None and not mounted:
         yield RefusedError(
             "store.mount-point-busy",
-            f"{mount.source} ({mount.fstype}) is mounted at {layout.mount_point}; ramshelf did not make it.",
-            hint="Unmount it and take it out of /etc/fstab, or use it as it is: ramshelf doctor checks it.",
+            f"{mount.source} ({mount.fstype}) is mounted at {layout.mount_point}; ramshelf did not "
+            "make it.",
+            hint=(
+                "Unmount it and take it out of /etc/fstab, or use it as it is: ramshelf doctor "
+                "checks it."
+            ),
         )
     there = seen.directories.get(layout.mount_point)
     if mount is None and there is not None and there.foreign:
@@ -115,7 +131,9 @@ def _place(seen: Seen, layout: Layout, claim: MadeStore | None) -> Iterator[Rams
 
 
 def _changed_conf(seen: Seen, layout: Layout) -> dict[str, Value]:
-    return parse_qemu_conf(set_memory_directory(seen.files.get(QEMU_CONF, ""), layout.mount_point), QEMU_CONF)
+    return parse_qemu_conf(
+        set_memory_directory(seen.files.get(QEMU_CONF, ""), layout.mount_point), QEMU_CONF
+    )
 
 
 def store_mount(seen: Seen, layout: Layout, claim: MadeStore | None) -> Mount | None:
@@ -129,7 +147,9 @@ def store_mount(seen: Seen, layout: Layout, claim: MadeStore | None) -> Mount | 
     return mount if device is not None and device.number == mount.device else None
 
 
-def _area(spec: Spec, seen: Seen, layout: Layout, claim: MadeStore | None) -> Iterator[RamshelfError]:
+def _area(
+    spec: Spec, seen: Seen, layout: Layout, claim: MadeStore | None
+) -> Iterator[RamshelfError]:
     """What it is to lie on."""
     if seen.area_problem:
         yield RefusedError(
@@ -177,7 +197,8 @@ def _device(spec: Spec, device: BlockDevice, layout: Layout) -> Iterator[Ramshel
     if device.size < layout.size:
         yield RefusedError(
             "store.device-too-small",
-            f"{device.path} has {format_size(device.size)}, not the {format_size(layout.size)} asked for.",
+            f"{device.path} has {format_size(device.size)}, not the {format_size(layout.size)} "
+            "asked for.",
             facts={**facts, "device_mib": to_mib(device.size), "size_mib": to_mib(layout.size)},
         )
     if spec.kind.dax and not device.dax:
@@ -214,7 +235,9 @@ def _thin(path: str, below: tuple[Device, ...]) -> Iterator[RamshelfError]:
             return
 
 
-def _file(spec: Spec, file: AreaFile, layout: Layout, claim: MadeStore | None) -> Iterator[RamshelfError]:
+def _file(
+    spec: Spec, file: AreaFile, layout: Layout, claim: MadeStore | None
+) -> Iterator[RamshelfError]:
     facts = {"file": file.path}
     if file.exists and claim is None:
         yield RefusedError(
@@ -236,8 +259,8 @@ def _file(spec: Spec, file: AreaFile, layout: Layout, claim: MadeStore | None) -
     if file.file_system not in good:
         yield RefusedError(
             "store.file-system",
-            f"{file.path} would lie on {file.file_system}; a file for a store of kind {spec.kind.value} "
-            f"needs {' or '.join(good)}.",
+            f"{file.path} would lie on {file.file_system}; a file for a store of kind "
+            f"{spec.kind.value} needs {' or '.join(good)}.",
             hint="Other file systems do not keep the blocks of a file allocated.",
             facts={**facts, "file_system": file.file_system},
         )
@@ -259,11 +282,16 @@ def _memory(seen: Seen, layout: Layout) -> Iterator[RamshelfError]:
     if layout.size > most:
         yield RefusedError(
             "store.exceeds-memory",
-            f"{format_size(layout.size)} is more than this host's RAM without what the host itself needs: "
-            f"{format_size(most)}.",
-            hint="Use --kind swap for more guest memory than RAM; "
-            "[ramshelf] host_reserved_memory_mb says what the host needs.",
-            facts={"memory_mib": to_mib(seen.memory), "host_reserved_mib": to_mib(seen.host_reserved)},
+            f"{format_size(layout.size)} is more than this host's RAM without what the host itself "
+            f"needs: {format_size(most)}.",
+            hint=(
+                "Use --kind swap for more guest memory than RAM; "
+                "[ramshelf] host_reserved_memory_mb says what the host needs."
+            ),
+            facts={
+                "memory_mib": to_mib(seen.memory),
+                "host_reserved_mib": to_mib(seen.host_reserved),
+            },
         )
 
 
@@ -272,12 +300,18 @@ def warnings(spec: Spec, seen: Seen, layout: Layout) -> tuple[str, ...]:
     said = []
     for device in seen.area.below if seen.area else ():
         if device.network:
-            said.append(f"{device.name} is reached over the network ({device.network}): guests wait for it.")
+            said.append(
+                f"{device.name} is reached over the network ({device.network}): guests wait for it."
+            )
         elif device.rotational:
-            said.append(f"{device.name} is a rotating disk: a store works best with very fast block devices.")
+            said.append(
+                f"{device.name} is a rotating disk: a store works best with very fast block "
+                "devices."
+            )
     if isinstance(seen.area, BlockDevice) and seen.area.loop:
         said.append(
-            f"{seen.area.path} is a loop device, which nothing attaches after a reboot: --file does that."
+            f"{seen.area.path} is a loop device, which nothing attaches after a reboot: --file does"
+            " that."
         )
     if spec.tmpfs_size:
         said.append(

@@ -1,10 +1,11 @@
 """What the kernel's log says of writes to a disk store that failed: memory that guests have lost.
 
-Memory of a guest's on a disk store is written to the device long after the guest wrote it (writeback). When
-that fails the kernel marks the pages clean all the same, and drops them when it needs RAM: the guest goes on,
-and reads something else later. Nobody is told but who syncs the file, and of ext4's failed allocations not
-even they. The log tells all of it, by the name of the file system's device. How many pages were lost it does
-not tell: the kernel keeps most of these messages back (printk_ratelimit).
+Memory of a guest's on a disk store is written to the device long after the guest wrote it
+(writeback). When that fails the kernel marks the pages clean all the same, and drops them when it
+needs RAM: the guest goes on, and reads something else later. Nobody is told but who syncs the file,
+and of ext4's failed allocations not even they. The log tells all of it, by the name of the file
+system's device. How many pages were lost it does not tell: the kernel keeps most of these messages
+back (printk_ratelimit).
 """
 
 import re
@@ -15,10 +16,14 @@ from functools import lru_cache
 from ramshelf.core.store.ledger import Note
 
 _LOST = (
-    # ext4: fs/ext4/inode.c mpage_map_and_submit_extent; fs/ext4/page-io.c ext4_end_io_end, ext4_end_bio
+    # ext4: fs/ext4/inode.c mpage_map_and_submit_extent; fs/ext4/page-io.c ext4_end_io_end,
+    # ext4_end_bio
     r"EXT4-fs \({device}\): Delayed block allocation failed for inode (?P<inode>\d+) ",
     r"EXT4-fs \({device}\): failed to convert unwritten extents .*\(inode (?P<inode>\d+),",
-    r"EXT4-fs warning \(device {device}\): ext4_end_bio:\d+: I/O error \d+ writing to inode (?P<inode>\d+) ",
+    (
+        r"EXT4-fs warning \(device {device}\): ext4_end_bio:\d+: I/O error \d+ writing to inode "
+        r"(?P<inode>\d+) "
+    ),
     # fs/ext4/page-io.c buffer_io_error; fs/buffer.c end_buffer_async_write, end_buffer_write_sync
     r"Buffer I/O error on device {device}, logical block \d+$",
     r"Buffer I/O error on dev {device}, logical block \d+, lost a?sync page write$",
@@ -28,8 +33,8 @@ _LOST = (
     r"{device}: writeback error on inode (?P<inode>\d+), ",
     r"XFS \({device}\): writeback error on sector ",
     r"XFS \({device}\): page discard on page .*, inode (?P<hexadecimal>0x[0-9a-f]+), ",
-    # xfs_do_force_shutdown, xlog_force_shutdown; the latter words since Linux 5.15
-    # and not what a process says that is called as if it were XFS ("COMM[PID]: segfault ... in FILE")
+    # xfs_do_force_shutdown, xlog_force_shutdown; the latter words since Linux 5.15 and not what a
+    # process says that is called as if it were XFS ("COMM[PID]: segfault ... in FILE")
     r"XFS \({device}\): (?!\[\d+\]: ).*(Shutting down filesystem|Filesystem has been shut down)",
 )
 _MOUNTED = (
@@ -39,7 +44,8 @@ _MOUNTED = (
 )
 
 _UNSTEADY = 2000
-"""The log's clock is not steered as others are, and NTP corrects one part in so many at most (MAXFREQ)."""
+"""The log's clock is not steered as others are, and NTP corrects one part in so many at most
+(MAXFREQ)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +60,8 @@ class Message:
 class WriteErrors:
     """What the log tells of the store as it is mounted now: how many messages, and the last one.
 
-    ``inodes`` are those of the files that were named, each with the last time. ``cut``: messages since the
-    mount may have been overwritten before they were read.
+    ``inodes`` are those of the files that were named, each with the last time. ``cut``: messages
+    since the mount may have been overwritten before they were read.
     """
 
     messages: int = 0
@@ -65,7 +71,8 @@ class WriteErrors:
 
 
 def parse_message(record: bytes) -> Message | None:
-    """A record of /dev/kmsg (Documentation/ABI/testing/dev-kmsg); None where it is not the kernel's own.
+    """A record of /dev/kmsg (Documentation/ABI/testing/dev-kmsg); None where it is not the kernel's
+    own.
 
     What processes write there has another facility. A line end within a text is escaped.
     """
@@ -78,10 +85,11 @@ def parse_message(record: bytes) -> Message | None:
 
 
 def follow(seen: WriteErrors, messages: Iterable[Message], device: str) -> WriteErrors:
-    """What was seen before and what these messages add, for the file system on the device of this name.
+    """What was seen before and what these messages add, for the file system on the device of this
+    name.
 
-    A mount begins anew: names of devices are used again, and what another file system there has lost is
-    nothing to this one.
+    A mount begins anew: names of devices are used again, and what another file system there has
+    lost is nothing to this one.
     """
     lost, mounted = _patterns(device)
     for message in messages:
@@ -92,7 +100,10 @@ def follow(seen: WriteErrors, messages: Iterable[Message], device: str) -> Write
         elif found := next(filter(None, (each.match(message.text) for each in lost)), None):
             inodes = {int(inode, 0): message.at for inode in found.groupdict().values() if inode}
             seen = replace(
-                seen, messages=seen.messages + 1, last=message.text, inodes={**seen.inodes, **inodes}
+                seen,
+                messages=seen.messages + 1,
+                last=message.text,
+                inodes={**seen.inodes, **inodes},
             )
     return seen
 

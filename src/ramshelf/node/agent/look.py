@@ -28,9 +28,9 @@ PRESSURES = ("memory", "io")
 class Look:
     """What was seen. ``active`` are all guests that run, from the store or not, by name.
 
-    ``shares`` is None where there is no store, and ``problem`` says why. ``stale`` are directories of nobody.
-    ``read`` and ``written``: bytes of the store's device, since it is there. ``pressure`` lacks what the
-    kernel does not tell.
+    ``shares`` is None where there is no store, and ``problem`` says why. ``stale`` are directories
+    of nobody. ``read`` and ``written``: bytes of the store's device, since it is there.
+    ``pressure`` lacks what the kernel does not tell.
     """
 
     active: Mapping[str, Domain]
@@ -50,10 +50,12 @@ def look(
     before: Look | None = None,
     measure: Callable[[FileUsage], int] = in_ram,
 ) -> Look:
-    """Look once; ``measure`` as for ``shares``. Raises ServiceError ``libvirt.*``, ConfigError, OSError.
+    """Look once; ``measure`` as for ``shares``. Raises ServiceError ``libvirt.*``, ConfigError,
+    OSError.
 
-    Directories and files are listed before libvirt is asked: what nobody owns then is nobody's. Without a
-    hypervisor those who ran ``before`` are taken to run still, and nobody's directories are not known.
+    Directories and files are listed before libvirt is asked: what nobody owns then is nobody's.
+    Without a hypervisor those who ran ``before`` are taken to run still, and nobody's directories
+    are not known.
     """
     listed = list_directories() if hypervisor is not None else ()
     observed = observe_store()
@@ -79,7 +81,9 @@ def look(
         stale=stale_among(listed, [(domain.domain_id or 0, domain.name) for domain in active]),
         read=read,
         written=written,
-        pressure={resource: figures for resource, figures in pressures.items() if figures is not None},
+        pressure={
+            resource: figures for resource, figures in pressures.items() if figures is not None
+        },
     )
 
 
@@ -114,4 +118,8 @@ def _reportable(seen: Look | None) -> object:
     if seen is None or seen.shares is None:
         return None
     guests = {guest.domain.uuid: guest.promised for guest in seen.shares.guests}
-    return guests, to_mib(seen.shares.capacity.total), tuple(each.directory for each in seen.shares.unknown)
+    return (
+        guests,
+        to_mib(seen.shares.capacity.total),
+        tuple(each.directory for each in seen.shares.unknown),
+    )

@@ -36,7 +36,9 @@ def remove(*, dry_run: bool) -> tuple[Action, ...]:
 def _carried_out(actions: tuple[Action, ...], *, dry_run: bool) -> tuple[Action, ...]:
     if actions and not dry_run:
         if os.geteuid() != 0:
-            raise HostError("agent.needs-root", f"Only root can change {UNIT}.", hint="Run it with sudo.")
+            raise HostError(
+                "agent.needs-root", f"Only root can change {UNIT}.", hint="Run it with sudo."
+            )
         apply(actions, noun="agent")
     return actions
 

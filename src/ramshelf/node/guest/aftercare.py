@@ -1,9 +1,9 @@
 """What is done for a guest once libvirt has done with its start.
 
-The hook leaves ``python -m ramshelf.node.guest.aftercare GUEST ID TASK...`` behind, since libvirt alone can
-talk to QEMU and cannot be asked from its own hook. So do others where it takes long. The tasks are
-``discard`` (node/guest/discard.py) and ``trim`` (node/guest/trim.py), for this run of the guest only, and
-``resume`` (node/guest/let_go.py), for whichever run it was; the hook's log tells.
+The hook leaves ``python -m ramshelf.node.guest.aftercare GUEST ID TASK...`` behind, since libvirt
+alone can talk to QEMU and cannot be asked from its own hook. So do others where it takes long. The
+tasks are ``discard`` (node/guest/discard.py) and ``trim`` (node/guest/trim.py), for this run of the
+guest only, and ``resume`` (node/guest/let_go.py), for whichever run it was; the hook's log tells.
 """
 
 import subprocess
@@ -19,7 +19,8 @@ from ramshelf.system.hypervisor import Domain, Hypervisor
 
 _URI = "qemu:///system"
 _PATIENCE = 900
-"""Seconds for libvirt to be there and to have done with the start; an incoming migration is one, too."""
+"""Seconds for libvirt to be there and to have done with the start; an incoming migration is one, too.
+"""
 
 
 def leave(name: str, domain_id: int, *tasks: str) -> "subprocess.Popen[bytes]":
@@ -64,7 +65,13 @@ def _final(error: RamshelfError) -> bool:
 
 def _discard(hypervisor: Hypervisor, domain: Domain) -> None:
     backends = retract(hypervisor, domain.name)
-    record("discard-retracted", guest=domain.name, uuid=domain.uuid, id=domain.domain_id, backends=backends)
+    record(
+        "discard-retracted",
+        guest=domain.name,
+        uuid=domain.uuid,
+        id=domain.domain_id,
+        backends=backends,
+    )
 
 
 def _trim(hypervisor: Hypervisor, domain: Domain) -> None:

@@ -1,8 +1,8 @@
 """Taking QEMU's discard flag back from a running guest, where ending it would write its memory first.
 
-QEMU punches out all of its memory when it ends and the flag is set (MADV_REMOVE, file_backend_unparent), and
-XFS, and ext4 before Linux 6.14, write a range back before they punch it. Without the flag libvirt unlinks the
-files and the kernel drops the pages.
+QEMU punches out all of its memory when it ends and the flag is set (MADV_REMOVE,
+file_backend_unparent), and XFS, and ext4 before Linux 6.14, write a range back before they punch
+it. Without the flag libvirt unlinks the files and the kernel drops the pages.
 """
 
 import os

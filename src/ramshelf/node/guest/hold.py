@@ -1,11 +1,12 @@
-"""Holding a guest still for moments, such that it goes on whatever becomes of the process that does it.
+"""Holding a guest still for moments, such that it goes on whatever becomes of the process that does
+it.
 
 First libvirt pauses the guest: its vCPUs stop, its devices stop, block requests are drained (QEMU's
-do_vm_stop). Only then QEMU's threads are stopped (system/ptrace.py), so that nobody else's ``virsh resume``
-takes effect before the moment is over. That alone would not do: it stops neither vhost nor I/O that is under
-way, and these write to the guest's memory. The kernel lets QEMU go on when this process ends. libvirt's pause
-outlives it: a note (system/heldnotes.py) tells whoever comes next (node/guest/let_go.py), and a guard is
-there to come at once.
+do_vm_stop). Only then QEMU's threads are stopped (system/ptrace.py), so that nobody else's ``virsh
+resume`` takes effect before the moment is over. That alone would not do: it stops neither vhost nor
+I/O that is under way, and these write to the guest's memory. The kernel lets QEMU go on when this
+process ends. libvirt's pause outlives it: a note (system/heldnotes.py) tells whoever comes next
+(node/guest/let_go.py), and a guard is there to come at once.
 """
 
 from collections.abc import Iterator
@@ -30,12 +31,14 @@ _UNKNOWN = frozenset({"libvirt.connection-lost", "libvirt.no-answer"})
 class Pauser:
     """Holds one run of a guest still, again and again; a context manager.
 
-    ``pid`` is its QEMU's. Nobody else can hold the guest meanwhile. Raises RefusedError ``guest.busy``,
-    ``guest.state``, ``guest.not-found``, ``guest.traced``, ``guest.not-stopped``, HostError
-    ``host.no-ptrace``, ServiceError.
+    ``pid`` is its QEMU's. Nobody else can hold the guest meanwhile. Raises RefusedError
+    ``guest.busy``, ``guest.state``, ``guest.not-found``, ``guest.traced``, ``guest.not-stopped``,
+    HostError ``host.no-ptrace``, ServiceError.
     """
 
-    def __init__(self, hypervisor: Hypervisor, name: str, uuid: str, domain_id: int, pid: int) -> None:
+    def __init__(
+        self, hypervisor: Hypervisor, name: str, uuid: str, domain_id: int, pid: int
+    ) -> None:
         self._hypervisor = hypervisor
         self._name = name
         self._uuid = uuid
@@ -50,12 +53,17 @@ class Pauser:
             try:
                 self._note = stack.enter_context(HeldNote(self._name))
             except BlockingIOError as error:
-                raise RefusedError("guest.busy", "The guest's memory is being trimmed already.") from error
+                raise RefusedError(
+                    "guest.busy", "The guest's memory is being trimmed already."
+                ) from error
             self._held = stack.pop_all()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._note.domain_id is not None:
             with suppress(ServiceError):  # without the guard somebody else comes next

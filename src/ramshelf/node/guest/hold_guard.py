@@ -1,6 +1,8 @@
-"""The guard of a guest that is paused for moments: the one who comes next where whoever holds it is killed.
+"""The guard of a guest that is paused for moments: the one who comes next where whoever holds it is
+killed.
 
-``python -m ramshelf.node.guest.hold_guard URI NAME`` (node/guard.py). It costs little as long as it waits.
+``python -m ramshelf.node.guest.hold_guard URI NAME`` (node/guard.py). It costs little as long as it
+waits.
 """
 
 import sys
@@ -14,7 +16,9 @@ def main(uri: str, name: str) -> None:
     from ramshelf.system.heldnotes import pending  # noqa: PLC0415 - it mostly ends here
 
     if pending(name):
-        from ramshelf.node.guest.let_go import until_resumed  # noqa: PLC0415 - libvirt, hardly ever needed
+        from ramshelf.node.guest.let_go import (  # noqa: PLC0415 - libvirt, hardly ever needed
+            until_resumed,
+        )
 
         until_resumed(uri, name)
 

@@ -26,8 +26,8 @@ class LateReservation:
 def reserve_late(guest: Guest) -> LateReservation:
     """Note and allocate what is missing, under the store's lock, and put it on the hook's record.
 
-    libvirt must not be asked meanwhile: it may be waiting for its hook, and that for the lock. Raises
-    RefusedError ``store.locked``, ``store.full``, ``store.no-fallocate``; OSError.
+    libvirt must not be asked meanwhile: it may be waiting for its hook, and that for the lock.
+    Raises RefusedError ``store.locked``, ``store.full``, ``store.no-fallocate``; OSError.
     """
     nothing = LateReservation(guest=guest.name, late=None)
     if guest.domain_id is None:
@@ -35,7 +35,8 @@ def reserve_late(guest: Guest) -> LateReservation:
     with store_lock(timeout=_LOCK_TIMEOUT):
         places = backingstore.places()
         note = next(
-            (note for note in backingstore.holding(places, keep=True) if note.name == guest.name), None
+            (note for note in backingstore.holding(places, keep=True) if note.name == guest.name),
+            None,
         )
         if note is None:
             return nothing  # it has just ended
@@ -56,7 +57,9 @@ def reserve_late(guest: Guest) -> LateReservation:
                 storetree.open_guest(parent, name) as opened,
             ):
                 seen = storetree.observe(opened, directory)
-                late = plan_late(guest, note, seen, place.store.kind, livestate.opened_files(guest.name))
+                late = plan_late(
+                    guest, note, seen, place.store.kind, livestate.opened_files(guest.name)
+                )
                 if late.promise:
                     note = replace(note, promised=late.promise, directory=directory)
                     ledger.write_note(note)

@@ -1,7 +1,8 @@
 """Resuming guests that were paused for a moment by somebody who died meanwhile, by whoever comes next.
 
-That is the guard of the dead (node/guest/hold_guard.py), each look of the agent's, the next trim or stop, and
-what the hook leaves behind. system/heldnotes.py says which guests these are; the hook's log tells.
+That is the guard of the dead (node/guest/hold_guard.py), each look of the agent's, the next trim or
+stop, and what the hook leaves behind. system/heldnotes.py says which guests these are; the hook's
+log tells.
 """
 
 import time
@@ -23,8 +24,8 @@ _MOMENT = 5.0
 def resume_left(hypervisor: Hypervisor) -> tuple[RamshelfError, ...]:
     """Resume what was left paused; what failed, for each guest of which that is so.
 
-    Raises ServiceError ``libvirt.*`` where libvirt goes away. A guest that cannot be resumed yet is left to
-    whoever comes next.
+    Raises ServiceError ``libvirt.*`` where libvirt goes away. A guest that cannot be resumed yet is
+    left to whoever comes next.
     """
     failed = []
     for name in orphaned():

@@ -71,10 +71,12 @@ class RunningGuest:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreShares:
-    """The store, what it can hold, and who holds it: running guests, and directories that are nobody's.
+    """The store, what it can hold, and who holds it: running guests, and directories that are
+    nobody's.
 
-    ``ram`` is RAM held against what cannot go there. ``earlier`` are the promises from before an upgrade, and
-    ``refused_anew`` the guests for which there would be no room after a reboot; empty where nobody looked.
+    ``ram`` is RAM held against what cannot go there. ``earlier`` are the promises from before an
+    upgrade, and ``refused_anew`` the guests for which there would be no room after a reboot; empty
+    where nobody looked.
     """
 
     store: Store
@@ -161,13 +163,17 @@ def show_guest(hypervisor: Hypervisor, name: str) -> GuestDetails:
         _, held = observe_holdings(hypervisor, observe_store())
         running = next(
             (
-                RunningGuest(domain=domain, promised=holding.promised, files=_memory_files(holding.files))
+                RunningGuest(
+                    domain=domain, promised=holding.promised, files=_memory_files(holding.files)
+                )
                 for holding in held
                 if holding.guest == name
             ),
             None,
         )
-    return GuestDetails(domain=domain, description=description, running=running, own=own_backends(xml))
+    return GuestDetails(
+        domain=domain, description=description, running=running, own=own_backends(xml)
+    )
 
 
 def _require_store(observed: ObservedStore, config: Config) -> tuple[Store, Capacity]:
@@ -183,7 +189,9 @@ def _memory_files(
     files: Iterable[FileUsage], measure: Callable[[FileUsage], int] = in_ram
 ) -> tuple[ObservedFile, ...]:
     return tuple(
-        ObservedFile(path=file.path, size=file.apparent, allocated=file.allocated, resident=measure(file))
+        ObservedFile(
+            path=file.path, size=file.apparent, allocated=file.allocated, resident=measure(file)
+        )
         for file in files
     )
 

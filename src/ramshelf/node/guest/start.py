@@ -12,7 +12,14 @@ from ramshelf.core.domain.memory import Guest
 from ramshelf.core.domain.private import private_mapping
 from ramshelf.core.errors import RamshelfError, RefusedError
 from ramshelf.core.findings import Finding
-from ramshelf.core.guest.start import Existing, Plan, StartFacts, plan_start, same_uuid, with_holders
+from ramshelf.core.guest.start import (
+    Existing,
+    Plan,
+    StartFacts,
+    plan_start,
+    same_uuid,
+    with_holders,
+)
 from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.requirements import version
 from ramshelf.core.store.capacity import Capacity, capacity
@@ -45,8 +52,9 @@ def observe_support(hypervisor: Hypervisor | None) -> Support:
 class Started:
     """``already``: it ran before, and nothing was done.
 
-    ``written``: bytes that went to the store's device meanwhile, whosever; None without a store. ``guarded``:
-    the hook works, so what the guest is promised is reserved; else it passed by a bypass.
+    ``written``: bytes that went to the store's device meanwhile, whosever; None without a store.
+    ``guarded``: the hook works, so what the guest is promised is reserved; else it passed by a
+    bypass.
     """
 
     name: str
@@ -67,8 +75,9 @@ def start_guest(
 ) -> Started:
     """Start a guest that libvirt knows by name (``str``), or that domain XML describes (``bytes``).
 
-    Where it does not start, its definition is what it was before. ``after_step`` is told each step that has
-    been done, for tests that stop there: whatever a killed start leaves, the next one goes on from it.
+    Where it does not start, its definition is what it was before. ``after_step`` is told each step
+    that has been done, for tests that stop there: whatever a killed start leaves, the next one goes
+    on from it.
     """
     begin = time.monotonic()
     document = wanted if isinstance(wanted, bytes) else None
@@ -79,7 +88,9 @@ def start_guest(
     existing = None
     if domain is not None:
         existing = Existing(
-            uuid=domain.uuid, definition=hypervisor.definition(name), saved=hypervisor.saved_xml(name)
+            uuid=domain.uuid,
+            definition=hypervisor.definition(name),
+            saved=hypervisor.saved_xml(name),
         )
     facts = _start_facts(hypervisor, config, document, existing)
     with _on_record(name):
@@ -94,7 +105,9 @@ def start_guest(
     except RefusedError as error:
         if error.code != "capacity.exceeded":
             raise
-        _, held = observe_holdings(hypervisor, observe_store())  # others were quicker: the hook refused it
+        _, held = observe_holdings(
+            hypervisor, observe_store()
+        )  # others were quicker: the hook refused it
         raise with_holders(error, held) from error
     return Started(
         name=name,

@@ -25,19 +25,21 @@ _POLL = 0.2
 """Seconds between two looks at a guest that is to stop."""
 
 _ASK_AGAIN = 10.0
-"""Seconds until a guest that still runs is asked again: one that boots does not hear the first time."""
+"""Seconds until a guest that still runs is asked again: one that boots does not hear the first time.
+"""
 
 _RARER = 20
-"""Looks at a guest's pages take at most one part in so many of the time: 5 ms for each GiB in RAM."""
+"""Looks at a guest's pages take at most one part in so many of the time: 5 ms for each GiB in RAM.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
     """``how`` it ended: ``not running`` before, ``shut down`` by itself, ``destroyed``.
 
-    ``released``: bytes that were promised to it. ``written``: bytes that went to the store's device from the
-    request until the guest was gone, whosever; ``dropped``: bytes of its memory that were in RAM only
-    when it was last looked at, and never got there. None where that is not known.
+    ``released``: bytes that were promised to it. ``written``: bytes that went to the store's device
+    from the request until the guest was gone, whosever; ``dropped``: bytes of its memory that were
+    in RAM only when it was last looked at, and never got there. None where that is not known.
     """
 
     name: str
@@ -61,7 +63,9 @@ def stop_guest(
     domain = find_settled(hypervisor, name)
     if not domain.active:
         return Stopped(name=name, how="not running", seconds=0)
-    stopped = end_guest(hypervisor, domain, timeout=timeout, progress=progress, after_step=after_step)
+    stopped = end_guest(
+        hypervisor, domain, timeout=timeout, progress=progress, after_step=after_step
+    )
     release(hypervisor, config, domain)
     return stopped
 
@@ -74,11 +78,12 @@ def end_guest(
     progress: Callable[[float], None] = lambda _seconds: None,
     after_step: Callable[[str], None] = lambda _step: None,
 ) -> Stopped:
-    """Ask a running guest to shut down, and end it when it still runs after ``timeout`` seconds (0: at once).
+    """Ask a running guest to shut down, and end it when it still runs after ``timeout`` seconds (0: at
+    once).
 
-    ``progress`` is told the seconds waited so far, ``after_step`` each step that has been done, for tests
-    that stop there: whatever a killed stop leaves is libvirt's to end, or the next stop's. Raises
-    RefusedError ``guest.paused`` for a guest that cannot hear.
+    ``progress`` is told the seconds waited so far, ``after_step`` each step that has been done, for
+    tests that stop there: whatever a killed stop leaves is libvirt's to end, or the next stop's.
+    Raises RefusedError ``guest.paused`` for a guest that cannot hear.
     """
     begin = time.monotonic()
     name = domain.name
@@ -86,7 +91,9 @@ def end_guest(
         raise RefusedError(
             "guest.paused",
             f"Guest {name} is {domain.state} and cannot shut down by itself.",
-            hint=f"'virsh resume {name}' lets it go on; 'ramshelf guest stop {name} --now' ends it.",
+            hint=(
+                f"'virsh resume {name}' lets it go on; 'ramshelf guest stop {name} --now' ends it."
+            ),
             facts={"guest": name, "state": domain.state},
         )
     cost = _Cost(hypervisor, domain)
@@ -138,7 +145,9 @@ class _Cost:
         with suppress(RamshelfError, OSError):  # no figures are no reason not to stop a guest
             observed = observe_store()
             _, held = observe_holdings(hypervisor, observed)
-            self._holding = next((holding for holding in held if holding.guest == domain.name), None)
+            self._holding = next(
+                (holding for holding in held if holding.guest == domain.name), None
+            )
             if self._holding is not None and isinstance(observed.store, Store):
                 self._store = observed.store
                 self._before = bytes_written(observed.store)
@@ -162,7 +171,9 @@ class _Cost:
         if self._store is None or self._holding is None:
             return stopped
         written = bytes_written(self._store) - self._before
-        return replace(stopped, released=self._holding.promised, written=written, dropped=self._dropped)
+        return replace(
+            stopped, released=self._holding.promised, written=written, dropped=self._dropped
+        )
 
 
 def _take_back_discard(hypervisor: Hypervisor, name: str, store: Store) -> None:

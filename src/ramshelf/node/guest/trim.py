@@ -1,9 +1,9 @@
 """Giving back what a save, a dump or a migration has populated of a guest's memory on a tmpfs.
 
-They read all of it, and on a tmpfs a page that is read through a mapping is a page that is allocated. Pages
-that are zero are made holes again, which read the same. They are looked for while the guest runs. A page
-that the guest wrote to between the last look and the punch would be lost: so both happen while it is held
-still, for moments.
+They read all of it, and on a tmpfs a page that is read through a mapping is a page that is
+allocated. Pages that are zero are made holes again, which read the same. They are looked for while
+the guest runs. A page that the guest wrote to between the last look and the punch would be lost: so
+both happen while it is held still, for moments.
 """
 
 import os
@@ -32,14 +32,16 @@ from ramshelf.system.storetree import open_memory
 from ramshelf.system.zeropages import Extent, blocks, zeros
 
 _LOOK = 0.02
-"""Seconds that the last look may take while the guest is held; to punch what it finds takes about as long."""
+"""Seconds that the last look may take while the guest is held; to punch what it finds takes about as
+long."""
 
 _SHARE = 4
 """The guest runs so many times as long as it was held before it is held again."""
 
 _BATCH = 256 * MIB
 _BATCH_EXTENTS = 4096
-"""So much is found, at most, before it is punched: what is found later has had less time to change."""
+"""So much is found, at most, before it is punched: what is found later has had less time to change.
+"""
 
 _WORTH = MIB
 """A guest is not held for less; bytes."""
@@ -72,8 +74,8 @@ def trim_guest(
 ) -> Trimmed:
     """Make holes of the pages of the running guest's memory files that are in RAM and zero.
 
-    What is swapped out stays so. Raises RefusedError; ``after_step`` is told what has been done while the
-    guest is held, for tests that stop there.
+    What is swapped out stays so. Raises RefusedError; ``after_step`` is told what has been done
+    while the guest is held, for tests that stop there.
     """
     begin = time.monotonic()
     resume_left(hypervisor)
@@ -81,7 +83,8 @@ def trim_guest(
     if domain.domain_id is None or domain.state not in PAUSABLE:
         raise RefusedError(
             "guest.state",
-            f"Guest {name} is {domain.state}: only a guest that runs, or is paused, can be trimmed.",
+            f"Guest {name} is {domain.state}: only a guest that runs, or is paused, can be "
+            "trimmed.",
             facts={"guest": name, "state": domain.state},
         )
     observed = observe_store()
@@ -109,7 +112,9 @@ def trim_guest(
         pauser = Pauser(hypervisor, name, domain.uuid, domain.domain_id, maps[0])
         trimming = _trim(pauser, files, after_step)
     except (FileNotFoundError, ProcessLookupError) as error:
-        raise RefusedError("guest.not-found", f"Guest {name} has ended.", facts={"guest": name}) from error
+        raise RefusedError(
+            "guest.not-found", f"Guest {name} has ended.", facts={"guest": name}
+        ) from error
     trimmed = Trimmed(
         name=name,
         seconds=time.monotonic() - begin,
@@ -136,7 +141,9 @@ def _identities(store: Store, files: Iterable[FileUsage]) -> set[tuple[int, int,
     return {(*store.mount.device, file.inode) for file in files}
 
 
-def _trim(pauser: Pauser, memory: Iterable[FileUsage], after_step: Callable[[str], None]) -> "_Trimming":
+def _trim(
+    pauser: Pauser, memory: Iterable[FileUsage], after_step: Callable[[str], None]
+) -> "_Trimming":
     with ExitStack() as stack:
         files = []
         for file in memory:

@@ -50,7 +50,9 @@ def _passed() -> int:
     log = Follower()
     with suppress(OSError):  # root's alone
         for entry in log.entries():
-            count = 0 if entry.get("event") == "bypass" else count + (entry.get("event") == "bypassed")
+            count = (
+                0 if entry.get("event") == "bypass" else count + (entry.get("event") == "bypassed")
+            )
     log.close()
     return count
 
@@ -61,4 +63,6 @@ def _clock() -> float:
 
 def _require_root() -> None:
     if os.geteuid() != 0:
-        raise HostError("hook.needs-root", "Only root can bypass the hook.", hint="Run it with sudo.")
+        raise HostError(
+            "hook.needs-root", "Only root can bypass the hook.", hint="Run it with sudo."
+        )

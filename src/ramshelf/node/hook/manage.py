@@ -1,4 +1,6 @@
-"""libvirt's hook on this host: put there, taken away, looked at; and whether the running daemon calls it."""
+"""libvirt's hook on this host: put there, taken away, looked at; and whether the running daemon calls
+it.
+"""
 
 import os
 import re
@@ -44,12 +46,13 @@ from ramshelf.system.run import run
 from ramshelf.system.textfiles import write_atomically
 
 _SEEN = f"{RUN_DIR}/hook-seen"
-"""The daemons, one "PID START" a line, that were once seen to call the hook: they do so while they live."""
+"""The daemons, one "PID START" a line, that were once seen to call the hook: they do so while they
+live."""
 
 _CONFIGURATION = "/etc/libvirt"
 _PATIENCE = 15.0
-"""Seconds for a daemon to act upon SIGHUP. It does so in a thread of its own, and drops a SIGHUP that comes
-while it starts or still reloads (daemonReloadHandler): so it is asked again."""
+"""Seconds for a daemon to act upon SIGHUP. It does so in a thread of its own, and drops a SIGHUP that
+comes while it starts or still reloads (daemonReloadHandler): so it is asked again."""
 
 _LOCK = f"{RUN_DIR}/hook.lock"
 _LOCK_TIMEOUT = 30
@@ -62,7 +65,9 @@ _QEMU_LOGS = Path("/var/log/libvirt/qemu")
 
 @dataclass(frozen=True, kw_only=True)
 class HookOutcome:
-    """What was done (or would be), and whether the running daemon calls the hook; None: no daemon answers."""
+    """What was done (or would be), and whether the running daemon calls the hook; None: no daemon
+    answers.
+    """
 
     actions: tuple[Action, ...]
     seen: bool | None
@@ -140,7 +145,9 @@ def _intact(copy: Copy, python: Version | None) -> bool:
                 or stat.S_IFMT(status.st_mode) != stat.S_IFREG
                 or status.st_mode & 0o022
                 or not (
-                    _is_whole(path) if relative == compiled else copy.files.get(relative) == read_text(path)
+                    _is_whole(path)
+                    if relative == compiled
+                    else copy.files.get(relative) == read_text(path)
                 )
             ):
                 return False
@@ -163,9 +170,14 @@ def _python() -> Version | None:
 
 
 def install(
-    uri: str, wanted: Wanted, *, dry_run: bool, after_step: Callable[[int], None] = lambda _number: None
+    uri: str,
+    wanted: Wanted,
+    *,
+    dry_run: bool,
+    after_step: Callable[[int], None] = lambda _number: None,
 ) -> HookOutcome:
-    """Put the hook there and make the running daemon call it; ``after_step`` is for tests that stop there.
+    """Put the hook there and make the running daemon call it; ``after_step`` is for tests that stop
+    there.
 
     Raises HostError ``hook.not-called`` where it does not, ``hook.broken``, ``hook.denied`` or
     ``hook.no-python`` where that does not work, and what ``plan_install`` raises.
@@ -202,8 +214,10 @@ def install(
         raise HostError(
             "hook.not-called",
             f"The hook is installed, but the running libvirt does not call {SCRIPT}.",
-            hint="libvirt may run in a container with an /etc/libvirt of its own; install the hook in there. "
-            "Else restart it.",
+            hint=(
+                "libvirt may run in a container with an /etc/libvirt of its own; install the hook "
+                "in there. Else restart it."
+            ),
             facts={"path": SCRIPT},
         )
     return HookOutcome(actions=actions, seen=probed.seen)
@@ -224,7 +238,9 @@ def remove(*, dry_run: bool) -> HookOutcome:
 
 
 def _forget_notes() -> None:
-    """Have what running guests were promised noted anew: another hook, or none, has not kept the notes."""
+    """Have what running guests were promised noted anew: another hook, or none, has not kept the
+    notes.
+    """
     with store_lock(timeout=_LOCK_TIMEOUT):
         ledger.forget()
 
@@ -261,7 +277,8 @@ def tried(found: HookStatus, uri: str, *, again: bool = False) -> HookStatus:
 class Probed:
     """``seen``: whether the running daemon calls the hook, None where libvirt does not answer.
 
-    ``status``: how the call ended where the hook did not answer, as of a program that could not be run.
+    ``status``: how the call ended where the hook did not answer, as of a program that could not be
+    run.
     """
 
     seen: bool | None
@@ -269,7 +286,8 @@ class Probed:
 
 
 _ENDED = re.compile(rf"the hook is broken \(status (\d+)\)|cannot execute binary {SCRIPT}")
-"""What libvirt passes on of the hook's script, or says where it could not even run that (virExec)."""
+"""What libvirt passes on of the hook's script, or says where it could not even run that (virExec).
+"""
 
 _CANNOT_EXECUTE = 126
 
@@ -319,7 +337,9 @@ def may_probe() -> bool:
 
 def _require_root() -> None:
     if os.geteuid() != 0:
-        raise HostError("hook.needs-root", f"Only root can write {SCRIPT}.", hint="Run it with sudo.")
+        raise HostError(
+            "hook.needs-root", f"Only root can write {SCRIPT}.", hint="Run it with sudo."
+        )
 
 
 def _known_to_be_seen(daemons: tuple[tuple[int, int], ...]) -> bool | None:
@@ -330,7 +350,9 @@ def _known_to_be_seen(daemons: tuple[tuple[int, int], ...]) -> bool | None:
     changed = os.stat(SCRIPT).st_ctime
     boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     ticks = os.sysconf("SC_CLK_TCK")
-    known = all(f"{pid} {start}" in lines or boot + start / ticks > changed for pid, start in daemons)
+    known = all(
+        f"{pid} {start}" in lines or boot + start / ticks > changed for pid, start in daemons
+    )
     return True if known else None
 
 

@@ -1,8 +1,9 @@
-"""A guest's claim in Placement while the guest moves: there first, and here no longer once it has left.
+"""A guest's claim in Placement while the guest moves: there first, and here no longer once it has
+left.
 
-Both are held by the guest itself, so that neither host is given more than it has, at any time. Each host's
-agent removes what is held by guests that do not run there. Here it runs until it has left, or is noted in
-system/claims.py; there it is expected (``announce``) until it has arrived.
+Both are held by the guest itself, so that neither host is given more than it has, at any time. Each
+host's agent removes what is held by guests that do not run there. Here it runs until it has left,
+or is noted in system/claims.py; there it is expected (``announce``) until it has arrived.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +28,9 @@ from ramshelf.system.placement import Placement
 
 @dataclass(frozen=True, kw_only=True)
 class MovedClaim:
-    """The claim there. ``again`` makes sure of it, where much time has passed; raises as ``moved_claim``."""
+    """The claim there. ``again`` makes sure of it, where much time has passed; raises as
+    ``moved_claim``.
+    """
 
     notes: tuple[Finding, ...] = ()
     again: Callable[[], object] = lambda: None
@@ -39,9 +42,9 @@ def moved_claim(
 ) -> Iterator[MovedClaim]:
     """While a guest moves it has its claim there too; afterwards it has one where it runs.
 
-    ``guest`` is what it will be there. Nothing is written for a provider that is not ramshelf's own. Raises
-    RefusedError ``placement.full``; where Placement does not serve ServiceError ``placement.*`` if
-    ``placement_required`` is set, else a note says so.
+    ``guest`` is what it will be there. Nothing is written for a provider that is not ramshelf's
+    own. Raises RefusedError ``placement.full``; where Placement does not serve ServiceError
+    ``placement.*`` if ``placement_required`` is set, else a note says so.
     """
     placement = own_provider(here, config)
     if placement is None:
@@ -61,7 +64,9 @@ def moved_claim(
                         share.release(identity)
 
 
-def _claimed(elsewhere: Placement, there: Hypervisor, wanted: Claim, *, required: bool) -> MovedClaim:
+def _claimed(
+    elsewhere: Placement, there: Hypervisor, wanted: Claim, *, required: bool
+) -> MovedClaim:
     try:
         held = _claim(elsewhere, there, wanted)
     except RefusedError:

@@ -25,19 +25,24 @@ def move_cold(
     progress: Callable[[float], None] = lambda _seconds: None,
     after_step: Callable[[str], None] = lambda _step: None,
 ) -> Moved:
-    """Stop a guest (see ``end_guest``), and start it there; one that does not run is only defined there.
+    """Stop a guest (see ``end_guest``), and start it there; one that does not run is only defined
+    there.
 
-    It is undefined here once it runs there. Where it does not start there it is started here again, and what
-    was the matter there is raised. A guard sees to that where this process is killed, where Ctrl-C ends the
-    wait for a guest that was asked to stop, or where it cannot be known (``migration.unknown``).
-    ``after_step`` is told each step that has been done.
+    It is undefined here once it runs there. Where it does not start there it is started here again,
+    and what was the matter there is raised. A guard sees to that where this process is killed,
+    where Ctrl-C ends the wait for a guest that was asked to stop, or where it cannot be known
+    (``migration.unknown``). ``after_step`` is told each step that has been done.
     """
     require(move, Way.COLD)
     assert move.converted is not None  # noqa: S101 - else it would not be possible
     name, begin = move.domain.name, time.monotonic()
     with (
-        moved_claim(here, there, config, uuid=move.domain.uuid, guest=move.converted.guest) as claim,
-        Guard("ramshelf.node.migration.cold_guard", here.uri, there.uri, name, str(timeout)) as guard,
+        moved_claim(
+            here, there, config, uuid=move.domain.uuid, guest=move.converted.guest
+        ) as claim,
+        Guard(
+            "ramshelf.node.migration.cold_guard", here.uri, there.uri, name, str(timeout)
+        ) as guard,
     ):
 
         def stopping(step: str) -> None:
@@ -77,7 +82,10 @@ def _stop(
         raise RamshelfError(
             "cli.interrupted",
             f"Interrupted: guest {domain.name} stays here.",
-            hint=f"It was asked to shut down; if it does so within {timeout:g} s it is started here again.",
+            hint=(
+                f"It was asked to shut down; if it does so within {timeout:g} s it is started here "
+                "again."
+            ),
             facts={"guest": domain.name},
         ) from None
     after_step("stop")
@@ -92,19 +100,25 @@ def _arrive(there: Hypervisor, move: Move, after_step: Callable[[str], None]) ->
         after_step("start")
 
 
-def _come_back(here: Hypervisor, there: Hypervisor, move: Move, guard: Guard, error: BaseException) -> None:
+def _come_back(
+    here: Hypervisor, there: Hypervisor, move: Move, guard: Guard, error: BaseException
+) -> None:
     """Have nothing of it there, and start it here again; raises where that cannot be done."""
     name, active = move.domain.name, move.domain.active
     try:
         take_back(there, move.domain)
     except RamshelfError as unknown:
-        by_itself = "If it answers within 15 minutes this is put right by itself. " if active else ""
+        by_itself = (
+            "If it answers within 15 minutes this is put right by itself. " if active else ""
+        )
         raise ServiceError(
             "migration.unknown",
-            f"It is not known whether guest {name} runs on {move.there.name}, which does not answer: "
-            f"{unknown.sentence}",
-            hint=f"{by_itself}See there. If it does not run: 'virsh undefine {name}' there, and "
-            f"'ramshelf guest start {name}' here.",
+            f"It is not known whether guest {name} runs on {move.there.name}, which does not "
+            f"answer: {unknown.sentence}",
+            hint=(
+                f"{by_itself}See there. If it does not run: 'virsh undefine {name}' there, and "
+                f"'ramshelf guest start {name}' here."
+            ),
             facts={"guest": name, "host": move.there.name, "cause": str(error)},
         ) from error
     if not active:
@@ -115,8 +129,11 @@ def _come_back(here: Hypervisor, there: Hypervisor, move: Move, guard: Guard, er
         guard.tell(IDLE)
         raise RefusedError(
             "migration.stranded",
-            f"Guest {name} has started neither on {move.there.name} nor here again: {second.sentence}",
-            hint=f"Once that is put right: 'ramshelf guest start {name}' here. There it was: {error}",
+            f"Guest {name} has started neither on {move.there.name} nor here again: "
+            f"{second.sentence}",
+            hint=(
+                f"Once that is put right: 'ramshelf guest start {name}' here. There it was: {error}"
+            ),
             facts={"guest": name, "host": move.there.name, "there": str(error)},
         ) from error
     guard.tell(IDLE)

@@ -1,7 +1,9 @@
-"""The guard of a guest that moves cold, and the two ends that such a move has: it runs there, or here again.
+"""The guard of a guest that moves cold, and the two ends that such a move has: it runs there, or here
+again.
 
-``python -m ramshelf.node.migration.cold_guard HERE THERE NAME TIMEOUT`` (node/guard.py) brings about one of
-them where ``guest migrate --offline`` was killed, or could not find out which it is. The hook's log tells.
+``python -m ramshelf.node.migration.cold_guard HERE THERE NAME TIMEOUT`` (node/guard.py) brings
+about one of them where ``guest migrate --offline`` was killed, or could not find out which it is.
+The hook's log tells.
 """
 
 import sys
@@ -20,13 +22,15 @@ MOVING = "moving"
 """What the guard is told before the guest is asked to stop."""
 
 _STOPS = 30
-"""Seconds besides the time-out in which a guest may still end here: so long libvirt waits for other jobs."""
+"""Seconds besides the time-out in which a guest may still end here: so long libvirt waits for other
+jobs."""
 
 _PATIENCE = 900
 """Seconds for the other host to answer, and for libvirt to be there."""
 
 _ANSWER = 90
-"""Seconds for one answer of the other host; libvirt waits 30 s for a start to end before it gives one."""
+"""Seconds for one answer of the other host; libvirt waits 30 s for a start to end before it gives one.
+"""
 
 _POLL = 0.5
 
@@ -70,9 +74,11 @@ def leave(here: Hypervisor, name: str) -> tuple[Finding, ...]:
 
 
 def main(here_uri: str, there_uri: str, name: str, timeout: float) -> None:
-    """See to it in the end that the guest runs on one of the hosts, and nothing of it is left on the other.
+    """See to it in the end that the guest runs on one of the hosts, and nothing of it is left on the
+    other.
 
-    ``timeout`` is how long the guest may take to stop (seconds); one that does not stop is left alone.
+    ``timeout`` is how long the guest may take to stop (seconds); one that does not stop is left
+    alone.
     """
     with Hypervisor(here_uri) as here:
         domain = here.find(name)

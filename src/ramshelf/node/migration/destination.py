@@ -21,7 +21,8 @@ from ramshelf.system.hypervisor import Domain, Hypervisor
 class Move:
     """A guest and the host that it is to move to, as they were when they were looked at.
 
-    ``definition`` is the guest's here, ``converted`` what it would be there; None where it cannot be.
+    ``definition`` is the guest's here, ``converted`` what it would be there; None where it cannot
+    be.
     """
 
     domain: Domain

@@ -1,4 +1,6 @@
-"""Moving a guest to another host, live: judged first, then libvirt's own migration, watched until its end."""
+"""Moving a guest to another host, live: judged first, then libvirt's own migration, watched until its
+end.
+"""
 
 import time
 from collections.abc import Callable
@@ -37,7 +39,9 @@ class Moved:
 
 
 def require(move: Move, way: Way) -> None:
-    """Raise RefusedError ``migration.refused``, with every reason, where a guest cannot move in this way."""
+    """Raise RefusedError ``migration.refused``, with every reason, where a guest cannot move in this
+    way.
+    """
     against = move.verdict.against(way)
     if not against:
         return
@@ -67,8 +71,9 @@ def migrate(
 ) -> Moved:
     """Move a running guest; it runs on here where that fails, or where Ctrl-C ends it.
 
-    ``there.uri`` is where this host's libvirt finds the other's. Raises RefusedError ``migration.refused``
-    and what libvirt or the other host's hook says; RamshelfError ``cli.interrupted`` after Ctrl-C.
+    ``there.uri`` is where this host's libvirt finds the other's. Raises RefusedError
+    ``migration.refused`` and what libvirt or the other host's hook says; RamshelfError
+    ``cli.interrupted`` after Ctrl-C.
     """
     require(move, Way.POSTCOPY if passage.postcopy else Way.LIVE)
     name, begin = move.domain.name, time.monotonic()
@@ -87,7 +92,12 @@ def migrate(
     with suppress(RamshelfError):  # it has moved, whether that can be asked or not
         figures = there.progress(name, completed=True)
     return Moved(
-        name=name, host=move.there.name, way=Way.LIVE, seconds=seconds, figures=figures, notes=claim.notes
+        name=name,
+        host=move.there.name,
+        way=Way.LIVE,
+        seconds=seconds,
+        figures=figures,
+        notes=claim.notes,
     )
 
 

@@ -21,8 +21,8 @@ _LOCK_TIMEOUT = 30
 def find_stale(uri: str | None) -> tuple[GuestDirectory, ...]:
     """What ``clean`` would remove, by libvirt at ``uri`` or, where that is None, by libvirt's records.
 
-    Raises ServiceError where libvirt does not answer; without a URI HostError ``libvirt.running`` where it
-    runs: a guest that starts has no record yet.
+    Raises ServiceError where libvirt does not answer; without a URI HostError ``libvirt.running``
+    where it runs: a guest that starts has no record yet.
     """
     if uri is None:
         _require_no_daemon()
@@ -50,7 +50,11 @@ def stale_among(
     if not candidates:
         return ()
     now = {each.path: each for each in list_directories()}
-    same = (now[each.path] for each in candidates if each.path in now and unchanged(each, now[each.path]))
+    same = (
+        now[each.path]
+        for each in candidates
+        if each.path in now and unchanged(each, now[each.path])
+    )
     return tuple(each for each in same if not holders_of(_identities(each)))
 
 
@@ -86,7 +90,11 @@ def clean(
     """
     removed = []
     for each in found:
-        with store_lock(timeout=_LOCK_TIMEOUT), suppress(OSError), _opened(each) as (parent, directory):
+        with (
+            store_lock(timeout=_LOCK_TIMEOUT),
+            suppress(OSError),
+            _opened(each) as (parent, directory),
+        ):
             now = storetree.observe(directory, each.path)
             if unchanged(each, now) and not holders_of(_identities(now)):
                 memoryfiles.empty(directory)

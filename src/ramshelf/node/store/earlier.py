@@ -1,4 +1,6 @@
-"""Promises from before an upgrade: put on record, and struck off when they fit or their guests are gone."""
+"""Promises from before an upgrade: put on record, and struck off when they fit or their guests are
+gone.
+"""
 
 import time
 from collections.abc import Callable, Collection
@@ -25,7 +27,9 @@ def promises(hypervisor: Hypervisor | None) -> tuple[EarlierPromise, ...]:
 
 
 def keep() -> None:
-    """Put the guests on record that run with more together than the store has capacity. Raises OSError."""
+    """Put the guests on record that run with more together than the store has capacity. Raises
+    OSError.
+    """
     usage = None
     with suppress(RamshelfError, OSError):  # a store that does not answer has no room for anybody
         usage = observe_store().usage
@@ -51,7 +55,9 @@ class Settling:
         now = self._clock()
         self._missed = missed(promises, known, self._missed, now)
         if promises:
-            _settle(usage, known | {uuid for uuid, since in self._missed.items() if now - since < GRACE})
+            _settle(
+                usage, known | {uuid for uuid, since in self._missed.items() if now - since < GRACE}
+            )
 
 
 def _settle(usage: StoreUsage, known: Collection[str]) -> None:

@@ -31,5 +31,7 @@ def held_by(
     }
     held = holdings(observed.usage, guests) if observed.usage is not None else ()
     return domains, tuple(
-        holding for holding in held if holding.guest is not None or os.path.lexists(holding.directory)
+        holding
+        for holding in held
+        if holding.guest is not None or os.path.lexists(holding.directory)
     )

@@ -29,8 +29,22 @@ from ramshelf.core.store.layout import (
 from ramshelf.core.store.plan import DROP_INS, WRITTEN, plan_create, plan_remove
 from ramshelf.core.store.refusals import warnings
 from ramshelf.node.apply import Tell, apply
-from ramshelf.system.backingstore import directories, holding, lies_on, observe_store, places, read_fstab
-from ramshelf.system.blockdevice import block_device, device_of, find_by_uuid, loop_of, mount_of, signatures
+from ramshelf.system.backingstore import (
+    directories,
+    holding,
+    lies_on,
+    observe_store,
+    places,
+    read_fstab,
+)
+from ramshelf.system.blockdevice import (
+    block_device,
+    device_of,
+    find_by_uuid,
+    loop_of,
+    mount_of,
+    signatures,
+)
 from ramshelf.system.devicefacts import devices_below
 from ramshelf.system.earlier import write_promises
 from ramshelf.system.filesystem import RUN_DIR, read_text, store_lock
@@ -112,8 +126,8 @@ def remove(
 ) -> Planned:
     """Undo what ``create`` did; gives what was done.
 
-    The store's lock is held from the look at the guests until the end: a guest that starts meanwhile waits in
-    the hook, and is then refused because its store is gone.
+    The store's lock is held from the look at the guests until the end: a guest that starts
+    meanwhile waits in the hook, and is then refused because its store is gone.
     """
     _require_root()
     with (
@@ -141,16 +155,18 @@ def _verify(planned: Planned, left: Planned) -> None:
 
 def _require_root() -> None:
     if os.geteuid() != 0:
-        raise HostError("store.needs-root", "Only root can make or remove a store.", hint="Run it with sudo.")
+        raise HostError(
+            "store.needs-root", "Only root can make or remove a store.", hint="Run it with sudo."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
     """The store as ``store show`` tells of it. Sizes in bytes.
 
-    ``area`` is the swap area's or file system's device, ``file`` the file that it is in, '' where there is
-    none. ``size`` and ``capacity`` are None where no store is mounted. ``drop_ins`` are the services that
-    wait for it at boot; ``in_fstab``: it is mounted at boot.
+    ``area`` is the swap area's or file system's device, ``file`` the file that it is in, '' where
+    there is none. ``size`` and ``capacity`` are None where no store is mounted. ``drop_ins`` are
+    the services that wait for it at boot; ``in_fstab``: it is mounted at boot.
     """
 
     directory: MemoryDirectory
@@ -178,7 +194,9 @@ def show(config: Config) -> Shown:
         source = ""
         if claim and not claim.file and claim.uuid and os.geteuid() == 0:
             source = find_by_uuid(claim.uuid, run) or ""
-    mount_point = store.mount_point if isinstance(store, Store) else claim.mount_point if claim else ""
+    mount_point = (
+        store.mount_point if isinstance(store, Store) else claim.mount_point if claim else ""
+    )
     return Shown(
         directory=observed.directory,
         store=store,
@@ -186,7 +204,9 @@ def show(config: Config) -> Shown:
         area=source,
         file=file,
         size=observed.usage.size if observed.usage else None,
-        capacity=capacity(observed.usage, configured_mib=config.limit.mib) if observed.usage else None,
+        capacity=(
+            capacity(observed.usage, configured_mib=config.limit.mib) if observed.usage else None
+        ),
         swap=tuple((area.path, area.size, area.used) for area in areas),
         in_fstab=any(entry.mount_point == mount_point for entry in read_fstab(mounts())),
         drop_ins=tuple(
@@ -217,7 +237,9 @@ def _see_for_create(spec: Spec, config: Config) -> Seen:
         root=os.geteuid() == 0,
         python=sys.executable,
         machine_id=read_text("/etc/machine-id", "").strip(),
-        missing_tools=frozenset(tool for tool in _TOOLS if not shutil.which(tool, path=SEARCH_PATH)),
+        missing_tools=frozenset(
+            tool for tool in _TOOLS if not shutil.which(tool, path=SEARCH_PATH)
+        ),
         systemd=os.path.isdir("/run/systemd/system"),
         selinux=os.path.exists("/sys/fs/selinux/enforce"),
         page_size=os.sysconf("SC_PAGE_SIZE"),
@@ -255,7 +277,9 @@ def _see_for_remove() -> Seen:
         systemd=os.path.isdir("/run/systemd/system"),
         directory=directory,
         files=files,
-        directories=dict(_directories(MemoryDirectory(configured=place, path=place, explicit=False))),
+        directories=dict(
+            _directories(MemoryDirectory(configured=place, path=place, explicit=False))
+        ),
         sysctls=_sysctls(),
         mounts=table,
         swaps=tuple(area.path for area in swaps()),
@@ -321,7 +345,9 @@ def _directories(wished: MemoryDirectory) -> Iterator[tuple[str, Directory]]:
 
 def _directory(path: str, foreign: tuple[str, ...]) -> Directory:
     status = os.stat(path)
-    return Directory(uid=status.st_uid, gid=status.st_gid, mode=status.st_mode & 0o7777, foreign=foreign)
+    return Directory(
+        uid=status.st_uid, gid=status.st_gid, mode=status.st_mode & 0o7777, foreign=foreign
+    )
 
 
 def _foreign(top: str, way: set[str]) -> Iterator[str]:
@@ -363,7 +389,9 @@ def _area_file(path: str) -> AreaFile:
 
 
 def _live_guests() -> Iterator[str]:
-    """The running guests that have memory in files, by libvirt's own records; and those not understood."""
+    """The running guests that have memory in files, by libvirt's own records; and those not
+    understood.
+    """
     for live in live_guests():
         if live.guest is None or live.guest.file_backed:
             yield live.name

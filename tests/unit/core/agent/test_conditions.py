@@ -74,7 +74,9 @@ conditions = st.lists(
 
 
 @given(before=conditions, now=conditions)
-def test_what_has_begun_and_not_ended_is_what_holds(before: list[Condition], now: list[Condition]) -> None:
+def test_what_has_begun_and_not_ended_is_what_holds(
+    before: list[Condition], now: list[Condition]
+) -> None:
     found = changes(before, now)
     held = {each.key for each in before if each.severity is not Severity.OK}
     last = {each.key: each for each in now if each.severity is not Severity.OK}

@@ -6,7 +6,9 @@ from ramshelf.core.agent.unit import UNIT, Service, plan_install, plan_remove, u
 from ramshelf.core.errors import HostError, RefusedError
 from ramshelf.core.plan import RemoveFile, Run, WriteFile
 
-TEXT = unit_text(("/opt/ramshelf/bin/python", "-I", "-m", "ramshelf", "agent"), ("/var/lib/libvirt/qemu",))
+TEXT = unit_text(
+    ("/opt/ramshelf/bin/python", "-I", "-m", "ramshelf", "agent"), ("/var/lib/libvirt/qemu",)
+)
 ABSENT = Service(text=None, systemd=True)
 
 

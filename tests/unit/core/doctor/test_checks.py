@@ -61,7 +61,9 @@ DIMM = replace(RAM_FILE, path=f"{MEMORY_DIR}/3-web/dimm0", apparent=GIB)
 OVERCOMMITTED = Inventory(total=64 * 1024, max_unit=64 * 1024, allocation_ratio=1.5)
 
 
-def libvirt(libvirt: tuple[int, int, int], qemu: tuple[int, int, int] | Unknown = (7, 2, 0)) -> Facts:
+def libvirt(
+    libvirt: tuple[int, int, int], qemu: tuple[int, int, int] | Unknown = (7, 2, 0)
+) -> Facts:
     return replace(
         GOOD,
         hypervisor=LibvirtHost(
@@ -85,7 +87,9 @@ def store(facts: Facts) -> tuple[StoreFacts, Store]:
 
 def read_only() -> Facts:
     seen, own = store(GOOD)
-    return replace(GOOD, store=replace(seen, store=replace(own, mount=replace(own.mount, options=("ro",)))))
+    return replace(
+        GOOD, store=replace(seen, store=replace(own, mount=replace(own.mount, options=("ro",))))
+    )
 
 
 def beyond_swap() -> Facts:
@@ -99,7 +103,8 @@ NUMA = HostNuma(nodes=(HostNode(number=0, ram=4 * GIB), HostNode(number=1, ram=4
 
 
 def bound(gib: int, *, cells: bool = False, **guest: Any) -> Facts:
-    """A host with two nodes of 4 GiB, and a guest of this size bound to one, as a whole or by its cell."""
+    """A host with two nodes of 4 GiB, and a guest of this size bound to one, as a whole or by its
+    cell."""
     node, all_nodes = frozenset({1}), frozenset({0, 1})
     part = Part(name="", size=gib * GIB, threads=node, asked=node)
     if cells:
@@ -156,11 +161,15 @@ BAD = {
     "store.qemu-conf-changed": replace(GOOD, qemu_conf_changed=1000.5),
     "store.daemon-unknown": replace(GOOD, daemon=WHY),
     "store.layout": with_store(
-        directory=MemoryDirectory(configured="/srv/ram", path="/srv/ram/libvirt/qemu", explicit=True)
+        directory=MemoryDirectory(
+            configured="/srv/ram", path="/srv/ram/libvirt/qemu", explicit=True
+        )
     ),
     "store.no-directory": with_store(memory_dir_missing=True),
     "store.owner": with_store(path=(PathDirectory(path=MEMORY_DIR, uid=0, gid=0, mode=0o40700),)),
-    "store.readable": with_store(path=(PathDirectory(path=MEMORY_DIR, uid=0, gid=0, mode=0o40755),)),
+    "store.readable": with_store(
+        path=(PathDirectory(path=MEMORY_DIR, uid=0, gid=0, mode=0o40755),)
+    ),
     "store.owner-unknown": with_store(path=WHY),
     "store.beyond-promise": with_usage(
         directories=(guest_directory(RAM_FILE, replace(DIMM, allocated=3 * GIB, inode=8)),)
@@ -190,7 +199,9 @@ BAD = {
     "store.exceeds-memory": with_usage(size=64 * GIB + 15 * GIB + MIB),
     "store.page-cluster": with_sysctl(page_cluster=3),
     "store.swappiness": with_sysctl(swappiness=59),
-    "store.swap-shared": replace(GOOD, processes=(DAEMON, replace(DAEMON, name="mysqld", swapped=17 * MIB))),
+    "store.swap-shared": replace(
+        GOOD, processes=(DAEMON, replace(DAEMON, name="mysqld", swapped=17 * MIB))
+    ),
     "store.swap-shared-unknown": replace(GOOD, processes=WHY),
     "store.services-may-swap": replace(
         GOOD, slices=(Slice(name="system.slice", memory_max=None, swap_max=None),)
@@ -268,9 +279,19 @@ BAD = {
     "placement.renamed": reported(former=(Former(uuid="f0", name="before"),)),
     "placement.in-the-way": reported(provider=RAMSHELF_REPORTS.observed.provider),
     **{
-        f"placement.{what}": replace(GOOD, placement=ServiceError(f"placement.{what}", "It does not serve."))
+        f"placement.{what}": replace(
+            GOOD, placement=ServiceError(f"placement.{what}", "It does not serve.")
+        )
         for what in (
-            *("unreachable", "timeout", "unauthorized", "forbidden", "tls", "no-endpoint", "too-old"),
+            *(
+                "unreachable",
+                "timeout",
+                "unauthorized",
+                "forbidden",
+                "tls",
+                "no-endpoint",
+                "too-old",
+            ),
             *("conflict", "consumer", "error", "database", "configuration", "not-installed"),
         )
     },
@@ -346,7 +367,11 @@ def test_findings_keep_to_the_table(code: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    sorted(field.name for field in fields(Facts) if "Unknown" in str(field.type) and field.name != "sysctls"),
+    sorted(
+        field.name
+        for field in fields(Facts)
+        if "Unknown" in str(field.type) and field.name != "sysctls"
+    ),
 )
 def test_no_fact_is_passed_over_when_it_is_not_known(name: str) -> None:
     changes: dict[str, Any] = {name: WHY}
@@ -366,11 +391,15 @@ def test_switched_off_without_a_store_misses_neither_store_nor_hook() -> None:
         hook=with_hook(installed=False).hook,
         guests=(),
     )
-    assert {finding.code for finding in check(off) if finding.severity.exit_status} == {"config.off"}
+    assert {finding.code for finding in check(off) if finding.severity.exit_status} == {
+        "config.off"
+    }
 
 
 def test_novas_rules_do_not_matter_without_nova() -> None:
-    alone = with_config(nova_files=(), ram_allocation_ratio=None, reserved_host_memory_mib=512, settings={})
+    alone = with_config(
+        nova_files=(), ram_allocation_ratio=None, reserved_host_memory_mib=512, settings={}
+    )
     assert codes(alone) == codes(GOOD)
 
 
@@ -384,7 +413,10 @@ def test_kvm_is_only_missed_softly_where_nobody_asked_for_it() -> None:
 def test_a_user_who_may_not_speak_to_libvirt_is_only_warned() -> None:
     facts = replace(GOOD, hypervisor=Unknown("not for you", denied=True))
     assert the("versions.libvirt-unreachable", facts).severity is Severity.WARNING
-    assert the("versions.libvirt-unreachable", replace(GOOD, hypervisor=WHY)).severity is Severity.FAILURE
+    assert (
+        the("versions.libvirt-unreachable", replace(GOOD, hypervisor=WHY)).severity
+        is Severity.FAILURE
+    )
 
 
 def test_between_the_floors_file_backing_works_without_discard() -> None:
@@ -422,19 +454,26 @@ def test_extents_that_lack_are_milder_than_a_promise_that_lacks() -> None:
 def test_what_a_guest_has_given_back_does_not_lack() -> None:
     sparse = replace(RAM_FILE, allocated=GIB)
     given = {"memory_files": (sparse,), "given": frozenset({sparse.inode})}
-    assert "guest.not-reserved" not in codes(replace(on_disk("ext4"), guests=with_guest(given).guests))
+    assert "guest.not-reserved" not in codes(
+        replace(on_disk("ext4"), guests=with_guest(given).guests)
+    )
 
 
 def test_a_backend_of_its_own_elsewhere_is_nobody_s_business() -> None:
     own = {
-        "own": (OwnBackend(path="/dev/shm/own", size=GIB), OwnBackend(path=f"{MEMORY_DIR}-2/own", size=GIB))
+        "own": (
+            OwnBackend(path="/dev/shm/own", size=GIB),
+            OwnBackend(path=f"{MEMORY_DIR}-2/own", size=GIB),
+        )
     }
     assert "guest.own-backend" not in codes(with_guest(own))
 
 
 def test_memory_that_was_promised_may_be_hot_plugged() -> None:
     running = {"memory_files": (RAM_FILE, DIMM), "promised": 4 * GIB}
-    assert "guest.hot-plugged" not in codes(with_guest(running, max_memory=4 * GIB, hotplug=2 * GIB))
+    assert "guest.hot-plugged" not in codes(
+        with_guest(running, max_memory=4 * GIB, hotplug=2 * GIB)
+    )
 
 
 def test_a_guest_on_another_file_system_is_elsewhere() -> None:
@@ -480,7 +519,9 @@ def test_json_has_stable_keys() -> None:
 def test_a_store_that_loses_what_is_written_is_not_called_well() -> None:
     assert "store.ok" in codes(on_disk("ext4", write_errors=WriteErrors()))
     assert "store.write-errors-unknown" not in codes(on_disk("ext4", write_errors=WriteErrors()))
-    assert "store.write-errors-unknown" in codes(on_disk("ext4", write_errors=WriteErrors(cut=True)))
+    assert "store.write-errors-unknown" in codes(
+        on_disk("ext4", write_errors=WriteErrors(cut=True))
+    )
     assert "store.ok" not in codes(BAD["store.write-errors"])
 
 
@@ -565,7 +606,8 @@ def test_a_node_without_enough_ram_does_not_hide_the_other() -> None:
     ],
 )
 def test_what_a_node_must_hold(facts: Facts, code: str) -> None:
-    """Not what is on pmem or in huge pages, nor what mbind does not bind; what stays in RAM weighs more."""
+    """Not what is on pmem or in huge pages, nor what mbind does not bind; what stays in RAM weighs
+    more."""
     assert of_nodes(facts)["[1]"][0] == code
 
 

@@ -28,7 +28,9 @@ SELINUX = """
     <label>system_u:system_r:svirt_t:s0:c392,c662</label>
     <imagelabel>system_u:object_r:svirt_image_t:s0:c392,c662</imagelabel>
   </seclabel>"""
-OWN_USER = "<seclabel type='static' model='dac' relabel='yes'><label>+70001:+70001</label></seclabel>"
+OWN_USER = (
+    "<seclabel type='static' model='dac' relabel='yes'><label>+70001:+70001</label></seclabel>"
+)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +41,10 @@ OWN_USER = "<seclabel type='static' model='dac' relabel='yes'><label>+70001:+700
         (SELINUX + DAC, Labels(confined=True, uid=64055)),
         (OWN_USER, Labels(confined=False, uid=70001)),
         ("<seclabel type='none' model='apparmor'/>" + DAC, Labels(confined=False, uid=64055)),
-        ("<seclabel type='dynamic' model='apparmor'><label>unconfined</label></seclabel>", Labels()),
+        (
+            "<seclabel type='dynamic' model='apparmor'><label>unconfined</label></seclabel>",
+            Labels(),
+        ),
         ("<seclabel type='static' model='dac'><label>qemu:qemu</label></seclabel>", Labels()),
         ("<seclabel type='none'/>", Labels()),
         ("", Labels()),
@@ -91,9 +96,17 @@ BARE = Labels(uid=QEMU_UID)
         (host("apparmor", "dac", guests=(SVIRT, BARE)), [("guest.unconfined", "g1")]),
         (host("apparmor", "dac", guests=(SVIRT, Labels(uid=70001))), []),
         (host("apparmor", "dac", guests=(Labels(uid=0),)), [("guest.unconfined", "g0")]),
-        (host("apparmor", guests=(Labels(),), qemu_user=Unknown("w")), [("guest.unconfined", "g0")]),
+        (
+            host("apparmor", guests=(Labels(),), qemu_user=Unknown("w")),
+            [("guest.unconfined", "g0")],
+        ),
         (host("dac", guests=(SVIRT, SVIRT)), [("host.unconfined", None)]),
-        (host("apparmor", guests=(SVIRT,), qemu_user=Account(user="root", uid=0, gids=frozenset())), []),
+        (
+            host(
+                "apparmor", guests=(SVIRT,), qemu_user=Account(user="root", uid=0, gids=frozenset())
+            ),
+            [],
+        ),
     ],
 )
 def test_a_guest_that_nothing_keeps_from_the_others_is_warned_of(

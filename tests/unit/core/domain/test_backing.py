@@ -32,7 +32,9 @@ ONDEMAND = Backing(discard=Discard.NO)
 QEMU_NS = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
 
 
-def domain(inside: str = SIZE, attributes: str = "type='kvm'", name: str = "<name>web</name>") -> bytes:
+def domain(
+    inside: str = SIZE, attributes: str = "type='kvm'", name: str = "<name>web</name>"
+) -> bytes:
     return f"<domain {attributes}>{name}{inside}</domain>".encode()
 
 
@@ -53,16 +55,20 @@ def codes(result: Applied) -> set[str]:
 def test_a_guest_without_backing_gets_it_after_its_memory_sizes() -> None:
     xml = applied(f"{SIZE}<currentMemory>524288</currentMemory><vcpu>1</vcpu>").xml
     assert xml.index("</currentMemory>") < xml.index("<memoryBacking>") < xml.index("<vcpu>")
-    assert memory_backing(xml) == (
-        '<memoryBacking><source type="file"/><access mode="shared"/><allocation mode="ondemand"/>'
+    assert (
+        memory_backing(xml)
+        == '<memoryBacking><source type="file"/><access mode="shared"/><allocation'
+        ' mode="ondemand"/>'
         "</memoryBacking>"
     )
 
 
 def test_nova_gets_its_own_element() -> None:
     xml = applied(f"{SIZE}<memoryBacking><allocation threads='8'/></memoryBacking>", LIKE_NOVA).xml
-    assert memory_backing(xml) == (
-        '<memoryBacking><source type="file"/><access mode="shared"/><allocation mode="immediate"/>'
+    assert (
+        memory_backing(xml)
+        == '<memoryBacking><source type="file"/><access mode="shared"/><allocation'
+        ' mode="immediate"/>'
         "<discard/></memoryBacking>"
     )
 
@@ -100,9 +106,13 @@ def test_missing_elements_go_between_those_that_are_there() -> None:
 
 
 def test_the_indentation_is_the_document_s_own() -> None:
-    document = b"<domain type='kvm'>\n    <name>web</name>\n    <memory>9</memory> <!-- MiB? -->\n</domain>"
-    assert apply(document, ONDEMAND, TMPFS).xml == (
-        '<domain type="kvm">\n    <name>web</name>\n    <memory>9</memory> <!-- MiB? -->\n'
+    document = (
+        b"<domain type='kvm'>\n    <name>web</name>\n    <memory>9</memory> <!-- MiB?"
+        b" -->\n</domain>"
+    )
+    assert (
+        apply(document, ONDEMAND, TMPFS).xml
+        == '<domain type="kvm">\n    <name>web</name>\n    <memory>9</memory> <!-- MiB? -->\n'
         '    <memoryBacking>\n        <source type="file"/>\n        <access mode="shared"/>\n'
         '        <allocation mode="ondemand"/>\n    </memoryBacking>\n</domain>\n'
     )
@@ -110,16 +120,19 @@ def test_the_indentation_is_the_document_s_own() -> None:
 
 def test_private_cells_and_devices_would_keep_their_memory_beside_the_store() -> None:
     result = applied(
-        f"{SIZE}<maxMemory slots='2' unit='GiB'>1</maxMemory>"
-        "<cpu><numa><cell id='0' memory='262144' memAccess='private' discard='yes'/>"
-        "<cell id='1' memory='131072' memAccess='shared'/></numa></cpu>"
-        "<devices><memory model='dimm' access='private'><target><size>131072</size><node>0</node></target>"
-        "</memory></devices>"
+        f"{SIZE}<maxMemory slots='2' unit='GiB'>1</maxMemory><cpu><numa><cell id='0' "
+        "memory='262144' memAccess='private' discard='yes'/><cell id='1' memory='131072' "
+        "memAccess='shared'/></numa></cpu><devices><memory model='dimm' "
+        "access='private'><target><size>131072</size><node>0</node></target></memory></devices>"
     )
     assert "private" not in result.xml
     assert "discard" not in result.xml
     assert 'memAccess="shared"' in result.xml
-    assert codes(result) == {"backing.private-replaced", "backing.discard-replaced", "backing.hotplug"}
+    assert codes(result) == {
+        "backing.private-replaced",
+        "backing.discard-replaced",
+        "backing.hotplug",
+    }
     assert result.guest.promise == 1 << 30
 
 
@@ -133,9 +146,11 @@ def test_devices_with_files_of_their_own_stay() -> None:
 
 def test_vhost_user_and_foreign_namespaces_stay() -> None:
     inside = (
-        SIZE + '<metadata><app:x xmlns:app="urn:x" app:memoryBacking="1"><memoryBacking/></app:x></metadata>'
-        '<devices><interface type="vhostuser"><source type="unix" path="/run/v" mode="client"/></interface>'
-        "</devices><qemu:commandline><qemu:arg value='-mem-path'/></qemu:commandline>"
+        SIZE + '<metadata><app:x xmlns:app="urn:x"'
+        ' app:memoryBacking="1"><memoryBacking/></app:x></metadata><devices><interface'
+        ' type="vhostuser"><source type="unix" path="/run/v"'
+        ' mode="client"/></interface></devices><qemu:commandline><qemu:arg'
+        " value='-mem-path'/></qemu:commandline>"
     )
     result = apply(domain(inside, f"type='kvm' {QEMU_NS}"), ONDEMAND, TMPFS)
     assert '<app:x xmlns:app="urn:x" app:memoryBacking="1"><memoryBacking/></app:x>' in result.xml
@@ -144,9 +159,9 @@ def test_vhost_user_and_foreign_namespaces_stay() -> None:
 
 
 def test_declaration_comments_and_encoding() -> None:
-    document = "<?xml version='1.0' encoding='ISO-8859-1'?>\n<!-- vor -->\n".encode("latin-1") + domain(
-        SIZE, name="<name>weiß</name>"
-    ).decode().encode("latin-1")
+    document = "<?xml version='1.0' encoding='ISO-8859-1'?>\n<!-- vor -->\n".encode(
+        "latin-1"
+    ) + domain(SIZE, name="<name>weiß</name>").decode().encode("latin-1")
     xml = apply(document, ONDEMAND, TMPFS).xml
     assert xml.startswith("<?xml version='1.0' encoding='UTF-8'?>\n<!-- vor -->\n<domain")
     assert "weiß" in xml
@@ -176,7 +191,10 @@ PAGED_DIMM = (
     [
         (f"{SIZE}<memoryBacking><hugepages/></memoryBacking>", "memoryBacking/hugepages"),
         (
-            f"{SIZE}<memoryBacking><hugepages><page size='1' unit='GiB'/></hugepages></memoryBacking>",
+            (
+                f"{SIZE}<memoryBacking><hugepages><page size='1' "
+                "unit='GiB'/></hugepages></memoryBacking>"
+            ),
             "memoryBacking/hugepages",
         ),
         (
@@ -222,7 +240,8 @@ BILLION_LAUGHS = (
         (BILLION_LAUGHS.encode("utf-16"), "xml.doctype"),
         (b"<!DOCTYPE domain SYSTEM 'file:///etc/passwd'>" + domain(), "xml.doctype"),
         (
-            b"<!DOCTYPE d [<!ENTITY x SYSTEM 'file:///etc/passwd'>]>" + domain(name="<name>&x;</name>"),
+            b"<!DOCTYPE d [<!ENTITY x SYSTEM 'file:///etc/passwd'>]>"
+            + domain(name="<name>&x;</name>"),
             "xml.doctype",
         ),
         (b"<?xml version='1.0' encoding='cp037'?>", "xml.malformed"),
@@ -249,7 +268,9 @@ BILLION_LAUGHS = (
         (domain(f"{SIZE}<memoryBacking/><memoryBacking/>"), "xml.duplicate-element"),
         (domain(f"{SIZE}{SIZE}"), "xml.duplicate-element"),
         (
-            domain(f"{SIZE}<memoryBacking><source type='file'/><source type='memfd'/></memoryBacking>"),
+            domain(
+                f"{SIZE}<memoryBacking><source type='file'/><source type='memfd'/></memoryBacking>"
+            ),
             "xml.duplicate-element",
         ),
         (domain(f"{SIZE}<launchSecurity type='sev'/>"), "xml.launch-security"),
@@ -269,7 +290,8 @@ def test_the_longest_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "name"), [("web ", "web "), ("we<!-- remark -->b", "web"), ("<![CDATA[<&>]]>", "<&>")]
+    ("written", "name"),
+    [("web ", "web "), ("we<!-- remark -->b", "web"), ("<![CDATA[<&>]]>", "<&>")],
 )
 def test_a_name_is_all_the_text_of_its_element(written: str, name: str) -> None:
     document = domain(name=f"<name>{written}</name>")
@@ -384,7 +406,9 @@ def kept_children(xml: bytes) -> list[bytes]:
 
 
 @given(documents(), st.sampled_from([ONDEMAND, Backing(), LIKE_NOVA]))
-def test_all_else_stays_and_a_second_time_changes_nothing(document: bytes, backing: Backing) -> None:
+def test_all_else_stays_and_a_second_time_changes_nothing(
+    document: bytes, backing: Backing
+) -> None:
     result = apply(document, backing, TMPFS)
     output = result.xml.encode()
     assert without_backing(output) == without_backing(document)
@@ -429,9 +453,18 @@ ANONYMOUS = """\
 @pytest.mark.parametrize(
     ("backing", "left"),
     [
-        ("\n  <memoryBacking><source type='file'/><access mode='shared'/><discard/></memoryBacking>", ""),
         (
-            "\n  <memoryBacking>\n    <nosharepages/>\n    <source type='file'/>\n  </memoryBacking>",
+            (
+                "\n  <memoryBacking><source type='file'/><access "
+                "mode='shared'/><discard/></memoryBacking>"
+            ),
+            "",
+        ),
+        (
+            (
+                "\n  <memoryBacking>\n    <nosharepages/>\n    <source type='file'/>\n "
+                " </memoryBacking>"
+            ),
             "\n  <memoryBacking>\n    <nosharepages/>\n  </memoryBacking>",
         ),
         ("", ""),
@@ -454,7 +487,9 @@ def test_memory_is_made_anonymous(backing: str, left: str) -> None:
     ],
 )
 def test_memory_that_is_shared_does_not_become_anonymous(device: str) -> None:
-    document = ANONYMOUS.format("", "").replace("<devices/>", f"<devices>{device}</devices>").encode()
+    document = (
+        ANONYMOUS.format("", "").replace("<devices/>", f"<devices>{device}</devices>").encode()
+    )
     with pytest.raises(RefusedError) as caught:
         remove(document)
     assert caught.value.code == "xml.shared-memory"

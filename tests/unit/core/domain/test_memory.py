@@ -49,8 +49,8 @@ def memory_device(
 ) -> str:
     target = f"<node>{node}</node>" if node is not None else ""
     return (
-        f"<memory model='{model}'{access}>{source}<target><size unit='KiB'>{size_kib}</size>{target}</target>"
-        f"<alias name='{alias}'/></memory>"
+        f"<memory model='{model}'{access}>{source}<target><size "
+        f"unit='KiB'>{size_kib}</size>{target}</target><alias name='{alias}'/></memory>"
     )
 
 
@@ -165,7 +165,10 @@ def test_huge_pages_of_one_cell_leave_the_other_pinned() -> None:
 def test_where_pages_of_the_systems_size_are_named_none_is_huge_for_certain() -> None:
     """Found at random, with an NVMe disk: pc-i440fx-2.11 took the first size for all cells."""
     cells = "<cell id='0' cpus='0' memory='131072'/><cell id='1' memory='131072'/>"
-    pages = "<hugepages><page size='4' unit='KiB' nodeset='1'/><page size='1' unit='G'/></hugepages><locked/>"
+    pages = (
+        "<hugepages><page size='4' unit='KiB' nodeset='1'/><page size='1' "
+        "unit='G'/></hugepages><locked/>"
+    )
     guest = parse_guest(domain(pages, cells=cells, machine="pc-i440fx-2.11"))
     assert guest.hugepages
     assert (guest.huge_bytes, guest.pinned) == (0, guest.memory)
@@ -173,7 +176,9 @@ def test_where_pages_of_the_systems_size_are_named_none_is_huge_for_certain() ->
 
 def test_pages_for_all_cells_and_others_for_one() -> None:
     cells = "<cell id='0' cpus='0' memory='131072'/><cell id='1' memory='131072'/>"
-    pages = "<hugepages><page size='1' unit='G'/><page size='4' unit='KiB' nodeset='1'/></hugepages>"
+    pages = (
+        "<hugepages><page size='1' unit='G'/><page size='4' unit='KiB' nodeset='1'/></hugepages>"
+    )
     assert files(parse_guest(domain(pages + FILE, cells=cells))) == [("ram-node1", 128)]
 
 
@@ -181,12 +186,24 @@ def test_pages_for_all_cells_and_others_for_one() -> None:
     ("device", "expected"),
     [
         (memory_device(), [("ram-node0", 256), ("dimm0", 128)]),
-        (memory_device("virtio-mem", alias="virtiomem0"), [("ram-node0", 256), ("virtiomem0", 128)]),
+        (
+            memory_device("virtio-mem", alias="virtiomem0"),
+            [("ram-node0", 256), ("virtiomem0", 128)],
+        ),
         (memory_device(alias="ua-mine"), [("ram-node0", 256), ("ua-mine", 128)]),
-        (memory_device("nvdimm", source="<source><path>/pmem</path></source>"), [("ram-node0", 256)]),
-        (memory_device("virtio-pmem", source="<source><path>/pmem</path></source>"), [("ram-node0", 256)]),
+        (
+            memory_device("nvdimm", source="<source><path>/pmem</path></source>"),
+            [("ram-node0", 256)],
+        ),
+        (
+            memory_device("virtio-pmem", source="<source><path>/pmem</path></source>"),
+            [("ram-node0", 256)],
+        ),
         (memory_device("sgx-epc"), [("ram-node0", 256)]),
-        (memory_device(source="<source><pagesize unit='KiB'>2048</pagesize></source>"), [("ram-node0", 256)]),
+        (
+            memory_device(source="<source><pagesize unit='KiB'>2048</pagesize></source>"),
+            [("ram-node0", 256)],
+        ),
         (
             memory_device(source="<source><pagesize unit='KiB'>4</pagesize></source>"),
             [("ram-node0", 256), ("dimm0", 128)],
@@ -199,7 +216,9 @@ def test_memory_devices(device: str, expected: list[tuple[str, int]]) -> None:
 
 
 def test_a_device_has_the_access_of_its_own_then_of_its_cell() -> None:
-    cells = "<cell id='0' cpus='0' memory='262144'/><cell id='1' memory='262144' memAccess='shared'/>"
+    cells = (
+        "<cell id='0' cpus='0' memory='262144'/><cell id='1' memory='262144' memAccess='shared'/>"
+    )
     device = (
         memory_device(access=" access='shared'")
         + memory_device(alias="dimm1", node=1)
@@ -240,7 +259,10 @@ def test_cells_and_devices_may_be_mapped_privately_by_themselves() -> None:
 def test_what_may_be_plugged_in_is_mapped_as_the_guests_own_memory() -> None:
     top = "<maxMemory slots='4' unit='KiB'>1048576</maxMemory>"
     cells = "<cell id='0' cpus='0' memory='262144'/>"
-    assert parse_guest(domain("<source type='file'/>", cells=cells, top=top)).private_bytes == 1024 * MIB
+    assert (
+        parse_guest(domain("<source type='file'/>", cells=cells, top=top)).private_bytes
+        == 1024 * MIB
+    )
     assert parse_guest(domain(FILE, cells=cells, top=top)).private_bytes == 0
 
 
@@ -299,7 +321,10 @@ def test_live_state_file_of_libvirt() -> None:
         ("<domain><memory>\u0663</memory></domain>", "xml.memory"),
         (f"<domain><memory>{'9' * 5000}</memory></domain>", "xml.memory"),
         (domain(memory_kib=1, devices=memory_device(node=None)), "xml.memory"),
-        (domain("<hugepages><page nodeset='x'/></hugepages>", cells="<cell memory='1'/>"), "xml.memory"),
+        (
+            domain("<hugepages><page nodeset='x'/></hugepages>", cells="<cell memory='1'/>"),
+            "xml.memory",
+        ),
     ],
 )
 def test_unusable_xml(text: str, code: str) -> None:
@@ -309,9 +334,13 @@ def test_unusable_xml(text: str, code: str) -> None:
 
 
 def test_a_billion_laughs_are_not_expanded() -> None:
-    entities = "".join(f"<!ENTITY l{number} '{f'&l{number - 1};' * 10}'>" for number in range(1, 10))
+    entities = "".join(
+        f"<!ENTITY l{number} '{f'&l{number - 1};' * 10}'>" for number in range(1, 10)
+    )
     with pytest.raises(InputError):
-        parse_guest(f"<!DOCTYPE d [<!ENTITY l0 '{'ha' * 50}'>{entities}]><domain><name>&l9;</name></domain>")
+        parse_guest(
+            f"<!DOCTYPE d [<!ENTITY l0 '{'ha' * 50}'>{entities}]><domain><name>&l9;</name></domain>"
+        )
 
 
 def test_directory_names() -> None:

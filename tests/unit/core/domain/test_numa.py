@@ -40,11 +40,23 @@ def nodes(*numbers: int) -> Nodes:
     [
         ("", "", [(*WHOLE, None, None)]),
         ("", CELLS, [(*CELL_0, None, None), (*CELL_1, None, None)]),
-        ("<numatune><memory mode='strict' nodeset='1'/></numatune>", "", [(*WHOLE, nodes(1), nodes(1))]),
+        (
+            "<numatune><memory mode='strict' nodeset='1'/></numatune>",
+            "",
+            [(*WHOLE, nodes(1), nodes(1))],
+        ),
         ("<numatune><memory nodeset='0-1'/></numatune>", "", [(*WHOLE, nodes(0, 1), nodes(0, 1))]),
-        ("<numatune><memory mode='restrictive' nodeset='1'/></numatune>", "", [(*WHOLE, nodes(1), None)]),
+        (
+            "<numatune><memory mode='restrictive' nodeset='1'/></numatune>",
+            "",
+            [(*WHOLE, nodes(1), None)],
+        ),
         ("<numatune><memory mode='preferred' nodeset='1'/></numatune>", "", [(*WHOLE, None, None)]),
-        ("<numatune><memory mode='interleave' nodeset='0-1'/></numatune>", "", [(*WHOLE, None, None)]),
+        (
+            "<numatune><memory mode='interleave' nodeset='0-1'/></numatune>",
+            "",
+            [(*WHOLE, None, None)],
+        ),
         (
             BY_CELL.format(whole="strict", cell="strict"),
             CELLS,

@@ -25,7 +25,10 @@ def domain(*arguments: str) -> str:
         (f"memory-backend-file,mem-path=/ram/own,size={'9' * 400}", 0),
         ("memory-backend-file,mem-path=/ram/own", 0),
         (
-            '{"qom-type": "memory-backend-file", "id": "m", "mem-path": "/ram/own", "size": 67108864}',
+            (
+                '{"qom-type": "memory-backend-file", "id": "m", "mem-path": "/ram/own", "size":'
+                " 67108864}"
+            ),
             64 * MIB,
         ),
     ],

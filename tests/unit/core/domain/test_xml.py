@@ -40,7 +40,9 @@ METADATA = [
 
 
 @pytest.mark.parametrize("metadata", METADATA)
-@pytest.mark.parametrize("around", ["{}", "<domstatus state='running'><monitor path='/x'/>{}</domstatus>"])
+@pytest.mark.parametrize(
+    "around", ["{}", "<domstatus state='running'><monitor path='/x'/>{}</domstatus>"]
+)
 @pytest.mark.parametrize("binary", [False, True])
 def test_metadata_says_nothing_of_a_guest(metadata: str, around: str, *, binary: bool) -> None:
     text = around.format(DOMAIN.format(metadata=metadata))
@@ -57,7 +59,9 @@ def test_metadata_says_nothing_of_a_guest(metadata: str, around: str, *, binary:
         "<domain><name>&foo;</name></domain>",  # outside metadata libvirt writes no such thing
         "<domain><\N{PILE OF POO}/></domain>",
         "<domain><\N{PILE OF POO}/><metadata>a</metadata></domain>",
-        "<domain><metadata_cache><\N{PILE OF POO}/></metadata_cache><metadata>a</metadata></domain>",
+        (
+            "<domain><metadata_cache><\N{PILE OF POO}/></metadata_cache><metadata>a</metadata></domain>"
+        ),
         "<domain><metadata><\N{PILE OF POO}></metadata>",
         "<domain>\0</domain>",
         "<domain>\udcff</domain>",
@@ -128,7 +132,10 @@ def test_paths_give_what_lies_there_in_order() -> None:
 
 
 def test_no_external_entity_is_loaded() -> None:
-    head = "<!DOCTYPE domain SYSTEM 'file:///etc/hostname' [<!ENTITY x SYSTEM 'file:///etc/hostname'>]>"
+    head = (
+        "<!DOCTYPE domain SYSTEM 'file:///etc/hostname' [<!ENTITY x SYSTEM "
+        "'file:///etc/hostname'>]>"
+    )
     with pytest.raises(InputError):
         parse(f"{head}<domain><name>&y;</name></domain>")
     assert parse(f"{head}<domain><name>a&x;</name></domain>").findtext("name") == "a"
@@ -139,8 +146,13 @@ def test_entities_that_the_text_declares_are_expanded() -> None:
 
 
 def test_what_entities_expand_to_is_bounded() -> None:
-    entities = "".join(f"<!ENTITY l{number} '{f'&l{number - 1};' * 10}'>" for number in range(1, 10))
+    entities = "".join(
+        f"<!ENTITY l{number} '{f'&l{number - 1};' * 10}'>" for number in range(1, 10)
+    )
     head = f"<!DOCTYPE d [<!ENTITY l0 '{'ha' * 50}'>{entities}]>"
     with pytest.raises(InputError):
         parse(f"{head}<domain><name>&l9;</name></domain>")
-    assert parse(f"{head}<domain><metadata>&l9;</metadata><name>a</name></domain>").findtext("name") == "a"
+    assert (
+        parse(f"{head}<domain><metadata>&l9;</metadata><name>a</name></domain>").findtext("name")
+        == "a"
+    )

@@ -13,7 +13,8 @@ from ramshelf.core.files.inifile import parse_ini
 
 Sections = dict[str, dict[str, list[str]]]
 
-# Lines near the grammar's edges come up often enough by themselves only with words to build them from.
+# Lines near the grammar's edges come up often enough by themselves only with words to build them
+# from.
 _word = st.sampled_from(
     [
         "[",
@@ -60,7 +61,9 @@ def by_us(text: str) -> Sections | None:
     sections: Sections = {}
     try:
         for setting in parse_ini(text, "x.conf"):
-            sections.setdefault(setting.section, {}).setdefault(setting.key, []).append(setting.value)
+            sections.setdefault(setting.section, {}).setdefault(setting.key, []).append(
+                setting.value
+            )
     except ConfigError:
         return None
     return sections

@@ -55,7 +55,9 @@ def test_unescape() -> None:
     assert unescape(r"a\040b\011c\134d") == "a b\tc\\d"
 
 
-paths = st.lists(st.sampled_from(["a", "b", "cc"]), max_size=4).map(lambda parts: "/" + "/".join(parts))
+paths = st.lists(st.sampled_from(["a", "b", "cc"]), max_size=4).map(
+    lambda parts: "/" + "/".join(parts)
+)
 
 
 def test_fstab() -> None:
@@ -68,5 +70,9 @@ def test_fstab() -> None:
     )
     assert [entry.mount_point for entry in entries] == ["/", "/srv/guest memory", "/mnt"]
     store = entries[1]
-    assert (store.option(KIND_OPTION), store.option("nofail"), store.option("noauto")) == ("swap", "", None)
+    assert (store.option(KIND_OPTION), store.option("nofail"), store.option("noauto")) == (
+        "swap",
+        "",
+        None,
+    )
     assert entries[2].options == ("defaults",)

@@ -58,7 +58,10 @@ def test_what_libvirt_refuses_is_refused(text: str, line: int) -> None:
         ({}, DEFAULT_MEMORY_BACKING_DIR),
         ({"memory_backing_dir": "/srv/ram"}, "/srv/ram/libvirt/qemu"),
         ({"memory_backing_dir": "/srv/ram/"}, "/srv/ram/libvirt/qemu"),
-        ({"memory_backing_dir": DEFAULT_MEMORY_BACKING_DIR}, f"{DEFAULT_MEMORY_BACKING_DIR}/libvirt/qemu"),
+        (
+            {"memory_backing_dir": DEFAULT_MEMORY_BACKING_DIR},
+            f"{DEFAULT_MEMORY_BACKING_DIR}/libvirt/qemu",
+        ),
         ({"memory_backing_dir": 1}, DEFAULT_MEMORY_BACKING_DIR),
     ],
 )
@@ -66,7 +69,10 @@ def test_where_guests_directories_appear(conf: dict[str, Value], path: str) -> N
     assert memory_directory(conf).path == path
 
 
-@given(st.text(alphabet="ab=# '\"\n", max_size=60), st.sampled_from(["", "memory_backing_dir = '/old'\n"]))
+@given(
+    st.text(alphabet="ab=# '\"\n", max_size=60),
+    st.sampled_from(["", "memory_backing_dir = '/old'\n"]),
+)
 def test_setting_the_directory_is_undone_byte_for_byte(rest: str, old: str) -> None:
     text = f"{rest}\n{old}"
     changed = set_memory_directory(text, "/new")

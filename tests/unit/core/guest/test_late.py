@@ -25,7 +25,8 @@ def guest(*files: int, maximum: int = 0) -> Guest:
         max_memory=max(memory, maximum) * MIB,
         slots=4 if maximum else 0,
         files=tuple(
-            MemoryFile(name=f"ram-node{number}", size=size * MIB) for number, size in enumerate(files)
+            MemoryFile(name=f"ram-node{number}", size=size * MIB)
+            for number, size in enumerate(files)
         ),
         hotplug=max(0, maximum - memory) * MIB,
     )
@@ -51,7 +52,9 @@ def directory(**files: tuple[int, int]) -> GuestDirectory:
 
 
 def note(promised: int) -> Note:
-    return Note(name="web", uuid=GUEST.uuid, domain_id=3, directory=DIRECTORY, promised=promised * MIB)
+    return Note(
+        name="web", uuid=GUEST.uuid, domain_id=3, directory=DIRECTORY, promised=promised * MIB
+    )
 
 
 @pytest.mark.parametrize("kind", [Kind.SWAP, Kind.DISK])
@@ -98,13 +101,18 @@ def test_memory_plugged_in_within_the_promise_gets_its_extents_in_time() -> None
     assert ([file.name for file in late.allocate], late.overdue) == (["ram-node1"], False)
     assert late.given == (NODE0, NODE0 + 1)
     late = plan_late(both, started, held, Kind.DISK)
-    assert ([file.name for file in late.allocate], late.overdue) == (["ram-node0", "ram-node1"], True)
+    assert ([file.name for file in late.allocate], late.overdue) == (
+        ["ram-node0", "ram-node1"],
+        True,
+    )
 
 
 def test_of_memory_that_was_unplugged_nothing_is_remembered() -> None:
     """Another file may get its inode."""
     unplugged = replace(note(128), given=(NODE0, NODE0 + 1))
-    assert plan_late(guest(128), unplugged, directory(ram_node0=(128, 0)), Kind.DISK).given == (NODE0,)
+    assert plan_late(guest(128), unplugged, directory(ram_node0=(128, 0)), Kind.DISK).given == (
+        NODE0,
+    )
 
 
 @pytest.mark.parametrize(

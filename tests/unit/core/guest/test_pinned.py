@@ -42,14 +42,20 @@ def test_where_a_device_s_memory_cannot_be_pinned(kind: Kind, kernel: Version) -
         ("<interface type='bridge'/>", False),
         ("<disk type='nvme'/>", True),
         (
-            "<disk type='file'><backingStore type='file'><backingStore type='nvme'/></backingStore></disk>",
+            (
+                "<disk type='file'><backingStore type='file'><backingStore "
+                "type='nvme'/></backingStore></disk>"
+            ),
             True,
         ),
         ("<disk type='file'><mirror type='nvme' job='copy'/></disk>", True),
         ("<disk type='vhostvdpa'/>", True),
         ("<disk type='file'><backingStore type='vhostvdpa'/></disk>", True),
         (
-            "<disk type='file'><source file='a'><dataStore type='nvme'><source/></dataStore></source></disk>",
+            (
+                "<disk type='file'><source file='a'><dataStore "
+                "type='nvme'><source/></dataStore></source></disk>"
+            ),
             True,
         ),
         ("<disk type='file'><source file='a'><dataStore type='file'/></source></disk>", False),
@@ -83,7 +89,9 @@ def test_what_the_host_keeps() -> None:
         (("-overcommit", "cpu-pm=on"), False),
     ],
 )
-def test_arguments_of_its_own_that_pin_all_memory(arguments: tuple[str, ...], *, pins: bool) -> None:
+def test_arguments_of_its_own_that_pin_all_memory(
+    arguments: tuple[str, ...], *, pins: bool
+) -> None:
     args = "".join(f"<qemu:arg value='{argument}'/>" for argument in arguments)
     guest = parse_guest(
         f"<domain><memory>1048576</memory><qemu:commandline>{args}</qemu:commandline></domain>"

@@ -52,7 +52,9 @@ def directory(**files: tuple[int, int]) -> GuestDirectory:
         uid=64055,
         gid=64055,
         files=tuple(
-            FileUsage(path=f"{DIRECTORY}/{name}", apparent=apparent * MIB, allocated=allocated * MIB)
+            FileUsage(
+                path=f"{DIRECTORY}/{name}", apparent=apparent * MIB, allocated=allocated * MIB
+            )
             for name, (apparent, allocated) in files.items()
         ),
     )
@@ -94,7 +96,9 @@ def test_huge_pages_with_a_file_are_refused() -> None:
     ],
 )
 @pytest.mark.parametrize("off", [False, True])
-def test_only_a_store_that_works_is_used(store: Store | NoStore, expected: str, *, off: bool) -> None:
+def test_only_a_store_that_works_is_used(
+    store: Store | NoStore, expected: str, *, off: bool
+) -> None:
     if off and isinstance(store, NoStore):
         entry = Entry(spec="x", mount_point="/ram", fstype="tmpfs", options=())
         store = replace(store, expected=entry)
@@ -147,7 +151,13 @@ def names(files: tuple[FileUsage, ...]) -> list[str]:
         (guest(("pc.ram", 64)), {"pc.ram": (32, 32)}, [], [], 1),
         (guest(("pc.ram", 64)), {"pc.ram": (64, 64), "stranger": (7, 7)}, [], [], 1),
         # QEMU named its file: the promise is fulfilled.
-        (guest((None, 64)), {PROMISE_FILE: (64, 0), "x.ram": (64, 0)}, ["x.ram"], [PROMISE_FILE], 0),
+        (
+            guest((None, 64)),
+            {PROMISE_FILE: (64, 0), "x.ram": (64, 0)},
+            ["x.ram"],
+            [PROMISE_FILE],
+            0,
+        ),
         (guest((None, 64)), {PROMISE_FILE: (64, 0)}, [], [], 1),
         (guest((None, 64), hotplug_mib=8), {PROMISE_FILE: (72, 0), "x.ram": (64, 64)}, [], [], 0),
         # QEMU named it otherwise: ours is not needed.

@@ -132,7 +132,11 @@ def test_what_does_not_fit_names_who_holds_the_space() -> None:
         (replace(GOOD, hook=replace(HOOK, executable=False)), "hook.not-executable"),
         (replace(GOOD, hook=replace(HOOK, seen=False)), "hook.unseen"),
         (
-            replace(GOOD, store=NoStore(code="store.not-mounted", sentence="No.", hint=""), capacity=None),
+            replace(
+                GOOD,
+                store=NoStore(code="store.not-mounted", sentence="No.", hint=""),
+                capacity=None,
+            ),
             "store.not-mounted",
         ),
     ],
@@ -182,7 +186,9 @@ def test_a_saved_guest_with_a_private_mapping_is_told_of() -> None:
 
 
 def test_off_needs_neither_store_nor_hook() -> None:
-    off = replace(GOOD, off=True, store=NoStore(code="store.x", sentence="No.", hint=""), capacity=None)
+    off = replace(
+        GOOD, off=True, store=NoStore(code="store.x", sentence="No.", hint=""), capacity=None
+    )
     plan = plan_start(replace(off, hook=replace(HOOK, installed=False)))
     assert "memoryBacking" not in (plan.define or "")
     assert [note.code for note in plan.notes] == ["config.off"]

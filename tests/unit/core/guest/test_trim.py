@@ -37,7 +37,8 @@ def test_one_that_only_qemu_writes_to_may_be(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/dev/vfio/12", "/dev/vfio/vfio", "/dev/iommu", "/dev/vhost-vdpa-0", "/dev/bus/usb/001/002"]
+    "path",
+    ["/dev/vfio/12", "/dev/vfio/vfio", "/dev/iommu", "/dev/vhost-vdpa-0", "/dev/bus/usb/001/002"],
 )
 def test_not_one_with_a_device_of_its_own(path: str) -> None:
     """Such a device writes past QEMU; interfaces and NVMe disks have them as well as <hostdev>."""

@@ -7,7 +7,8 @@ from ramshelf.core.hook.bypass import LONGEST, left, parse_time
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("30min", 1800), (" 2h ", 7200), ("1 h", 3600), ("24h", LONGEST)]
+    ("text", "seconds"),
+    [("90s", 90), ("30min", 1800), (" 2h ", 7200), ("1 h", 3600), ("24h", LONGEST)],
 )
 def test_times(text: str, seconds: int) -> None:
     assert parse_time(text) == seconds
@@ -15,7 +16,21 @@ def test_times(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "0", "0s", "30", "min", "-5min", "1.5h", "25h", "86401s", "1d", "1h30min", "٣h", "9" * 400 + "h"],
+    [
+        "",
+        "0",
+        "0s",
+        "30",
+        "min",
+        "-5min",
+        "1.5h",
+        "25h",
+        "86401s",
+        "1d",
+        "1h30min",
+        "٣h",
+        "9" * 400 + "h",
+    ],
 )
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(UsageError) as caught:

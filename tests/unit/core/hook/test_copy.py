@@ -17,8 +17,9 @@ MODULES = {
     "ramshelf/hook/__init__.py": "",
     "ramshelf/hook/carer.py": "",
     "ramshelf/hook/compiling.py": "",
-    "ramshelf/hook/call.py": "from ..core import units\nfrom ramshelf.core.a.b import c\n"
-    "import ramshelf.system.x\n",
+    "ramshelf/hook/call.py": (
+        "from ..core import units\nfrom ramshelf.core.a.b import c\nimport ramshelf.system.x\n"
+    ),
     "ramshelf/core/__init__.py": "from .early import *\n",
     "ramshelf/core/units.py": "import re\n",
     "ramshelf/core/early.py": "",
@@ -66,11 +67,14 @@ def test_the_copied_modules_are_understood_by_the_oldest_python_that_will_do(nam
     """As far as the text tells: syntax, and unions of types that are made when the module is imported."""
     tree = ast.parse(FILES[name], feature_version=FLOOR[:2])
     annotated = any(
-        isinstance(node, ast.AnnAssign) or (isinstance(node, ast.FunctionDef) and node.returns is not None)
+        isinstance(node, ast.AnnAssign)
+        or (isinstance(node, ast.FunctionDef) and node.returns is not None)
         for node in ast.walk(tree)
     )
     assert "from __future__ import annotations\n" in FILES[name] or not annotated
-    real = any(isinstance(node, ast.ImportFrom) and node.module == "dataclasses" for node in tree.body)
+    real = any(
+        isinstance(node, ast.ImportFrom) and node.module == "dataclasses" for node in tree.body
+    )
     assert not (real and "kw_only" in FILES[name])
     for call in ast.walk(tree):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):

@@ -15,10 +15,19 @@ from ramshelf.core.hook.plan import (
     plan_install,
     plan_remove,
 )
-from ramshelf.core.hook.script import HOOK_DIR, SCRIPT, SCRIPT_DIR, HookScript, made_directories, render
+from ramshelf.core.hook.script import (
+    HOOK_DIR,
+    SCRIPT,
+    SCRIPT_DIR,
+    HookScript,
+    made_directories,
+    render,
+)
 from ramshelf.core.plan import Action, RemoveTree, WriteFile
 
-COPY = Copy(source="/opt/site", files={"ramshelf/hook/__main__.py": "1\n", "aftercare": "/opt/python\n"})
+COPY = Copy(
+    source="/opt/site", files={"ramshelf/hook/__main__.py": "1\n", "aftercare": "/opt/python\n"}
+)
 SCRIPT_WANTED = HookScript(python=PYTHON, main=COPY.main, config_files=("/etc/a b.conf",))
 WANTED = Wanted(script=SCRIPT_WANTED, copy=COPY)
 NOTHING = Installation(
@@ -73,7 +82,9 @@ def test_installed_and_current() -> None:
     ]
 
 
-@pytest.mark.parametrize("change", [{"python": "/opt/python"}, {"main": "/x"}, {"config_files": ()}])
+@pytest.mark.parametrize(
+    "change", [{"python": "/opt/python"}, {"main": "/x"}, {"config_files": ()}]
+)
 def test_another_script_is_outdated_but_remembers_what_was_made(change: dict[str, object]) -> None:
     wanted = replace(WANTED, script=replace(SCRIPT_WANTED, **change))  # type: ignore[arg-type]
     assert not is_current(INSTALLED, wanted)
@@ -116,7 +127,10 @@ def test_not_seen_is_reloaded_only() -> None:
 
 
 def test_not_executable_is_made_so() -> None:
-    assert commands(plan_install(replace(INSTALLED, executable=False), WANTED))[0] == f"chmod 0755 {SCRIPT}"
+    assert (
+        commands(plan_install(replace(INSTALLED, executable=False), WANTED))[0]
+        == f"chmod 0755 {SCRIPT}"
+    )
 
 
 def test_directories_that_were_made_are_remembered() -> None:
@@ -134,15 +148,21 @@ def test_libvirt_that_knows_no_directory() -> None:
     assert plan_install(replace(NOTHING, libvirt=None), WANTED)
 
 
-@pytest.mark.parametrize(("python", "said"), [(None, "is not there"), ((3, 8, 20), "is Python 3.8.20")])
-def test_the_distribution_has_no_python_that_will_do(python: tuple[int, int, int], said: str) -> None:
+@pytest.mark.parametrize(
+    ("python", "said"), [(None, "is not there"), ((3, 8, 20), "is Python 3.8.20")]
+)
+def test_the_distribution_has_no_python_that_will_do(
+    python: tuple[int, int, int], said: str
+) -> None:
     with pytest.raises(HostError, match=said) as caught:
         plan_install(replace(NOTHING, python=python), WANTED)
     assert (caught.value.code, bool(caught.value.hint)) == ("hook.no-python", True)
     assert plan_remove(replace(INSTALLED, python=python))
 
 
-@pytest.mark.parametrize("what", [{"text": "#!/bin/sh\nexit 0\n"}, {"text": ""}, {"text": None, "odd": True}])
+@pytest.mark.parametrize(
+    "what", [{"text": "#!/bin/sh\nexit 0\n"}, {"text": ""}, {"text": None, "odd": True}]
+)
 def test_what_is_somebody_elses_is_let_alone(what: dict[str, object]) -> None:
     foreign = replace(INSTALLED, **what)  # type: ignore[arg-type]
     with pytest.raises(RefusedError, match="not made by ramshelf") as caught:

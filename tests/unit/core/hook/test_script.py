@@ -39,7 +39,9 @@ class Script:
         tools.mkdir()
         self.user("0", tools)
         self._tool(tools / "logger", f'printf "%s\\n" "$*" >>{directory}/syslog')
-        text = render(HookScript(python=str(python), main="/lib/main.py", config_files=("/etc/a b.conf",)))
+        text = render(
+            HookScript(python=str(python), main="/lib/main.py", config_files=("/etc/a b.conf",))
+        )
         for path, instead in (
             ("/run/ramshelf", self.run),
             ("/var/log/libvirt/qemu", directory / "logs"),
@@ -133,7 +135,9 @@ def test_a_started_guest_is_waited_for_only_where_something_is_left_to_be_refuse
 
 
 @SHELLS
-def test_a_started_guest_is_never_ended_by_a_hook_that_is_broken(tmp_path: Path, shell: str) -> None:
+def test_a_started_guest_is_never_ended_by_a_hook_that_is_broken(
+    tmp_path: Path, shell: str
+) -> None:
     script = Script(tmp_path, shell, "kill -KILL $$")
     assert script("guest", "started", "begin", "-").returncode == 0
     wait_until(lambda: script.events() == ["broken"], "it is on record")
@@ -144,8 +148,13 @@ def test_a_started_guest_is_never_ended_by_a_hook_that_is_broken(tmp_path: Path,
     assert len(script.log()) == 2
 
 
-READ = {"before": "", "after": "cat >/dev/null", "said": "read -r line; echo {word}; cat >/dev/null"}
-"""What the hook has done before it breaks: it has read nothing; has read all and said nothing; has said."""
+READ = {
+    "before": "",
+    "after": "cat >/dev/null",
+    "said": "read -r line; echo {word}; cat >/dev/null",
+}
+"""What the hook has done before it breaks: it has read nothing; has read all and said nothing; has
+said."""
 
 
 @SHELLS
@@ -221,12 +230,25 @@ def test_a_guest_that_comes_becomes_what_a_hook_that_ends_well_has_printed(
     assert silent("guest", "migrate", "begin", "-").stdout == ""
 
 
-NAMES = ['a "guest"', "back\\slash", "..", ".", "-n", "ä €", "a'b $(x) `y`", "tab\tand\x7f", '"', "%s\\n"]
+NAMES = [
+    'a "guest"',
+    "back\\slash",
+    "..",
+    ".",
+    "-n",
+    "ä €",
+    "a'b $(x) `y`",
+    "tab\tand\x7f",
+    '"',
+    "%s\\n",
+]
 
 
 @SHELLS
 @pytest.mark.parametrize("name", NAMES)
-def test_an_ended_guest_leaves_no_note_whatever_its_name(tmp_path: Path, shell: str, name: str) -> None:
+def test_an_ended_guest_leaves_no_note_whatever_its_name(
+    tmp_path: Path, shell: str, name: str
+) -> None:
     script = Script(tmp_path, shell, "exit 0")
     for note in (f"{name}.guest", f"{name}.wait"):
         script.note(note)
@@ -256,8 +278,12 @@ def test_a_probe_leaves_no_log_of_libvirts(tmp_path: Path, shell: str) -> None:
 
 
 @SHELLS
-def test_a_probe_is_refused_whether_the_hook_answers_or_is_broken(tmp_path: Path, shell: str) -> None:
-    for number, (program, said) in enumerate((("echo hello >&2; exit 10", "hello\n"), ("exit 70", ""))):
+def test_a_probe_is_refused_whether_the_hook_answers_or_is_broken(
+    tmp_path: Path, shell: str
+) -> None:
+    for number, (program, said) in enumerate(
+        (("echo hello >&2; exit 10", "hello\n"), ("exit 70", ""))
+    ):
         (tmp_path / str(number)).mkdir()
         script = Script(tmp_path / str(number), shell, program)
         script.bypass(f"{since_boot() + 600}\n")
@@ -270,7 +296,9 @@ def test_a_probe_is_refused_whether_the_hook_answers_or_is_broken(tmp_path: Path
 @SHELLS
 @pytest.mark.parametrize("operation", ["start", "migrate", "started"])
 @pytest.mark.parametrize("end", ["exit 10", "exit 70"])
-def test_while_the_bypass_lasts_guests_pass(tmp_path: Path, shell: str, operation: str, end: str) -> None:
+def test_while_the_bypass_lasts_guests_pass(
+    tmp_path: Path, shell: str, operation: str, end: str
+) -> None:
     script = Script(tmp_path, shell, f"cat >/dev/null; echo concerned; echo '<other/>'; {end}")
     script.note("guest.wait")
     script.bypass(f"{since_boot() + 600}\n")
@@ -289,7 +317,17 @@ def test_while_the_bypass_lasts_guests_pass(tmp_path: Path, shell: str, operatio
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "\n", "{past}\n", "{now}\n", "{far}\n", "0{soon}\n", "{soon}", "{soon}x\n", "-{soon}\n"),
+        *(
+            "",
+            "\n",
+            "{past}\n",
+            "{now}\n",
+            "{far}\n",
+            "0{soon}\n",
+            "{soon}",
+            "{soon}x\n",
+            "-{soon}\n",
+        ),
         *("{soon} 1\n", "9{soon}\n", "1e9\n", "$(({soon}))\n", "99999999999999999999\n"),
     ],
 )

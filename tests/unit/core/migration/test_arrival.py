@@ -38,7 +38,11 @@ def apart(document: bytes) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("before", "discard", "after"),
     [
-        (f"{FILE}\n    <allocation mode='immediate'/>", False, f"{FILE}\n    <allocation mode='ondemand'/>"),
+        (
+            f"{FILE}\n    <allocation mode='immediate'/>",
+            False,
+            f"{FILE}\n    <allocation mode='ondemand'/>",
+        ),
         (f"{FILE}\n    <discard/>", False, FILE),
         (f"{FILE}<discard></discard>", False, FILE),
         (f"<discard/>\n    {FILE}", False, FILE),
@@ -48,10 +52,16 @@ def apart(document: bytes) -> tuple[str, str]:
             None,
             f'{FILE}\n    <allocation threads="8" mode="ondemand" ></allocation><discard />',
         ),
-        ("<nosharepages/><source type='file'/>", True, "<nosharepages/><source type='file'/><discard/>"),
+        (
+            "<nosharepages/><source type='file'/>",
+            True,
+            "<nosharepages/><source type='file'/><discard/>",
+        ),
     ],
 )
-def test_allocation_and_discard_are_changed(before: str, after: str, *, discard: bool | None) -> None:
+def test_allocation_and_discard_are_changed(
+    before: str, after: str, *, discard: bool | None
+) -> None:
     changed = on_arrival(xml(before), discard=discard)
     assert changed is not None
     outside, inside = apart(changed)
@@ -72,7 +82,10 @@ def test_allocation_and_discard_are_changed(before: str, after: str, *, discard:
         xml("<discard/><discard/>"),
         b"\xff\xfe<domain/>",
         b"<domstatus>" + xml(f"{FILE}<discard/>").partition(b"?>")[2] + b"</domstatus>",
-        xml(f"{FILE}<discard/>").decode().replace("'1.0'", "'1.0' encoding='UTF-16'").encode("utf-16"),
+        xml(f"{FILE}<discard/>")
+        .decode()
+        .replace("'1.0'", "'1.0' encoding='UTF-16'")
+        .encode("utf-16"),
     ],
 )
 def test_where_nothing_is_to_be_done_or_anything_is_in_doubt_it_stays(document: bytes) -> None:
@@ -83,9 +96,7 @@ def test_where_nothing_is_to_be_done_or_anything_is_in_doubt_it_stays(document: 
     "metadata", ["<a:x xmlns:a='u'><b:y/></a:x>", "&foo;", "<\N{PILE OF POO}>ä</\N{PILE OF POO}>"]
 )
 def test_odd_metadata_does_not_keep_the_policy_away(metadata: str) -> None:
-    document = (
-        f"<domain><metadata>{metadata}</metadata><memoryBacking>{{}}</memoryBacking><name>ü</name></domain>"
-    )
+    document = f"<domain><metadata>{metadata}</metadata><memoryBacking>{{}}</memoryBacking><name>ü</name></domain>"
     before, after = (
         document.format(text).encode()
         for text in (
@@ -117,7 +128,11 @@ def test_it_is_wellformed_and_as_wished(children: list[str], discard: bool | Non
     changed = on_arrival(document, discard=discard) or document
     backing = ET.fromstring(changed).find("memoryBacking")  # noqa: S314 - our own
     assert backing is not None
-    if discard is not None and len(backing) and "allocation" not in {child.tag for child in backing}:
+    if (
+        discard is not None
+        and len(backing)
+        and "allocation" not in {child.tag for child in backing}
+    ):
         assert (backing.find("discard") is not None) is (discard and len(backing) > 0)
     kept = [child for child in children if "discard" not in child and "allocation" not in child]
     assert all(child.encode() in changed for child in kept)

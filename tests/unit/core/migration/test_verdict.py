@@ -21,7 +21,14 @@ TO_ANONYMOUS = "cold: `migration.becomes-anonymous`"
 TO_TMPFS = "live, postcopy, cold, with discard"
 TO_DISK = "live, cold"
 TO_NO_DISCARD = "live, postcopy, cold"
-SORTS = ("anonymous", "file, disk", "file, tmpfs", "file, no discard", "below the floors", "no hook")
+SORTS = (
+    "anonymous",
+    "file, disk",
+    "file, tmpfs",
+    "file, no discard",
+    "below the floors",
+    "no hook",
+)
 EXPECTED = {
     "anonymous": (STAYS_ANONYMOUS, TO_FILE, TO_FILE, TO_FILE, NO_HOOK, NO_HOOK),
     "file, disk": (TO_ANONYMOUS, TO_DISK, TO_TMPFS, TO_NO_DISCARD, FLOORS, NO_HOOK),
@@ -30,7 +37,8 @@ EXPECTED = {
     "below the floors": (STAYS_ANONYMOUS, TO_FILE, TO_FILE, TO_FILE, NO_HOOK, NO_HOOK),
     "no hook": (TO_ANONYMOUS, TO_DISK, TO_TMPFS, TO_NO_DISCARD, FLOORS, NO_HOOK),
 }
-"""By hand: where a guest comes from, and for each sort of host that it may go to, in the order of SORTS."""
+"""By hand: where a guest comes from, and for each sort of host that it may go to, in the order of
+SORTS."""
 
 
 @pytest.mark.parametrize("source", SORTS)
@@ -53,7 +61,12 @@ def guest(backing: str = FILE, devices: str = "", top: str = "") -> Guest:
 
 
 ANSWER = HostAnswer(
-    kernel="6.8.1", kind=Kind.SWAP, fstype="tmpfs", configured=True, free_mib=2048, pinnable_mib=1200
+    kernel="6.8.1",
+    kind=Kind.SWAP,
+    fstype="tmpfs",
+    configured=True,
+    free_mib=2048,
+    pinnable_mib=1200,
 )
 THERE = Host(name="host2", uuid="2", libvirt=(9, 0, 0), qemu=(7, 2, 0), answer=ANSWER)
 XFS: dict[str, Any] = {"kind": Kind.DISK, "fstype": "xfs"}
@@ -68,7 +81,8 @@ def verdict(moving: Guest | None = None, **answer: Any) -> Verdict:
 def bars(judged: Verdict) -> dict[str, str]:
     """By code what it bars, the initials of the ways."""
     return {
-        reason.code: "".join(way.name[0] for way in Way if way in reason.bars) for reason in judged.reasons
+        reason.code: "".join(way.name[0] for way in Way if way in reason.bars)
+        for reason in judged.reasons
     }
 
 
@@ -92,7 +106,10 @@ def bars(judged: Verdict) -> dict[str, str]:
         (verdict(guest(""), off=True), {}),
         (verdict(kind=None, fstype=None), {"store.not-mounted": "LPC"}),
         (verdict(kind=None, problem="store.unsupported"), {"store.unsupported": "LPC"}),
-        (verdict(kind=None, problem="store.not-mounted", configured=False), {"store.not-mounted": "LPC"}),
+        (
+            verdict(kind=None, problem="store.not-mounted", configured=False),
+            {"store.not-mounted": "LPC"},
+        ),
         (
             verdict(kind=None, problem="store.root-file-system", configured=False),
             {"migration.becomes-anonymous": "LP"},
@@ -135,7 +152,10 @@ def test_what_a_host_can_take(judged: Verdict, expected: dict[str, str]) -> None
         ({"claimable_mib": 1024}, {}),
         ({"claimable_mib": 1023}, {"placement.full": "LPC"}),
         ({"host_uuid": "2", "taken": True}, {"migration.same-host": "LPC"}),
-        ({"inconvertible": RefusedError("xml.hugepages", "No.", hint="Yes.")}, {"xml.hugepages": "C"}),
+        (
+            {"inconvertible": RefusedError("xml.hugepages", "No.", hint="Yes.")},
+            {"xml.hugepages": "C"},
+        ),
         (
             {"active": False, "saved": True, "taken": True},
             {"migration.exists": "LPC", "migration.not-running": "LP", "migration.saved": "C"},
@@ -161,8 +181,12 @@ def test_a_newer_qemu_may_have_a_device_for_page_faults() -> None:
 
 
 def test_an_answer_comes_back_through_what_libvirt_makes_of_it() -> None:
-    sizes: dict[str, Any] = {field.name: 2**31 for field in fields(HostAnswer) if field.name.endswith("_mib")}
-    longest = replace(ANSWER, kernel="6.18.0-rc1-" + "x" * 40, problem="store.root-file-system", **sizes)
+    sizes: dict[str, Any] = {
+        field.name: 2**31 for field in fields(HostAnswer) if field.name.endswith("_mib")
+    }
+    longest = replace(
+        ANSWER, kernel="6.18.0-rc1-" + "x" * 40, problem="store.root-file-system", **sizes
+    )
     for answer in (longest, HostAnswer(kernel="6.1")):
         said = f"unexpected exit status 1: ramshelf: the hook answers x.\n{answer.line()}\n"
         assert read_answer(" ".join(said.split())) == answer
@@ -193,12 +217,16 @@ def test_what_is_no_answer(said: str) -> None:
         (None, "6.18.0", False),
     ],
 )
-def test_where_discarding_memory_writes_nothing(fstype: str | None, kernel: str, *, freely: bool) -> None:
+def test_where_discarding_memory_writes_nothing(
+    fstype: str | None, kernel: str, *, freely: bool
+) -> None:
     assert replace(ANSWER, fstype=fstype, kernel=kernel).discards_freely is freely
 
 
 def test_a_later_version_may_say_more() -> None:
-    assert read_answer('ramshelf-host {"kernel":"6.1","more":"than that"}') == HostAnswer(kernel="6.1")
+    assert read_answer('ramshelf-host {"kernel":"6.1","more":"than that"}') == HostAnswer(
+        kernel="6.1"
+    )
 
 
 @pytest.mark.parametrize(

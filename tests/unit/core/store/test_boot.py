@@ -27,7 +27,9 @@ from ramshelf.core.store.facts import Signature
 from ramshelf.node.apply import apply
 from ramshelf.system.blockdevice import parse_signatures
 
-OWN = Entry(spec="ramshelf", mount_point="/m", fstype="tmpfs", options=("size=1k", "x-ramshelf.kind=ram"))
+OWN = Entry(
+    spec="ramshelf", mount_point="/m", fstype="tmpfs", options=("size=1k", "x-ramshelf.kind=ram")
+)
 LINES = st.lists(
     st.sampled_from(
         [
@@ -43,7 +45,14 @@ LINES = st.lists(
 )
 CONF_LINES = st.lists(
     st.sampled_from(
-        ["# c", "", 'user = "qemu"', 'memory_backing_dir = "/a"', "  memory_backing_dir='/b'  # why", "#x"]
+        [
+            "# c",
+            "",
+            'user = "qemu"',
+            'memory_backing_dir = "/a"',
+            "  memory_backing_dir='/b'  # why",
+            "#x",
+        ]
     )
 )
 
@@ -65,7 +74,9 @@ def test_qemu_conf_round_trip(lines: list[str]) -> None:
     assert memory_directory(parse_qemu_conf(changed)).configured == "/srv/ram"
     assert restore_memory_directory(changed) == text
     assert restore_memory_directory(text) == text
-    others = {key: value for key, value in parse_qemu_conf(text).items() if key != "memory_backing_dir"}
+    others = {
+        key: value for key, value in parse_qemu_conf(text).items() if key != "memory_backing_dir"
+    }
     assert others.items() <= parse_qemu_conf(changed).items()
 
 
@@ -114,7 +125,9 @@ def test_signatures() -> None:
 
 
 def listed(name: str, *, inode: int = 2, changed: int = 3) -> GuestDirectory:
-    return GuestDirectory(path=f"/m/{name}", device=(0, 1), uid=1, gid=1, inode=inode, changed=changed)
+    return GuestDirectory(
+        path=f"/m/{name}", device=(0, 1), uid=1, gid=1, inode=inode, changed=changed
+    )
 
 
 def test_stale_is_what_no_active_guest_owns() -> None:

@@ -35,7 +35,14 @@ def file(name: str, allocated_mib: int, *, inode: int = 7) -> FileUsage:
 def note(promised_mib: int, *made: tuple[str, int, int]) -> Note:
     """A guest's note; of each file made its name, MiB and inode."""
     files = tuple(NotedFile(name=name, size=size * MIB, inode=inode) for name, size, inode in made)
-    return Note(name="a", uuid="", domain_id=1, directory=DIRECTORY, promised=promised_mib * MIB, files=files)
+    return Note(
+        name="a",
+        uuid="",
+        domain_id=1,
+        directory=DIRECTORY,
+        promised=promised_mib * MIB,
+        files=files,
+    )
 
 
 PC = note(200, ("pc.ram", 200, 7))
@@ -98,13 +105,21 @@ def total_mib(store: StoreUsage) -> int:
 @pytest.mark.parametrize(
     ("store", "expected_mib"),
     [
-        pytest.param(usage(used_mib=200, lost=(file("x", 200),)), 1024, id="unlinked and open in QEMU"),
+        pytest.param(
+            usage(used_mib=200, lost=(file("x", 200),)), 1024, id="unlinked and open in QEMU"
+        ),
         pytest.param(usage(used_mib=200), 824, id="unlinked and open nowhere that is known"),
         pytest.param(usage(file("pc.ram", 0), used_mib=0), 1024, id="truncated"),
         pytest.param(usage(file("pc.ram", 500), used_mib=500), 727, id="grown"),
-        pytest.param(usage(file("pc.ram", 100, inode=8), used_mib=100), 924, id="another in its place"),
-        pytest.param(usage(file("pc.ram", 100), file("b", 300, inode=8), used_mib=400), 724, id="added"),
-        pytest.param(usage(file("pc.ram", 100), file("b", 100), used_mib=100), 1024, id="linked twice"),
+        pytest.param(
+            usage(file("pc.ram", 100, inode=8), used_mib=100), 924, id="another in its place"
+        ),
+        pytest.param(
+            usage(file("pc.ram", 100), file("b", 300, inode=8), used_mib=400), 724, id="added"
+        ),
+        pytest.param(
+            usage(file("pc.ram", 100), file("b", 100), used_mib=100), 1024, id="linked twice"
+        ),
         pytest.param(
             usage(
                 file("pc.ram", 64),
@@ -116,7 +131,9 @@ def total_mib(store: StoreUsage) -> int:
             id="noted beyond the promise",
         ),
         pytest.param(
-            usage(file("dimm0", 300, inode=8), used_mib=300, notes=(note(500, ("pc.ram", 200, 7)),)),
+            usage(
+                file("dimm0", 300, inode=8), used_mib=300, notes=(note(500, ("pc.ram", 200, 7)),)
+            ),
             1024,
             id="plugged in as was promised",
         ),
@@ -126,7 +143,9 @@ def test_the_promise_stays_and_only_what_is_beyond_it_is_taken_off(
     store: StoreUsage, expected_mib: int
 ) -> None:
     assert total_mib(store) == expected_mib
-    assert capacity(store, configured_mib=None).promised == sum(note.promised for note in store.notes)
+    assert capacity(store, configured_mib=None).promised == sum(
+        note.promised for note in store.notes
+    )
 
 
 def test_what_a_file_claims_to_be_takes_nothing() -> None:
@@ -167,14 +186,18 @@ def test_a_guest_with_more_records_than_its_share_is_named() -> None:
     [
         pytest.param(disk(900, 900), 124, False, id="as much as nobody was promised"),
         pytest.param(disk(0, 0), 124, False, id="promised and not yet allocated"),
-        pytest.param(disk(992, 992, promised_mib=992), 32, False, id="full, all that was set aside is there"),
+        pytest.param(
+            disk(992, 992, promised_mib=992), 32, False, id="full, all that was set aside is there"
+        ),
         pytest.param(disk(992, 1016, promised_mib=992), 8, False, id="a fourth of it is there"),
         pytest.param(disk(992, 1017, promised_mib=992), 7, True, id="less than a fourth"),
         pytest.param(disk(0, 200), -76, True, id="others took what was promised"),
         pytest.param(usage(used_mib=1024, notes=()), 0, False, id="tmpfs keeps its own elsewhere"),
     ],
 )
-def test_what_is_left_for_records_of_extents(store: StoreUsage, spare_mib: int, *, expected: bool) -> None:
+def test_what_is_left_for_records_of_extents(
+    store: StoreUsage, spare_mib: int, *, expected: bool
+) -> None:
     assert spare(store) // MIB == spare_mib
     assert extents_run_out(store) is expected
     assert set_aside(store) == (32 * MIB if store.kind is Kind.DISK else 0)
@@ -194,7 +217,10 @@ def test_what_is_left_for_records_of_extents(store: StoreUsage, spare_mib: int, 
 def test_inodes_run_out_where_space_does_not(
     inodes: int, free: int, used_mib: int, *, expected: bool
 ) -> None:
-    assert inodes_run_out(replace(usage(used_mib=used_mib), inodes=inodes, inodes_free=free)) is expected
+    assert (
+        inodes_run_out(replace(usage(used_mib=used_mib), inodes=inodes, inodes_free=free))
+        is expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -256,7 +282,9 @@ def test_admitting_never_promises_more_than_the_store_holds(
     present: list[int], size: int, used: int, wanted: int
 ) -> None:
     notes = [replace(PC, promised=promised) for promised in present]
-    store = StoreUsage(kind=Kind.DISK, size=size, used=used, swap=0, beyond_swap=False, notes=tuple(notes))
+    store = StoreUsage(
+        kind=Kind.DISK, size=size, used=used, swap=0, beyond_swap=False, notes=tuple(notes)
+    )
     current = capacity(store, configured_mib=None)
     try:
         admit(current, "guest", wanted)

@@ -39,7 +39,9 @@ HALF, REST = NOW // 2, BEFORE - NOW // 2
 
 
 def note(name: str, promised: int, number: int = 1) -> Note:
-    return Note(name=name, uuid=f"uuid-{name}", domain_id=number, directory=f"/s/{name}", promised=promised)
+    return Note(
+        name=name, uuid=f"uuid-{name}", domain_id=number, directory=f"/s/{name}", promised=promised
+    )
 
 
 def promise(name: str, promised: int) -> EarlierPromise:
@@ -48,7 +50,9 @@ def promise(name: str, promised: int) -> EarlierPromise:
 
 def guest(name: str, memory: int) -> Guest:
     files = (MemoryFile(name="pc.ram", size=memory),)
-    return replace(GUEST, name=name, uuid=f"uuid-{name}", memory=memory, max_memory=memory, files=files)
+    return replace(
+        GUEST, name=name, uuid=f"uuid-{name}", memory=memory, max_memory=memory, files=files
+    )
 
 
 def running(*notes: Note, **more: Any) -> StoreUsage:
@@ -64,7 +68,9 @@ def test_what_version_0_1_0_set_aside_is_known() -> None:
     assert NOW < BEFORE - 200 * MIB
     for kind in (Kind.RAM, Kind.SWAP):
         tmpfs = replace(EMPTY, kind=kind, swap=16 * GIB)
-        assert capacity(tmpfs, configured_mib=None, earlier=True) == capacity(tmpfs, configured_mib=None)
+        assert capacity(tmpfs, configured_mib=None, earlier=True) == capacity(
+            tmpfs, configured_mib=None
+        )
 
 
 def test_guests_that_have_more_than_fits_are_put_on_record() -> None:
@@ -125,12 +131,16 @@ def test_a_guest_on_record_starts_again_with_no_more_than_it_was_promised() -> N
 
     def honoured(name: str, memory: int, **more: Any) -> bool:
         usage = more.pop("usage", without)
-        return is_honoured(RECORD, guest(name, memory), usage, configured_mib=more.get("configured_mib"))
+        return is_honoured(
+            RECORD, guest(name, memory), usage, configured_mib=more.get("configured_mib")
+        )
 
     assert honoured("b", REST)
     assert not honoured("b", REST + 1)
     assert not honoured("c", 1)
-    assert not honoured("b", REST, configured_mib=NOW // MIB)  # what the operator has set holds for all
+    assert not honoured(
+        "b", REST, configured_mib=NOW // MIB
+    )  # what the operator has set holds for all
     assert not honoured("b", REST, usage=running(note("a", HALF + MIB)))
 
 
@@ -147,7 +157,9 @@ def test_a_guest_on_record_is_given_nothing_that_others_extents_have_taken() -> 
         )
 
     for records, honoured in ((0, True), (32 * MIB, True), (33 * MIB, False)):
-        assert is_honoured(RECORD, guest("b", REST), beside(records), configured_mib=None) == honoured
+        assert (
+            is_honoured(RECORD, guest("b", REST), beside(records), configured_mib=None) == honoured
+        )
 
 
 def test_the_record_goes_when_all_that_is_promised_fits() -> None:
@@ -177,7 +189,9 @@ def test_who_would_be_refused_after_a_reboot_is_who_comes_last() -> None:
     assert refused_anew(FULL, (), configured_mib=None) == ("a",)  # b was started first
     assert refused_anew(FULL, RECORD, configured_mib=None) == ()
     assert refused_anew(running(note("a", HALF)), RECORD, configured_mib=None) == ()
-    assert refused_anew(running(note("a", HALF), note("new", MIB)), RECORD, configured_mib=None) == ("b",)
+    assert refused_anew(
+        running(note("a", HALF), note("new", MIB)), RECORD, configured_mib=None
+    ) == ("b",)
     assert refused_anew(FULL, RECORD, configured_mib=REST // MIB + 1) == ("a",)
     assert refused_anew(EMPTY, (), configured_mib=None) == ()
 

@@ -29,7 +29,9 @@ def test_a_cluster_is_taken_for_each_block_of_records() -> None:
 
 
 @given(st.sampled_from(["ext4", "xfs"]), st.lists(st.integers(0, 1 << 40), max_size=8))
-def test_many_files_need_hardly_more_than_one_of_their_size(file_system: str, sizes: list[int]) -> None:
+def test_many_files_need_hardly_more_than_one_of_their_size(
+    file_system: str, sizes: list[int]
+) -> None:
     together = extents(file_system, sum(sizes))
     assert together <= sum(extents(file_system, size) for size in sizes) + 8 * 4096
     assert together >= sum(extents(file_system, size) for size in sizes) - len(sizes) * 8 * 4096

@@ -14,7 +14,9 @@ ROOT = "20 1 254:0 / / rw - ext4 /dev/vda rw\n"
 def mounts(
     fstype: str = "xfs", options: str = "rw", device: str = "7:3", at: str = DIRECTORY
 ) -> tuple[Mount, ...]:
-    return parse_mountinfo(f"{ROOT}30 20 {device} / {at} {options} - {fstype} /dev/loop3 {options}\n")
+    return parse_mountinfo(
+        f"{ROOT}30 20 {device} / {at} {options} - {fstype} /dev/loop3 {options}\n"
+    )
 
 
 def find(
@@ -57,7 +59,9 @@ def test_the_mark_in_fstab_decides_what_a_tmpfs_is() -> None:
 
 
 @pytest.mark.parametrize(("kind", "found"), [("ram", Kind.RAM), ("swap", None)])
-def test_a_tmpfs_that_cannot_swap_is_no_swap_store_whatever_fstab_says(kind: str, found: Kind | None) -> None:
+def test_a_tmpfs_that_cannot_swap_is_no_swap_store_whatever_fstab_says(
+    kind: str, found: Kind | None
+) -> None:
     entry = f"ramshelf {DIRECTORY} tmpfs size=1g,x-ramshelf.kind={kind} 0 0"
     store = find(mounts("tmpfs", "rw,noswap"), entry, swap=True)
     assert (store.kind if isinstance(store, Store) else None) is found
@@ -82,10 +86,25 @@ def test_the_mark_says_whether_it_may_be_larger_than_its_swap() -> None:
         (parse_mountinfo(ROOT), "", {}, "store.root-file-system"),
         (mounts(at="/var"), "", {}, "store.root-file-system"),
         (mounts("btrfs"), "", {}, "store.unsupported"),
-        (parse_mountinfo(ROOT), f"UUID=a {DIRECTORY} xfs x-ramshelf.kind=disk 0 0", {}, "store.not-mounted"),
-        (mounts("ext4"), f"UUID=a {DIRECTORY} xfs x-ramshelf.kind=disk 0 0", {}, "store.not-mounted"),
+        (
+            parse_mountinfo(ROOT),
+            f"UUID=a {DIRECTORY} xfs x-ramshelf.kind=disk 0 0",
+            {},
+            "store.not-mounted",
+        ),
+        (
+            mounts("ext4"),
+            f"UUID=a {DIRECTORY} xfs x-ramshelf.kind=disk 0 0",
+            {},
+            "store.not-mounted",
+        ),
         (mounts(), f"UUID=a {DIRECTORY} xfs defaults 0 0", {"UUID=a": (7, 4)}, "store.not-mounted"),
-        (mounts(at="/var/lib/libvirt/qemu"), f"UUID=a {DIRECTORY} xfs defaults 0 0", {}, "store.not-mounted"),
+        (
+            mounts(at="/var/lib/libvirt/qemu"),
+            f"UUID=a {DIRECTORY} xfs defaults 0 0",
+            {},
+            "store.not-mounted",
+        ),
     ],
 )
 def test_what_is_no_store_is_said(
@@ -142,7 +161,9 @@ def test_a_bind_mount_that_shows_something_else_is_not_what_fstab_means(line: st
 
 
 @pytest.mark.parametrize("fstab", ["", "/srv/ram {DIRECTORY} none bind 0 0"])
-def test_a_directory_of_the_systems_own_file_system_is_no_store_where_it_is_bound(fstab: str) -> None:
+def test_a_directory_of_the_systems_own_file_system_is_no_store_where_it_is_bound(
+    fstab: str,
+) -> None:
     table = bound(f"254:0 /srv/ram {DIRECTORY} rw - ext4 /dev/vda rw\n", before=ROOT)
     found = find(table, fstab.format(DIRECTORY=DIRECTORY))
     assert isinstance(found, NoStore)

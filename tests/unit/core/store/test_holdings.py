@@ -10,7 +10,9 @@ from ramshelf.core.units import MIB
 
 def directory(name: str, *allocated_mib: int) -> GuestDirectory:
     files = tuple(
-        FileUsage(path=f"/m/{name}/ram-node{node}", apparent=64 * MIB, allocated=mib * MIB, inode=node)
+        FileUsage(
+            path=f"/m/{name}/ram-node{node}", apparent=64 * MIB, allocated=mib * MIB, inode=node
+        )
         for node, mib in enumerate(allocated_mib)
     )
     return GuestDirectory(path=f"/m/{name}", device=(0, 1), uid=1, gid=1, files=files)
@@ -18,7 +20,9 @@ def directory(name: str, *allocated_mib: int) -> GuestDirectory:
 
 def note(number: int, name: str, promised_mib: int) -> Note:
     directory = f"/m/{number}-{name}"
-    return Note(name=name, uuid="", domain_id=number, directory=directory, promised=promised_mib * MIB)
+    return Note(
+        name=name, uuid="", domain_id=number, directory=directory, promised=promised_mib * MIB
+    )
 
 
 def test_guests_hold_what_they_are_promised_and_nobody_holds_nothing() -> None:
@@ -33,9 +37,19 @@ def test_guests_hold_what_they_are_promised_and_nobody_holds_nothing() -> None:
     )
     db, web, starting, old = holdings(usage, {"1-web": "web", "2-db": "db"})
     assert (db.guest, db.promised, db.files) == ("db", 512 * MIB, ())
-    assert (web.guest, web.promised, web.size, web.allocated) == ("web", 128 * MIB, 128 * MIB, 15 * MIB)
+    assert (web.guest, web.promised, web.size, web.allocated) == (
+        "web",
+        128 * MIB,
+        128 * MIB,
+        15 * MIB,
+    )
     assert (starting.guest, starting.promised) == (None, 32 * MIB)
-    assert (old.guest, old.directory, old.promised, old.allocated) == (None, "/m/7-old", 0, 32 * MIB)
+    assert (old.guest, old.directory, old.promised, old.allocated) == (
+        None,
+        "/m/7-old",
+        0,
+        32 * MIB,
+    )
 
 
 def test_the_largest_holders_are_named() -> None:

@@ -13,7 +13,10 @@ NOTE = Note(
     directory="/ram/3-web ",
     promised=1 << 30,
     pinned=1 << 20,
-    files=(NotedFile(name="ram-node0", size=1 << 30, inode=7), NotedFile(name="my dimm", size=0, inode=8)),
+    files=(
+        NotedFile(name="ram-node0", size=1 << 30, inode=7),
+        NotedFile(name="my dimm", size=0, inode=8),
+    ),
     starter="17 4711",
     since=12.5,
     written=99,
@@ -42,7 +45,9 @@ def test_half_a_note_is_none(cut: int) -> None:
 
 
 def test_a_note_of_an_older_version_is_completed() -> None:
-    guest = parse_guest("<domain><memory>1048576</memory><launchSecurity type='sev'/><vcpu>2</vcpu></domain>")
+    guest = parse_guest(
+        "<domain><memory>1048576</memory><launchSecurity type='sev'/><vcpu>2</vcpu></domain>"
+    )
     older = Note(name="g", uuid="u", domain_id=1, promised=5)
     found = completed(older, guest)
     assert (found.pinned, found.memory, found.vcpus, found.promised) == (GIB, GIB, 2, 5)

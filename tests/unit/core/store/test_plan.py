@@ -19,7 +19,15 @@ from ramshelf.core.plan import (
 )
 from ramshelf.core.record import replace
 from ramshelf.core.store.boot import LOOP_UNIT_PATH, SYSCTL_PATH, drop_in_path
-from ramshelf.core.store.facts import AreaFile, BlockDevice, Directory, Seen, Signature, Spec, checked
+from ramshelf.core.store.facts import (
+    AreaFile,
+    BlockDevice,
+    Directory,
+    Seen,
+    Signature,
+    Spec,
+    checked,
+)
 from ramshelf.core.store.kind import Kind
 from ramshelf.core.store.layout import FSTAB, QEMU_CONF, find_claim, lay_out
 from ramshelf.core.store.plan import backup_path, plan_create, plan_remove
@@ -74,7 +82,9 @@ def commands(actions: tuple[Action, ...]) -> list[str]:
 
 def written(actions: tuple[Action, ...], path: str) -> str:
     [text] = [
-        action.text for action in actions if isinstance(action, WriteFile | EditFile) and action.path == path
+        action.text
+        for action in actions
+        if isinstance(action, WriteFile | EditFile) and action.path == path
     ]
     return text
 
@@ -92,7 +102,11 @@ def test_swap_on_a_device() -> None:
     assert area.option("x-ramshelf.area") == f"{64 * 1024}M"
     assert (store.fstype, store.mount_point) == ("tmpfs", PLACE)
     assert store.option("size") == f"{64 * GIB // 1024 - 4}k"
-    assert (store.option("uid"), store.option("gid"), store.option("mode")) == ("64055", "64055", "0700")
+    assert (store.option("uid"), store.option("gid"), store.option("mode")) == (
+        "64055",
+        "64055",
+        "0700",
+    )
     escaped = uuid.replace("-", r"\x2d")
     assert store.option("x-systemd.requires") == rf"dev-disk-by\x2duuid-{escaped}.swap"
     assert commands(actions) == [
@@ -184,7 +198,11 @@ def test_a_file_with_our_file_system_is_filled_up_and_never_made_again() -> None
         allocated=7 * GIB,
         signatures=(Signature(type="ext4", uuid=claim.uuid),),
     )
-    lines = [line for action in plan_create(ON_FILE, replace(seen, area=holes)) for line in action.lines()]
+    lines = [
+        line
+        for action in plan_create(ON_FILE, replace(seen, area=holes))
+        for line in action.lines()
+    ]
     assert "fallocate --length 8589934592 /srv/area" in lines
     assert not [line for line in lines if line.startswith(("mkfs", "wipefs"))]
 
@@ -202,13 +220,17 @@ def test_interrupted_mkfs_xfs_is_made_again() -> None:
 def test_another_directory_is_set_in_qemu_conf() -> None:
     wish = replace(ON_DEVICE, directory="/srv/ram")
     seen = host()
-    seen = replace(seen, directories={**seen.directories, "/srv": Directory(uid=0, gid=0, mode=0o755)})
+    seen = replace(
+        seen, directories={**seen.directories, "/srv": Directory(uid=0, gid=0, mode=0o755)}
+    )
     actions = plan_create(wish, seen)
     assert written(actions, QEMU_CONF).endswith('memory_backing_dir = "/srv/ram"  # ramshelf\n')
     made = [action.path for action in actions if isinstance(action, MakeDirectory)]
     assert made == ["/srv/ram", "/srv/ram/libvirt", "/srv/ram/libvirt/qemu"]
     assert "x-mount.mkdir" in written(actions, FSTAB)
-    assert written(actions, drop_in_path("libvirtd.service")).endswith("RequiresMountsFor=/srv/ram\n")
+    assert written(actions, drop_in_path("libvirtd.service")).endswith(
+        "RequiresMountsFor=/srv/ram\n"
+    )
 
 
 def test_a_qemu_conf_that_cannot_be_edited_is_refused() -> None:
@@ -290,9 +312,13 @@ def test_a_device_renamed_at_boot_is_the_same_store() -> None:
     seen = claimed(ON_DEVICE, host())
     claim = find_claim(seen.files[FSTAB])
     assert claim is not None
-    moved = replace(NVME, path="/dev/nvme0n1", signatures=(Signature(type="swap", uuid=claim.uuid),))
+    moved = replace(
+        NVME, path="/dev/nvme0n1", signatures=(Signature(type="swap", uuid=claim.uuid),)
+    )
     wish = replace(ON_DEVICE, device="/dev/nvme0n1")
-    assert "swapon --priority 100 /dev/nvme0n1" in commands(plan_create(wish, replace(seen, area=moved)))
+    assert "swapon --priority 100 /dev/nvme0n1" in commands(
+        plan_create(wish, replace(seen, area=moved))
+    )
 
 
 def test_warnings() -> None:
@@ -312,7 +338,9 @@ def test_remove_leaves_what_is_not_ours() -> None:
     seen = claimed(ON_DEVICE, host())
     claim = find_claim(seen.files[FSTAB])
     assert claim is not None
-    foreign = replace(NVME, signatures=(Signature(type="swap", uuid=claim.uuid), Signature(type="gpt")))
+    foreign = replace(
+        NVME, signatures=(Signature(type="swap", uuid=claim.uuid), Signature(type="gpt"))
+    )
     assert "wipefs --all /dev/nvme1n1" not in commands(plan_remove(replace(seen, area=foreign)))
     ours = replace(NVME, signatures=foreign.signatures[:1])
     assert "wipefs --all /dev/nvme1n1" in commands(plan_remove(replace(seen, area=ours)))
@@ -348,7 +376,9 @@ def test_a_sysctl_that_somebody_changed_since_stays() -> None:
     seen = claimed(ON_DEVICE, host())
     text = written(plan_create(ON_DEVICE, host()), SYSCTL_PATH)
     seen = replace(
-        seen, files={**seen.files, SYSCTL_PATH: text}, sysctls={"vm.page-cluster": 0, "vm.swappiness": 10}
+        seen,
+        files={**seen.files, SYSCTL_PATH: text},
+        sysctls={"vm.page-cluster": 0, "vm.swappiness": 10},
     )
     values = [action.lines()[0] for action in plan_remove(seen) if isinstance(action, SetValue)]
     assert values == ["echo 3 >/proc/sys/vm/page-cluster"]
@@ -364,7 +394,11 @@ def test_fstab_comes_back_byte_for_byte(fstab: str) -> None:
 def test_fstab_that_was_not_there_is_removed_again() -> None:
     seen = replace(host(), files={})
     text = written(plan_create(ON_DEVICE, seen), FSTAB)
-    lines = [line for action in plan_remove(replace(seen, files={FSTAB: text})) for line in action.lines()]
+    lines = [
+        line
+        for action in plan_remove(replace(seen, files={FSTAB: text}))
+        for line in action.lines()
+    ]
     assert lines[lines.index("--- /etc/fstab") + 1] == "+++ /dev/null"
 
 
@@ -387,7 +421,21 @@ def test_plan_for_json() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", "relative", "/", "/a//b", "/a/../b", "/a/./b", "/a b", "/a\nb", "/a,b", "/ä", "/a/", "/a\\b"]
+    "path",
+    [
+        "",
+        "relative",
+        "/",
+        "/a//b",
+        "/a/../b",
+        "/a/./b",
+        "/a b",
+        "/a\nb",
+        "/a,b",
+        "/ä",
+        "/a/",
+        "/a\\b",
+    ],
 )
 def test_paths_that_would_need_quoting(path: str) -> None:
     with pytest.raises(UsageError):
@@ -404,4 +452,6 @@ def test_explicit_default_directory() -> None:
     actions = plan_create(ON_DEVICE, host(directory=explicit))
     made = [action.path for action in actions if isinstance(action, MakeDirectory)]
     assert made == [f"{PLACE}/libvirt", f"{PLACE}/libvirt/qemu"]
-    assert QEMU_CONF not in [action.path for action in actions if isinstance(action, WriteFile | EditFile)]
+    assert QEMU_CONF not in [
+        action.path for action in actions if isinstance(action, WriteFile | EditFile)
+    ]

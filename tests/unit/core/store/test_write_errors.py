@@ -1,27 +1,36 @@
-"""What the kernel's log says of writes that failed, on messages as kernels from 5.4 to 6.18 write them."""
+"""What the kernel's log says of writes that failed, on messages as kernels from 5.4 to 6.18 write
+them."""
 
 import pytest
 
 from ramshelf.core.store.ledger import Note, NotedFile
 from ramshelf.core.store.write_errors import Message, WriteErrors, concerned, follow, parse_message
 
-EXT4 = "EXT4-fs (loop1): mounted filesystem 159710ee-9fbd-485c-93ec-2d0b03d6f830 r/w with ordered data mode."
+EXT4 = (
+    "EXT4-fs (loop1): mounted filesystem 159710ee-9fbd-485c-93ec-2d0b03d6f830 r/w with ordered data"
+    " mode."
+)
 FAILED = "loop1: writeback error on inode 131, offset 1187840, sector 207200"
 LOST = {
     FAILED: 131,
-    "EXT4-fs (loop1): Delayed block allocation failed for inode 12 at logical offset 8 with max blocks 1 "
-    "with error 28": 12,
-    "EXT4-fs (loop1): failed to convert unwritten extents to written extents -- potential data loss!  "
-    "(inode 12, error -5)": 12,
-    "EXT4-fs warning (device loop1): ext4_end_bio:368: I/O error 3 writing to inode 12 starting block "
-    "13569)": 12,
+    "EXT4-fs (loop1): Delayed block allocation failed for inode 12 at logical offset 8 with max blocks 1 with error 28": (
+        12
+    ),
+    "EXT4-fs (loop1): failed to convert unwritten extents to written extents -- potential data loss!  (inode 12, error -5)": (
+        12
+    ),
+    "EXT4-fs warning (device loop1): ext4_end_bio:368: I/O error 3 writing to inode 12 starting block 13569)": (
+        12
+    ),
     "Buffer I/O error on device loop1, logical block 12289": None,
     "Buffer I/O error on dev loop1, logical block 9, lost async page write": None,
     "EXT4-fs (loop1): Remounting filesystem read-only": None,
     "XFS (loop1): page discard on page 00000000d976f7c9, inode 0x83, pos 28315648.": 0x83,
     "XFS (loop1): writeback error on sector 42005378320": None,
     "XFS (loop1): Filesystem has been shut down due to log error (0x2).": None,
-    "XFS (loop1): Log I/O Error (0x6) detected at xfs_fs_goingdown.  Shutting down filesystem.": None,
+    "XFS (loop1): Log I/O Error (0x6) detected at xfs_fs_goingdown.  Shutting down filesystem.": (
+        None
+    ),
 }
 NOTHING = [
     "I/O error, dev loop1, sector 24578 op 0x1:(WRITE) flags 0x4000 phys_seg 29 prio class 2",
@@ -84,7 +93,9 @@ def test_what_was_mounted_there_before_does_not_count(mount: str) -> None:
 def test_what_the_log_has_forgotten_is_known_from_the_next_mount_on() -> None:
     cut = WriteErrors(cut=True)
     assert seen("another message of loop1", before=cut).cut
-    assert seen(FAILED, before=cut) == WriteErrors(messages=1, last=FAILED, inodes={131: 1.0}, cut=True)
+    assert seen(FAILED, before=cut) == WriteErrors(
+        messages=1, last=FAILED, inodes={131: 1.0}, cut=True
+    )
     assert not seen(EXT4, before=cut).cut
 
 

@@ -21,7 +21,9 @@ def guest(name: str, domain_id: int = 1, promised_mib: int = 128, **files: int) 
         domain=Domain(name=name, uuid=f"uuid of {name}", domain_id=domain_id, state="running"),
         promised=promised_mib * MIB,
         files=tuple(
-            ObservedFile(path=f"/ram/{domain_id}-{name}/{file}", size=size * MIB, allocated=0, resident=0)
+            ObservedFile(
+                path=f"/ram/{domain_id}-{name}/{file}", size=size * MIB, allocated=0, resident=0
+            )
             for file, size in (files or {"pc": 128}).items()
         ),
     )
@@ -55,7 +57,9 @@ def test_at_first_every_guest_is_verified() -> None:
 
 def test_then_new_ones_and_those_with_other_files() -> None:
     before = seen(guest("same"), guest("plugged", 2), guest("again", 3))
-    now = seen(guest("same"), guest("plugged", 2, pc=128, dimm=64), guest("again", 9), guest("new", 4))
+    now = seen(
+        guest("same"), guest("plugged", 2, pc=128, dimm=64), guest("again", 9), guest("new", 4)
+    )
     assert to_verify(before, now) == {"plugged", "again", "new"}
 
 

@@ -20,7 +20,8 @@ from ramshelf.core.store.find import NoStore
 def check(facts: Facts) -> tuple[Finding, ...]:
     """All findings of a host, by group.
 
-    Where file-backed memory is switched off and there is no store, neither it nor the hook is missed.
+    Where file-backed memory is switched off and there is no store, neither it nor the hook is
+    missed.
     """
     checks = [check_versions, check_host, check_confinement, check_config, check_guests, check_ram]
     checks += [check_numa, check_placement]

@@ -17,7 +17,12 @@ def check_config(facts: Facts) -> Iterator[Finding]:
     if isinstance(config, Unknown):
         yield finding("config.invalid", f"{config.reason}.", reason=config.reason)
         return
-    found = [*_values(config), *_against_store(config, facts), *_contradictions(config), *_nova(facts)]
+    found = [
+        *_values(config),
+        *_against_store(config, facts),
+        *_contradictions(config),
+        *_nova(facts),
+    ]
     yield from found
     if all(each.severity in {Severity.OK, Severity.INFO} for each in found):
         files = ", ".join(config.files) or "no file, so the defaults hold"
@@ -28,7 +33,9 @@ def _values(config: Config) -> Iterator[Finding]:
     if config.off:
         setting = config.settings.get("libvirt.file_backed_memory")
         where = str(setting or f"{config.nova_files[-1]} does not set it")
-        yield finding("config.off", f"file_backed_memory is off ({where}): no guest is backed by files.")
+        yield finding(
+            "config.off", f"file_backed_memory is off ({where}): no guest is backed by files."
+        )
         return
     if not config.nova_files:
         return
@@ -36,8 +43,8 @@ def _values(config: Config) -> Iterator[Finding]:
     if ratio != 1.0:
         yield finding(
             "config.allocation-ratio",
-            f"ram_allocation_ratio is {'unset' if ratio is None else ratio}, not 1.0: nova-compute refuses "
-            "to start with file-backed memory.",
+            f"ram_allocation_ratio is {'unset' if ratio is None else ratio}, not 1.0: nova-compute "
+            "refuses to start with file-backed memory.",
             ram_allocation_ratio=ratio,
         )
     reserved, memory = config.reserved_host_memory_mib, config.file_backed_memory_mib
@@ -46,7 +53,8 @@ def _values(config: Config) -> Iterator[Finding]:
     if memory is not None and reserved >= memory:
         yield finding(
             "config.reserved-exceeds",
-            f"reserved_host_memory_mb is {reserved}{how}, not less than file_backed_memory, {memory}.",
+            f"reserved_host_memory_mb is {reserved}{how}, not less than file_backed_memory, "
+            f"{memory}.",
             reserved_mib=reserved,
             file_backed_memory_mib=memory,
         )
@@ -60,7 +68,11 @@ def _values(config: Config) -> Iterator[Finding]:
 
 def _against_store(config: Config, facts: Facts) -> Iterator[Finding]:
     configured = config.file_backed_memory_mib
-    if not configured or not isinstance(facts.store, StoreFacts) or isinstance(facts.store.usage, Unknown):
+    if (
+        not configured
+        or not isinstance(facts.store, StoreFacts)
+        or isinstance(facts.store.usage, Unknown)
+    ):
         return
     holds = to_mib(capacity(facts.store.usage, configured_mib=None).total)
     if configured > holds:
@@ -70,7 +82,9 @@ def _against_store(config: Config, facts: Facts) -> Iterator[Finding]:
             file_backed_memory_mib=configured,
             store_mib=holds,
         )
-    elif configured < (promised := to_mib(capacity(facts.store.usage, configured_mib=None).promised)):
+    elif configured < (
+        promised := to_mib(capacity(facts.store.usage, configured_mib=None).promised)
+    ):
         yield finding(
             "config.below-promised",
             f"file_backed_memory is {configured} MiB, and {promised} MiB are promised to guests.",
@@ -99,7 +113,9 @@ def _nova(facts: Facts) -> Iterator[Finding]:
     process = facts.nova_compute
     if isinstance(process, Unknown):
         if facts.nova_changed:
-            yield unknown("config.nova-unknown", "Whether nova-compute runs could not be found out", process)
+            yield unknown(
+                "config.nova-unknown", "Whether nova-compute runs could not be found out", process
+            )
     elif process is not None:
         for path, changed in facts.nova_changed.items():
             if changed > process.started:

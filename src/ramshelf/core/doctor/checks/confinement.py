@@ -11,7 +11,9 @@ from ramshelf.core.host import Account, Unknown
 
 
 def check_confinement(facts: Facts) -> Iterator[Finding]:
-    """The host's security driver, then the guests that go without; what cannot be had is told elsewhere."""
+    """The host's security driver, then the guests that go without; what cannot be had is told
+    elsewhere.
+    """
     if isinstance(facts.hypervisor, Unknown):
         return
     models, guests = facts.hypervisor.security_models, facts.guests
@@ -19,13 +21,15 @@ def check_confinement(facts: Facts) -> Iterator[Finding]:
     sharing = _sharing(running, facts.qemu_user)
     exposed = [each.guest.name for each in sharing if not each.labels.confined]
     if models is None:
-        yield finding("host.confinement-unknown", "libvirt does not tell which security driver it uses.")
+        yield finding(
+            "host.confinement-unknown", "libvirt does not tell which security driver it uses."
+        )
     elif MANDATORY.isdisjoint(models):
         if sharing or not running:  # also where they started under a driver: the next ones do not
             yield finding(
                 "host.unconfined",
-                f"No security driver confines guests, and they run as {_user(facts.qemu_user)}: a QEMU that "
-                "was taken over can read, change and kill the others.",
+                f"No security driver confines guests, and they run as {_user(facts.qemu_user)}: a "
+                "QEMU that was taken over can read, change and kill the others.",
                 models=list(models),
                 guests=exposed,
             )
@@ -33,8 +37,8 @@ def check_confinement(facts: Facts) -> Iterator[Finding]:
     for name in exposed:
         yield finding(
             "guest.unconfined",
-            f"Guest {name} is not confined, and runs as root or as the user of other guests: if its QEMU is "
-            "taken over it can read and change their memory.",
+            f"Guest {name} is not confined, and runs as root or as the user of other guests: if its"
+            " QEMU is taken over it can read and change their memory.",
             guest=name,
         )
 
@@ -42,7 +46,9 @@ def check_confinement(facts: Facts) -> Iterator[Finding]:
 def _sharing(running: tuple[GuestFacts, ...], account: Account | Unknown) -> list[GuestFacts]:
     """The guests that have no user of their own."""
     shared = None if isinstance(account, Unknown) else account.uid
-    uids = {each.guest.name: shared if each.labels.uid is None else each.labels.uid for each in running}
+    uids = {
+        each.guest.name: shared if each.labels.uid is None else each.labels.uid for each in running
+    }
     users = Counter(uids.values())
     return [
         each

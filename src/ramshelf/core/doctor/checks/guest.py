@@ -32,7 +32,9 @@ def check_guests(facts: Facts) -> Iterator[Finding]:
     yield from found
     if all(each.severity is Severity.INFO for each in found):
         count = len(facts.guests)
-        yield finding("guest.ok", f"{count} running guest{'' if count == 1 else 's'}.", guests=count)
+        yield finding(
+            "guest.ok", f"{count} running guest{'' if count == 1 else 's'}.", guests=count
+        )
 
 
 def _guest(running: GuestFacts, facts: Facts) -> Iterator[Finding]:
@@ -40,13 +42,15 @@ def _guest(running: GuestFacts, facts: Facts) -> Iterator[Finding]:
     if guest.hugepages:
         yield finding("guest.huge-pages", f"Guest {guest.name} uses huge pages.", guest=guest.name)
     if guest.locked:
-        yield finding("guest.locked", f"Guest {guest.name} locks its memory in RAM.", guest=guest.name)
+        yield finding(
+            "guest.locked", f"Guest {guest.name} locks its memory in RAM.", guest=guest.name
+        )
     if running.pinned is not None and guest.pinned > running.pinned:
         size = to_mib(align_up(guest.pinned, MIB))
         yield finding(
             "guest.hot-pinned",
-            f"Guest {guest.name} got a device while it ran that keeps its {size} MiB in RAM, which nothing "
-            "admitted.",
+            f"Guest {guest.name} got a device while it ran that keeps its {size} MiB in RAM, which "
+            "nothing admitted.",
             guest=guest.name,
             pinned_mib=size,
         )
@@ -78,8 +82,8 @@ def _own_backends(running: GuestFacts, facts: Facts) -> Iterator[Finding]:
         size = to_mib(align_up(sum(each.size for each in own), MIB))
         yield finding(
             "guest.own-backend",
-            f"Guest {running.guest.name} has {size} MiB of memory on the store by its qemu:commandline "
-            f"({', '.join(paths)}), which no promise counts.",
+            f"Guest {running.guest.name} has {size} MiB of memory on the store by its "
+            f"qemu:commandline ({', '.join(paths)}), which no promise counts.",
             guest=running.guest.name,
             own_mib=size,
             paths=paths,
@@ -90,14 +94,16 @@ def _files(running: GuestFacts, seen: StoreFacts, facts: Facts) -> Iterator[Find
     guest, files = running.guest, running.memory_files
     if isinstance(files, Unknown):
         yield unknown(
-            "guest.files-unknown", f"The memory files of guest {guest.name} could not be looked at", files
+            "guest.files-unknown",
+            f"The memory files of guest {guest.name} could not be looked at",
+            files,
         )
         return
     if not files and running.process is None:
         yield finding(
             "guest.files-unknown",
-            f"Guest {guest.name} has neither memory files nor a QEMU process that can be seen: it starts or "
-            "ends just now, or runs in another container.",
+            f"Guest {guest.name} has neither memory files nor a QEMU process that can be seen: it "
+            "starts or ends just now, or runs in another container.",
             guest=guest.name,
         )
         return
@@ -119,19 +125,23 @@ def _files(running: GuestFacts, seen: StoreFacts, facts: Facts) -> Iterator[Find
     if guest.discard and flushes and not running.discard_retracted:
         yield finding(
             "guest.discard-flushes",
-            f"Guest {guest.name} has discard set, which writes its memory to {seen.store.mount.source} when "
-            "it ends.",
+            f"Guest {guest.name} has discard set, which writes its memory to "
+            f"{seen.store.mount.source} when it ends.",
             guest=guest.name,
         )
 
 
-def _reservation(running: GuestFacts, files: tuple[FileUsage, ...], *, tmpfs: bool) -> Iterator[Finding]:
+def _reservation(
+    running: GuestFacts, files: tuple[FileUsage, ...], *, tmpfs: bool
+) -> Iterator[Finding]:
     """The promise first, which is what keeps the guest alive; then the extents, the second line."""
     guest = running.guest
     memory = [file for file in files if not file.is_promise]
     promised = running.promised
     if isinstance(promised, Unknown):
-        yield unknown("guest.promise-unknown", f"What guest {guest.name} was promised is not known", promised)
+        yield unknown(
+            "guest.promise-unknown", f"What guest {guest.name} was promised is not known", promised
+        )
         return
     missing = max(0, guest.promise - promised)
     never = () if tmpfs else (file for file in memory if file.inode not in running.given)
@@ -150,7 +160,8 @@ def _reservation(running: GuestFacts, files: tuple[FileUsage, ...], *, tmpfs: bo
     if later and sum(file.apparent for file in memory) > promised:
         yield finding(
             "guest.hot-plugged",
-            f"Guest {guest.name} got memory while it ran that nothing admitted: {', '.join(later)}.",
+            f"Guest {guest.name} got memory while it ran that nothing admitted: "
+            f"{', '.join(later)}.",
             guest=guest.name,
             files=later,
         )
@@ -160,6 +171,8 @@ def _later(running: GuestFacts, memory: list[FileUsage]) -> list[str]:
     """Files that are not on QEMU's command line, where hot-plugged memory never stands."""
     if running.process is None or not running.process.argv:
         return []
-    started = {PurePosixPath(path).name for path in _MEM_PATH.findall(" ".join(running.process.argv))}
+    started = {
+        PurePosixPath(path).name for path in _MEM_PATH.findall(" ".join(running.process.argv))
+    }
     names = (PurePosixPath(file.path).name for file in memory)
     return sorted(name for name in names if name not in started) if started else []

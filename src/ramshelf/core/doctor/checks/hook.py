@@ -27,31 +27,41 @@ def bypassed(bypass: Bypass) -> Iterator[Finding]:
         guests = f"{bypass.guests} guest{'' if bypass.guests == 1 else 's'}"
         yield finding(
             "hook.bypassed",
-            f"libvirt's hook is bypassed for another {bypass.left} s; {guests} passed by it so far.",
+            f"libvirt's hook is bypassed for another {bypass.left} s; {guests} passed by it so "
+            "far.",
         )
 
 
 def _installed(hook: HookStatus) -> Iterator[Finding]:
     if hook.foreign:
         yield finding(
-            "hook.foreign", f"{SCRIPT} was not made by ramshelf: nothing keeps guests within the store."
+            "hook.foreign",
+            f"{SCRIPT} was not made by ramshelf: nothing keeps guests within the store.",
         )
     elif not hook.installed:
         yield finding(
-            "hook.missing", "libvirt's hook is not installed: nothing keeps guests within the store."
+            "hook.missing",
+            "libvirt's hook is not installed: nothing keeps guests within the store.",
         )
     elif not hook.executable:
-        yield finding("hook.not-executable", "libvirt's hook is not executable, so libvirt passes it over.")
+        yield finding(
+            "hook.not-executable", "libvirt's hook is not executable, so libvirt passes it over."
+        )
     else:
         if hook.problem:
             yield finding("hook.broken", f"libvirt's hook does not work: {hook.problem}.")
         if not hook.current:
-            yield finding("hook.outdated", "libvirt's hook is not what this ramshelf would install.")
+            yield finding(
+                "hook.outdated", "libvirt's hook is not what this ramshelf would install."
+            )
         if hook.seen is None:
             yield finding(
-                "hook.seen-unknown", "Whether the running libvirt daemon calls the hook is not known."
+                "hook.seen-unknown",
+                "Whether the running libvirt daemon calls the hook is not known.",
             )
         elif not hook.seen:
-            yield finding("hook.unseen", "The running libvirt daemon does not call the installed hook.")
+            yield finding(
+                "hook.unseen", "The running libvirt daemon does not call the installed hook."
+            )
         elif hook.current and not hook.problem:
             yield finding("hook.ok", "libvirt's hook is installed.")

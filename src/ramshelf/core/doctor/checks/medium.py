@@ -21,7 +21,8 @@ _SWAP_USE_FLOOR = 16 * MIB
 """Strangers in the swap that are worth a word."""
 
 _ERROR_SHARE = 10_000
-"""SCSI counts commands that a device does not know as errors: a few in a device's life are normal."""
+"""SCSI counts commands that a device does not know as errors: a few in a device's life are normal.
+"""
 
 
 def check_medium(facts: Facts) -> Iterator[Finding]:
@@ -42,7 +43,9 @@ def check_medium(facts: Facts) -> Iterator[Finding]:
 
 def _devices(seen: StoreFacts, store: Store) -> Iterator[Finding]:
     if isinstance(seen.devices, Unknown):
-        yield unknown("store.device-unknown", "The devices below the store are not known", seen.devices)
+        yield unknown(
+            "store.device-unknown", "The devices below the store are not known", seen.devices
+        )
         return
     for device in seen.devices:
         yield from _device(device, store)
@@ -51,20 +54,29 @@ def _devices(seen: StoreFacts, store: Store) -> Iterator[Finding]:
 def _device(device: Device, store: Store) -> Iterator[Finding]:
     if device.network:
         yield finding(
-            "store.network", f"{device.name} below the store is a network device ({device.network})."
+            "store.network",
+            f"{device.name} below the store is a network device ({device.network}).",
         )
     elif device.rotational:
         yield finding("store.rotational", f"{device.name} below the store is a rotating disk.")
     if isinstance(device.thin, Unknown):
-        yield unknown("store.thin-unknown", f"Whether {device.name} is thin is not known", device.thin)
+        yield unknown(
+            "store.thin-unknown", f"Whether {device.name} is thin is not known", device.thin
+        )
     elif device.thin:
-        yield finding("store.thin", f"{device.name} below the store is {device.thin}.", device=device.name)
+        yield finding(
+            "store.thin", f"{device.name} below the store is {device.thin}.", device=device.name
+        )
     if device.in_ram:
         yield finding("store.in-ram", f"{device.name} below the store is RAM.", device=device.name)
     if device.direct_io is not None and store.kind.swaps:
-        yield finding("store.swap-on-loop", f"The store's swap goes through the loop device {device.name}.")
+        yield finding(
+            "store.swap-on-loop", f"The store's swap goes through the loop device {device.name}."
+        )
     elif device.direct_io is False:
-        yield finding("store.buffered-loop", f"The loop device {device.name} does not use direct I/O.")
+        yield finding(
+            "store.buffered-loop", f"The loop device {device.name} does not use direct I/O."
+        )
     if device.errors and device.errors * _ERROR_SHARE > (device.commands or 0):
         yield finding(
             "store.device-errors",
@@ -76,7 +88,9 @@ def _device(device: Device, store: Store) -> Iterator[Finding]:
 
 def _swap_size(seen: StoreFacts, store: Store) -> Iterator[Finding]:
     if not seen.swaps:
-        yield finding("store.no-swap", "The store is a tmpfs over swap, and no swap on a disk is active.")
+        yield finding(
+            "store.no-swap", "The store is a tmpfs over swap, and no swap on a disk is active."
+        )
         return
     if isinstance(seen.usage, Unknown) or seen.usage.size <= seen.usage.swap:
         return
@@ -100,8 +114,8 @@ def _against_memory(facts: Facts, seen: StoreFacts, store: Store) -> Iterator[Fi
     if seen.usage.size > behind:
         yield finding(
             "store.exceeds-memory",
-            f"The store's tmpfs has {to_mib(seen.usage.size)} MiB, and there are {to_mib(behind)} MiB of "
-            "swap and RAM for it.",
+            f"The store's tmpfs has {to_mib(seen.usage.size)} MiB, and there are {to_mib(behind)} "
+            "MiB of swap and RAM for it.",
             size_mib=to_mib(seen.usage.size),
             memory_mib=to_mib(behind),
         )
@@ -140,21 +154,31 @@ def _runs_a_guest(process: Process, facts: Facts) -> bool:
     """Where the guests are not known, by its name."""
     if isinstance(facts.guests, Unknown):
         return process.qemu
-    return any(each.process is not None and each.process.pid == process.pid for each in facts.guests)
+    return any(
+        each.process is not None and each.process.pid == process.pid for each in facts.guests
+    )
 
 
 def _swap_users(facts: Facts) -> Iterator[Finding]:
     """VmSwap leaves tmpfs pages out, so what is swapped there of another process is a stranger."""
     if isinstance(facts.processes, Unknown):
-        yield unknown("store.swap-shared-unknown", "Who else uses the swap is not known", facts.processes)
+        yield unknown(
+            "store.swap-shared-unknown", "Who else uses the swap is not known", facts.processes
+        )
     else:
         strangers = sorted(
-            (process for process in facts.processes if process.swapped and not _runs_a_guest(process, facts)),
+            (
+                process
+                for process in facts.processes
+                if process.swapped and not _runs_a_guest(process, facts)
+            ),
             key=lambda process: -process.swapped,
         )
         total = sum(process.swapped for process in strangers)
         if total > _SWAP_USE_FLOOR:
-            names = ", ".join(f"{process.name} {to_mib(process.swapped)} MiB" for process in strangers[:3])
+            names = ", ".join(
+                f"{process.name} {to_mib(process.swapped)} MiB" for process in strangers[:3]
+            )
             yield finding(
                 "store.swap-shared",
                 f"{to_mib(total)} MiB of the store's swap are used by others: {names}.",
@@ -180,8 +204,8 @@ def _disk(facts: Facts, store: Store) -> Iterator[Finding]:
     if punch_writes_back(store.mount.fstype, kernel):
         yield finding(
             "store.punch-flushes",
-            f"{store.mount.fstype} on this kernel writes memory back before it discards it; ramshelf leaves "
-            "discard out.",
+            f"{store.mount.fstype} on this kernel writes memory back before it discards it; "
+            "ramshelf leaves discard out.",
         )
     if store.kind.dax:
         return

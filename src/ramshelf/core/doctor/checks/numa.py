@@ -25,8 +25,8 @@ def check_numa(facts: Facts) -> Iterator[Finding]:
     if numa.zone_reclaim:
         yield finding(
             "numa.zone-reclaim",
-            f"vm.zone_reclaim_mode is {numa.zone_reclaim}: a node that is full is reclaimed before another's "
-            "free RAM is used.",
+            f"vm.zone_reclaim_mode is {numa.zone_reclaim}: a node that is full is reclaimed before "
+            "another's free RAM is used.",
             zone_reclaim_mode=numa.zone_reclaim,
         )
     if isinstance(facts.guests, Unknown):
@@ -51,7 +51,9 @@ def _nodes(numa: HostNuma, bound: list[_Bound]) -> Iterator[Finding]:
     for nodes in sorted(named, key=sorted):
         if not nodes >= host:  # which is the RAM budget's
             within = [each for each in bound if each.nodes <= nodes]
-            yield from _node_set(nodes, within, sum(node.room for node in numa.nodes if node.number in nodes))
+            yield from _node_set(
+                nodes, within, sum(node.room for node in numa.nodes if node.number in nodes)
+            )
 
 
 def _node_set(nodes: Nodes, within: list[_Bound], room: int) -> Iterator[Finding]:
@@ -68,7 +70,8 @@ def _node_set(nodes: Nodes, within: list[_Bound], room: int) -> Iterator[Finding
     fixed = f", of which {left} MiB cannot leave RAM" if stays else ""
     yield finding(
         code,
-        f"{format_nodes(nodes)}: {ram} MiB RAM for {asked} MiB of guests' memory that is bound there{fixed}.",
+        f"{format_nodes(nodes)}: {ram} MiB RAM for {asked} MiB of guests' memory that is bound "
+        f"there{fixed}.",
         nodes=sorted(nodes),
         ram_mib=ram,
         bound_mib=asked,
@@ -92,7 +95,9 @@ def _in_vain(running: GuestFacts, facts: Facts) -> Iterator[Finding]:
     guest = running.guest
     if running.tuning.chosen:
         yield finding(
-            "numa.chosen-unknown", f"numad has chosen nodes for guest {guest.name}.", guest=guest.name
+            "numa.chosen-unknown",
+            f"numad has chosen nodes for guest {guest.name}.",
+            guest=guest.name,
         )
     kind = _kind(facts)
     ignored = [
@@ -104,8 +109,8 @@ def _in_vain(running: GuestFacts, facts: Facts) -> Iterator[Finding]:
     if ignored:
         yield finding(
             "numa.binding-ignored",
-            f"Guest {guest.name} binds NUMA cells to nodes of the host, which the kernel ignores for files "
-            "of a disk: a page lies where the vCPU runs that first touches it.",
+            f"Guest {guest.name} binds NUMA cells to nodes of the host, which the kernel ignores "
+            "for files of a disk: a page lies where the vCPU runs that first touches it.",
             guest=guest.name,
             parts=[part.name for part in ignored],
         )

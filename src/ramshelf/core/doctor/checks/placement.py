@@ -61,12 +61,15 @@ def _renamed(observed: Observed) -> Iterator[Finding]:
     for former in observed.former:
         yield finding(
             "placement.renamed",
-            f"Placement has this host a second time, as {former.name}: what its store can hold counts twice.",
-            hint="If this host was called so, take from the guests what they hold there ('openstack resource "
-            f"provider show --allocations {former.uuid}', then for each 'openstack resource provider "
-            f"allocation unset --provider {former.uuid} GUEST'), and 'openstack resource provider delete "
-            f"{former.uuid}'. If that is another machine, it is a clone of this one: give it an "
-            "/etc/machine-id of its own.",
+            f"Placement has this host a second time, as {former.name}: what its store can hold "
+            "counts twice.",
+            hint=(
+                "If this host was called so, take from the guests what they hold there ('openstack "
+                f"resource provider show --allocations {former.uuid}', then for each 'openstack "
+                f"resource provider allocation unset --provider {former.uuid} GUEST'), and "
+                f"'openstack resource provider delete {former.uuid}'. If that is another machine, "
+                "it is a clone of this one: give it an /etc/machine-id of its own."
+            ),
             provider=former.uuid,
             name=former.name,
         )
@@ -76,13 +79,15 @@ def _owned(compared: Comparison) -> Iterator[Finding]:
     """The provider is ramshelf's to write: what disagrees is still to be written, or cannot be."""
     truth, observed = compared.truth, compared.observed
     if truth.kind is None and observed.provider is None:
-        yield finding("placement.no-store", "There is no store, so nothing is reported of this host.")
+        yield finding(
+            "placement.no-store", "There is no store, so nothing is reported of this host."
+        )
         return
     if truth.promised_mib > truth.capacity_mib:
         yield finding(
             "placement.shrunk",
-            f"The store can hold {truth.capacity_mib} MiB, and {truth.promised_mib} MiB of it are promised: "
-            f"{truth.promised_mib - truth.capacity_mib} MiB too much.",
+            f"The store can hold {truth.capacity_mib} MiB, and {truth.promised_mib} MiB of it are "
+            f"promised: {truth.promised_mib - truth.capacity_mib} MiB too much.",
             capacity_mib=truth.capacity_mib,
             promised_mib=truth.promised_mib,
         )
@@ -97,8 +102,8 @@ def _owned(compared: Comparison) -> Iterator[Finding]:
     ):
         yield finding(
             "placement.differs",
-            f"Placement has {inventory.total if inventory else 'no'} MiB of {observed.host}, and the store "
-            f"can hold {truth.capacity_mib} MiB.",
+            f"Placement has {inventory.total if inventory else 'no'} MiB of {observed.host}, and "
+            f"the store can hold {truth.capacity_mib} MiB.",
             **_figures(truth, observed),
         )
     elif TRAIT in traits - observed.traits:
@@ -120,10 +125,12 @@ def _beside(compared: Comparison) -> Iterator[Finding]:
     if observed.ours and truth.nova:
         yield finding(
             "placement.in-the-way",
-            f"ramshelf's own provider {observed.host} ({observed.provider}) keeps nova-compute from making "
-            f"one ({truth.nova}).",
-            hint=f"Stop the guests that ramshelf started, then: openstack resource provider delete "
-            f"{observed.provider}.",
+            f"ramshelf's own provider {observed.host} ({observed.provider}) keeps nova-compute from"
+            f" making one ({truth.nova}).",
+            hint=(
+                "Stop the guests that ramshelf started, then: openstack resource provider delete "
+                f"{observed.provider}."
+            ),
             provider=observed.provider,
         )
     elif compared.owner:
@@ -135,7 +142,9 @@ def _beside(compared: Comparison) -> Iterator[Finding]:
             own_provider=provider_uuid(observed.host),
         )
     if observed.provider is None:
-        yield finding("placement.no-provider", f"Placement has no resource provider {observed.host}.")
+        yield finding(
+            "placement.no-provider", f"Placement has no resource provider {observed.host}."
+        )
         return
     if inventory is None:
         yield finding("placement.no-inventory", f"Placement has no MEMORY_MB of {observed.host}.")
@@ -164,8 +173,8 @@ def _nova_inventory(truth: Truth, observed: Observed, inventory: Inventory) -> I
     elif inventory.total < 0.9 * truth.capacity_mib:
         yield finding(
             "placement.below-store",
-            f"Placement has {inventory.total} MiB of the {truth.capacity_mib} MiB that the store of "
-            f"{observed.host} can hold.",
+            f"Placement has {inventory.total} MiB of the {truth.capacity_mib} MiB that the store of"
+            f" {observed.host} can hold.",
             **_figures(truth, observed),
         )
     if inventory.allocation_ratio != 1.0:
@@ -183,8 +192,8 @@ def ratio(observed: Observed, inventory: Inventory, *, ours: bool) -> Finding:
     """The finding for an overcommit that somebody has introduced."""
     return finding(
         "placement.allocation-ratio",
-        f"The allocation_ratio of {observed.host} is {inventory.allocation_ratio:g} in Placement, not 1: "
-        "more guests are placed than the store can hold.",
+        f"The allocation_ratio of {observed.host} is {inventory.allocation_ratio:g} in Placement, "
+        "not 1: more guests are placed than the store can hold.",
         milder=ours,
         allocation_ratio=inventory.allocation_ratio,
     )
@@ -200,19 +209,24 @@ def _guests(truth: Truth, observed: Observed) -> Iterator[Finding]:
     if short:
         yield finding(
             "placement.unallocated",
-            f"{_some([guest.name for guest in short])} run from the store of {observed.host} with less than "
-            f"they need allocated in Placement, {_missing(truth, observed)} MiB too little altogether.",
+            f"{_some([guest.name for guest in short])} run from the store of {observed.host} with "
+            f"less than they need allocated in Placement, {_missing(truth, observed)} MiB too "
+            "little altogether.",
             guests=[guest.name for guest in short],
         )
 
 
 def _missing(truth: Truth, observed: Observed) -> int:
-    held = {consumer: allocation.memory_mib for consumer, allocation in observed.allocations.items()}
+    held = {
+        consumer: allocation.memory_mib for consumer, allocation in observed.allocations.items()
+    }
     return sum(max(0, guest.memory_mib - held.get(guest.uuid, 0)) for guest in truth.guests)
 
 
 def _no_trait(observed: Observed) -> Finding:
-    return finding("placement.no-trait", f"{observed.host} does not have the trait {TRAIT}.", trait=TRAIT)
+    return finding(
+        "placement.no-trait", f"{observed.host} does not have the trait {TRAIT}.", trait=TRAIT
+    )
 
 
 def _some(names: list[str]) -> str:

@@ -73,12 +73,16 @@ def _host_ram(facts: Facts, meminfo: Mapping[str, int]) -> HostRam:
 
 
 def _measured(guests: Iterable[GuestFacts]) -> dict[str, int]:
-    """What QEMU has at least besides the guest's memory: all of that which is anonymous counts as used."""
+    """What QEMU has at least besides the guest's memory: all of that which is anonymous counts as
+    used.
+    """
     return {
-        running.guest.name: running.process.anonymous
-        + running.process.swapped
-        - max(0, running.guest.paged - running.guest.file_bytes)
-        - running.guest.private_bytes
+        running.guest.name: (
+            running.process.anonymous
+            + running.process.swapped
+            - max(0, running.guest.paged - running.guest.file_bytes)
+            - running.guest.private_bytes
+        )
         for running in guests
         if running.process is not None
     }
@@ -102,10 +106,14 @@ def _killers(facts: Facts) -> Iterator[Finding]:
     if isinstance(facts.processes, Unknown):
         yield unknown("ram.oomd-unknown", "Whether systemd-oomd runs is not known", facts.processes)
     elif any(process.service == "systemd-oomd" for process in facts.processes):
-        yield finding("ram.oomd", "systemd-oomd runs: it may kill guests before RAM and swap are full.")
+        yield finding(
+            "ram.oomd", "systemd-oomd runs: it may kill guests before RAM and swap are full."
+        )
     overcommit = facts.sysctls["overcommit_memory"]
     if isinstance(overcommit, Unknown):
-        yield unknown("ram.overcommit-unknown", "vm.overcommit_memory could not be read", overcommit)
+        yield unknown(
+            "ram.overcommit-unknown", "vm.overcommit_memory could not be read", overcommit
+        )
     elif overcommit == 2:
         yield finding(
             "ram.strict-overcommit",
@@ -117,11 +125,17 @@ def _killers(facts: Facts) -> Iterator[Finding]:
     elif facts.oom_kills:
         yield finding(
             "ram.oom-kills",
-            f"Processes that the kernel has killed since boot because memory was short: {facts.oom_kills}.",
+            "Processes that the kernel has killed since boot because memory was short: "
+            f"{facts.oom_kills}.",
             oom_kills=facts.oom_kills,
         )
     daemon = facts.daemon
-    if tmpfs and daemon is not None and not isinstance(daemon, Unknown) and daemon.oom_score_adj >= 0:
+    if (
+        tmpfs
+        and daemon is not None
+        and not isinstance(daemon, Unknown)
+        and daemon.oom_score_adj >= 0
+    ):
         yield finding(
             "ram.daemon-unprotected",
             f"{daemon.name} has OOM score adjustment {daemon.oom_score_adj}.",
@@ -155,6 +169,7 @@ def _slice(facts: Facts) -> Iterator[Finding]:
     ):
         yield finding(
             "ram.slice-swap",
-            f"{limits.name} may use {to_mib(limits.swap_max)} MiB of swap, less than the store promises.",
+            f"{limits.name} may use {to_mib(limits.swap_max)} MiB of swap, less than the store "
+            "promises.",
             swap_max_mib=to_mib(limits.swap_max),
         )

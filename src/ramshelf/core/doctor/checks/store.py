@@ -40,8 +40,8 @@ def check_store(facts: Facts) -> Iterator[Finding]:
     if seen.directory.explicit:
         yield finding(
             "store.layout",
-            f"qemu.conf sets memory_backing_dir = {seen.directory.configured}, so guests' memory lies in "
-            f"{seen.directory.path}.",
+            f"qemu.conf sets memory_backing_dir = {seen.directory.configured}, so guests' memory "
+            f"lies in {seen.directory.path}.",
             path=seen.directory.path,
         )
     if isinstance(seen.store, NoStore):
@@ -65,14 +65,16 @@ def _daemon(facts: Facts) -> Iterator[Finding]:
     for fact in (changed, daemon):
         if isinstance(fact, Unknown):
             yield unknown(
-                "store.daemon-unknown", "Whether qemu.conf is newer than libvirt's daemon is not known", fact
+                "store.daemon-unknown",
+                "Whether qemu.conf is newer than libvirt's daemon is not known",
+                fact,
             )
             return
     if changed is not None and daemon is None and not isinstance(facts.hypervisor, Unknown):
         yield finding(
             "store.daemon-unknown",
-            "libvirt answers and its process is not seen, as when it runs in a container: whether qemu.conf "
-            "is newer is not known.",
+            "libvirt answers and its process is not seen, as when it runs in a container: whether "
+            "qemu.conf is newer is not known.",
         )
     if isinstance(changed, float) and isinstance(daemon, Process) and changed > daemon.started:
         yield finding(
@@ -110,8 +112,8 @@ def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
         configured = "" if wish is None else f", {to_mib(wish)} MiB configured"
         yield finding(
             "store.ok",
-            f"{store.kind.value} store at {store.mount_point}: {to_mib(room.total)} MiB{configured}, "
-            f"{to_mib(room.promised)} MiB promised.",
+            f"{store.kind.value} store at {store.mount_point}: {to_mib(room.total)} "
+            f"MiB{configured}, {to_mib(room.promised)} MiB promised.",
             kind=store.kind.value,
             mount_point=store.mount_point,
             capacity_mib=to_mib(room.total),
@@ -126,8 +128,8 @@ def overpromised(usage: StoreUsage) -> Iterator[Finding]:
         above = to_mib(align_up(room.promised - room.total, MIB))
         yield finding(
             "store.overpromised",
-            f"The store holds {to_mib(room.total)} MiB, and {to_mib(room.promised)} MiB are promised: "
-            f"{above} MiB too much.",
+            f"The store holds {to_mib(room.total)} MiB, and {to_mib(room.promised)} MiB are "
+            f"promised: {above} MiB too much.",
             capacity_mib=to_mib(room.total),
             promised_mib=to_mib(room.promised),
             above_mib=above,
@@ -137,17 +139,21 @@ def overpromised(usage: StoreUsage) -> Iterator[Finding]:
 def _after_a_reboot(seen: StoreFacts, usage: StoreUsage, facts: Facts) -> Iterator[Finding]:
     """Who would start again though it does not fit, and who would not."""
     if isinstance(seen.earlier, Unknown):
-        yield unknown("store.usage-unknown", "What was promised before an upgrade is not known", seen.earlier)
+        yield unknown(
+            "store.usage-unknown", "What was promised before an upgrade is not known", seen.earlier
+        )
         return
     wish = configured_bytes(facts)
     configured_mib = None if wish is None else to_mib(wish)
     total = capacity(usage, configured_mib=configured_mib).total
     if seen.earlier:
-        names = [f"{each.name} ({to_mib(align_up(each.promised, MIB))} MiB)" for each in seen.earlier]
+        names = [
+            f"{each.name} ({to_mib(align_up(each.promised, MIB))} MiB)" for each in seen.earlier
+        ]
         yield finding(
             "store.promised-before",
-            f"Before an upgrade more was promised than the store's capacity of {to_mib(total)} MiB, to "
-            f"{_some(names)}.",
+            f"Before an upgrade more was promised than the store's capacity of {to_mib(total)} MiB,"
+            f" to {_some(names)}.",
             capacity_mib=to_mib(total),
             guests=[each.name for each in seen.earlier],
         )
@@ -155,7 +161,8 @@ def _after_a_reboot(seen: StoreFacts, usage: StoreUsage, facts: Facts) -> Iterat
     if refused:
         yield finding(
             "store.not-again",
-            f"After a reboot the store, of {to_mib(total)} MiB, would have no room for {_some(refused)}.",
+            f"After a reboot the store, of {to_mib(total)} MiB, would have no room for "
+            f"{_some(refused)}.",
             capacity_mib=to_mib(total),
             guests=list(refused),
         )
@@ -173,7 +180,9 @@ def _failed(errors: WriteErrors | Unknown | None) -> bool:
 def failed_writes(
     store: Store, errors: WriteErrors | Unknown | None, notes: Iterable[Note]
 ) -> Iterator[Finding]:
-    """What the kernel could not write to the store, and whose memory it was; ``notes`` are of those on it."""
+    """What the kernel could not write to the store, and whose memory it was; ``notes`` are of those on
+    it.
+    """
     if isinstance(errors, Unknown):
         what = "Whether writes to the store have failed is not known"
         yield unknown("store.write-errors-unknown", what, errors)
@@ -182,7 +191,8 @@ def failed_writes(
     if not errors.messages:
         if errors.cut:
             what = (
-                "Whether writes to the store have failed is not known for all the time since it was mounted"
+                "Whether writes to the store have failed is not known for all the time since it was"
+                " mounted"
             )
             reason = Unknown("the kernel's log does not reach back so far")
             yield unknown("store.write-errors-unknown", what, reason)
@@ -190,8 +200,8 @@ def failed_writes(
     device = store.mount.source
     yield finding(
         "store.write-errors",
-        f"The kernel could not write guests' memory to the store ({device}). The last of its messages, "
-        f"{errors.messages} since the store was mounted: {errors.last!r}.",
+        f"The kernel could not write guests' memory to the store ({device}). The last of its "
+        f"messages, {errors.messages} since the store was mounted: {errors.last!r}.",
         device=device,
         messages=errors.messages,
         last=errors.last,
@@ -211,8 +221,8 @@ def overgrown(usage: StoreUsage) -> Iterator[Finding]:
         size = to_mib(align_up(excess.beyond, MIB))
         yield finding(
             "store.beyond-promise",
-            f"The directory of guest {excess.guest} holds {size} MiB more than the guest is promised "
-            f"({excess.directory}).",
+            f"The directory of guest {excess.guest} holds {size} MiB more than the guest is "
+            f"promised ({excess.directory}).",
             guest=excess.guest,
             directory=excess.directory,
             beyond_mib=size,
@@ -221,7 +231,8 @@ def overgrown(usage: StoreUsage) -> Iterator[Finding]:
         left, aside = max(0, to_mib(spare(usage))), to_mib(set_aside(usage))
         yield finding(
             "store.extents",
-            f"{left} MiB of the {aside} MiB that are set aside for the records of guests' memory are left.",
+            f"{left} MiB of the {aside} MiB that are set aside for the records of guests' memory "
+            "are left.",
             left_mib=left,
             set_aside_mib=aside,
         )
@@ -241,13 +252,17 @@ def _crowd(directory: GuestDirectory | None) -> str:
     if directory is None:
         return "; no guest's directory has many entries"
     more = " or more" if directory.cut else ""
-    deeper = ", and what lies in those that are directories was not counted" if directory.others else ""
+    deeper = (
+        ", and what lies in those that are directories was not counted" if directory.others else ""
+    )
     return f"; {directory.path} has {directory.entries}{more} entries{deeper}"
 
 
 def _access(seen: StoreFacts, store: Store, account: Account | Unknown) -> Iterator[Finding]:
     if seen.memory_dir_missing:
-        yield finding("store.no-directory", f"{store.memory_dir} does not exist.", path=store.memory_dir)
+        yield finding(
+            "store.no-directory", f"{store.memory_dir} does not exist.", path=store.memory_dir
+        )
         return
     for what, fact in (("The directory's owner and mode", seen.path), ("QEMU's user", account)):
         if isinstance(fact, Unknown):
@@ -289,7 +304,9 @@ def _boot(seen: StoreFacts, store: Store) -> Iterator[Finding]:
         return
     boot = seen.boot
     if not boot.mounted_by:
-        yield finding("store.no-boot", f"Neither fstab nor a mount unit mounts {store.mount_point} at boot.")
+        yield finding(
+            "store.no-boot", f"Neither fstab nor a mount unit mounts {store.mount_point} at boot."
+        )
     if store.kind.swaps:
         for area in seen.swaps:
             if not area.at_boot:
@@ -299,17 +316,21 @@ def _boot(seen: StoreFacts, store: Store) -> Iterator[Finding]:
                     swap=area.path,
                 )
         if boot.mounted_by and not any(area.units & boot.requires for area in seen.swaps):
-            names = ", ".join(sorted(unit for area in seen.swaps for unit in area.units)) or "no swap"
+            names = (
+                ", ".join(sorted(unit for area in seen.swaps for unit in area.units)) or "no swap"
+            )
             yield finding(
                 "store.swap-order",
-                f"{boot.mounted_by} mounts {store.mount_point} without requiring its swap ({names}).",
+                f"{boot.mounted_by} mounts {store.mount_point} without requiring its swap "
+                f"({names}).",
                 mounted_by=boot.mounted_by,
             )
     loops = [each.name for each in _devices(seen) if each.direct_io is not None]
     if not store.kind.tmpfs and loops and boot.mounted_by and not boot.requires:
         yield finding(
             "store.loop-order",
-            f"{boot.mounted_by} mounts {store.mount_point} without requiring what attaches {loops[0]}.",
+            f"{boot.mounted_by} mounts {store.mount_point} without requiring what attaches "
+            f"{loops[0]}.",
             device=loops[0],
         )
     for service, paths in boot.services.items():
@@ -328,14 +349,17 @@ def _devices(seen: StoreFacts) -> tuple[Device, ...]:
 
 def _stale(seen: StoreFacts) -> Iterator[Finding]:
     if isinstance(seen.stale, Unknown):
-        yield unknown("store.stale-unknown", "Directories of past guests could not be looked for", seen.stale)
+        yield unknown(
+            "store.stale-unknown", "Directories of past guests could not be looked for", seen.stale
+        )
     elif seen.stale:
         total = sum(directory.size for directory in seen.stale)
         names = ", ".join(directory.path for directory in seen.stale[:3])
         more = "" if len(seen.stale) <= 3 else f" and {len(seen.stale) - 3} more"
         yield finding(
             "store.stale",
-            f"{len(seen.stale)} directories of past guests hold {format_size(total)}: {names}{more}.",
+            f"{len(seen.stale)} directories of past guests hold {format_size(total)}: "
+            f"{names}{more}.",
             directories=[directory.path for directory in seen.stale],
             size_mib=total // MIB,
         )

@@ -13,7 +13,9 @@ from ramshelf.core.requirements import DISCARD, FILE_BACKING, VIRT_TYPES, dotted
 def check_versions(facts: Facts) -> Iterator[Finding]:
     """The floors of core/requirements, the one table."""
     if isinstance(facts.kernel, Unknown):
-        yield unknown("versions.kernel-unknown", "The kernel's version cannot be read", facts.kernel)
+        yield unknown(
+            "versions.kernel-unknown", "The kernel's version cannot be read", facts.kernel
+        )
     if isinstance(facts.hypervisor, Unknown):
         yield finding(
             "versions.libvirt-unreachable",
@@ -26,7 +28,9 @@ def check_versions(facts: Facts) -> Iterator[Finding]:
 
 def _hypervisor(host: LibvirtHost) -> Iterator[Finding]:
     if isinstance(host.qemu, Unknown):
-        yield unknown("versions.qemu-unknown", "QEMU's version cannot be had from libvirt", host.qemu)
+        yield unknown(
+            "versions.qemu-unknown", "QEMU's version cannot be had from libvirt", host.qemu
+        )
     libvirt = dotted(host.libvirt)
     if host.libvirt < FILE_BACKING.libvirt:
         yield finding(
@@ -39,7 +43,9 @@ def _hypervisor(host: LibvirtHost) -> Iterator[Finding]:
     qemu = dotted(host.qemu)
     if host.qemu < FILE_BACKING.qemu:
         yield finding(
-            "versions.qemu-old", f"QEMU {qemu} is older than {dotted(FILE_BACKING.qemu)}.", qemu=qemu
+            "versions.qemu-old",
+            f"QEMU {qemu} is older than {dotted(FILE_BACKING.qemu)}.",
+            qemu=qemu,
         )
     if not supports(FILE_BACKING, host.libvirt, host.qemu):
         return
@@ -51,7 +57,10 @@ def _hypervisor(host: LibvirtHost) -> Iterator[Finding]:
             qemu=qemu,
         )
     yield finding(
-        "versions.ok", f"libvirt {libvirt} and QEMU {qemu} at {host.uri}.", libvirt=libvirt, qemu=qemu
+        "versions.ok",
+        f"libvirt {libvirt} and QEMU {qemu} at {host.uri}.",
+        libvirt=libvirt,
+        qemu=qemu,
     )
 
 
