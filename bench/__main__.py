@@ -48,8 +48,11 @@ TABLES: dict[str, ModuleType] = {
     "migrate": migrate,
     "nova": nova,
 }
-"""Each has ``measure(daemon, quick=)``, which raises Unavailable or yields samples: dataclasses whose
-floats are figures, and whose other fields say of what."""
+"""The modules of the tables.
+
+Each has ``measure(daemon, quick=)``, which raises Unavailable or yields samples: dataclasses whose
+floats are figures, and whose other fields say what the figures are of.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     daemon.start()
     try:
         with started(daemon, "anonymous", 128, paused=True):
-            pass  # libvirtd's first start takes longer
+            pass  # libvirtd's first start of a guest takes longer
         for name in arguments.tables or TABLES:
             _measure(name, daemon, arguments.output / f"{name}.json", quick=arguments.quick)
     finally:

@@ -1,8 +1,8 @@
 """The agent: CPU time of each thing that it does again and again, by the number of guests."""
 
-# libvirt is its own test driver, which holds the guests in this process: what libvirtd spends is
-# not in it, nor what the doctor finds out about QEMU's processes. The memory files are real, each
-# with some pages in RAM, and so is Placement, a process of its own.
+# libvirt's own test driver holds the guests in this process: what libvirtd spends is not in the
+# figures, nor what it costs the doctor to look at QEMU's processes. The memory files are real, each
+# with some pages in RAM, and so is Placement, which is a process of its own.
 
 import shutil
 import time
@@ -42,7 +42,7 @@ INTERVALS = {
     "report": Config.report_interval,
     "check": Config.check_interval,
 }
-"""Seconds from one to the next, by default; a scrape's are Prometheus' and usual."""
+"""The seconds from one to the next, by default; a scrape's are those usual with Prometheus."""
 
 _XML = """\
 <domain type='test'>
@@ -55,7 +55,10 @@ _XML = """\
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """CPU time of this process, all its threads; ``share``: percent of one core at that interval (s)."""
+    """The CPU time that all threads of this process spent on ``what``.
+
+    ``share`` is what that is in percent of one core, if it is done every ``interval`` seconds.
+    """
 
     guests: int
     what: str
@@ -64,8 +67,8 @@ class Sample:
     share: float
 
 
-def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:  # noqa: ARG001 - every table has it
-    """Each number of guests; the first round of each warms up."""
+def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:  # noqa: ARG001 - as all tables
+    """Measure each number of guests; the first round of each warms up."""
     for guests in GUESTS[:2] if quick else GUESTS:
         with ExitStack() as open_:
             open_.enter_context(store("tmpfs", 2048))
@@ -124,7 +127,7 @@ def _measured(hypervisor: Hypervisor, placement: Placement) -> dict[str, Callabl
 
 @contextmanager
 def _placement() -> Iterator[Placement]:
-    """An empty Placement as a service, and what the agent has of it."""
+    """Run an empty Placement as a service, and yield the client that the agent has of it."""
     with TemporaryDirectory() as name, placement_service(Path(name)) as service:
         conf = Path(name, "ramshelf.conf")
         conf.write_text(f"[ramshelf]\nplacement_owner = true\n{service.configuration()}")
@@ -134,7 +137,7 @@ def _placement() -> Iterator[Placement]:
 
 @contextmanager
 def _guests(count: int) -> Iterator[None]:
-    """Guests that run, as far as libvirt's test driver and their memory files tell."""
+    """Have guests that run, as far as libvirt's test driver and their memory files tell."""
     connection = libvirt.open(_URI)
     domains: list[Any] = []
     try:

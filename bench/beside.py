@@ -1,6 +1,4 @@
-"""Starts in pairs: ``virsh start --paused`` of an anonymous guest, and of one on the store with the
-hook.
-"""
+"""Starts in pairs: ``virsh start --paused`` of an anonymous guest, and of one on the store."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,10 +10,10 @@ from support.libvirtd import Libvirtd
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One pair, the anonymous guest first; ``ratio`` is the file-backed guest's time to the anonymous
-    one's.
+    """One pair of starts, the anonymous guest's first.
 
-    The hook is installed all the time: libvirt calls it for both.
+    ``ratio`` is the file-backed guest's time divided by the anonymous one's. The hook is installed
+    all the time: libvirt calls it for both.
     """
 
     store: str
@@ -26,7 +24,7 @@ class Sample:
 
 
 def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
-    """Sizes in turns; each store by itself."""
+    """Measure the sizes in turns, on each store by itself."""
     sizes = (256,) if quick else (1024, 4096, 16384)
     for name in ("tmpfs",) if quick else ("tmpfs", "ext4", "xfs"):
         with store(name, max(sizes)), hook_for("ramshelf"):

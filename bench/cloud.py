@@ -13,7 +13,7 @@ from support.nova.conf import Settings
 from support.process import wait_until
 
 _PATIENCE = 600
-"""Seconds that the slowest may take: all of a large guest's memory, written to a slow device."""
+"""Seconds that the slowest may take, which writes a large guest's memory to a slow device."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +26,14 @@ class Driver:
 
     @property
     def hook_command(self) -> tuple[str, ...]:
-        """What gives a host the hook, or takes it away."""
+        """The command that gives a host the hook, or takes it away."""
         return (RAMSHELF, "hook", "install" if self.hook else "remove")
 
     def nova_conf(self, told_mib: int) -> Settings:
-        """``told_mib`` is file_backed_memory; all else is Nova's default."""
+        """Return nova.conf with this driver and ``told_mib`` as file_backed_memory.
+
+        All else is Nova's default.
+        """
         return {
             "DEFAULT": {"compute_driver": self.path, "debug": False},
             "libvirt": {"file_backed_memory": told_mib},
@@ -47,7 +50,11 @@ DRIVERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Seconds until it is done, MiB written until then, and MiB written including a sync after it."""
+    """What a request costs: the seconds until it is done, and the MiB written.
+
+    ``written_mib`` is what was written until then, and ``synced_mib`` includes what a sync writes
+    after it.
+    """
 
     seconds: float
     written_mib: float
@@ -57,7 +64,10 @@ class Cost:
     def of(
         cls, act: Callable[[], object], written_mib: Callable[[], float], sync: Callable[[], None]
     ) -> "Cost":
-        """Do it; ``written_mib`` reads a device's counter, what ``sync`` writes counts there."""
+        """Call ``act``, and return what it cost.
+
+        ``written_mib`` reads a device's counter, which also counts what ``sync`` writes.
+        """
         before, begun = written_mib(), time.perf_counter()
         act()
         seconds, meanwhile = time.perf_counter() - begun, written_mib() - before
@@ -66,7 +76,7 @@ class Cost:
 
 
 def require_nova() -> None:
-    """Raises Unavailable where Nova, or what its services speak through, is not installed."""
+    """Raise Unavailable unless Nova, and what its services speak through, are installed."""
     if not (VIRTUAL_ENVIRONMENT / "bin/nova-compute").exists():
         raise Unavailable("no Nova is installed: scripts/setup bench")
     if not shutil.which("rabbitmq-server"):
@@ -74,7 +84,10 @@ def require_nova() -> None:
 
 
 def boot(cloud: Cloud, flavor: str, image: str, count: int = 1, **more: str) -> list[Server]:
-    """So many servers, asked for at once, where none are; returns when all are ACTIVE."""
+    """Ask for ``count`` servers at once, where there are none; return them when all are ACTIVE.
+
+    Raises RuntimeError where one fails.
+    """
     cloud.compute.create(flavor, image, min_count=count, **more)
     servers: list[Server] = []
 
@@ -89,7 +102,10 @@ def boot(cloud: Cloud, flavor: str, image: str, count: int = 1, **more: str) -> 
 
 
 def move(cloud: Cloud, server: Server, host: str) -> None:
-    """Migrate a server live; returns when it is ACTIVE on the other host."""
+    """Migrate a server live; return when it is on the other host.
+
+    Raises RuntimeError where it is not there at the end.
+    """
     cloud.compute.act(server, "os-migrateLive", {"host": host, "block_migration": "auto"})
     wait_until(
         lambda: cloud.compute.server(server.uuid).task is None,
@@ -101,7 +117,7 @@ def move(cloud: Cloud, server: Server, host: str) -> None:
 
 
 def clear(cloud: Cloud) -> None:
-    """Delete all servers at once; returns when nothing is left of them."""
+    """Delete all servers at once; return when nothing is left of them."""
     for server in cloud.compute.servers():
         cloud.compute.ask("DELETE", f"/servers/{server.uuid}")
     wait_until(lambda: not cloud.compute.servers(), "all servers are deleted", timeout=_PATIENCE)

@@ -1,5 +1,6 @@
-"""Dirtying a guest's memory from the host, through QEMU's own mapping of it: many times as fast as
-TCG.
+"""Dirtying a guest's memory from the host, through QEMU's own mapping of it.
+
+This is many times as fast as TCG.
 """
 
 import ctypes
@@ -16,16 +17,16 @@ _libc.process_vm_writev.restype = ctypes.c_ssize_t
 
 
 class _Vector(ctypes.Structure):
-    """struct iovec (readv(2))."""
+    """The struct iovec of readv(2)."""
 
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
 def dirty(pid: int, memory_mib: int, dirty_mib: int) -> None:
-    """Write random bytes over the last ``dirty_mib`` of a guest of ``memory_mib``, by
-    process_vm_writev(2).
+    """Write random bytes over the last ``dirty_mib`` of a guest of ``memory_mib``.
 
-    The kernel faults the pages in for writing as it does for QEMU itself. Raises OSError.
+    They are written by process_vm_writev(2): the kernel faults the pages in for writing as it does
+    for QEMU itself. Raises OSError.
     """
     content = ctypes.create_string_buffer(os.urandom(_BLOCK_MIB * MIB), _BLOCK_MIB * MIB)
     local = _Vector(ctypes.addressof(content), len(content))
@@ -45,7 +46,10 @@ def _write(pid: int, local: _Vector, remote: _Vector) -> int:
 
 
 def _mapping(pid: int, memory_mib: int) -> int:
-    """Where QEMU has the guest's memory: its only mapping of just that size (/proc/PID/maps)."""
+    """Return where QEMU has the guest's memory.
+
+    It is the only mapping of just that size in /proc/PID/maps.
+    """
     found = []
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
         start, end = (int(word, 16) for word in re.findall(r"[0-9a-f]+", line)[:2])

@@ -1,4 +1,4 @@
-"""End: how long it takes until nothing of a guest is left, and what of its dirty memory that writes."""
+"""End: how long until nothing of a guest is left, and what of its dirty memory that writes."""
 
 import time
 from collections.abc import Iterator
@@ -26,11 +26,11 @@ _CONTROL_SECONDS = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One end; ``written_mib`` includes what a sync writes after it.
+    """One end of a guest; ``written_mib`` includes what a sync writes after it.
 
-    ``control_mib`` is what the same guest's memory had written in the half second before, not
-    ended: the kernel's ordinary writeback. Of a guest that powers off by itself all is counted from
-    its start on.
+    ``control_mib`` is what was written of the same guest's memory in the half second before, when
+    it was not ended yet: the kernel's ordinary writeback. Where a guest powers off by itself,
+    everything is counted from its start on.
     """
 
     store: str
@@ -53,8 +53,9 @@ _SOME, *_MORE = 512, 1024, 2048
 
 
 def _cases(name: str) -> list[_Case]:
-    """What is ended on a store, and how: by destroy with all amounts dirty, by the rest with one.
+    """Return what is ended on a store, and how.
 
+    It is ended by destroy with each amount of dirty memory, and by the other endings with one.
     Memory that is in no file is the same beside every store.
     """
     if name == "btrfs":
@@ -80,7 +81,7 @@ _QUICK = {
 
 
 def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
-    """All cases in turns; btrfs, which ramshelf refuses, once, to show why."""
+    """Measure all cases in turns, and btrfs, which ramshelf refuses, once to show why."""
     full = {name: _cases(name) for name in ("ext4", "xfs", "tmpfs", "swap")}
     for stores in (_QUICK,) if quick else (full, full, full, {"btrfs": _cases("btrfs")}):
         for name, cases in stores.items():
@@ -95,7 +96,7 @@ def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
 
 def _end(daemon: Libvirtd, place: Store, case: _Case) -> Sample:
     asleep, by_itself = case.ending in ASLEEP, case.ending == POWEROFF
-    # A guest that runs leaves the memory alone that the host dirties.
+    # A guest that runs does not touch the memory that the host dirties.
     options = (
         f"ramshelf.poweroff ramshelf.dirty={case.dirty_mib}" if by_itself else f"mem={OWN_MIB}M"
     )
@@ -110,7 +111,7 @@ def _end(daemon: Libvirtd, place: Store, case: _Case) -> Sample:
                 options=options,
             )
         )
-        sync()  # what its start has dirtied, so that only what is dirtied now is left
+        sync()  # writes what its start has dirtied: only what is dirtied from now on is left
         if not asleep:
             wait_console(guest.name, "GUEST-UP", timeout=120)
         if not by_itself:

@@ -24,15 +24,19 @@ BACKINGS = {
     "nova": FILE_BACKED + "<allocation mode='immediate'/><discard/>",
     "ramshelf": "",
 }
-"""The memoryBacking of each; libvirt's default names no allocation mode, ramshelf writes its own
-element."""
+"""The memoryBacking element of each.
+
+libvirt's default names no allocation mode; ramshelf writes its own element.
+"""
 
 IN_FILES = ("default", "nova", "ramshelf")
-"""Those that have their memory in files: on the other kinds of store, memory in no file is the same.
+"""The backings whose guests have their memory in files.
+
+On the other kinds of store, memory that is in no file is the same.
 """
 
 OWN_MIB = 128
-"""What a guest that does nothing needs for itself."""
+"""The MiB that a guest which does nothing needs for itself."""
 
 _END_SECONDS = 60
 
@@ -47,23 +51,23 @@ class Guest:
 
     @property
     def pid(self) -> int:
-        """Its QEMU."""
+        """The process ID of its QEMU; raises ProcessLookupError where it does not run."""
         pid = qemu_pid(self.name)
         if pid is None:
             raise ProcessLookupError(f"{self.name} does not run")
         return pid
 
     def dirty(self, mib: int) -> None:
-        """Have so much of its memory dirty, at its end."""
+        """Dirty this many MiB at the end of its memory."""
         dirty(self.pid, self.memory_mib, mib)
 
     def resident_mib(self) -> float:
-        """What of its memory is in RAM."""
+        """Return how many MiB of its memory are in RAM."""
         return resident_mib(Path(f"/proc/{self.pid}/smaps").read_text(), self.memory_mib)
 
     @property
     def gone(self) -> bool:
-        """Whether libvirt has no more of it than its definition."""
+        """Whether libvirt has nothing of it but its definition."""
         return not (
             Path(f"/run/libvirt/qemu/{self.name}.xml").exists()
             or list(MEMORY.glob(f"*-{self.name}"))
@@ -71,7 +75,7 @@ class Guest:
 
 
 def resident_mib(smaps: str, memory_mib: int) -> float:
-    """What of QEMU's mapping as large as the guest is in RAM (/proc/PID/smaps)."""
+    """Return how many MiB of QEMU's mapping as large as the guest are in RAM (/proc/PID/smaps)."""
     found = re.search(
         rf"^Size: +{memory_mib * 1024} kB\n(?:.*\n)*?Rss: +(\d+) kB$", smaps, re.MULTILINE
     )
@@ -80,7 +84,7 @@ def resident_mib(smaps: str, memory_mib: int) -> float:
 
 @contextmanager
 def hook_for(backing: str) -> Iterator[None]:
-    """The hook where the guests are ramshelf's, none where they are a peer's."""
+    """Install the hook for the time where the guests are ramshelf's, but not for a peer's."""
     if backing != "ramshelf":
         yield
         return
@@ -103,9 +107,10 @@ def started(
     dirty_mib: int = 0,
     options: str = "",
 ) -> Iterator[Guest]:
-    """A guest, started by ``virsh start``, and gone at the end; the rest are domain_xml's.
+    """Start a guest by ``virsh start``, and take it away at the end.
 
-    One that is started paused touches none of its memory: even firmware touches some MiB.
+    The other parameters are those of domain_xml. A guest that is started paused touches none of its
+    memory; otherwise even firmware touches some MiB.
     """
     xml = domain_xml(
         name,
@@ -129,12 +134,12 @@ def started(
 
 
 def rounds(name: str) -> int:
-    """How often a guest has rewritten its set."""
+    """Return how often a guest has rewritten its set."""
     return console(name).count("ROUND ")
 
 
 def end(daemon: Libvirtd, guest: Guest, ending: str) -> float:
-    """End a guest in one of the ENDINGS; seconds until nothing of it is left."""
+    """End a guest in one of the ENDINGS; return the seconds until nothing of it is left."""
     if ending == POWEROFF:
         while "DIRTIED" not in console(guest.name):
             time.sleep(0.002)
@@ -159,7 +164,7 @@ def _without_libvirtd(daemon: Libvirtd, guest: Guest) -> None:
 
 
 POWEROFF = "poweroff"
-"""The guest does it by itself, once it has dirtied its memory."""
+"""The guest powers itself off, once it has dirtied its memory."""
 
 ENDINGS: dict[str, Callable[[Libvirtd, Guest], object]] = {
     "destroy": lambda daemon, guest: daemon.virsh("destroy", guest.name),
@@ -171,9 +176,12 @@ ENDINGS: dict[str, Callable[[Libvirtd, Guest], object]] = {
     "guest stop": lambda _, guest: ramshelf("guest", "stop", guest.name),
     POWEROFF: lambda _daemon, _guest: None,
 }
-"""virsh destroy; ramshelf's own; QEMU killed, or crashed, or killed together with libvirtd, which then
-starts anew; virsh shutdown, on which the guest powers itself off; ramshelf's own that asks; the
-guest by itself."""
+"""The ways in which a guest is ended.
+
+In order they are: virsh destroy; ramshelf's own command, at once; QEMU killed; QEMU crashed; QEMU
+killed together with libvirtd, which then starts anew; virsh shutdown, on which the guest powers
+itself off; ramshelf's own command, which asks the guest; the guest by itself.
+"""
 
 ASLEEP = tuple(ENDINGS)[:5]
-"""Endings in which the guest has no part: it need not run."""
+"""The endings in which the guest has no part: it need not run."""

@@ -23,23 +23,25 @@ from support.libvirtd import Libvirtd
 
 HOOK = "/etc/libvirt/hooks/qemu.d/ramshelf"
 STORE_MIB = {"tmpfs": 1024, "ext4": 2048}
-"""Room for 150 files of 1 MiB; more guests than 150 need more RAM for QEMU than many a machine has.
+"""The MiB of each store, which has room for 150 files of 1 MiB.
+
+More guests than 150 need more RAM for QEMU than many a machine has.
 """
 GUEST_MIB = 128
 _SET_CHILD_SUBREAPER = 36
-"""prctl(2): processes whose parent ends become this process's children."""
+"""An option of prctl(2): processes whose parent ends become this process's children."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One run of ``what``; so many other ``guests`` are noted on the store meanwhile.
+    """One run of ``what``, while ``guests`` other guests are noted on the store.
 
     ``hook`` is a call as libvirt makes it at ``start begin``, reservation included; ``/bin/true``
     and ``python -IS``, an empty program in the hook's interpreter, are run the same way. ``...,
     CPU`` is the time that all processors spent on it, ``started`` the call at ``started begin``,
     for whose Python nobody waits, ``both calls`` the sum for a start, and ``release`` the call at
-    ``release end``. ``difference`` is what of a pair of ``virsh start`` with the hook installed and
-    ``without hook`` the hook took.
+    ``release end``. ``difference`` is how much longer one ``virsh start`` of a pair took with the
+    hook installed than the other ``without hook``.
     """
 
     store: str
@@ -49,7 +51,7 @@ class Sample:
 
 
 def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
-    """Each store with few and many guests."""
+    """Measure each store with few and many guests."""
     for name in ("ext4",) if quick else ("tmpfs", "ext4"):
         for guests in (0, 50) if quick else (0, 50, 150):
             with store(name, STORE_MIB[name]), _other_guests(guests):
@@ -58,7 +60,7 @@ def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
 
 
 def _measured(daemon: Libvirtd, *, quick: bool) -> Iterator[tuple[str, float]]:
-    """In turns; the first round of each warms up."""
+    """Yield what was measured and its milliseconds, in turns; the first round of each warms up."""
     daemon.define(domain_xml("bench", GUEST_MIB))
     try:
         ramshelf("hook", "install")
@@ -97,8 +99,10 @@ def _measured(daemon: Libvirtd, *, quick: bool) -> Iterator[tuple[str, float]]:
 
 @contextmanager
 def _hook_call() -> Iterator[Callable[[], float]]:
-    """``start begin`` as libvirt calls it: the directory is there, empty; the XML is on standard
-    input.
+    """Yield a function that calls the hook at ``start begin`` as libvirt does.
+
+    The guest's directory is there and empty, and the XML is on standard input. The function returns
+    the seconds that the call took.
     """
     directory, xml = MEMORY / "99999-bench", Path("/run/bench-guest.xml")
     xml.write_text(domain_xml("bench", GUEST_MIB).replace("<domain ", "<domain id='99999' ", 1))
@@ -126,13 +130,16 @@ def _start(daemon: Libvirtd, *, hook: bool) -> float:
 
 
 def _cpu() -> float:
-    """Seconds that programs which have ended took of all processors."""
+    """Return the CPU seconds that programs which have ended took on all processors."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def _with_orphans(*argv: str) -> float:
-    """The same for a program and all that it leaves running, until the last has ended."""
+    """Run a program, and return the CPU seconds of it and of all that it leaves running.
+
+    They are counted until the last of these has ended.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -156,7 +163,7 @@ def _with_orphans(*argv: str) -> float:
 
 @contextmanager
 def _other_guests(count: int) -> Iterator[None]:
-    """Notes and memory files of 1 MiB, as of other guests that this process is just starting."""
+    """Have notes and memory files of 1 MiB, as of guests that this process is just starting."""
     starter = ledger.starter_of(os.getpid())
     notes = [
         Note(

@@ -16,9 +16,10 @@ _PROC = Path("/run/bench-proc")
 
 @contextmanager
 def setting(path: str, value: str) -> Iterator[None]:
-    """Set a file of /proc/sys or /sys, and put it back; while there is a store, see below.
+    """Set a file of /proc/sys or /sys, and put it back at the end.
 
-    Whoever kills this process has scripts/isolated put it back, which finds it in ``.kernel``.
+    While there is a store see sysctls_of_the_store. Where this process is killed, scripts/isolated
+    puts the file back: it finds the former value in ``.kernel``.
     """
     real = _proc() / path.removeprefix("/proc/") if path.startswith("/proc/") else Path(path)
     before = real.read_text().strip()
@@ -33,9 +34,10 @@ def setting(path: str, value: str) -> Iterator[None]:
 
 @contextmanager
 def sysctls_of_the_store() -> Iterator[None]:
-    """Let the kernel have the vm.* that ``ramshelf store create`` has set, in the copies.
+    """Give the kernel the vm.* values that ``ramshelf store create`` has set in the copies.
 
-    Others on this machine wait: who takes our value for the machine's own would put that back.
+    Others on this machine wait meanwhile: one that took our value for the machine's own would put
+    that back.
     """
     with ExitStack() as stack:
         directory = os.open(scratch().parent, os.O_RDONLY)

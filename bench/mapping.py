@@ -20,11 +20,11 @@ class Mapping:
         self._process = process
 
     def fill(self) -> float:
-        """Write all of it; seconds."""
+        """Write all of it; return the seconds that it took."""
         return self._order("fill")
 
     def read(self) -> float:
-        """Read all of it once; seconds."""
+        """Read all of it once; return the seconds that it took."""
         return self._order("read")
 
     def _order(self, word: str) -> float:
@@ -38,7 +38,10 @@ class Mapping:
 def mapping(
     memory: str, size_mib: int, limit_mib: int, *, content: str = "random"
 ) -> Iterator[Mapping]:
-    """``memory`` is "anonymous", "memfd" or "file", which is one on the store; RAM is held to a limit."""
+    """Start a process that has memory mapped, and hold its RAM to a limit.
+
+    ``memory`` is "anonymous", "memfd" or "file", which is a file on the store.
+    """
     file = MEMORY / "mapping"
     argv = [sys.executable, str(Path(__file__).with_name("touch.py"))]
     argv += [str(file) if memory == "file" else memory, str(size_mib), content]

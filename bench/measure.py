@@ -17,18 +17,18 @@ from ramshelf.system.procfs import meminfo
 
 
 class Unavailable(Exception):  # noqa: N818 - it is no error: a table that this machine cannot have
-    """Why a table cannot be measured here, in a few words."""
+    """The reason why a table cannot be measured here, in a few words."""
 
 
 _SECTOR = 512
-"""/sys/block/*/stat counts in sectors of 512 bytes, whatever the device's own are."""
+"""The bytes of a sector in /sys/block/*/stat, whatever the device's own sectors are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
     """Repeated measurements of one thing: the median, and the range that they lie in.
 
-    The range is that of all, or from eight on that of their middle half.
+    The range is that of all values, or from eight values on that of their middle half.
     """
 
     count: int
@@ -51,7 +51,7 @@ class Series:
 
 
 def number(value: float) -> str:
-    """Three digits that matter; what is below a hundredth is nothing."""
+    """Return a value as text: three digits that matter, and no more than two decimals."""
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     text = f"{value:.{digits}f}"
     return text.rstrip("0").rstrip(".") if digits else text
@@ -59,7 +59,7 @@ def number(value: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What the samples have in common that were taken of the same thing."""
+    """What the samples of one thing have in common, and their figures."""
 
     keys: Mapping[str, str | int]
     figures: Mapping[str, Series]
@@ -68,8 +68,8 @@ class Row:
 def rows(samples: Iterable[Mapping[str, str | float]]) -> list[Row]:
     """Sum samples up, in the order in which their things came first.
 
-    A sample is a table's dataclass as a mapping: its floats are figures, all else says of what they
-    are.
+    A sample is a table's dataclass as a mapping: its floats are figures, all else says what they
+    are of.
     """
     groups: dict[tuple[str | int, ...], list[Mapping[str, str | float]]] = {}
     for sample in samples:
@@ -89,7 +89,10 @@ def rows(samples: Iterable[Mapping[str, str | float]]) -> list[Row]:
 
 
 def timed(*argv: str, stdin: str | os.PathLike[str] = os.devnull) -> float:
-    """Seconds from starting a program to its end; an exit status other than 0 is an error."""
+    """Run a program, and return the seconds from its start to its end.
+
+    Raises RuntimeError where its exit status is not 0.
+    """
     with open(stdin, "rb") as file:
         start = time.perf_counter()
         ended = subprocess.run(
@@ -109,18 +112,24 @@ def timed(*argv: str, stdin: str | os.PathLike[str] = os.devnull) -> float:
 
 
 def written_sectors(text: str) -> int:
-    """Sectors written, of a /sys/block/DEVICE/stat (the kernel's Documentation/block/stat.rst)."""
+    """Return the sectors written, from the text of a /sys/block/DEVICE/stat.
+
+    The kernel's Documentation/block/stat.rst describes that file.
+    """
     return int(text.split()[6])
 
 
 def written_mib(device: str) -> float:
-    """What a block device or partition such as /dev/loop0 has written since it came to be."""
+    """Return the MiB that a block device such as /dev/loop0 has written since it came to be.
+
+    It may be a partition, too.
+    """
     path = Path("/sys/class/block", Path(device).resolve().name, "stat")
     return written_sectors(path.read_text()) * _SECTOR / MIB
 
 
 def machine() -> dict[str, object]:
-    """What the figures were measured on; nothing that names the machine."""
+    """Describe what the figures were measured on, with nothing that names the machine."""
     cpu = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "ramshelf": __version__,

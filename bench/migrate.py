@@ -1,4 +1,4 @@
-"""Migration: how long a guest takes to another host, what it stops for, and what that writes on both."""
+"""Migration: how long a guest takes to another host, its downtime, and what that writes on both."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,20 +14,19 @@ from support.moving import completed
 from support.second_host import SecondHost, second_host
 
 _BACKINGS = {"ext4": ("ramshelf",), "tmpfs": ("ramshelf", "anonymous")}
-"""Memory that is in no file is the same beside every store."""
+"""The backings by store: memory that is in no file is the same beside every store."""
 
 _HOT_MIB = 64
-"""What a busy guest rewrites all the time."""
+"""The MiB that a busy guest rewrites all the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One ``virsh migrate --live`` between stores of one kind, of a guest half of whose memory is
-    dirty.
+    """One ``virsh migrate --live`` between stores of one kind.
 
-    ``moved_mib`` and ``downtime_seconds`` are libvirt's own figures; ``source_mib`` and
-    ``destination_mib`` are what was written to the stores' devices, including what a sync writes
-    after it.
+    Half of the guest's memory is dirty. ``moved_mib`` and ``downtime_seconds`` are libvirt's own
+    figures; ``source_mib`` and ``destination_mib`` are what was written to the stores' devices,
+    including what a sync writes after it.
     """
 
     store: str
@@ -42,8 +41,9 @@ class Sample:
 
 
 def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
-    """Each size, idle and busy, from each store to one of the same kind, in turns; both on this
-    machine.
+    """Measure each size, idle and busy, from each store to one of the same kind, in turns.
+
+    Both stores are on this machine.
     """
     sizes = (256,) if quick else (1024, 4096)
     for _ in range(1 if quick else 3):
@@ -64,7 +64,7 @@ def _move(
     daemon: Libvirtd, place: Store, second: SecondHost, backing: str, size: int, *, busy: bool
 ) -> Sample:
     hot = _HOT_MIB if busy else 0
-    # The guest leaves the memory alone that the host dirties.
+    # The guest does not touch the memory that the host dirties.
     options = f"mem={OWN_MIB + hot}M" + (" ramshelf.rewrite" if busy else "")
     with started(daemon, backing, size, dirty_mib=hot, options=options) as guest:
         wait_console(guest.name, "ROUND 1" if busy else "GUEST-UP", timeout=300)
@@ -90,7 +90,7 @@ def _move(
 
 
 def _written_mib(second: SecondHost, place: Store) -> float:
-    """What the second host's device has written so far."""
+    """Return the MiB that the second host's device has written so far; 0 without a device."""
     if not place.device:
         return 0.0
     second.sync()

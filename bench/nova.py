@@ -1,4 +1,4 @@
-"""Nova: servers' starts, deletes and moves by its own driver, the same with the hook, and ramshelf's."""
+"""Nova: starts, deletes and moves by its own driver, the same with the hook, and ramshelf's."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -21,17 +21,17 @@ from support.process import run, wait_until
 from support.second_host import FIRST_ADDRESS, SECOND_ADDRESS, SecondHost, second_host
 
 _WORDS = f"init_on_alloc=0 mem={OWN_MIB}M"
-"""For a guest's kernel: it leaves the memory alone that the host dirties."""
+"""Words for a guest's kernel, which keep it from the memory that the host dirties."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What Nova was asked for, through its API, once.
+    """One request to Nova's API.
 
-    ``seconds`` are from the request until the API shows it done, ``written_mib`` what the store's
-    device has written until then, and ``synced_mib`` with what a sync writes after it. Then the
-    store has given ``allocated_mib`` to servers, ``resident_mib`` of whose memory are in RAM. The
-    store is the destination's, where a server moves.
+    ``seconds`` are from the request until the API shows it done, ``written_mib`` is what the
+    store's device has written until then, and ``synced_mib`` includes what a sync writes after it.
+    Then the store has given ``allocated_mib`` to servers, ``resident_mib`` of whose memory are in
+    RAM. Where a server moves, the store is the destination's.
     """
 
     store: str
@@ -46,7 +46,10 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """What is measured; sizes are flavors'. A server of ``deleted_mib`` has ``dirty_mib`` dirty then."""
+    """What is measured; the sizes are those of flavors.
+
+    A server of ``deleted_mib`` has ``dirty_mib`` dirty when it is deleted.
+    """
 
     rounds: int
     drivers: tuple[Driver, ...]
@@ -60,7 +63,7 @@ class _Plan:
 
     @property
     def turns(self) -> Iterator[Driver]:
-        """The drivers, round after round, each round another one first."""
+        """The drivers, round after round, with another one first in each round."""
         for number in range(self.rounds):
             first = number % len(self.drivers)
             yield from self.drivers[first:] + self.drivers[:first]
@@ -95,7 +98,7 @@ _QUICK = _Plan(
 
 
 def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
-    """All with each driver in turns, on each store, and between two hosts."""
+    """Measure everything with each driver in turns, on each store, and between two hosts."""
     require_nova()
     plan = _QUICK if quick else _FULL
     for name in plan.stores:
@@ -116,7 +119,7 @@ def _on_one_host(name: str, plan: _Plan) -> Iterator[Sample]:
             run(*driver.hook_command)
             nova.configure(driver.nova_conf(told))
             nova.start()
-            _start(nova, place, driver, min(plan.sizes))  # a Nova's first takes longer
+            _start(nova, place, driver, min(plan.sizes))  # the first of a Nova takes longer
             for size in plan.sizes:
                 yield _start(nova, place, driver, size)
             yield _start(nova, place, driver, min(plan.sizes), plan.at_once)
@@ -124,7 +127,7 @@ def _on_one_host(name: str, plan: _Plan) -> Iterator[Sample]:
 
 
 def _start(nova: Cloud, place: Store, driver: Driver, size: int, count: int = 1) -> Sample:
-    """Of servers that find nothing to boot: what is written is the start's, not the guest's."""
+    """Start servers that find nothing to boot: what is written is the start's, not the guest's."""
     clear(nova)
     flavor, nothing = nova.compute.flavor(size), nova.image(None)
     sync()
@@ -195,7 +198,7 @@ def _between_two(daemon: Libvirtd, plan: _Plan) -> Iterator[Sample]:
 
 
 def _addressed(driver: Driver, told: int, url: str, address: str) -> Settings:
-    """nova.conf of a host that servers move from and to, through the broker at ``url``."""
+    """Return nova.conf of a host that servers move from and to, through the broker at ``url``."""
     plain, more = driver.nova_conf(told), migratable(address)
     return {
         "DEFAULT": {**plain["DEFAULT"], **more["DEFAULT"], "transport_url": url},
@@ -205,7 +208,7 @@ def _addressed(driver: Driver, told: int, url: str, address: str) -> Settings:
 
 
 def _move(nova: Cloud, second: SecondCompute, driver: Driver, name: str, size: int) -> Sample:
-    """Of an idle server that is on the first host."""
+    """Move an idle server that is on the first host."""
     host = second.host
     flavor, image = nova.compute.flavor(size), nova.image(_WORDS)
     [server] = boot(nova, flavor, image, availability_zone=f"nova:{nova.host}")

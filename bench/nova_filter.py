@@ -1,9 +1,8 @@
-"""What FileBackedMemoryFilter costs beside Nova's own AggregateInstanceExtraSpecsFilter, over 10,000
-hosts.
+"""What FileBackedMemoryFilter costs beside Nova's own AggregateInstanceExtraSpecsFilter.
 
 ``make bench-nova`` runs it, where a Nova is. In one process both filters are asked about the same
-hosts for the same request, one right after the other, which first is drawn by lot. Placement's
-answer is there already, as for all but one request a minute.
+10,000 hosts for the same request, one right after the other; which is first is drawn by lot.
+Placement's answer is there already, as for all but one request a minute.
 """
 
 import argparse
@@ -45,8 +44,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=31)
     arguments = parser.parse_args()
     CONF([], project="nova", default_config_files=[], default_config_dirs=[])
-    logging.getLogger().setLevel(logging.INFO)  # Nova's default: reasons are not told
-    logging.getLogger("ramshelf_nova").setLevel(logging.ERROR)  # nor what is told once
+    logging.getLogger().setLevel(logging.INFO)  # Nova's default: reasons are not logged
+    logging.getLogger("ramshelf_nova").setLevel(logging.ERROR)  # nor are warnings that come once
 
     print(f"{arguments.hosts} hosts, {arguments.rounds} rounds, ms: median (middle half)\n")
     print(f"{'REQUEST':44}{'FILE-BACKED-MEMORY':22}{'AGGREGATE-EXTRA-SPECS':24}RATIO")
@@ -62,7 +61,7 @@ def main() -> None:
 def measure(
     count: int, rounds: int, wish: dict[str, Any], ratio: str
 ) -> tuple[list[float], list[float]]:
-    """Milliseconds of ours and of Nova's filter, by round."""
+    """Return the milliseconds that our filter and Nova's took, by round."""
     zones = [
         aggregate(f"zone{n}", availability_zone=f"zone{n}", ram_allocation_ratio=ratio)
         for n in range(10)

@@ -13,7 +13,7 @@ from bench.results import Result
 
 mpl.rcParams.update(
     {
-        "svg.hashsalt": "ramshelf",  # the same figures, the same file
+        "svg.hashsalt": "ramshelf",  # the same figures make the same file
         "svg.fonttype": "none",
         "font.size": 9,
         "axes.spines.top": False,
@@ -33,7 +33,10 @@ COLOURS = {
     "stock": "#d55e00",
     "stock + hook": "#e69f00",
 }
-"""One for each backing in all pictures; Okabe and Ito's, which the colour-blind can tell apart."""
+"""One colour for each backing in all pictures.
+
+They are Okabe and Ito's, which the colour-blind can tell apart.
+"""
 
 
 def draw(result: Result, path: Path, digest: str) -> None:
@@ -84,7 +87,7 @@ def _start(rows: Sequence[Row]) -> Figure:
 
 
 def _end(rows: Sequence[Row]) -> Figure:
-    """Above, virsh destroy with the most dirty; below, each ending on the disk kinds."""
+    """Draw virsh destroy with the most dirty above, and each ending on the disk kinds below."""
     figure = Figure(figsize=(10, 9), layout="constrained")
     upper, lower = figure.subplots(2, 2, height_ratios=(2, 3))
     most, least = (choose(int(row.keys["dirty_mib"]) for row in rows) for choose in (max, min))
@@ -161,7 +164,10 @@ def _migrate(rows: Sequence[Row]) -> Figure:
 
 
 def _nova(rows: Sequence[Row]) -> Figure:
-    """Logarithmic: from the smallest start to the largest it is a factor of a hundred, also of MiB."""
+    """Draw with logarithmic scales.
+
+    From the smallest start to the largest it is a factor of a hundred, also of MiB.
+    """
     titles = {"seconds": "seconds", "synced_mib": "MiB written"}
     stores = _values(rows, "store")
     figure = Figure(figsize=(10, 9), layout="constrained")
@@ -191,7 +197,7 @@ def _panels(rows: Sequence[Row], titles: dict[str, str], *keys: str) -> Figure:
 
 
 def _bars(axes: Axes, rows: Sequence[Row], name: str, keys: Sequence[str]) -> None:
-    """A bar for each row, from above, with its spread and its number."""
+    """Draw a bar for each row, from the top down, with its spread and its number."""
     series = [row.figures[name] for row in rows]
     colours = [_colour(row) for row in rows]
     labels = [_label(row, keys) for row in rows]
@@ -204,13 +210,12 @@ def _bars(axes: Axes, rows: Sequence[Row], name: str, keys: Sequence[str]) -> No
     axes.margins(x=0.15)
     axes.set_xlim(left=min(0, *(one.low for one in series)))
     if name.endswith("_mib"):
-        axes.set_xlim(
-            right=max(1, axes.get_xlim()[1])
-        )  # what file systems note is not to look like much
+        # The little that file systems note is not to look like much.
+        axes.set_xlim(right=max(1, axes.get_xlim()[1]))
 
 
 def _groups(axes: Axes, rows: Sequence[Row], name: str, key: str, colour: str) -> None:
-    """A group of bars for each value of ``key``, in it one for each of ``colour``."""
+    """Draw a group of bars for each value of ``key``, with one bar for each value of ``colour``."""
     groups, members = _values(rows, key), _values(rows, colour)
     height = 0.8 / max(1, len(members))
     for number, member in enumerate(members):

@@ -1,6 +1,4 @@
-"""Pressure: four guests that get half of the RAM that they have touched, their hot sets well inside
-it.
-"""
+"""Pressure: four guests get half of the RAM they have touched, their hot sets well inside it."""
 
 import time
 from collections.abc import Iterator
@@ -18,7 +16,7 @@ _OWN_MIB = 256
 
 @dataclass(frozen=True, kw_only=True)
 class _Load:
-    """What the guests do; MiB."""
+    """What the guests do; sizes are in MiB."""
 
     guests: tuple[str, ...]
     cold: int
@@ -46,11 +44,11 @@ _SHORT = [(name, "ramshelf") for name in ("ext4", "xfs")] + [
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What the guests got done in a while, once each had filled its memory and the host had settled.
+    """What the guests got done in a while.
 
-    ``limit`` says whether RAM was short. ``touched_mib`` is the RAM that libvirtd, QEMU and the
-    page cache behind them took, ``rounds`` are over a hot set, of all guests; ``filling_mib`` was
-    written before.
+    Each had filled its memory and the host had settled before. ``limit`` says whether RAM was
+    short. ``touched_mib`` is the RAM that libvirtd, QEMU and the page cache behind them took,
+    ``rounds`` are over a hot set, of all guests; ``filling_mib`` was written before.
     """
 
     store: str
@@ -65,7 +63,7 @@ class Sample:
 
 
 def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
-    """Once without a limit, which tells what half is; then each in turns."""
+    """Measure once without a limit, which tells what half is; then measure each case in turns."""
     load, short = (_QUICK, _SHORT[1:3]) if quick else (_FULL, _SHORT)
     free = _work(daemon, "swap", "ramshelf", load, None)
     yield free

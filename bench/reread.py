@@ -13,7 +13,10 @@ PASSES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Three passes over memory that has been filled and, where it is a file's, written back before."""
+    """Three passes over memory that has been filled before.
+
+    Where it is a file's, it has been written back, too.
+    """
 
     store: str
     memory: str
@@ -23,7 +26,7 @@ class Sample:
 
 
 def measure(_: Libvirtd, *, quick: bool) -> Iterator[Sample]:
-    """A plain mapping stands for the guest: what a pass costs is the kernel's."""
+    """Measure with a plain mapping instead of a guest: what a pass costs is the kernel's."""
     size = 16 if quick else 64
     for _repetition in range(1 if quick else 3):
         for name, memories in PLACES.items():

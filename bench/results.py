@@ -1,4 +1,4 @@
-"""What a run leaves: samples of one table and the machine that they were taken on; and how it is told."""
+"""What a run leaves: samples of one table, the machine that they were taken on, and its text."""
 
 import hashlib
 import json
@@ -15,7 +15,10 @@ SPREAD = "Median (lowest-highest; of eight and more the middle half)."
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A table's JSON; ``seconds`` is how long it took, a quick one's figures mean nothing."""
+    """A table's JSON.
+
+    ``seconds`` is how long it took. The figures of a quick one mean nothing.
+    """
 
     table: str
     title: str
@@ -31,17 +34,17 @@ class Result:
 
 
 def load(path: Path) -> Result:
-    """What a run has written."""
+    """Read what a run has written."""
     return Result(**json.loads(path.read_text()))
 
 
 def digest(path: Path) -> str:
-    """What tells whether a picture shows this file."""
+    """Return the digest that tells whether a picture shows this file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def text(result: Result) -> str:
-    """As it is printed."""
+    """Return the table as it is printed."""
     found = result.rows
     header = [*found[0].keys, *found[0].figures]
     cells = [[*row.keys.values(), *row.figures.values()] for row in found]

@@ -1,4 +1,4 @@
-"""Start: how long ``virsh start --paused`` takes and writes; the guest has touched none of its memory."""
+"""Start: what ``virsh start --paused`` takes and writes; the guest touches none of its memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from support.libvirtd import Libvirtd
 class Sample:
     """One start; ``written_mib`` includes what a sync writes after it.
 
-    ``allocated_mib`` is what the store has given the guest, for anonymous memory and memfd what of
-    it is in RAM.
+    ``allocated_mib`` is what the store has given the guest; of anonymous memory and memfd it is
+    what is in RAM.
     """
 
     store: str
@@ -26,8 +26,9 @@ class Sample:
 
 
 def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
-    """Each size on each store with each backing, in turns; memory that is in no file once, beside
-    swap.
+    """Measure each size on each store with each backing, in turns.
+
+    Memory that is in no file is measured once, beside swap.
     """
     sizes = (256,) if quick else (1024, 2048, 4096, 8192, 16384)
     for _ in range(1 if quick else 3):
@@ -40,7 +41,7 @@ def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
 
 
 def _start(daemon: Libvirtd, place: Store, backing: str, size: int) -> Sample:
-    sync()  # what the guest before has left to be written, such as that its file is gone
+    sync()  # writes what the guest before has left, such as that its file is gone
     before = place.written_mib()
     with started(daemon, backing, size, paused=True) as guest:
         sync()

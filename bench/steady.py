@@ -16,7 +16,10 @@ _GUESTS = {"ext4": ("ramshelf",), "xfs": ("ramshelf",), "swap": ("ramshelf", "me
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What a minute of rewriting wrote; ``rounds`` are of the whole working set, of all guests."""
+    """What a minute of rewriting wrote.
+
+    ``rounds`` are those of the whole working set, of all guests.
+    """
 
     store: str
     guests: str
@@ -27,7 +30,10 @@ class Sample:
 
 
 def measure(daemon: Libvirtd, *, quick: bool) -> Iterator[Sample]:
-    """In turns; guests that have no file to be written back to run side by side, over the same swap."""
+    """Measure each store in turns.
+
+    Guests that have no file to be written back to run side by side, over the same swap.
+    """
     for _ in range(1 if quick else 3):
         for name, backings in _GUESTS.items():
             if quick and name == "xfs":

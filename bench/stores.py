@@ -1,4 +1,7 @@
-"""Stores to measure on, made by ramshelf as a user would, each on a device with counters of its own."""
+"""Stores to measure on, made by ramshelf as a user would make them.
+
+Each is on a device with counters of its own.
+"""
 
 import os
 from collections.abc import Iterator
@@ -20,26 +23,31 @@ KINDS = {
     "tmpfs": ("--kind", "ram"),
     "swap": ("--kind", "swap"),
 }
-"""A store's name in the tables, and what ``ramshelf store create`` is told: tmpfs is one without swap.
+"""A store's name in the tables, and what ``ramshelf store create`` is told.
+
+Here tmpfs is one without swap.
 """
 
 SPARE_MIB = 320
-"""What file systems take for themselves: xfs makes none below 300 MiB."""
+"""The MiB that file systems take for themselves: xfs makes none below 300 MiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """A store that stands; ``device`` is "" for tmpfs alone."""
+    """A store that is in place; ``device`` is "" for tmpfs alone."""
 
     name: str
     device: str
 
     def written_mib(self) -> float:
-        """What its device has written so far; for tmpfs over swap that is the swap's."""
+        """Return the MiB that its device has written so far.
+
+        For tmpfs over swap that is the swap's device.
+        """
         return written_mib(self.device) if self.device else 0.0
 
     def allocated_mib(self) -> float:
-        """What the memory files on it have been given."""
+        """Return the MiB that the memory files on it have been given."""
         return (
             sum(file.stat().st_blocks * 512 for file in Path(MEMORY).glob("*/*") if file.is_file())
             / MIB
@@ -48,8 +56,9 @@ class Store:
 
 @contextmanager
 def store(name: str, size_mib: int) -> Iterator[Store]:
-    """A store with room for ``size_mib`` of guest memory, and the kernel set up as ramshelf does for
-    it.
+    """Make a store with room for ``size_mib`` of guest memory, and remove it at the end.
+
+    Meanwhile the kernel is set up as ramshelf sets it up for the store.
     """
     if name == "tmpfs":
         ramshelf("store", "create", *KINDS[name], "--size", f"{size_mib}MiB")
@@ -64,7 +73,7 @@ def store(name: str, size_mib: int) -> Iterator[Store]:
 
 @contextmanager
 def btrfs(size_mib: int) -> Iterator[Store]:
-    """What ramshelf refuses to make a store of, to show why.
+    """Make a store that ramshelf refuses to make, to show why.
 
     It copies on write: with no more room than the guest is large, QEMU is killed by SIGBUS.
     """

@@ -41,7 +41,7 @@ def _mapped(where: str, size: int) -> mmap.mmap:
 
 
 def _text(at: int) -> bytes:
-    """A MiB in which no page is like another, and each compresses well."""
+    """Return a MiB in which no page is like another, and each compresses well."""
     line = b"page %012d is made of words that come again and again and compress well\n"
     pages = ((line % (at + page)) * 60 for page in range(0, _MIB, mmap.PAGESIZE))
     return b"".join(page[: mmap.PAGESIZE].ljust(mmap.PAGESIZE) for page in pages)

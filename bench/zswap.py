@@ -15,18 +15,21 @@ from support.libvirtd import Libvirtd
 
 _PARAMETERS = "/sys/module/zswap/parameters"
 _POOL_PERCENT = 1
-"""Of the host's RAM: smaller than what is filled, so that what does not compress goes on to the swap.
+"""The share of the host's RAM for zswap's pool, in percent.
+
+It is smaller than what is filled, so that what does not compress goes on to the swap.
 """
 
 _SETTLE_SECONDS = 0.5
-"""Until what is on its way to the swap has arrived there."""
+"""The seconds until what is on its way to the swap has arrived there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """``pool_mib`` is the RAM in which zswap kept ``kept_mib`` of the memory at the end.
+    """One filling of memory, with zswap on or off.
 
-    That RAM comes on top of the limit where memory cgroups are of version 1.
+    ``pool_mib`` is the RAM in which zswap kept ``kept_mib`` of the memory at the end. That RAM
+    comes on top of the limit where memory cgroups are of version 1.
     """
 
     memory: str
@@ -40,7 +43,7 @@ class Sample:
 
 
 def measure(_: Libvirtd, *, quick: bool) -> Iterator[Sample]:
-    """Over the store of kind swap, in turns."""
+    """Measure over the store of kind swap, in turns."""
     if not os.path.exists(_PARAMETERS):
         raise Unavailable("this kernel has no zswap")
     size = 48 if quick else 512

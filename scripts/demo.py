@@ -1,5 +1,6 @@
-"""What `make demo` shows; runs inside scripts/isolated, which takes back what an interrupted one
-leaves.
+"""The demo that `make demo` shows.
+
+It runs inside scripts/isolated, which takes back what an interrupted one leaves.
 """
 
 import contextlib
@@ -46,7 +47,7 @@ class DemoError(Exception):
 
 
 def main() -> None:
-    """Show it, step by step."""
+    """Show the demo, step by step."""
     started = time.monotonic()
     say(
         "ramshelf with a libvirtd of its own, apart from this machine's: the machine's libvirt, "
@@ -83,7 +84,10 @@ def main() -> None:
 
 
 def probe() -> str:
-    """Boot the guest for a few seconds: a /dev/kvm that opens may still run no guest."""
+    """Return "kvm" where KVM boots a guest within a few seconds, else "qemu".
+
+    A /dev/kvm that opens may still run no guest.
+    """
     command = [
         *(
             "qemu-system-x86_64",
@@ -126,14 +130,14 @@ def probe() -> str:
 
 
 def qemu_user() -> dict[str, Any]:
-    """subprocess.run's arguments for running as the user that libvirt runs QEMU as."""
+    """Return subprocess.run's arguments for running as the user that libvirt runs QEMU as."""
     user = pwd.getpwnam(Path("/var/lib/libvirt/qemu").owner())
     groups = os.getgrouplist(user.pw_name, user.pw_gid)
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": groups}
 
 
 def show_store(device: str, virt_type: str, libvirtd: Libvirtd) -> None:
-    """From a bare block device to a guest on a store, and back."""
+    """Show the way from a bare block device to a guest on a store, and back."""
     heading(f"A store on {device}: guest memory in RAM first, on the device when RAM is short")
     ramshelf("store", "create", "--kind", "swap", "--size", f"{STORE_MIB}MiB", "--device", device)
     heading("libvirt's hook, which guards the store whoever starts a guest")
@@ -181,7 +185,7 @@ def show_store(device: str, virt_type: str, libvirtd: Libvirtd) -> None:
 
 
 def show_agent(virt_type: str) -> None:
-    """The daemon, and a guest of which it hears from libvirt only."""
+    """Show the daemon, and a guest of which it hears from libvirt only."""
     heading("The agent looks after guests that others start, and serves metrics for Prometheus")
     say("$ ramshelf agent &")
     with AGENT_LOG.open("wb") as log, subprocess.Popen([RAMSHELF, "agent"], stderr=log) as agent:
@@ -205,20 +209,23 @@ def show_agent(virt_type: str) -> None:
 
 
 def metrics() -> list[str]:
-    """The agent's metrics; none as long as it does not serve."""
+    """Return the lines of the agent's metrics; none as long as it does not serve."""
     with contextlib.suppress(OSError), urllib.request.urlopen(METRICS, timeout=30) as answer:
         return str(answer.read().decode()).splitlines()
     return []
 
 
 def scrape(name: str) -> float:
-    """A metric without labels; -1 as long as it is not there."""
+    """Return a metric without labels; -1 as long as it is not there."""
     found = [line for line in metrics() if line.startswith(f"{name} ")]
     return float(found[0].split()[1]) if found else -1
 
 
 def show_beside(device: str, virt_type: str, libvirtd: Libvirtd) -> None:
-    """The same guest with Nova's element and with ramshelf, measured on a file system where it tells."""
+    """Show the same guest with Nova's element and with ramshelf.
+
+    Both are measured on a file system where the difference shows.
+    """
     heading(f"What a start and an end cost: a store on {device} with XFS")
     ramshelf("store", "create", "--kind", "disk", "--fs", "xfs", "--device", device)
     heading(
@@ -242,9 +249,10 @@ def show_beside(device: str, virt_type: str, libvirtd: Libvirtd) -> None:
 
 
 def cost(device: str, name: str, guest: str) -> tuple[float, int, float, int]:
-    """Seconds and MiB written of the guest's start, and of its end once it has dirtied its memory.
+    """Return the seconds and MiB written of the guest's start, and of its end.
 
-    It starts paused: what it dirties itself while it boots is not what its start costs.
+    It starts paused: what it dirties itself while it boots is not what its start costs. It is ended
+    once it has dirtied its memory.
     """
     started = timed(device, "virsh", "create", "--paused", guest)
     show("virsh", "resume", name)
@@ -254,7 +262,10 @@ def cost(device: str, name: str, guest: str) -> tuple[float, int, float, int]:
 
 
 def timed(device: str, *argv: str) -> tuple[float, int]:
-    """Show a command; the seconds that it took, and the MiB written to the device by a sync after it."""
+    """Show a command; return the seconds that it took, and the MiB written to the device.
+
+    The MiB include what a sync after it writes.
+    """
     before, begun = written(device), time.monotonic()
     show(*argv)
     seconds = time.monotonic() - begun
@@ -274,7 +285,7 @@ def take_back(libvirtd: Libvirtd) -> None:
 def define(
     name: str, memory_mib: int, virt_type: str, *, dirty_mib: int = 0, backing: str = ""
 ) -> str:
-    """Write a guest's XML; the file's path."""
+    """Write a guest's XML; return the file's path."""
     path = Path("/run/guest") / f"{name}.xml"
     path.write_text(
         domain_xml(
@@ -290,7 +301,10 @@ def ramshelf(*args: str, ok: Sequence[int] = (0,)) -> None:
 
 
 def show(*argv: str, ok: Sequence[int] = (0,)) -> None:
-    """Run a command and show it with what it prints; DemoError where its exit status is not in ``ok``."""
+    """Run a command, and show it with what it prints.
+
+    Raises DemoError where its exit status is not in ``ok``.
+    """
     print(paint("1", f"  $ {shlex.join((os.path.basename(argv[0]), *argv[1:]))}"), flush=True)
     with subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -302,24 +316,27 @@ def show(*argv: str, ok: Sequence[int] = (0,)) -> None:
 
 
 def written(device: str) -> int:
-    """MiB written to a block device so far, rounded up (Documentation/block/stat: field 7, sectors)."""
+    """Return the MiB written to a block device so far, rounded up.
+
+    They are in its stat (Documentation/block/stat: field 7, sectors).
+    """
     sectors = int(Path(f"/sys/block/{os.path.basename(device)}/stat").read_text().split()[6])
     return -(-sectors // 2048)
 
 
 def heading(text: str) -> None:
-    """A step of the demo."""
+    """Print the heading of a step of the demo."""
     print(f"\n{paint('1;36', f'== {text}')}", flush=True)
 
 
 def say(*lines: str) -> None:
-    """A remark."""
+    """Print a remark."""
     for line in lines:
         print(f"  {line}", flush=True)
 
 
 def paint(colour: str, text: str) -> str:
-    """Coloured on a terminal (ECMA-48 SGR parameters)."""
+    """Colour a text on a terminal (ECMA-48 SGR parameters)."""
     return f"\033[{colour}m{text}\033[0m" if _COLOURED else text
 
 

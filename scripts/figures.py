@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""figures.py [--check]: write the parts of the documentation that quote `make bench`, and its
-pictures.
+"""figures.py [--check]: write what the documentation quotes of `make bench`, and its pictures.
 
-They come from bench/results/*.json and stand between two marks in the pages. With --check change
-nothing, need no matplotlib, and fail where one is out of date.
+The quotes come from bench/results/*.json and stand between two marks in the pages. With --check it
+changes nothing, needs no matplotlib, and fails where one is out of date.
 """
 
 import re
@@ -27,7 +26,7 @@ _MARKED = re.compile(
 
 
 def part(name: str) -> str:
-    """What stands between the marks called ``name``: a table, "machine" or "headline"."""
+    """Return what stands between the marks called ``name``: a table, "machine" or "headline"."""
     if name == "machine":
         first = min(RESULTS.glob("*.json"), default=None)
         if first is None:
@@ -54,11 +53,14 @@ def part(name: str) -> str:
 
 _NOT_YET = "Not measured yet: `sudo make bench`.\n"
 _ACROSS = {"start": "guest_mib", "end": "dirty_mib", "nova": "driver"}
-"""Tables of many rows, told by one for each figure with a column for each value of a key."""
+"""The tables of many rows, with the key whose values become columns.
+
+Each is told by one table for each figure.
+"""
 
 
 def _headline() -> str:
-    """The start of the largest guest and the end of the dirtiest, of those whose memory is in files."""
+    """Return a table with the start of the largest guest and the end of the dirtiest."""
     paths = {name: RESULTS / f"{name}.json" for name in ("start", "end")}
     if not all(path.exists() for path in paths.values()):
         return _NOT_YET
@@ -115,7 +117,7 @@ def _table(rows: list[Row]) -> str:
 
 
 def _words(name: str) -> str:
-    """A figure's or a key's name, as one reads it."""
+    """Return a figure's or a key's name as one reads it."""
     return name.replace("_", " ").replace(" mib", " MiB")
 
 
@@ -128,7 +130,7 @@ def _machine(result: Result, what: str = "Measured") -> str:
 
 
 def _stale_pictures() -> list[tuple[Path, Path]]:
-    """Results, and their pictures that do not show them."""
+    """Return the results whose pictures do not show them, and the pictures."""
     found = []
     for path in sorted(RESULTS.glob("*.json")):
         picture = PICTURES / f"{path.stem}.svg"

@@ -5,18 +5,21 @@ The guest is busybox. It reports over the serial port, and its kernel command li
 does:
 
     (always)              GUEST-UP <MiB that it sees>
-    ramshelf.dirty=MIB    writes random bytes (the same MiB over and over) to MIB of its memory, its CPUs each
-                          a share: DIRTIED <MIB>
+    ramshelf.dirty=MIB    writes random bytes (the same MiB over and over) to MIB of its memory, its
+                          CPUs each a share: DIRTIED <MIB>
     ramshelf.dirty=all    the same with all that is free, but a margin of 16 MiB
-    ramshelf.late=MIB     the same once the host has inflated a balloon (BALLOONED) and deflated it again
+    ramshelf.late=MIB     the same once the host has inflated a balloon (BALLOONED) and deflated it
+                          again
     ramshelf.rewrite      then writes the same pages anew, round after round: ROUND <N>
     ramshelf.rewrite=MIB  so many of them only, its hot set; the others stay cold
-    ramshelf.check=MIB    clears so much, writes, compares, round after round: CHECKED <N>, or DAMAGED
-    ramshelf.keep=MIB     writes so much once, no page like another, and compares it with its checksum, round
-                          after round: KEPT <N>, or DAMAGED
+    ramshelf.check=MIB    clears so much, writes, compares, round after round: CHECKED <N>, or
+                          DAMAGED
+    ramshelf.keep=MIB     writes so much once, no page like another, and compares it with its
+                          checksum, round after round: KEPT <N>, or DAMAGED
     ramshelf.count        counts, ten times a second: COUNT <N> <seconds since it began>
     ramshelf.secret=WORD  writes it all over the memory it dirties instead
-    ramshelf.search=WORD  reads all its RAM, free pages too: FOUND <lines with the word> of <MiB read>
+    ramshelf.search=WORD  reads all its RAM, free pages too: FOUND <lines with the word> of <MiB
+                          read>
     ramshelf.reboot       then reboots itself
     ramshelf.poweroff     then powers itself off
 
@@ -34,7 +37,9 @@ from pathlib import Path
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _DOWNLOADED = _CHECKOUT / ".cache/guest/kernel"
-"""Where ``scripts/setup`` unpacks a kernel package: boot/ and lib/modules/ (or usr/lib/modules/).
+"""The directory where ``scripts/setup`` unpacks a kernel package.
+
+It has boot/ and lib/modules/ (or usr/lib/modules/).
 """
 
 _BUSYBOX = Path("/bin/busybox")
@@ -46,8 +51,10 @@ _MODULES = (
         for part in ("_ring", "", "_pci_legacy_dev", "_pci_modern_dev", "_pci", "_balloon")
     ),
 )
-"""For the power button and a balloon, in the order in which they need each other; where a kernel has
-them built in there is no such file."""
+"""The modules for the power button and a balloon, in the order in which they need each other.
+
+Where a kernel has them built in there is no such file.
+"""
 
 _INIT = """\
 #!/bin/busybox sh
@@ -182,11 +189,14 @@ while :; do sleep 1000; done
 
 
 class GuestImageError(Exception):
-    """What is missing to make a guest image, in one sentence."""
+    """Something is missing to make a guest image; the message says what in one sentence."""
 
 
 def find_kernel() -> tuple[Path, Path]:
-    """A kernel image and the directory of its modules: the downloaded one, else the newest installed."""
+    """Return a kernel image and the directory of its modules.
+
+    It is the downloaded one, else the newest installed. Raises GuestImageError.
+    """
     for root in (_DOWNLOADED, Path("/")):
         kernels = sorted(root.glob("boot/vmlinuz-*"), key=_version)
         if kernels:
@@ -203,7 +213,11 @@ def _version(kernel: Path) -> tuple[int, ...]:
 
 
 def initramfs(modules: Path) -> bytes:
-    """The compressed initramfs (cpio "newc"; Documentation/driver-api/early-userspace/buffer-format)."""
+    """Return the compressed initramfs.
+
+    It is a cpio "newc" (Documentation/driver-api/early-userspace/buffer-format). Raises
+    GuestImageError.
+    """
     if not _BUSYBOX.is_file():
         raise GuestImageError("No busybox for a guest: install busybox-static.")
     files: list[tuple[str, int, bytes]] = [
@@ -211,11 +225,8 @@ def initramfs(modules: Path) -> bytes:
         ("modules", 0o040755, b""),
         ("bin/busybox", 0o100755, _BUSYBOX.read_bytes()),
         ("init", 0o100755, _INIT.encode()),
-        (
-            "block",
-            0o100644,
-            os.urandom(1 << 20),
-        ),  # a guest's own /dev/urandom has to gather entropy first
+        # A guest's own /dev/urandom has to gather entropy first.
+        ("block", 0o100644, os.urandom(1 << 20)),
     ]
     order = []
     for name in _MODULES:
@@ -241,7 +252,10 @@ def _cpio(files: Iterable[tuple[str, int, bytes]]) -> Iterable[bytes]:
 
 
 def install(directory: Path) -> None:
-    """Put ``vmlinuz`` and ``initramfs`` into ``directory``; raises GuestImageError."""
+    """Put ``vmlinuz`` and ``initramfs`` into ``directory``.
+
+    Raises GuestImageError.
+    """
     kernel, modules = find_kernel()
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     directory.chmod(0o755)

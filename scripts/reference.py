@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""reference.py [--check]: write the parts of docs/reference that repeat what the program knows of
-itself.
+"""reference.py [--check]: write what docs/reference repeats of what the program knows of itself.
 
-They stand between two marks in the pages. With --check change nothing and fail where one is out of
-date.
+These parts stand between two marks in the pages. With --check it changes nothing, and fails where
+one is out of date.
 """
 
 import re
@@ -30,7 +29,7 @@ _MARKED = re.compile(
 
 
 def commands() -> str:
-    """Every command's help, as a wide terminal shows it."""
+    """Return every command's help, as a wide terminal shows it."""
     return "\n\n".join(
         f"## {' '.join(words)}\n\n```text\n{text}\n```"
         for words, text in _helps(cli, ("ramshelf",), None)
@@ -38,12 +37,12 @@ def commands() -> str:
 
 
 def files() -> str:
-    """The configuration files that are read by default."""
+    """Return the configuration files that are read by default."""
     return "\n".join(f"{number}. `{path}`" for number, path in enumerate(DEFAULT_FILES, start=1))
 
 
 def options() -> str:
-    """Every option of the configuration, from what oslo.config is told."""
+    """Return every option of the configuration, from what oslo.config is told."""
     sections = []
     for group, members in OPTIONS.items():
         rows = "\n".join(
@@ -56,7 +55,7 @@ def options() -> str:
 
 
 def findings() -> str:
-    """Every code that the doctor can report, by group."""
+    """Return every code that the doctor can report, by group."""
     sections = []
     for group, title in GROUPS.items():
         rows = "\n".join(
@@ -70,7 +69,7 @@ def findings() -> str:
 
 
 def metrics() -> str:
-    """Every metric of the agent's, by section."""
+    """Return every metric of the agent's, by section."""
     sections = []
     for section, title in SECTIONS.items():
         rows = "\n".join(
@@ -84,7 +83,7 @@ def metrics() -> str:
 
 
 def migrations() -> str:
-    """Which guests can move where, by the sort of both hosts."""
+    """Return which guests can move where, by the sort of both hosts."""
     sorts = tuple(table.HOSTS)
     header = f"| from \\ to | {' | '.join(sorts)} |\n|{' --- |' * (len(sorts) + 1)}"
     rows = "\n".join(

@@ -1,5 +1,7 @@
-"""Options of the test suite, and the fixtures of all tests that need libvirt: each once, for all
-folders."""
+"""Options of the test suite, and the fixtures of all tests that need libvirt.
+
+Each is here once, for all folders.
+"""
 
 import pytest
 from hypothesis import settings
@@ -9,9 +11,8 @@ from support.side_by_side import own_temporary_directory
 
 __all__ = ["daemon", "host", "libvirtd"]
 
-settings.register_profile(
-    "untimed", settings(), deadline=None
-)  # a machine that is busy is no fault
+# A busy machine is no fault.
+settings.register_profile("untimed", settings(), deadline=None)
 settings.load_profile("untimed")
 
 
@@ -27,5 +28,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Workers of pytest-xdist use the $TMPDIR that is there."""
+    """Let workers of pytest-xdist use the $TMPDIR that is there."""
     own_temporary_directory(config)

@@ -1,6 +1,6 @@
 """The ``ramshelf`` command, and ``python -m ramshelf``.
 
-Small, so that Ctrl-C while the rest is still being imported is one line too.
+This module is small, so that Ctrl-C gives a single line even while the rest is being imported.
 """
 
 import os
@@ -10,7 +10,8 @@ import sys
 def main() -> None:
     """Run the command line and exit with its status.
 
-    What is written has the modes that are meant, whatever umask this was started with.
+    The umask is set first, so that files get the intended modes whatever umask this was started
+    with.
     """
     os.umask(0o022)
     try:

@@ -1,4 +1,4 @@
-"""`xml apply` on whole domains as they are found: review what it makes of them with --regenerate."""
+"""`xml apply` on whole domains as they are found; review what it makes with --regenerate."""
 
 from pathlib import Path
 

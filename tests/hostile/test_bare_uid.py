@@ -1,8 +1,8 @@
 """QEMU's user attacks the store while guests start and end: nobody but itself is harmed.
 
-The attacker is a real process with that uid and nothing else (support/attacker.py); all the while
-guests start, are refused and end, ``store clean`` and the agent go on. After each round it is
-stopped for a moment, and what is there is held against what would be there without it.
+The attacker is a real process with that uid and nothing else (support/attacker.py). All the while
+guests start, are refused and end, and ``store clean`` and the agent go on. After each round the
+attacker is stopped for a moment, and what is there is compared with what would be there without it.
 """
 
 import fcntl
@@ -69,7 +69,7 @@ GAME = Path("/run/game")
 
 
 def may_be_attacked(libvirtd: Libvirtd, *guests: str) -> None:
-    """From now on these guests alone; what is just done to others is brought to an end."""
+    """From now on only these guests may be attacked; an attack on others is brought to an end."""
     directories = [f"{libvirtd.virsh('domid', each).stdout.strip()}-{each}" for each in guests]
     with GAME.open("r+") as game:
         fcntl.flock(game, fcntl.LOCK_EX)
@@ -127,15 +127,14 @@ def refusals() -> set[str]:
 
 
 def storm(libvirtd: Libvirtd, outside: Path, file_system: str, rounds: int, seed: int) -> set[str]:
-    """So many rounds; the kinds of attack that succeeded."""
+    """Run so many rounds of attacks, and return the kinds of attack that succeeded."""
     before = picture(outside)
     with store(file_system, 400), agent(), attack(outside, seed) as process:
         os.set_blocking(process.stdout.fileno(), False)  # type: ignore[union-attr]
         owner = MEMORY.parent.stat()
         for number in range(rounds):
-            os.chown(
-                MEMORY, owner.st_uid, owner.st_gid
-            )  # as libvirtd does at each start of its own
+            # libvirtd does so at each start of its own.
+            os.chown(MEMORY, owner.st_uid, owner.st_gid)
             name = f"victim{number % 3}"
             libvirtd.create(domain_xml(name, VICTIM_MIB))
             assert (
@@ -174,9 +173,9 @@ def storm(libvirtd: Libvirtd, outside: Path, file_system: str, rounds: int, seed
 
 
 def end(libvirtd: Libvirtd, name: str) -> None:
-    """End a guest. A link in its directory's place goes before: libvirt itself would follow it.
+    """End a guest; a link in its directory's place goes first, for libvirt itself would follow it.
 
-    The attacker takes it away again, unless the hook has taken the directory above from it
+    The attacker takes the link away again, unless the hook has taken the directory above from it
     meanwhile.
     """
     path = MEMORY / f"{libvirtd.virsh('domid', name).stdout.strip()}-{name}"
@@ -209,8 +208,7 @@ def test_guests_start_and_end_for_a_thousand_rounds(
 
 
 def test_clean_goes_out_of_the_store_by_no_link(libvirtd: Libvirtd, foreign: Path) -> None:
-    """CASES T1: the layout that another configuration would have, planted, leads to root's
-    directories."""
+    """A planted layout, as of another configuration, leads to root's directories (CASES T1)."""
     before = picture(foreign)
     with store("tmpfs"):
         as_qemu("mkdir libvirt && ln -s $1 libvirt/qemu && ln -s $1 77-planted", str(foreign))
@@ -223,8 +221,10 @@ def test_clean_goes_out_of_the_store_by_no_link(libvirtd: Libvirtd, foreign: Pat
 
 
 def test_libvirt_is_led_out_of_the_store_by_no_link(libvirtd: Libvirtd, foreign: Path) -> None:
-    """It removes what lies behind a link in the place of a guest's directory; so nobody can put one
-    there."""
+    """Through a link in the place of a guest's directory libvirt removes what lies behind it.
+
+    So nobody can put one there.
+    """
     ramshelf("hook", "install")
     before = picture(foreign)
     with store("tmpfs"):
@@ -241,10 +241,10 @@ def test_libvirt_is_led_out_of_the_store_by_no_link(libvirtd: Libvirtd, foreign:
 
 
 def as_qemu(line: str, *arguments: str, given: bool = True, ok: tuple[int, ...] = (0,)) -> None:
-    """Run a line of shell as QEMU's user, in the store, which libvirtd's start may have ``given`` to
-    it.
+    """Run a line of shell as QEMU's user in the store, which may have been ``given`` to that user.
 
-    Each guest's start has come to its end, which takes the store back.
+    libvirtd's start may do so. Each guest's start has come to its end before, which takes the store
+    back.
     """
     for note in NOTES.glob("*.guest"):
         wait_recorded(note.stem, "started")
@@ -256,7 +256,7 @@ def as_qemu(line: str, *arguments: str, given: bool = True, ok: tuple[int, ...] 
 
 
 def test_a_guest_whose_file_was_unlinked_keeps_its_promise(libvirtd: Libvirtd) -> None:
-    """CASES T5."""
+    """The case is CASES T5."""
     ramshelf("hook", "install")
     with store("tmpfs", 200):
         libvirtd.create(domain_xml("guest", 128))
@@ -267,7 +267,7 @@ def test_a_guest_whose_file_was_unlinked_keeps_its_promise(libvirtd: Libvirtd) -
 
 
 def test_a_directory_that_grows_is_named_within_seconds(libvirtd: Libvirtd) -> None:
-    """A tmpfs has no quota for a directory: what is there counts, and the agent says whose it is."""
+    """A tmpfs has no quota for a directory: its contents count, and the agent says whose it is."""
     ramshelf("hook", "install")
     with store("tmpfs", 300):
         libvirtd.create(domain_xml("guest", 64))
@@ -304,7 +304,10 @@ def test_a_directory_that_takes_all_inodes_is_named(libvirtd: Libvirtd) -> None:
 
 
 def test_a_guest_is_not_blamed_for_the_inodes_that_another_takes(libvirtd: Libvirtd) -> None:
-    """What lies deeper is not counted: who hides what it makes has fewer entries than the innocent."""
+    """What lies deeper is not counted.
+
+    Who hides what it makes has fewer entries than the innocent.
+    """
     ramshelf("hook", "install")
     without_end = "import itertools; [open(f'f{i}', 'x').close() for i in itertools.count()]"
     with store("tmpfs", 400):
@@ -321,7 +324,7 @@ def test_a_guest_is_not_blamed_for_the_inodes_that_another_takes(libvirtd: Libvi
 
 
 def test_directories_deeper_than_any_path_hold_up_nobody(libvirtd: Libvirtd) -> None:
-    """CASES T4."""
+    """The case is CASES T4."""
     ramshelf("hook", "install")
     descend = "import os; [(os.mkdir('n' * 200), os.chdir('n' * 200)) for _ in range(30)]"
     deep = f'/usr/bin/python3 -c "{descend}"'

@@ -16,8 +16,7 @@ _OF_SWAP = (
     "test_ram",
     "test_store",
 )
-"""Modules that make swap, look at all that the kernel has, or hold guests to less RAM than they use.
-"""
+"""Modules that make swap, look at all that the kernel has, or give guests too little RAM."""
 
 
 class _Scopes(ByScope):
@@ -38,5 +37,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def embedded_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An embedded Placement's database for all tests: a process can serve one, which may be removed."""
+    """The database of an embedded Placement for all tests: a process can serve only one.
+
+    A test may remove the file.
+    """
     return tmp_path_factory.mktemp("embedded") / "placement.sqlite"

@@ -159,8 +159,10 @@ def test_a_guest_that_was_noted_before_its_files_were_there_is_reserved_late(
 
 
 def test_a_guest_that_needs_more_than_there_is_runs_on_and_is_told(libvirtd: Libvirtd) -> None:
-    """It was started without the hook; what it may come to need counts, so nobody else is admitted
-    there."""
+    """It was started without the hook, and what it may come to need counts.
+
+    So nobody else is admitted there.
+    """
     with store("tmpfs", 256), agent() as running:
         libvirtd.create(domain_xml("guest", 128, cpu=NUMA, top=PLUGGABLE))
         told = running.wait_log("began", code="store.overpromised")
@@ -310,7 +312,7 @@ def test_libvirtd_is_restarted_killed_and_frozen(hooked: Libvirtd) -> None:
 
 
 def test_a_look_that_had_to_wait_for_libvirt_puts_off_none(hooked: Libvirtd) -> None:
-    """As for a guest that takes long to start: ten times as long without a look would be minutes."""
+    """A guest may take as long to start: ten times as long without a look would be minutes."""
 
     def looked() -> float:
         return running.scrape()["ramshelf_look_timestamp_seconds"]
@@ -344,7 +346,7 @@ def test_it_ends_at_once_while_libvirtd_hangs(hooked: Libvirtd) -> None:
             assert running.process.wait(timeout=PATIENCE) == 0
         finally:
             os.kill(hooked.pid, signal.SIGCONT)
-            running.process = Agent().process  # for the end of the context
+            running.process = Agent().process  # The context ends this one.
             running.wait_metric("libvirt_up", lambda value: value == 1)
 
 
@@ -493,9 +495,8 @@ def test_as_its_unit_confines_it_it_sees_the_daemon_that_calls_the_hook(hooked: 
     hooked.restart()
     with agent(wrapper=confined()) as running:
         assert not [event for event in running.events() if event.startswith("began hook.")]
-    assert not list(
-        Path("/var/log/libvirt/qemu").glob("ramshelf-probe-*")
-    )  # libvirt was not asked by one
+    # libvirt was not asked by a probe.
+    assert not list(Path("/var/log/libvirt/qemu").glob("ramshelf-probe-*"))
 
 
 @pytest.mark.parametrize("options", [(), ("--config-file", "/etc/nova/nova conf%.conf")])

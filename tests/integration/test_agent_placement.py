@@ -192,8 +192,10 @@ def seeded(record_property: Callable[[str, object], None]) -> random.Random:
 
 
 class Life:
-    """Four guests that start and end in all ways, while Placement and libvirtd are killed now and
-    then."""
+    """Four guests that start and end in all ways.
+
+    Placement and libvirtd are killed now and then meanwhile.
+    """
 
     def __init__(
         self, libvirtd: Libvirtd, service: PlacementService, chance: random.Random

@@ -48,7 +48,7 @@ def test_clusters_of_ext4_are_seen(libvirtd: Libvirtd, options: str, cluster: in
 def test_all_of_the_capacity_can_be_reserved(
     libvirtd: Libvirtd, file_system: str, size_mib: int, options: str, guests: int
 ) -> None:
-    del libvirtd  # for the host that it resets
+    del libvirtd  # It is requested because it resets the host.
     with store(file_system, size_mib, options=options):
         empty = observe_store(str(MEMORY)).usage
         assert empty is not None
@@ -92,7 +92,9 @@ while True:
         memory.madvise(mmap.MADV_REMOVE, at, 1 << 20)
     time.sleep(0.002)
 """
-"""A program that writes to all of a file's pages, and gives them back a MiB at a time, over and over.
+"""A program that writes to all of a file's pages again and again.
+
+It gives them back a MiB at a time.
 """
 
 
@@ -129,8 +131,7 @@ def test_what_a_guest_takes_and_gives_back_meanwhile_is_nobody_elses(libvirtd: L
                 assert guest.stdout is not None
                 assert guest.stdout.readline() == "breathing\n"
                 wrong = sum(room() != before for _ in range(1000))
-                assert (
-                    wrong < 5
-                )  # one in ten by one look; the kernel's own figures are a page off at times
+                # With one look it would be one in ten; the kernel's figures may be a page off.
+                assert wrong < 5
             finally:
                 guest.kill()

@@ -1,4 +1,7 @@
-"""Leftovers: found and removed before any guest starts, with and without libvirt; a guest's own stays."""
+"""Leftovers are found and removed before any guest starts, with and without libvirt.
+
+What belongs to a guest stays.
+"""
 
 import os
 import re

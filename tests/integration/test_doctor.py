@@ -34,8 +34,10 @@ SERVICES = ("libvirtd", "virtqemud", "libvirt-guests", "nova-compute")
 
 
 def doctor(*args: str) -> dict[str, dict[str, Any]]:
-    """The findings by code, but for those about the machine's own swap; the last of several with one
-    code."""
+    """The findings by code, except those about the machine's own swap.
+
+    Of several with one code it is the last.
+    """
     strangers = other_swaps()
     ended = ramshelf("doctor", "--json", *args, ok=(0, 1, 2))
     strangers |= other_swaps()
@@ -57,8 +59,10 @@ def other_swaps() -> set[str]:
 
 
 def bad(found: dict[str, dict[str, Any]]) -> set[str]:
-    """The codes of warnings and failures that are not this machine's own (KVM, cgroups, disks,
-    labels)."""
+    """The codes of warnings and failures that do not come from this machine itself.
+
+    Those come from its KVM, cgroups, disks and labels.
+    """
     machine = {
         "host.kvm",
         "store.services-unlimited",

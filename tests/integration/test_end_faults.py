@@ -1,4 +1,4 @@
-"""ramshelf, its hook and libvirtd SIGKILLed in the middle of an ending: nothing is left in the end."""
+"""ramshelf, its hook or libvirtd is SIGKILLed during an ending: nothing is left in the end."""
 
 import json
 import os
@@ -36,7 +36,10 @@ def promised() -> int:
 
 
 def gone_and_the_next_starts(libvirtd: Libvirtd) -> None:
-    """Nothing is left of the guest: no file, no directory, no promise, no domain; it can start again."""
+    """Nothing is left of the guest: no file, no directory, no promise, no domain.
+
+    It can start again.
+    """
     wait_until(lambda: contents() == [], "nothing is left on the store", timeout=120)
     wait_until(
         lambda: libvirtd.virsh("list", "--name").stdout.strip() == "", "no guest runs", timeout=120
@@ -67,7 +70,7 @@ with Hypervisor("qemu:///system") as hypervisor:
     ("step", "timeout"), [("observe", 60), ("ask", 60), ("observe", 0), ("destroy", 0)]
 )
 def test_ramshelf_killed_while_it_stops_a_guest(hooked: Libvirtd, step: str, timeout: int) -> None:
-    """Before it asked, the guest runs on; once it has asked, the guest ends without anybody waiting."""
+    """A guest that it has not yet asked runs on; one that was asked ends with nobody waiting."""
     with store("ext4"):
         hooked.create(domain_xml("guest", dirty_mib=32))
         wait_console("guest", "DIRTIED", timeout=60)
@@ -84,7 +87,7 @@ def events() -> list[dict[str, Any]]:
 
 
 def test_the_hook_killed_when_a_guest_has_ended(libvirtd: Libvirtd) -> None:
-    """The script dies before it takes the note away: whoever looks next sees that the guest is gone."""
+    """The script dies before it removes the note; whoever looks next sees the guest is gone."""
     ramshelf("hook", "install")
     script = Path("/etc/libvirt/hooks/qemu.d/ramshelf")
     text = script.read_text()

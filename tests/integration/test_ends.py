@@ -80,7 +80,7 @@ def kill_without_libvirtd(libvirtd: Libvirtd) -> None:
 
 
 def restart_meanwhile(libvirtd: Libvirtd) -> None:
-    """libvirtd restarts while the guest shuts down."""
+    """The daemon, libvirtd, restarts while the guest shuts down."""
     libvirtd.virsh("shutdown", "guest")
     libvirtd.restart()
 
@@ -100,16 +100,20 @@ ENDINGS: tuple[Callable[[Libvirtd], None], ...] = (
 
 TOLERANCE = DIRTY_MIB * MIB // 100
 ATTEMPTS = 5
-"""Undisturbed measurements, where more is written than an ending may write."""
+"""The number of undisturbed measurements, if more is written than an ending may write."""
 
 PATIENCE = 240
-"""Seconds after which no more are made; the last one counts then where the background disturbed them
-all."""
+"""Seconds after which no more measurements are made.
+
+If the background disturbed all of them, the last one counts.
+"""
 
 
 ON_TWO = ("xfs", "swap")
-"""Where an ending has cost the most, and where it is to cost nothing; on the others all go by in the
-soak."""
+"""The store on which an ending has cost the most, and the one on which it is to cost nothing.
+
+On the other stores all endings are tested by the soak.
+"""
 
 ON_ALL = (guest_stop, destroy, crash)
 
@@ -206,7 +210,7 @@ class Figures:
         return self._begin[0] - self._start[0]
 
     def taken(self) -> tuple[int, int, int]:
-        """Bytes since the ending began, in the background meanwhile, and in the background altogether.
+        """Bytes since the ending began, in the background meanwhile, and in the background in all.
 
         The guest is gone; what the store's file system still had to write is written.
         """
@@ -227,8 +231,10 @@ def swapped() -> int:
 
 
 def out_of_ram() -> int:
-    """Bytes of the guest's memory on a tmpfs that have gone to a swap area, whosever: others have
-    theirs."""
+    """Bytes of the guest's memory on a tmpfs that have gone to a swap area, whoever's it is.
+
+    Others have swap areas of their own.
+    """
     [path] = MEMORY.glob("*-guest/pc.ram")
     status = path.stat()
     allocated = status.st_blocks * 512
@@ -264,7 +270,8 @@ class Control:
         prealloc = ",prealloc=on" if immediate else ""
         argv = f"""
             qemu-system-x86_64 -nodefaults -display none -accel tcg -m {GUEST_MIB}
-            -object memory-backend-file,id=pc.ram,mem-path={memory},share=on,size={GUEST_MIB}M{prealloc}
+            -object memory-backend-file,id=pc.ram,mem-path={memory},share=on,\
+size={GUEST_MIB}M{prealloc}
             -machine pc,memory-backend=pc.ram -serial file:{self._console}
             -kernel {IMAGE}/vmlinuz -initrd {IMAGE}/initramfs -append
         """
@@ -337,7 +344,7 @@ def test_without_the_hook_nova_s_element_flushes_on_xfs(libvirtd: Libvirtd) -> N
 
 @pytest.mark.parametrize("file_system", STORES)
 def test_the_figures(libvirtd: Libvirtd, tmp_path: Path, file_system: str) -> None:
-    """Of a start and a stop by ramshelf, and of those that the hook sees: never more than was written."""
+    """Figures of starts and stops, by ramshelf or the hook, never exceed what was written."""
     ramshelf("hook", "install")
     xml = tmp_path / "guest.xml"
     xml.write_text(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB))
@@ -370,7 +377,10 @@ ROUNDING = 0.1
 
 
 def counter_mib(file_system: str) -> float:
-    """What the figures of a store go by: its device's counter, for a tmpfs what all has gone to swap."""
+    """The counter that a store's figures go by, in MiB.
+
+    It is the device's own, and for a tmpfs what all has gone to swap.
+    """
     if file_system in {"ext4", "xfs"}:
         return written(device_of(file_system)) / MIB
     words = Path("/proc/vmstat").read_text().split()
@@ -437,7 +447,7 @@ RAM_MIB = 128
 
 @pytest.mark.parametrize("file_system", ["swap", "ext4"])
 def test_an_ending_under_memory_pressure(libvirtd: Libvirtd, file_system: str) -> None:
-    """What was swapped out or written back already is given up as well, and nothing more is written."""
+    """What was swapped out or written back already is given up too, and nothing more is written."""
     ramshelf("hook", "install")
     for _ in range(ATTEMPTS):
         with measured(file_system) as figures, ExitStack() as limits:

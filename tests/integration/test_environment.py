@@ -1,4 +1,4 @@
-"""The test environment itself: real guests on libvirt's own memory files, isolated from the machine."""
+"""The test environment: real guests on libvirt's own memory files, isolated from the machine."""
 
 from pathlib import Path
 

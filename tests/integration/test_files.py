@@ -1,4 +1,4 @@
-"""The files that ramshelf makes: their modes are those of docs/reference/files.md, whatever the umask."""
+"""The files that ramshelf makes have the modes of docs/reference/files.md, whatever the umask."""
 
 import os
 import re
@@ -81,9 +81,8 @@ def test_modes_are_what_the_page_says_whatever_the_umask(
     file, state = scratch() / "area", scratch() / "state"
     before = listed()
     assert Path("/etc/sysctl.d/90-ramshelf.conf") not in before
-    Path("/proc/sys/vm/dirty_ratio").write_text(
-        "20\n"
-    )  # whatever the machine has: with more nothing is set
+    # Whatever the machine has: with a higher ratio nothing is set.
+    Path("/proc/sys/vm/dirty_ratio").write_text("20\n")
     try:
         with umask(mask):
             libvirtd.restart()

@@ -1,4 +1,4 @@
-"""The fill test: every guest that a store admits may use all of its memory at once, and none dies."""
+"""The fill test: all guests that a store admits use all of their memory at once, and none dies."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -45,7 +45,7 @@ def test_all_admitted_guests_fill_their_memory(libvirtd: Libvirtd, kind: str) ->
 
 
 def test_guests_that_are_swapped_out_live_on(libvirtd: Libvirtd) -> None:
-    """The same where RAM is short: with room for half of it, all guests rewrite all of their memory."""
+    """All guests rewrite all of their memory again, with RAM for half of it."""
     with _store("swap"), memory_limit(libvirtd.pid, 400):
         guests = _start_all(libvirtd, "ramshelf.rewrite")
         pids = {name: qemu_pid(name) for name in guests}

@@ -35,7 +35,7 @@ _CHUNK = 256
 def test_no_page_of_a_full_store_is_lost(
     libvirtd: Libvirtd, file_system: str, size_mib: int
 ) -> None:
-    del libvirtd  # for the host that it resets
+    del libvirtd  # It is requested because it resets the host.
     with zram_device(size_mib) as device, store(file_system, size_mib, device=device):
         note = _reserve_all()
         for order in _orders(note.promised // _PAGE):
@@ -67,7 +67,7 @@ def _reserve_all() -> Note:
 
 
 def _orders(pages: int) -> Iterator[list[int]]:
-    """Every second page in two rounds, each in random order, that between them have all written back.
+    """Every second page in two rounds, each in random order; together they have all written back.
 
     One round's extents come in rising order, which packs the records full. The second round splits
     every extent of the first; of all orders that were tried this one leaves ext4's leaves emptiest.

@@ -148,7 +148,7 @@ def test_a_guest_that_does_not_fit_names_who_holds_the_space(
 
 
 def test_a_private_mapping_is_said_wherever_one_looks(hooked: Libvirtd) -> None:
-    """A file source without shared access: what the guest writes is anonymous memory, not in the file."""
+    """Without shared access to its file a guest writes to anonymous memory, not to the file."""
     hooked.create(domain_xml("one", 128, memory_backing="<source type='file'/>", dirty_mib=40))
     wait_console("one", "DIRTIED 40")
     pid = qemu_pid("one")
@@ -176,8 +176,10 @@ def test_a_private_mapping_is_said_wherever_one_looks(hooked: Libvirtd) -> None:
 
 
 def test_memory_of_qemu_commandline_on_the_store_is_seen_and_said(hooked: Libvirtd) -> None:
-    """The guest's memory lies in it; what libvirt has made for the guest, and is promised, stays
-    unused."""
+    """The guest's memory lies in a backend of its own on the store.
+
+    What libvirt has made for the guest, and is promised, stays unused.
+    """
     own = MEMORY / "own"
     own.write_bytes(b"")
     owner = MEMORY.parent.stat()
@@ -214,9 +216,8 @@ def test_leftovers_are_shown_as_nobody_s(
     assert unknown == {"directory": str(stale), "promised_mib": 0, "allocated_mib": 8}
     assert f"{stale} (no guest's)" in ramshelf("capacity").stdout
     (stale / "pc.ram").unlink()
-    assert (
-        document("capacity")["free_mib"] == free + 8
-    )  # nobody was promised it, but it was in the way
+    # Nobody was promised it, but it was in the way.
+    assert document("capacity")["free_mib"] == free + 8
 
 
 def test_without_hook_or_store_nothing_is_started(libvirtd: Libvirtd, tmp_path: Path) -> None:
@@ -283,8 +284,10 @@ def test_a_name_is_what_libvirt_makes_of_it(
 
 
 def test_ramshelf_s_own_hook_speaks_for_itself(hooked: Libvirtd, tmp_path: Path) -> None:
-    """Space that is gone between the plan and the start: the hook's sentence, code and hint come
-    through."""
+    """If space is gone between the plan and the start, the hook's refusal comes through.
+
+    It comes with its sentence, code and hint.
+    """
     path = file(tmp_path, anonymous("late", 300))
 
     def take_the_space(step: str) -> None:
@@ -536,7 +539,8 @@ def test_completion_of_guests_names(hooked: Libvirtd) -> None:
 def as_nobody(*args: str) -> Completed:
     nobody = pwd.getpwnam("nobody")
     return run(
-        "setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", RAMSHELF, *args,
+        "setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups",
+        RAMSHELF, *args,
         ok=(1,),
     )  # fmt: skip
 

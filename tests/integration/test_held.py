@@ -132,7 +132,7 @@ class Trimmers:
         return self.wait_end() == -signal.SIGKILL
 
     def wait_end(self) -> int:
-        """Its exit status once it has ended; ``last`` is then its last step, or its error's code."""
+        """Its exit status once it has ended; ``last`` is then its last step or its error's code."""
         while not (line := self._line()).startswith("ended"):
             self.last = line
         return int(line.split()[1])
@@ -291,7 +291,7 @@ def test_a_qemu_that_dies_while_it_is_held(guest: Libvirtd, trimmers: Trimmers) 
 
 
 def test_a_guest_that_is_held_can_be_ended_meanwhile(guest: Libvirtd, trimmers: Trimmers) -> None:
-    """libvirt asks QEMU to end, which it does at once, however long it was to be held."""
+    """When libvirt asks QEMU to end, it does so at once, however long it was to be held."""
     populate()
     trimmers.begin(linger=3600)
     trimmers.wait_step("held")

@@ -35,8 +35,10 @@ def events() -> list[dict[str, object]]:
 
 
 def assert_right(*names: str) -> None:
-    """The hook has found what QEMU opened of each guest, and all of it was right; libvirt did not
-    wait."""
+    """The hook has found what QEMU opened of each guest, and all of it was right.
+
+    libvirt did not wait for that.
+    """
     for name in names:
         wait_recorded(name, "started")
     assert "wrong" not in {event["event"] for event in events()}
@@ -102,7 +104,7 @@ def test_what_does_not_lie_on_the_store_passes(hooked: Libvirtd) -> None:
 
 
 def test_an_access_mode_alone_makes_a_file(hooked: Libvirtd) -> None:
-    """libvirt backs by a file whatever has an access mode, an anonymous source included."""
+    """Whatever has an access mode is backed by a file in libvirt, an anonymous source included."""
     sources = {"none": "", "anonymous": "<source type='anonymous'/>"}
     with store():
         for name, source in sources.items():
@@ -126,15 +128,17 @@ def test_something_else_in_the_place_of_the_store(hooked: Libvirtd) -> None:
 
 
 def test_a_read_only_store(hooked: Libvirtd) -> None:
-    """libvirt itself cannot make the guest's directory; the hook's check is for one that is there."""
+    """Here libvirt itself cannot make the guest's directory; the hook checks one that exists."""
     with store("ext4"):
         run("mount", "-o", "remount,ro", str(MEMORY))
         hooked.create(domain_xml("guest"), ok=(1,))
 
 
 def test_huge_pages_are_refused(hooked: Libvirtd) -> None:
-    """libvirt itself starts such a guest where there is a hugetlbfs, with memory that is not on the
-    store."""
+    """If there is a hugetlbfs, libvirt itself starts such a guest.
+
+    Its memory is then not on the store.
+    """
     Path("/run/hugepages").mkdir()
     run("mount", "-t", "hugetlbfs", "hugetlbfs", "/run/hugepages")
     hooked.restart()
@@ -302,7 +306,7 @@ def test_save_and_restore(hooked: Libvirtd, tmp_path: Path, file_system: str) ->
 
 @pytest.mark.parametrize("leftover", ["pc.ram", "deep/er", "ram-node0"])
 def test_what_a_crash_left_is_removed(hooked: Libvirtd, leftover: str) -> None:
-    """libvirt would use the directory as it is, and QEMU the bytes of another guest."""
+    """Else libvirt would use the directory as it is, and QEMU the bytes of another guest."""
     with store("ext4"):
         hooked.create(domain_xml("guest", 64))
         number = int(hooked.virsh("domid", "guest").stdout)
@@ -320,8 +324,10 @@ def test_what_a_crash_left_is_removed(hooked: Libvirtd, leftover: str) -> None:
 
 
 def test_whoever_holds_a_leftover_open_holds_up_nobody(hooked: Libvirtd) -> None:
-    """It is nobody's by the notes of those that run: the name goes, whoever has it open keeps what it
-    has."""
+    """By the notes of the guests that run the leftover is nobody's, so its name goes.
+
+    Whoever has it open keeps what it has.
+    """
     with store("ext4"):
         hooked.create(domain_xml("guest", 64))
         number = int(hooked.virsh("domid", "guest").stdout)
@@ -337,8 +343,10 @@ def test_whoever_holds_a_leftover_open_holds_up_nobody(hooked: Libvirtd) -> None
 
 
 def test_a_store_that_is_fuller_than_its_figures(hooked: Libvirtd) -> None:
-    """A file system that cannot allocate what it has free refuses; what was made of the guest is
-    removed."""
+    """A file system that cannot allocate what it has free refuses.
+
+    What was made of the guest is removed.
+    """
     with store("ext4", 300):
         Path(MEMORY, "foreign").write_bytes(b"x" * 50 * MIB)
         said = hooked.create(domain_xml("guest", 256), ok=(1,)).stderr

@@ -68,8 +68,10 @@ def notes() -> list[str]:
 
 @pytest.mark.parametrize("script_too", [False, True], ids=["hook", "script"])
 def test_killed_after_each_step(libvirtd: Libvirtd, tmp_path: Path, *, script_too: bool) -> None:
-    """At ``start`` the guest is refused and nothing is left, at ``started`` it runs on; the next
-    starts."""
+    """At ``start`` the guest is refused and nothing is left, at ``started`` it runs on.
+
+    In both cases the next guest starts.
+    """
     hook = FaultyHook(tmp_path)
     libvirtd.reload()
     with store("ext4", 300):
@@ -164,8 +166,10 @@ def test_one_that_passed_by_a_bypass_and_does_not_fit_counts(libvirtd: Libvirtd)
 def test_a_file_of_a_name_that_was_not_known_and_has_no_room_any_more(
     libvirtd: Libvirtd, tmp_path: Path
 ) -> None:
-    """Its place was promised, not yet taken, when something else fills the disk: libvirt ends the
-    guest."""
+    """Its place was promised but not yet taken when something else fills the disk.
+
+    libvirt ends the guest.
+    """
     hook = FaultyHook(tmp_path)
     hook.set(memory_ids=[])
     filler = Path("/etc/libvirt/hooks/qemu")
@@ -217,7 +221,7 @@ def test_incoming_migration_and_restore_pass_their_xml() -> None:
 
 
 def test_whom_it_does_not_concern_waits_for_nobody(libvirtd: Libvirtd) -> None:
-    """The store's lock is held, its notes cannot be written: an anonymous guest starts all the same."""
+    """An anonymous guest starts though the store's lock is held and no notes can be written."""
     ramshelf("hook", "install")
     with store("tmpfs", 300), store_lock():
         libvirtd.create(domain_xml("one", 64, memory_backing=""))

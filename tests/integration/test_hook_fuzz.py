@@ -1,4 +1,4 @@
-"""Random guests: ramshelf promises them no less than their QEMU maps, by libvirt's own word for it."""
+"""Random guests: ramshelf promises no less than their QEMU maps, by libvirt's own word for it."""
 
 import contextlib
 import json
@@ -80,8 +80,10 @@ def test_a_random_guest_is_promised_what_its_qemu_maps(
 def test_a_random_guest_is_promised_it_by_what_the_hook_is_given(
     connection: Any, libvirtd: Libvirtd
 ) -> None:
-    """The XML of a guest that starts is another one than that of a definition; here a hook ends the
-    start."""
+    """The XML of a guest that starts differs from that of a definition.
+
+    Here a hook ends the start.
+    """
     HOOK.parent.mkdir(parents=True, exist_ok=True)
     HOOK.write_text(f'#!/bin/sh\n[ "$2" = start ] || exit 0\ncat >{GIVEN}\nexit 1\n')
     HOOK.chmod(0o755)
@@ -131,8 +133,10 @@ class Command:
 
     @property
     def files(self) -> list[tuple[str, int]]:
-        """Paths of memory that is not anonymous, and its bytes; an old machine has one without a
-        backend."""
+        """Paths of memory that is not anonymous, and its bytes.
+
+        On an old machine there is one without a backend.
+        """
         size = self.after("-m")[0].removeprefix("size=").partition(",")[0]
         main = int(size[:-1]) * KIB if size.endswith("k") else int(size) * MIB
         backends = [(each["mem-path"], each["size"]) for each in self.memory if "mem-path" in each]
@@ -140,7 +144,7 @@ class Command:
 
     @property
     def legacy(self) -> bool:
-        """Whether it is an old machine type's, whose NUMA cells may have no backends of their own."""
+        """Whether it is of an old machine type, whose NUMA cells may have no own backends."""
         return any(",mem=" in words for words in self.after("-numa"))
 
     @property
@@ -188,7 +192,7 @@ def read_or_refuse(xml: str) -> None:
 
 
 def defined(connection: Any, xml: str) -> str:
-    """libvirt's own writing of it."""
+    """The definition as libvirt itself writes it."""
     domain = connection.defineXML(xml)
     try:
         text: str = domain.XMLDesc()

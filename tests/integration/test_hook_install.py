@@ -152,9 +152,8 @@ def test_what_makes_it_outdated_or_unseen(libvirtd: Libvirtd) -> None:
 @pytest.mark.usefixtures("libvirtd")
 def test_configuration_files_are_embedded(tmp_path: Path) -> None:
     conf = tmp_path / "own.conf"
-    conf.write_text(
-        "[ramshelf]\nstrict = true\n[libvirt]\nfile_backed_memory = 64\n"
-    )  # strict: of old
+    # The option strict is an old one.
+    conf.write_text("[ramshelf]\nstrict = true\n[libvirt]\nfile_backed_memory = 64\n")
     ramshelf("--config-file", str(conf), "hook", "install")
     assert str(conf) in SCRIPT.read_text()
     assert status(1)["current"] is False  # for the default files it would be another
@@ -249,7 +248,7 @@ def cut(content: bytes) -> bytes:
 
 
 def misspelt(content: bytes) -> bytes:
-    """The hook's modules can be loaded; what is called is found by its name only where it is needed."""
+    """The hook's modules still load; the misspelt function is looked up only where it is called."""
     return content.replace(b"ftruncate", b"ftruncase", 1)
 
 
@@ -399,7 +398,7 @@ def test_killed_after_each_step_the_next_run_goes_on(libvirtd: Libvirtd) -> None
 
 @contextmanager
 def its_own_view(libvirtd: Libvirtd, tmp_path: Path, command: str) -> Iterator[None]:
-    """libvirtd in a mount namespace of its own in which ``command`` has been run."""
+    """Run libvirtd in a mount namespace of its own in which ``command`` has been run."""
     place = Path(shutil.which("libvirtd") or shutil.which("virtqemud") or "")
     real = tmp_path / place.name
     shutil.copy2(place, real)

@@ -64,7 +64,10 @@ def test_a_guest_that_comes_is_reserved_or_refused(
 def test_a_guest_that_comes_gets_the_policy_and_nobody_runs_its_emulator(
     libvirtd: Libvirtd, destination: SecondHost
 ) -> None:
-    """Whoever may send a guest names a program: root never runs it, not even to ask for its version."""
+    """Whoever may send a guest names a program, which root never runs.
+
+    Root does not even ask it for its version.
+    """
     emulator, trace = scratch() / "emulator", scratch() / "trace"
     trace.touch()
     trace.chmod(0o666)

@@ -73,8 +73,7 @@ def test_notes_that_are_lost_are_made_again_from_the_guests_that_run(hooked: Lib
 
 
 def test_a_downgrade_finds_the_same_promises_on_the_store(hooked: Libvirtd) -> None:
-    """Version 0.1.0 takes a directory's memory files, or the size of its promise file where that is
-    more."""
+    """Version 0.1.0 counts a directory's memory files, or its promise file if that is larger."""
     with store("ext4", 600):
         hooked.create(domain_xml("guest", 128, cpu=NUMA, top=PLUGGABLE))
         hooked.create(domain_xml("plain", 64))
@@ -89,7 +88,7 @@ def test_a_downgrade_finds_the_same_promises_on_the_store(hooked: Libvirtd) -> N
 
 
 def test_a_directory_that_goes_before_its_qemu_takes_no_promise_with_it(hooked: Libvirtd) -> None:
-    """libvirt 9 removes the files first when it ends a guest, and QEMU may take its time."""
+    """When it ends a guest, libvirt 9 removes the files first, and QEMU may take its time."""
     with store("tmpfs", 300):
         hooked.create(domain_xml("guest", 128, dirty_mib=32))
         wait_console("guest", "DIRTIED", timeout=60)
@@ -98,9 +97,8 @@ def test_a_directory_that_goes_before_its_qemu_takes_no_promise_with_it(hooked: 
         shutil.rmtree(directory)
         assert promised() == 128
         assert refused(hooked, 176)
-        assert not refused(
-            hooked, 160
-        )  # what QEMU holds of the file that is gone is within its promise
+        # What QEMU holds of the file that is gone is within its promise.
+        assert not refused(hooked, 160)
 
 
 def test_a_guest_that_libvirtd_does_not_know_to_be_dead_keeps_its_promise(hooked: Libvirtd) -> None:
@@ -212,8 +210,7 @@ def test_notes_outlive_an_update_of_the_hook_and_say_since_when_the_guest_runs(
 
 
 def test_a_record_that_libvirt_forgot_holds_nothing(hooked: Libvirtd) -> None:
-    """libvirtd killed in the middle of an ending, and started again, leaves the guest's record for
-    good."""
+    """A libvirtd that is killed during an ending and started again leaves the guest's record."""
     with store("tmpfs", 300):
         hooked.create(domain_xml("guest", 128))
         wait_recorded("guest", "started")

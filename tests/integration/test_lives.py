@@ -1,5 +1,7 @@
-"""What a guest does between start and end: reboot, save, dump, give memory back; its place stays its
-own."""
+"""What a guest does between start and end: it reboots, is saved or dumped, gives memory back.
+
+Its place stays its own.
+"""
 
 import json
 import os
@@ -115,11 +117,11 @@ def goes_on() -> None:
 def test_what_a_guest_gives_back_stays_promised(
     hooked: Libvirtd, file_system: str, how: str
 ) -> None:
-    """On a disk the extents of memory that the host may discard go back to the file system, and to no
-    guest.
+    """On a disk the extents of memory that the host may discard go back to the file system.
 
-    ``reported`` is the guest's free memory, without a balloon having been asked for. In both cases
-    the guest begins to use all of its memory when a balloon is deflated.
+    They go to no other guest. ``reported`` is the guest's free memory, without a balloon having
+    been asked for. In both cases the guest begins to use all of its memory when a balloon is
+    deflated.
     """
     balloon = BALLOON if how == "ballooned" else REPORTING
     with store(file_system, 420, options="-b 4096" if file_system == "ext4" else ""):
@@ -145,7 +147,7 @@ def test_what_a_guest_gives_back_stays_promised(
 
 
 def test_holes_of_virtio_mem_are_no_lack(hooked: Libvirtd) -> None:
-    """QEMU punches them before the guest runs; the doctor warned for ever, and its hint did nothing."""
+    """QEMU punches them before the guest runs; the doctor once warned, and its hint did nothing."""
     cell = "<cpu><numa><cell id='0' cpus='0' memory='128' unit='MiB'/></numa></cpu>"
     device = (
         "<memory model='virtio-mem'><target><size unit='MiB'>128</size><node>0</node>"
@@ -170,8 +172,10 @@ WORD = "Zq7CanaryXw9"
 def test_no_guest_finds_its_predecessor_s_secret(
     libvirtd: Libvirtd, file_system: str, *, guarded: bool
 ) -> None:
-    """On a directory that is reused on purpose, as after a crash of the host; without the hook it
-    leaks."""
+    """The directory is reused on purpose, as after a crash of the host.
+
+    Without the hook the secret leaks.
+    """
     with store(file_system):
         libvirtd.create(domain_xml("guest", dirty_mib=40, options=f"ramshelf.secret={WORD}"))
         wait_console("guest", "DIRTIED")
@@ -200,7 +204,7 @@ def test_no_guest_finds_its_predecessor_s_secret(
 
 @pytest.mark.parametrize("file_system", ["ext4", "xfs", "tmpfs"])
 def test_what_qemu_will_map_is_zero(libvirtd: Libvirtd, tmp_path: Path, file_system: str) -> None:
-    """From the host's side, between reservation and QEMU: a new file, over blocks that held a secret."""
+    """A new file over blocks that held a secret is seen from the host, before QEMU maps it."""
     hook = FaultyHook(tmp_path)
     libvirtd.reload()
     with store(file_system, 320):  # too small for guest and secret side by side

@@ -292,7 +292,7 @@ def test_who_has_a_guests_uuid_on_the_command_line_is_not_its_qemu(libvirtd: Lib
 
 
 def test_the_doctor_warns_where_nothing_keeps_guests_apart(libvirtd: Libvirtd) -> None:
-    """libvirt's security_driver is none here; a user of its own for each guest will do."""
+    """Here the security_driver of libvirt is none; a user of its own for each guest will do."""
     with store("tmpfs", 256):
         assert doctor()["host.unconfined"]["facts"] == {"models": ["none", "dac"], "guests": []}
         libvirtd.create(domain_xml("one", 64))

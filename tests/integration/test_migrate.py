@@ -142,21 +142,22 @@ def test_options_reach_libvirt(hooked: Libvirtd, second: SecondHost) -> None:
 
 
 def test_postcopy(hooked: Libvirtd, second: SecondHost) -> None:
-    """A guest that is suspended would come without: so it runs, and with QEMU before 9.0 may be
-    damaged."""
+    """A guest that is suspended would arrive without postcopy, so this one runs.
+
+    With QEMU before 9.0 it may be damaged.
+    """
     with writing(hooked, second):
         verdict = check(second, "one", "--postcopy")
         assert verdict["live"]
-        if not verdict["postcopy"]:  # as the kernel has it
+        if not verdict["postcopy"]:  # This depends on the kernel.
             assert [reason["code"] for reason in verdict["reasons"]] == ["migration.userfaultfd"]
             assert verdict["status"] == 1
         second.shell("echo 'user = \"root\"' >>/etc/libvirt/qemu.conf")
         second.kill_libvirtd()
         second.start_libvirtd()
         assert check(second, "one", "--postcopy", ok=(0,))["postcopy"]
-        migrate(
-            second, "one", "--postcopy", "--bandwidth", "16"
-        )  # it writes faster: else it would never come
+        # The guest writes faster than this: without postcopy it would never arrive.
+        migrate(second, "one", "--postcopy", "--bandwidth", "16")
         assert second.guests() == ["one"]
         wait_until(  # a trim holds it for a moment
             lambda: second.virsh("domstate", "one").strip() == "running",

@@ -1,9 +1,9 @@
-"""Guests that move between two hosts with stores of all kinds, there by plain virsh, back by ramshelf.
+"""Guests move between two hosts with stores of all kinds, there by virsh and back by ramshelf.
 
 Each counts and compares memory with its checksum, and its memory is whole; the hook is on both
 hosts. With QEMU before 9.0 (see ``support.moving.moves_running``) those whose memory is compared
-afterwards move suspended: that a guest which runs loses nothing, and what its downtime is, is then
-not looked at.
+afterwards move suspended: it is then not tested that a guest which runs loses nothing, nor what its
+downtime is.
 """
 
 from collections.abc import Callable, Iterator
@@ -147,7 +147,7 @@ MARGIN_MIB = 32
 def test_a_migration_that_is_given_up_leaves_nothing_allocated(
     hooked: Libvirtd, begins: str
 ) -> None:
-    """By nobody but the agent, since libvirt calls no hook on the host that a guest does not leave."""
+    """Only the agent gives it back: libvirt calls no hook on a host that a guest does not leave."""
     room = SPARSE_MIB + 64
     with store("tmpfs", room), second_host("tmpfs", room) as second, ExitStack() as stack:
         start(hooked, SPARSE_MIB, "ramshelf.check=16")

@@ -1,5 +1,4 @@
-"""What goes wrong while a guest moves, by plain virsh: one guest runs on, and no host promises it
-twice.
+"""What goes wrong while a guest moves by virsh: one guest runs on, and no host promises it twice.
 
 The guest leaves a store of kind ext4 for one of tmpfs. What libvirt itself leaves is told by each
 test; the agent's next look, or ``ramshelf store clean``, leaves nothing of it.
@@ -104,9 +103,10 @@ def test_a_store_that_is_not_mounted(hooked: Libvirtd) -> None:
 
 @pytest.mark.parametrize("there", [pytest.param("xfs", marks=pytest.mark.soak), "tmpfs"])
 def test_a_store_that_somebody_fills_meanwhile(hooked: Libvirtd, there: str) -> None:
-    """A disk's extents are the guest's; on a tmpfs QEMU is killed, and the guest stays where it was.
+    """On a disk the extents are the guest's; on a tmpfs QEMU is killed, and the guest stays here.
 
-    That one runs all the time; the other moves suspended with QEMU before 9.0.
+    In the case of the tmpfs it runs all the time; in the other it moves suspended with QEMU before
+    9.0.
     """
     with two_hosts(hooked, there) as second:
         if there == "xfs":
@@ -134,8 +134,10 @@ def test_a_libvirtd_that_dies_there(hooked: Libvirtd) -> None:
 
 @pytest.fixture
 def impatient() -> Iterator[None]:
-    """TCP gives a connection up after minutes, and libvirtd after half of one: here both after
-    seconds."""
+    """Let TCP and libvirtd give up a connection after seconds.
+
+    Usually TCP does so after minutes, and libvirtd after half of one.
+    """
     before = _RETRIES.read_text()
     _RETRIES.write_text("3")
     yield
@@ -145,7 +147,7 @@ def impatient() -> Iterator[None]:
 _RETRIES = Path("/proc/sys/net/ipv4/tcp_retries2")
 
 
-def test_a_network_that_is_cut(hooked: Libvirtd, impatient: None) -> None:  # noqa: ARG001 - sets TCP
+def test_a_network_that_is_cut(hooked: Libvirtd, impatient: None) -> None:  # noqa: ARG001
     with two_hosts(hooked) as second:
         with moving(hooked, second.tcp_uri, second.tcp_migrate_uri) as one, second.cut_off():
             assert one.ended() == 1, one.said
@@ -157,7 +159,7 @@ def test_a_network_that_is_cut(hooked: Libvirtd, impatient: None) -> None:  # no
 
 
 def test_a_qemu_that_dies_at_the_switch_over(hooked: Libvirtd) -> None:
-    """libvirtd here is held, so that QEMU waits for its word with the guest stopped."""
+    """The libvirtd here is held, so that QEMU waits for its word with the guest stopped."""
     with two_hosts(hooked) as second:
         with midway(hooked, second) as one:
             hooked.virsh("migrate-setspeed", "guest", "64")

@@ -89,8 +89,10 @@ def test_the_others_count_wherever_their_memory_is(hooked: Libvirtd) -> None:
 
 
 def test_one_that_is_just_starting_counts(hooked: Libvirtd) -> None:
-    """Two never get the same RAM: what the hook has noted counts before libvirt has a record of the
-    guest."""
+    """No two guests ever get the same RAM.
+
+    What the hook has noted counts before libvirt has a record of the guest.
+    """
     with no_swap(), store(size_mib=512):
         leave_for_guests(400)
         ledger.write_note(

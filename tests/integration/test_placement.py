@@ -1,5 +1,4 @@
-"""The real Placement, inside this process and as a service of its own: what it says agrees with the
-host."""
+"""The real Placement, inside this process and as a service, says what agrees with the host."""
 
 import json
 import sys
@@ -68,7 +67,7 @@ def placement(config: Config) -> Iterator[Placement]:
 @pytest.fixture
 def others(config: Config, placement: Placement) -> Iterator[Callable[..., Any]]:
     """Somebody else who uses the same Placement: ``others(METHOD, PATH, body)`` is the answer."""
-    # The interception that serves an embedded one is there once a process.
+    # The interception that serves an embedded Placement exists once in a process.
     own = PlacementApi(config) if config.placement_mode == "remote" else None
     api = own or placement._api  # noqa: SLF001 - see above
 
@@ -151,7 +150,7 @@ def test_a_host_is_reported_and_followed(placement: Placement, others: Callable[
 def test_a_restart_goes_on_with_the_same_provider(config: Config) -> None:
     for capacity_mib in (1000, 2000):
         with Placement(config, HOST) as placement:
-            report = reconcile(placement, lambda: truth(capacity_mib=capacity_mib))  # noqa: B023 - called at once
+            report = reconcile(placement, lambda: truth(capacity_mib=capacity_mib))  # noqa: B023
             assert (report.provider, report.total_mib) == (OWN, capacity_mib)
 
 
@@ -320,7 +319,7 @@ def test_a_guest_of_a_store_that_has_shrunk_can_be_moved_to_another_host(
     """As Nova does first: the guest's allocation becomes the migration's, all at once."""
     guests = [guest(number, size) for number, size in enumerate(sizes)]
     for capacity_mib in (1000, 250):
-        reconcile(placement, lambda: truth(*guests, capacity_mib=capacity_mib))  # noqa: B023 - called at once
+        reconcile(placement, lambda: truth(*guests, capacity_mib=capacity_mib))  # noqa: B023
     moved, migration = guests[0].uuid, str(uuid4())
     generation = others("GET", f"/allocations/{moved}")["consumer_generation"]
     emptied = {**consumer(0, generation=generation), "allocations": {}}
@@ -333,9 +332,8 @@ def test_many_guests_at_once(placement: Placement, others: Callable[..., Any]) -
     others("POST", "/resource_providers", {"uuid": OTHER, "name": "elsewhere"})
     inventory = {"resource_provider_generation": 0, "inventories": {"MEMORY_MB": {"total": 1000}}}
     others("PUT", f"/resource_providers/{OTHER}/inventories", inventory)
-    others(
-        "PUT", f"/allocations/{guest(60).uuid}", consumer(30, OTHER)
-    )  # one request for many fails by it
+    # A request for many consumers at once fails because of this one.
+    others("PUT", f"/allocations/{guest(60).uuid}", consumer(30, OTHER))
     report = reconcile(placement, lambda: truth(*guests))
     assert codes(report) == {"placement.ok"}
     assert allocations(others) == {each.uuid: 1 for each in guests}
@@ -344,9 +342,12 @@ def test_many_guests_at_once(placement: Placement, others: Callable[..., Any]) -
 def test_a_consumer_that_was_left_holding_nothing_ends_no_report(
     placement: Placement, others: Callable[..., Any]
 ) -> None:
-    """Placement keeps one of a claim that came before the provider, and names its generation nowhere."""
+    """A claim that came before the provider leaves a consumer behind.
+
+    Placement names its generation nowhere.
+    """
     left = guest(1).uuid
-    refused = placement._api.ask("PUT", f"/allocations/{left}", consumer(100))  # noqa: SLF001 - as 0.1.0 did
+    refused = placement._api.ask("PUT", f"/allocations/{left}", consumer(100))  # noqa: SLF001 - as 0.1
     assert (refused.status, "does not exist" in refused.detail) == (400, True)
     report = reconcile(placement, lambda: truth(guest(1), guest(2)))
     assert (report.code, codes(report)) == ("placement.reported", {"placement.ok"})
@@ -358,7 +359,7 @@ def test_a_consumer_that_was_left_holding_nothing_ends_no_report(
 def test_a_consumer_that_was_left_is_claimed_for(
     placement: Placement, others: Callable[..., Any]
 ) -> None:
-    placement._api.ask("PUT", f"/allocations/{guest(1).uuid}", consumer(100))  # noqa: SLF001 - as 0.1.0 did
+    placement._api.ask("PUT", f"/allocations/{guest(1).uuid}", consumer(100))  # noqa: SLF001 - as 0.1
     reconcile(placement, truth)
     placement.claim(guest(1))
     assert allocations(others) == {guest(1).uuid: 100}
@@ -391,7 +392,8 @@ def test_a_host_finds_the_provider_that_it_had_under_another_name(
     placement: Placement, others: Callable[..., Any]
 ) -> None:
     own, another = (host_trait(digit * 32) for digit in "ab")
-    placement._identity = own  # noqa: SLF001 - one Placement is served in a process, under all these names
+    # One Placement is served in a process, under all these names.
+    placement._identity = own  # noqa: SLF001
     assert codes(reconcile(placement, lambda: truth(guest(1)))) == {"placement.ok"}
     assert own in others("GET", f"{PROVIDER}/traits")["traits"]
 
@@ -408,9 +410,8 @@ def test_a_host_finds_the_provider_that_it_had_under_another_name(
     assert seen("another.example.org", another) == [("placement.ok", None)]
     renamed = "renamed.example.org"
     assert seen(renamed, own) == [("placement.renamed", HOST)]
-    assert allocations(others) == {
-        guest(1).uuid: 100
-    }  # it is another machine's, for all that is known
+    # For all that is known, the provider is another machine's.
+    assert allocations(others) == {guest(1).uuid: 100}
     others("PUT", f"/allocations/{guest(1).uuid}", empty(others))
     others("DELETE", PROVIDER)
     assert codes(reconcile(placement, truth)) == {"placement.ok"}
@@ -432,7 +433,7 @@ def test_beside_nova_nothing_is_written(tmp_path: Path, service: PlacementServic
     before = service.writes()
     for nova_runs in ("", "nova-compute runs here, process 7"):
         with Placement(config, HOST) as placement:
-            report = reconcile(placement, lambda: truth(guest(2), nova=nova_runs))  # noqa: B023 - called at once
+            report = reconcile(placement, lambda: truth(guest(2), nova=nova_runs))  # noqa: B023
         assert (report.code, report.owned, report.written) == ("placement.compared", False, ())
         assert {
             "placement.not-ours",
@@ -614,7 +615,8 @@ config = Config(placement_mode="embedded", placement_database=sys.argv[1], place
 got = 0
 with Placement(config, sys.argv[2]) as placement:
     for number in range(10):
-        claim = Claim(uuid=str(uuid.UUID(int=10 * int(sys.argv[3]) + number)), name="guest", memory_mib=100)
+        claim = Claim(uuid=str(uuid.UUID(int=10 * int(sys.argv[3]) + number)), \
+name="guest", memory_mib=100)
         try:
             placement.claim(claim)
             got += 1

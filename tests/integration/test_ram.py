@@ -118,8 +118,10 @@ def test_what_guests_of_all_kinds_take_is_in_the_sum(hooked: Libvirtd, file_syst
 
 
 def test_nobody_is_killed_when_all_use_all_that_they_were_promised(hooked: Libvirtd) -> None:
-    """A host with as much RAM as the sum says, and swap for the rest: all guests write all their
-    memory."""
+    """All guests write all their memory on a host with as much RAM as the sum says.
+
+    For the rest it has swap.
+    """
     memory_mib = 160
     with store("swap", 1000):
         [area] = [area for area in swaps() if area.path in own_swaps()]
@@ -183,7 +185,7 @@ def test_a_device_that_was_plugged_in_is_told_of_and_counts(hooked: Libvirtd) ->
 
 
 def test_one_that_pins_more_than_it_was_admitted_for_is_told_of(hooked: Libvirtd) -> None:
-    """As after a device was plugged in: this one locks its memory, and its note is made to deny it."""
+    """As after a device was plugged in, this guest locks its memory, and its note denies that."""
     with no_swap(), store("tmpfs", 640):
         if "locked" not in kinds(hooked):
             pytest.skip("this machine lets nobody lock memory")

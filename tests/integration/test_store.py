@@ -1,5 +1,7 @@
-"""``ramshelf store`` on real devices and files: made, made again, killed half-way, removed without
-trace."""
+"""``ramshelf store`` on real devices and files: made, made again, killed half-way, removed.
+
+Nothing of a removed store is left.
+"""
 
 import json
 import os
@@ -52,7 +54,7 @@ KILLED = ("swap-device", "swap-directory", "ext4-device", "xfs-file-directory")
 
 
 @pytest.fixture
-def spec(request: pytest.FixtureRequest, host: None) -> Iterator[Spec]:  # noqa: ARG001 - the host is reset after
+def spec(request: pytest.FixtureRequest, host: None) -> Iterator[Spec]:  # noqa: ARG001 - resets
     """A case's wish, on a device or a path of its own."""
     os.makedirs(MEMORY, exist_ok=True)
     with concrete(CASES[request.param]) as wish:
@@ -259,7 +261,10 @@ def test_it_comes_back_after_a_boot(spec: Spec) -> None:
 
 
 def forget_devices() -> None:
-    """libblkid believes for two seconds what a device carried before, and here is no udev to ask."""
+    """Have libblkid forget what a device carried, which it believes for two seconds.
+
+    There is no udev here to ask.
+    """
     shutil.rmtree("/run/blkid", ignore_errors=True)
 
 
@@ -315,7 +320,7 @@ def test_killed_after_each_step_the_next_run_goes_on(spec: Spec) -> None:
 
 
 def one_step_at_a_time(do: Callable[[Callable[[int], None]], object]) -> None:
-    """Run it again and again, killed after its first step each time, until nothing is left to do."""
+    """Run it again, killed after its first step each time, until nothing is left to do."""
     ended = (in_child(do, 0) for _ in range(40))
     assert True in ended, "it never ends"
 
@@ -343,7 +348,7 @@ def comparable(state: dict[str, object]) -> dict[str, object]:
 
 @pytest.mark.parametrize("spec", ["ext4-file"], indirect=True)
 def test_a_loop_device_that_somebody_holds_open(spec: Spec) -> None:
-    """udev and blkid open devices as they please: then a detached one goes only after them."""
+    """When udev or blkid has a device open, as they please, it is detached only after them."""
     before = host_state()
     make(spec)
     [device] = [device for device, file in loops().items() if file == spec.file]
@@ -480,7 +485,7 @@ def test_what_others_have_written_in_the_place_of_ramshelfs_own_files_stays(
     host: None,  # noqa: ARG001
     verb: str,
 ) -> None:
-    """A unit, a file of sysctl.d, a setting of the kernel: changed between the plan and its step."""
+    """A unit, a file of sysctl.d or a kernel setting changes between the plan and its step."""
     unit, sysctl = Path(drop_in_path("libvirtd.service")), Path(SYSCTL_PATH)
     swappiness = Path("/proc/sys/vm/swappiness")
     for path in (unit, sysctl, swappiness):

@@ -80,9 +80,8 @@ def test_a_guest_that_is_just_starting_stays(libvirtd: Libvirtd) -> None:
         [mine] = [entry for entry in MEMORY.iterdir() if entry.name.endswith("-young")]
         assert not Path("/run/libvirt/qemu/young.xml").exists()
         clean_process = subprocess.Popen([RAMSHELF, "store", "clean"])
-        with pytest.raises(
-            subprocess.TimeoutExpired
-        ):  # libvirt answers when the start lets go of the guest
+        # libvirt answers when the start lets go of the guest.
+        with pytest.raises(subprocess.TimeoutExpired):
             clean_process.wait(timeout=2)
         assert mine.is_dir()
         gate.touch()

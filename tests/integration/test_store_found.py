@@ -1,5 +1,7 @@
-"""A store is taken for what it is, however its operator has put it there, and a guest really runs on
-it."""
+"""A store is recognised for what it is, however its operator has put it there.
+
+A guest really runs on it.
+"""
 
 import json
 import os
@@ -374,9 +376,8 @@ def test_links_are_followed_as_far_as_root_alone_can_have_made_them(hooked: Libv
     assert resolved(f"{top}/relative/up/real") == f"{top}/real"
     assert follow(f"{top}/absolute/deep") == (f"{top}/real/deep", (f"{top}/absolute",))
     (top / "given").symlink_to(top / "real")
-    os.chown(
-        top / "given", 64055, -1, follow_symlinks=False
-    )  # made when the directory was somebody's
+    # As if it was made when the directory was somebody's.
+    os.chown(top / "given", 64055, -1, follow_symlinks=False)
     for path in ("/", f"{top}/real/deep", f"{top}/given/x", "no/path"):
         assert follow(path) == (path, ())
     for path in ("guests/link/x", "open/link/x", "loop/x", "missing/x/y", "out/link"):

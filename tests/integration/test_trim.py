@@ -184,8 +184,10 @@ def test_after_a_restore_it_is_given_back_by_itself(
 
 
 def test_after_a_revert_it_is_given_back_by_itself(hooked: Libvirtd) -> None:
-    """To a snapshot with memory inside the disk image, of a guest that was shut off and of one that
-    runs."""
+    """The revert is to a snapshot with memory inside the disk image.
+
+    The guest is once shut off and once running.
+    """
     image = Path(os.environ["TMPDIR"], "disk.qcow2")
     run("qemu-img", "create", "-q", "-f", "qcow2", str(image), "64M")
     disk = (
@@ -198,7 +200,7 @@ def test_after_a_revert_it_is_given_back_by_itself(hooked: Libvirtd) -> None:
         hooked.virsh("destroy", "guest")
         for reverts in (1, 2):
             hooked.virsh("snapshot-revert", "guest", "first", timeout=120)
-            wait_until(lambda: len(trimmed()) == reverts, "the guest is trimmed", timeout=60)  # noqa: B023 - at once
+            wait_until(lambda: len(trimmed()) == reverts, "the guest is trimmed", timeout=60)  # noqa: B023
             assert allocated_mib() <= before + MARGIN_MIB
             goes_on()
         hooked.virsh("destroy", "guest")
@@ -320,7 +322,7 @@ def test_refused(hooked: Libvirtd) -> None:
 
 
 def test_what_is_swapped_out_stays_so(libvirtd: Libvirtd) -> None:  # noqa: ARG001 - resets the host
-    """The kernel may swap more of it out meanwhile, where something else needs RAM; nothing comes in."""
+    """The kernel may swap out more meanwhile, if something else needs RAM; nothing comes in."""
     size = 64 * MIB
     with store("swap", 300):
         path = MEMORY / "file"

@@ -1,5 +1,7 @@
-"""A host that version 0.1.0 has filled to the last MiB keeps its guests through an upgrade and a
-reboot."""
+"""A host that version 0.1.0 has filled to the last MiB keeps its guests.
+
+They stay through an upgrade and a reboot.
+"""
 
 import json
 import os
@@ -42,7 +44,8 @@ verdict=0
 case $2-$3 in start-begin)
   mib=$(sed -n "s:.*<memory unit='KiB'>\\([0-9]*\\)</memory>.*:\\1:p")
   for directory in {MEMORY}/*-$1; do
-    fallocate -l "${{mib}}KiB" "$directory/pc.ram" && chown --reference="$directory" "$directory/pc.ram"
+    fallocate -l "${{mib}}KiB" "$directory/pc.ram" && \
+chown --reference="$directory" "$directory/pc.ram"
   done ;;
 esac
 """
@@ -62,7 +65,8 @@ case $? in
 10) exit 1 ;;
 esac
 
-# Killed in the middle, or broken: no Python, no ramshelf, an error of its own. A guest that runs is let run.
+# Killed in the middle, or broken: no Python, no ramshelf, an error of its own. \
+A guest that runs is let run.
 verdict=0
 exit $verdict
 """
@@ -225,10 +229,11 @@ def test_the_record_goes_with_what_made_it_necessary(
     ramshelf("hook", "install")
     assert found()["store.promised-before"]["facts"]["guests"] == sorted(GUESTS)
     libvirtd.virsh("undefine", "one")
+    # The doctor changes nothing.
     assert found()["store.promised-before"]["facts"]["guests"] == [
         "three",
         "two",
-    ]  # the doctor changes nothing
+    ]
     ramshelf("hook", "install")
     assert not Path(PATH).exists()
     assert "store.promised-before" not in found()

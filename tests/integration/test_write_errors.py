@@ -1,4 +1,4 @@
-"""A disk store whose device fails: the guests whose memory the kernel could not write are told of."""
+"""A disk store whose device fails: guests whose memory the kernel could not write are named."""
 
 import fcntl
 import json
@@ -56,7 +56,7 @@ def test_memory_that_could_not_be_written_is_told_with_its_guest(
 
 
 def test_pages_for_which_ext4_finds_no_room_are_told_with_their_guest(libvirtd: Libvirtd) -> None:
-    """The device is sound, and no one who opens the file and syncs it is told: the log alone says it."""
+    """The device is sound, and nobody who opens and syncs the file is told: only the log tells."""
     ramshelf("hook", "install")
     with store("ext4", 320):
         device = Path(
@@ -115,7 +115,7 @@ def memory_of(name: str) -> Path:
 
 
 def write_back(memory: Path) -> None:
-    """Write to the memory's last page, as the guest may, and have the kernel write it to the device."""
+    """Write to the memory's last page, as the guest may, and have the kernel write it to disk."""
     with memory.open("r+b") as file, closing(mmap.mmap(file.fileno(), 0)) as mapped:
         mapped[-mmap.PAGESIZE :] = b"ramshelf" * (mmap.PAGESIZE // 8)
         if memory == memory_of("lost"):

@@ -38,7 +38,7 @@ def test_libvirt_takes_the_output_and_sees_what_was_meant(libvirtd: Libvirtd) ->
 
 
 @pytest.mark.parametrize(("file_system", "discards"), [("tmpfs", True), ("xfs", False)])
-def test_auto_looks_at_the_store(libvirtd: Libvirtd, file_system: str, *, discards: bool) -> None:  # noqa: ARG001 - it answers
+def test_auto_looks_at_the_store(libvirtd: Libvirtd, file_system: str, *, discards: bool) -> None:  # noqa: ARG001
     with store(file_system):
         applied = ramshelf("xml", "apply", stdin=anonymous())
     assert ("<discard/>" in applied.stdout) is discards

@@ -1,1 +1,1 @@
-"""What tests share: real programs, an own libvirtd, real guests, loop devices."""
+"""What tests share: real programs, a libvirtd of their own, real guests, loop devices."""

@@ -18,11 +18,11 @@ CONF = Path("/etc/ramshelf/ramshelf.conf")
 _LOG = Path("/run/agent.log")
 _METRICS = "http://127.0.0.1:10177/metrics"
 PATIENCE = 90
-"""Seconds to wait for what the agent does within some: the machine may be busy."""
+"""Seconds to wait for what the agent does within a few seconds: the machine may be busy."""
 
 
 class Agent:
-    """One run of ``ramshelf agent``; its log is in a file."""
+    """One run of ``ramshelf agent``, which logs to a file."""
 
     def __init__(self, *options: str, wrapper: tuple[str, ...] = (), **environment: str) -> None:
         self._begin = _LOG.stat().st_size if _LOG.exists() else 0
@@ -36,12 +36,12 @@ class Agent:
             )
 
     def log(self) -> list[dict[str, Any]]:
-        """The lines that it has written so far."""
+        """Return the lines that it has written so far."""
         text = _LOG.read_bytes()[self._begin :].decode()
         return [json.loads(line) for line in text.splitlines()]
 
     def wait_log(self, event: str, **facts: object) -> dict[str, Any]:
-        """The first line about ``event`` with these facts, once there is one."""
+        """Wait for a line about ``event`` with these facts, and return the first one."""
         found: list[dict[str, Any]] = []
 
         def seen() -> bool:
@@ -57,19 +57,21 @@ class Agent:
         return found[0]
 
     def events(self) -> list[str]:
-        """What its lines are about, conditions with their codes."""
+        """Return the event of each line that it has logged, for conditions with their code."""
         return [f"{line['event']} {line.get('code', '')}".strip() for line in self.log()]
 
     def scrape(self) -> Mapping[str, float]:
-        """Every sample by its name and labels, as the text has them; none as long as it does not
-        serve."""
+        """Return every sample by its name and labels, as the text has them.
+
+        There are none while it does not serve.
+        """
         lines = (
             line.rpartition(" ") for line in self.scraped().splitlines() if not line.startswith("#")
         )
         return {name: float(value) for name, _, value in lines}
 
     def scraped(self) -> str:
-        """A scrape as it comes; '' as long as it does not serve."""
+        """Return the text of a scrape as it comes; '' while it does not serve."""
         try:
             with urllib.request.urlopen(_METRICS, timeout=30) as answer:
                 return str(answer.read().decode())
@@ -77,7 +79,7 @@ class Agent:
             return ""
 
     def wait_metric(self, name: str, ready: Callable[[float], bool]) -> None:
-        """Wait until a sample is there and as it is to be."""
+        """Wait until a sample is there and ``ready`` accepts its value."""
 
         def seen() -> bool:
             figures = self.scrape()
@@ -90,17 +92,17 @@ class Agent:
         self.process.send_signal(number)
 
     def stop(self) -> int:
-        """SIGTERM; its exit status."""
+        """Send it SIGTERM, and return its exit status."""
         self.process.terminate()
         return self.process.wait(timeout=PATIENCE)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send it SIGKILL, and wait for its end."""
         self.process.kill()
         self.process.wait(timeout=PATIENCE)
 
     def wait(self, ready: Callable[[], bool], what: str) -> None:
-        """Wait until it is so; what it has logged is told where it does not become so."""
+        """Wait until ``ready`` says so; a TimeoutError tells what the agent has logged."""
         try:
             wait_until(ready, what, timeout=PATIENCE)
         except TimeoutError as error:
@@ -111,9 +113,9 @@ class Agent:
 def agent(
     *options: str, wait: bool = True, conf: str = "", wrapper: tuple[str, ...] = ()
 ) -> Iterator[Agent]:
-    """An agent that looks each second and checks each ten; ``wait``: it has looked at least once.
+    """Run an agent that looks each second and checks every ten; ``wait``: until it has looked once.
 
-    At the end it must still run, end well when told to, and have met no bug.
+    At the end it must still run, end well when it is told to, and have met no bug.
     """
     CONF.parent.mkdir(exist_ok=True)
     CONF.write_text(f"[ramshelf]\nlook_interval = 1\ncheck_interval = 10\n{conf}")
@@ -134,7 +136,8 @@ _CONFINE = """
 mkdir -p /run/ramshelf
 mount --bind /run/ramshelf /run/ramshelf
 findmnt --raw --noheadings --output TARGET | while read -r at; do
-  case $at in /proc* | /dev* | /sys/fs/cgroup* | /run/ramshelf | /var/lib/libvirt/qemu*) continue ;; esac
+  case $at in /proc* | /dev* | /sys/fs/cgroup* | /run/ramshelf | /var/lib/libvirt/qemu*) \
+continue ;; esac
   mount -o remount,bind,ro "$at"
 done
 exec "$@"
@@ -142,9 +145,10 @@ exec "$@"
 
 
 def confined() -> tuple[str, ...]:
-    """What the agent is run by to be confined as its unit says, as far as that goes without systemd.
+    """Return the command that confines the agent as its unit does.
 
-    Its capabilities, no new privileges, all read-only but what is to be written.
+    It goes as far as that is possible without systemd. It limits the capabilities, forbids new
+    privileges, and makes everything read-only except what the agent has to write.
     """
     unit = unit_text(("/bin/true",), ())
     [line] = [line for line in unit.splitlines() if line.startswith("CapabilityBoundingSet=")]
@@ -155,6 +159,6 @@ def confined() -> tuple[str, ...]:
 
 
 def promtool(text: str) -> str:
-    """What promtool complains of in a scrape."""
+    """Return what promtool complains of in a scrape."""
     ended = run("promtool", "check", "metrics", stdin=text, ok=(0, 1, 3))
     return ended.stdout + ended.stderr

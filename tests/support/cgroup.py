@@ -15,15 +15,14 @@ _V2 = Path("/sys/fs/cgroup")
 
 @contextmanager
 def memory_limit(pid: int, mib: int) -> Iterator[Path]:
-    """Hold ``pid`` and what it starts from now on to ``mib`` of RAM; swap is as large as it is.
+    """Limit ``pid`` and what it starts from now on to ``mib`` of RAM; swap is not limited.
 
-    Yields the group's directory. Skips the test where the machine does not let one make such a
-    group.
+    Yield the group's directory. Skip the test if the machine does not allow making such a group.
     """
     root, limit = (_V1, "memory.limit_in_bytes") if _V1.is_dir() else (_V2, "memory.max")
     home = Path(f"{root}{_group_of(pid, 'memory' if root == _V1 else '')}")
     for abandoned in root.glob("ramshelf-test-*"):
-        with suppress(OSError):  # in use
+        with suppress(OSError):  # It may be in use.
             abandoned.rmdir()
     try:
         group = Path(tempfile.mkdtemp(prefix="ramshelf-test-", dir=root))
@@ -40,8 +39,10 @@ def memory_limit(pid: int, mib: int) -> Iterator[Path]:
 
 
 def _dissolved(group: Path, home: Path) -> bool:
-    """Whether the group could be removed, its members sent home: they may start others meanwhile, or
-    end."""
+    """Send the group's members home, and tell whether the group could be removed.
+
+    Members may start other processes meanwhile, or end.
+    """
     for member in (group / "cgroup.procs").read_text().split():
         with suppress(ProcessLookupError):
             (home / "cgroup.procs").write_text(member)
@@ -51,13 +52,13 @@ def _dissolved(group: Path, home: Path) -> bool:
 
 
 def usage_mib(group: Path) -> float:
-    """The RAM that the group's members use now, page cache included."""
+    """Return the RAM in MiB that the group's members use now, page cache included."""
     figure = group / ("memory.usage_in_bytes" if group.parent == _V1 else "memory.current")
     return int(figure.read_text()) / (1 << 20)
 
 
 def _group_of(pid: int, controller: str) -> str:
-    """Where a process is (cgroups(7), /proc/PID/cgroup)."""
+    """Return the group that a process is in, by /proc/PID/cgroup (cgroups(7))."""
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):

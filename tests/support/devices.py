@@ -1,4 +1,4 @@
-"""Loop devices, swap and mounts: the kernel's, so each test undoes its own."""
+"""Loop devices, swap and mounts: they are the kernel's, so each test undoes its own."""
 
 import errno
 import os
@@ -12,13 +12,15 @@ from support.process import run, wait_until
 
 
 def scratch() -> Path:
-    """The directory on disk that ``scripts/isolated`` clears at the end."""
+    """Return the directory on disk that ``scripts/isolated`` clears at the end."""
     return Path(tempfile.gettempdir())
 
 
 def unmount(at: str) -> None:
-    """Unmount, and wait while a process that has ended, or one that looks at it, still holds a file
-    there."""
+    """Unmount a file system, and try again for up to 10 seconds while it is in use.
+
+    A process that has ended, or one that looks at the file system, may still hold a file there.
+    """
     wait_until(
         lambda: run("umount", at, ok=(0, 1, 32)).status == 0, f"{at} is unmounted", timeout=10
     )
@@ -26,7 +28,7 @@ def unmount(at: str) -> None:
 
 @contextmanager
 def loop_device(size_mib: int) -> Iterator[str]:
-    """A block device: "/dev/loopN" over a fully allocated file, with direct I/O."""
+    """Yield a block device: "/dev/loopN" over a fully allocated file, with direct I/O."""
     with tempfile.NamedTemporaryFile(prefix="loop", dir=scratch()) as file:
         run("fallocate", "--length", f"{size_mib}MiB", file.name)
         device = run("losetup", "--find", "--show", "--direct-io=on", file.name).stdout.strip()
@@ -44,11 +46,10 @@ class FailingDevice:
         self._image = image
 
     def fail(self, file: Path) -> None:
-        """From now on no write to the blocks of this file succeeds, and all others do, as on a bad
-        spot.
+        """Make all writes to the blocks of this file fail from now on, as on a bad spot of a disk.
 
-        The file's extents, none of which was ever written, become holes of the image, and the tmpfs
-        is made no larger than what it holds.
+        All other writes succeed. The file's extents, none of which was ever written, become holes
+        of the image, and the tmpfs is made no larger than what it holds.
         """
         for line in run("filefrag", "-b4096", "-v", str(file)).stdout.splitlines():
             number, _, extent = line.partition(":")
@@ -62,7 +63,7 @@ class FailingDevice:
 
 @contextmanager
 def failing_device(size_mib: int) -> Iterator[FailingDevice]:
-    """A block device of which parts can be made to fail."""
+    """Yield a block device of which parts can be made to fail."""
     with tempfile.TemporaryDirectory(prefix="failing", dir=scratch()) as directory:
         run("mount", "-t", "tmpfs", "failing", directory)
         try:
@@ -82,10 +83,10 @@ _ZRAM = Path("/sys/class/zram-control")
 
 @contextmanager
 def zram_device(size_mib: int) -> Iterator[str]:
-    """A block device of compressed RAM: pages that hold one word again and again cost next to nothing.
+    """Yield a block device of compressed RAM, for tests that fill large stores.
 
-    No store that ramshelf makes may lie there: the doctor says so. It is for tests that fill large
-    ones.
+    Pages that repeat one word cost next to nothing on it. No store that ramshelf makes may lie
+    there: the doctor says so.
     """
     if not _ZRAM.is_dir() and "CI" not in os.environ:
         import pytest  # noqa: PLC0415 - the demo has none, and needs no zram
@@ -100,7 +101,7 @@ def zram_device(size_mib: int) -> Iterator[str]:
         def gone() -> bool:
             try:
                 (_ZRAM / "hot_remove").write_text(str(number))
-            except OSError as error:  # whoever looks at new devices has it open
+            except OSError as error:  # Whoever looks at new devices has it open.
                 if error.errno != errno.EBUSY:
                     raise
                 return False
@@ -110,7 +111,7 @@ def zram_device(size_mib: int) -> Iterator[str]:
 
 
 def release(device: str) -> None:
-    """Swap off and detach a loop device, and wait until the kernel has let it go."""
+    """Switch off swap on a loop device, detach it, and wait until the kernel has let it go."""
     if any(area.path == device for area in swaps()):
         run("swapoff", device)
 
@@ -122,7 +123,7 @@ def release(device: str) -> None:
 
 
 def loops() -> dict[str, str]:
-    """Loop devices whose file lies in the scratch directory, and that file."""
+    """Return the loop devices whose file lies in the scratch directory, and that file."""
     lines = run(
         "losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"
     ).stdout.splitlines()
@@ -132,7 +133,7 @@ def loops() -> dict[str, str]:
 
 @contextmanager
 def no_swap() -> Iterator[None]:
-    """A host that has none, whatever the machine has: where /proc/swaps is looked at there is none."""
+    """Make /proc/swaps show no swap, whatever swap the machine has."""
     seen = Path("/run/no-swaps")
     seen.write_text(Path("/proc/swaps").read_text().splitlines(keepends=True)[0])
     run("mount", "--bind", str(seen), "/proc/swaps")
@@ -143,7 +144,7 @@ def no_swap() -> Iterator[None]:
 
 
 def own_swaps() -> list[str]:
-    """Active swap on a file in the scratch directory, or on a loop device over one."""
+    """Return the active swap on a file in the scratch directory, or on a loop device over one."""
     return [
         area.path
         for area in swaps()
@@ -152,7 +153,7 @@ def own_swaps() -> list[str]:
 
 
 def release_all() -> None:
-    """Let go of every loop device and all swap that a test made."""
+    """Release all loop devices and all swap that a test made."""
     for path in own_swaps():
         run("swapoff", path)
     for device in loops():

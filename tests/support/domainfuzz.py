@@ -1,7 +1,7 @@
-"""Domain XML at random: what a guest's memory may be made of, in any order, twice, missing, or
-nonsense.
+"""Domain XML at random, to vary what a guest's memory may be made of.
 
-Most of it libvirt takes: what it refuses says nothing.
+Its parts come in any order, twice, not at all, or as nonsense. libvirt accepts most of the
+documents; one that it refuses says nothing.
 """
 
 from random import Random
@@ -58,7 +58,7 @@ _TEXTS = (
 
 
 def random_domain(rng: Random) -> str:
-    """Domain XML of a QEMU guest that is never started."""
+    """Return the domain XML of a QEMU guest that is never started."""
     cells = rng.choice((0, 0, 0, 1, 1, 2, 3))
     devices = [
         _memory_device(rng, cells) for _ in range(rng.choice((0, 0, 1, 1, 2)) if cells else 0)
@@ -109,7 +109,7 @@ def _head(rng: Random) -> str:
 
 
 def _mangled(rng: Random, xml: str) -> str:
-    """Now and then with a piece that is missing, twice, or elsewhere."""
+    """Return the XML, now and then with a piece missing, doubled or moved."""
     if rng.random() > 0.05:
         return xml
     begin = rng.randrange(len(xml))
@@ -135,7 +135,7 @@ def _text(rng: Random) -> str:
 
 
 def _size(rng: Random, kib: int) -> tuple[str, str]:
-    """A number and its unit: mostly of about so many KiB, in one way or another."""
+    """Return a number and its unit, mostly of about ``kib`` KiB, written in one way or another."""
     if rng.random() < 0.02:
         return rng.choice(_NUMBERS), rng.choice(_UNITS)
     kib += rng.choice((0, 0, 0, 1, -1, 512))

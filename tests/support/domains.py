@@ -1,4 +1,4 @@
-"""Real guests: a Debian kernel and busybox, that say over the serial port how they are.
+"""Real guests: a Debian kernel and busybox that report over the serial port.
 
 See scripts/guest_image.py for what they say and do.
 """
@@ -10,11 +10,14 @@ from pathlib import Path
 from support.process import wait_until
 
 IMAGE = Path("/run/guest")
-"""Where the ``libvirtd`` fixture puts the kernel and the initramfs: any user may read it."""
+"""Where the ``libvirtd`` fixture puts the kernel and the initramfs, which any user may read."""
 
 KERNEL_WORDS = "console=ttyS0 quiet panic=-1 cryptomgr.notests nowatchdog"
-"""Ciphers' self-tests are a tenth of the kernel's start; on a busy host a CPU seems to hang for a
-while."""
+"""The words for every guest's kernel, without self-tests of ciphers and without a watchdog.
+
+Those self-tests take a tenth of the kernel's start, and on a busy host a CPU seems to hang for a
+while.
+"""
 
 FILE_BACKED = "<source type='file'/><access mode='shared'/>"
 
@@ -34,9 +37,9 @@ def domain_xml(
     virt_type: str = "qemu",
     vcpus: int = 1,
 ) -> str:
-    """The XML of a guest that dirties ``dirty_mib`` (or "all") of its memory.
+    """Return the XML of a guest that dirties ``dirty_mib`` (or "all") of its memory.
 
-    ``top`` goes below <domain>, ``devices`` below <devices>, ``cpu`` is the whole element,
+    ``top`` goes below <domain>, ``devices`` below <devices>, ``cpu`` is the whole element, and
     ``options`` are further words for the guest's kernel command line.
     """
     backing = f"<memoryBacking>{memory_backing}</memoryBacking>" if memory_backing else ""
@@ -67,7 +70,7 @@ def domain_xml(
 
 
 def console(name: str) -> str:
-    """What the guest has said since its latest start; '' before its first."""
+    """Return what the guest has said since its latest start; '' before its first."""
     try:
         return console_path(name).read_text(errors="replace")
     except FileNotFoundError:
@@ -83,14 +86,14 @@ def wait_console(name: str, text: str, timeout: float = 30) -> None:
 
 
 def qemu_pid(name: str) -> int | None:
-    """The running guest's QEMU, by libvirt's own record of it."""
+    """Return the process id of the guest's QEMU by libvirt's own record; None if none runs."""
     try:
-        pid = ET.parse(f"/run/libvirt/qemu/{name}.xml").getroot().get("pid")  # noqa: S314 - libvirt's own file
+        pid = ET.parse(f"/run/libvirt/qemu/{name}.xml").getroot().get("pid")  # noqa: S314
     except FileNotFoundError:
         return None
     return int(pid) if pid and os.path.exists(f"/proc/{pid}") else None
 
 
 def console_path(name: str) -> Path:
-    """The file that the guest's serial port is."""
+    """Return the path of the file that is the guest's serial port."""
     return Path("/var/log/libvirt/qemu") / f"{name}.console"

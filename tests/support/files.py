@@ -1,4 +1,4 @@
-"""Memory files and guests' directories that a test made itself."""
+"""Memory files and guests' directories that a test has made itself."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from ramshelf.system import storetree
 
 
 def usage(path: Path | str) -> FileUsage:
-    """The file as it is seen on a store; of one that is not there its path alone."""
+    """Return the file as it is seen on a store; of one that is not there only the path."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -25,7 +25,7 @@ def usage(path: Path | str) -> FileUsage:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[int, GuestDirectory]]:
-    """A guest's directory: a descriptor of it, and what lies in it."""
+    """Yield a descriptor of a guest's directory, and what lies in it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield descriptor, storetree.observe(descriptor, str(path))
@@ -34,6 +34,6 @@ def opened(path: Path) -> Iterator[tuple[int, GuestDirectory]]:
 
 
 def observed(path: Path) -> GuestDirectory:
-    """What lies in a guest's directory."""
+    """Return what lies in a guest's directory."""
     with opened(path) as (_, directory):
         return directory

@@ -1,4 +1,4 @@
-"""Fixtures of all tests that need libvirt: tests/conftest.py imports them."""
+"""The fixtures of all tests that need libvirt; tests/conftest.py imports them."""
 
 from collections.abc import Iterator
 
@@ -10,20 +10,23 @@ from support.machine import as_shipped, guests_can_run, without_guests
 
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Libvirtd]:
-    """The session's libvirtd; take ``libvirtd`` instead, which cleans up."""
+    """Yield the session's libvirtd; use ``libvirtd`` instead, which cleans up."""
     with guests_can_run() as daemon:
         yield daemon
 
 
 @pytest.fixture
 def host() -> Iterator[None]:
-    """A host as it was shipped; what the test changed of it is put back at the end."""
+    """Provide a host as it was shipped; what the test changed of it is put back at the end."""
     with as_shipped():
         yield
 
 
 @pytest.fixture
-def libvirtd(host: None, daemon: Libvirtd) -> Iterator[Libvirtd]:  # noqa: ARG001 - guests end before the host is reset
-    """A running libvirtd without guests and hooks, on a host as it was shipped."""
+def libvirtd(host: None, daemon: Libvirtd) -> Iterator[Libvirtd]:  # noqa: ARG001
+    """Yield a running libvirtd without guests and hooks, on a host as it was shipped.
+
+    The guests end before the host is reset.
+    """
     with without_guests(daemon):
         yield daemon

@@ -100,7 +100,7 @@ RUNNING = GuestFacts(
 
 
 def guest_directory(*files: FileUsage) -> GuestDirectory:
-    """The directory of these files, as it was found."""
+    """Return the directory that holds these files, as it was found."""
     return GuestDirectory(
         path=files[0].path.rpartition("/")[0],
         device=(0, 45),
@@ -276,7 +276,7 @@ def without_store(code: str) -> Facts:
 
 
 def on_disk(fstype: str = "xfs", **changes: Any) -> Facts:
-    """The same host with a disk store; ``changes`` of the store's facts."""
+    """Return the same host with a disk store, with these ``changes`` of the store's facts."""
     source = "/dev/nvme0n1p3"
     mount = replace(MOUNT, fstype=fstype, source=source, device=(259, 3), super_options=("rw",))
     file = replace(RAM_FILE, allocated=RAM_FILE.apparent)
@@ -308,7 +308,7 @@ def on_disk(fstype: str = "xfs", **changes: Any) -> Facts:
 def reported(
     compared: Comparison = NOVA_REPORTS, *, truth: dict[str, Any] | None = None, **observed: Any
 ) -> Facts:
-    """The good host with changes to what Placement says of it, or to the host beside it."""
+    """Return the good host with changes to what Placement says of it, or to the host itself."""
     changed = replace(
         compared,
         truth=replace(compared.truth, **(truth or {})),

@@ -1,4 +1,4 @@
-"""The hook as it is installed, but for one thing that goes wrong on purpose."""
+"""The hook as it is installed, except for one thing that goes wrong on purpose."""
 
 import json
 import time
@@ -16,7 +16,7 @@ _BYPASS = Path("/run/ramshelf/bypass")
 
 @contextmanager
 def bypassed() -> Iterator[None]:
-    """Guests pass whatever the hook says."""
+    """Let guests pass, whatever the hook says."""
     _BYPASS.parent.mkdir(exist_ok=True)
     _BYPASS.write_text(f"{time.clock_gettime(time.CLOCK_BOOTTIME) + 600:.0f}\n")
     try:
@@ -55,7 +55,7 @@ sys.exit(status)
 
 
 class FaultyHook:
-    """An installed script that runs the hook with a fault; ``steps`` are those that were reached."""
+    """An installed script that runs the hook with a fault and records the ``steps`` it reached."""
 
     def __init__(self, directory: Path) -> None:
         self._fault = directory / "fault.json"
@@ -84,10 +84,10 @@ class FaultyHook:
         copy_to: Path | None = None,
         memory_ids: list[tuple[str, str, str]] | None = None,
     ) -> None:
-        """SIGKILL the hook after this step (its script first), fail at this operation, use other
-        names.
+        """Choose the fault: a step to be killed after, an operation that fails, other memory ids.
 
-        ``copy_to`` is made after the step ``copy_at``, with all that lies on the store then.
+        The hook is killed with SIGKILL, with ``script_too`` its script first. ``copy_to`` is made
+        after the step ``copy_at``, with all that lies on the store then.
         """
         self._steps.unlink(missing_ok=True)
         self._fault.write_text(
@@ -109,5 +109,5 @@ class FaultyHook:
 
     @property
     def steps(self) -> list[str]:
-        """OPERATION STEP in the order reached since ``set``."""
+        """The steps reached since ``set``, in order, each as ``OPERATION STEP``."""
         return self._steps.read_text().splitlines() if self._steps.exists() else []

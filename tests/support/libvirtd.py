@@ -23,10 +23,9 @@ _LOG = Path("/var/log/libvirt/libvirtd.log")
 
 
 class Libvirtd:
-    """The monolithic libvirtd where there is one, else virtqemud; QEMU runs as the distribution's
-    user.
+    """The monolithic libvirtd if there is one, else virtqemud.
 
-    ``options`` are the daemon's own.
+    QEMU runs as the distribution's user. ``options`` are options of the daemon.
     """
 
     uri = "qemu:///system"
@@ -50,8 +49,10 @@ class Libvirtd:
         return self._daemon is not None and self._daemon.poll() is None
 
     def start(self) -> None:
-        """Start it (and virtlogd) and wait until it answers; the first time it probes QEMU, for
-        seconds."""
+        """Start the daemon (and virtlogd), and wait until it answers.
+
+        The first time it probes QEMU, which takes seconds.
+        """
         if self._virtlogd is None or self._virtlogd.poll() is not None:
             self._virtlogd = _spawn("virtlogd")
             wait_until(Path("/run/libvirt/virtlogd-sock").exists, "virtlogd listens")
@@ -64,7 +65,7 @@ class Libvirtd:
         assert self.running, f"{self._program} ended with {daemon.returncode}:\n{_LOG.read_text()}"
 
     def stop(self) -> None:
-        """SIGTERM; guests run on."""
+        """Stop the daemon with SIGTERM; guests run on."""
         self._end(signal.SIGTERM)
 
     def close(self) -> None:
@@ -75,23 +76,23 @@ class Libvirtd:
             self._virtlogd.wait(timeout=30)
 
     def kill(self) -> None:
-        """SIGKILL; guests run on."""
+        """Kill the daemon with SIGKILL; guests run on."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Stop and start: qemu.conf is read again, running guests are found again."""
+        """Stop and start it: qemu.conf is read again, running guests are found again."""
         self.stop()
         self.start()
 
     def reload(self) -> None:
-        """SIGHUP: hooks are looked for again."""
+        """Send SIGHUP, so that the daemon looks for hooks again."""
         os.kill(self.pid, signal.SIGHUP)
-        time.sleep(0.2)  # libvirtd reloads in a thread of its own and does not tell when it has
+        time.sleep(0.2)  # libvirtd reloads in a thread and does not tell when it has.
         wait_until(self._answers, "libvirtd answers after SIGHUP")
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """It takes anybody in over TCP, too."""
+        """Make it accept anybody over TCP, too."""
         options, before = self._options, _LIBVIRTD_CONF.read_text()
         _LIBVIRTD_CONF.write_text(f'{before}\nlisten_tls = 0\nlisten_tcp = 1\nauth_tcp = "none"\n')
         self._options = (*options, "--listen")
@@ -118,12 +119,12 @@ class Libvirtd:
         return self.virsh("define", "/dev/stdin", stdin=xml)
 
     def set_qemu_conf(self, extra_text: str) -> None:
-        """Make qemu.conf what it was at first, plus this text, and restart."""
+        """Set qemu.conf to what it was at first plus this text, and restart."""
         _QEMU_CONF.write_text(self._qemu_conf + extra_text)
         self.restart()
 
     def reset(self) -> None:
-        """As it was at first: running, with no guest, no hook, the first qemu.conf."""
+        """Make it what it was at first: running, with no guest, no hook, the first qemu.conf."""
         self.start()
         for name in filter(None, self.virsh("list", "--name").stdout.split("\n")):
             self.virsh("destroy", name, ok=(0, 1))
@@ -136,7 +137,8 @@ class Libvirtd:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             self.reload()
         if not _MEMORY.is_dir():
-            self.restart()  # makes the directory, for QEMU's user to enter; starting a guest does not
+            # This makes the directory, for QEMU's user to enter; starting a guest does not.
+            self.restart()
         for path in _MEMORY.iterdir():
             shutil.rmtree(path)
         if _QEMU_CONF.exists() and _QEMU_CONF.read_text() != self._qemu_conf:
@@ -149,7 +151,7 @@ class Libvirtd:
         if self._daemon is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._daemon.send_signal(number)
-            self._daemon.wait(timeout=45)  # libvirtd itself gives its workers 30 s and then exits
+            self._daemon.wait(timeout=45)  # libvirtd gives its workers 30 s and then exits.
             self._daemon = None
 
 

@@ -1,4 +1,4 @@
-"""The machine that tests have inside ``scripts/isolated``, and how it becomes again what it was."""
+"""The machine that tests have inside ``scripts/isolated``, and how it is restored after a test."""
 
 import shutil
 import sys
@@ -20,8 +20,7 @@ _RESTORED = (
     "/etc/modules-load.d",
     "/run/sysctl-vm",
 )
-"""What tests and ramshelf change below /etc and /run, besides what libvirt's own reset puts right.
-"""
+"""What tests and ramshelf change below /etc and /run and libvirt's own reset does not put right."""
 
 _REMOVED = (
     "/etc/ramshelf",
@@ -35,7 +34,7 @@ _RECORD = "/var/lib/ramshelf/promised-before"
 
 @contextmanager
 def guests_can_run() -> Iterator[Libvirtd]:
-    """A libvirtd, and what its guests boot from."""
+    """Yield a running libvirtd, and provide what its guests boot from."""
     run(sys.executable, str(_CHECKOUT / "scripts/guest_image.py"), str(IMAGE))
     daemon = Libvirtd()
     daemon.start()
@@ -55,7 +54,7 @@ def as_shipped() -> Iterator[None]:
             unmount(mount.mount_point)
     release_all()
     for file in set(scratch().iterdir()) - files:
-        if not file.name.startswith("pytest-"):  # pytest's own
+        if not file.name.startswith("pytest-"):  # Those are pytest's own.
             shutil.rmtree(file) if file.is_dir() else file.unlink()
     for path, contents in shipped.items():
         _put_back(Path(path), contents)
@@ -67,7 +66,7 @@ def as_shipped() -> Iterator[None]:
 
 @contextmanager
 def without_guests(daemon: Libvirtd) -> Iterator[None]:
-    """At the end libvirtd runs, without guests and hooks."""
+    """Leave libvirtd at the end running, without guests and hooks."""
     yield
     daemon.reset()
     leftovers = daemon.virsh("list", "--all", "--name").stdout.split()
@@ -76,13 +75,16 @@ def without_guests(daemon: Libvirtd) -> Iterator[None]:
 
 
 def _contents(top: Path) -> dict[Path, bytes]:
-    """The regular files at or below ``top``."""
+    """Return the contents of the regular files at or below ``top``."""
     files = [top] if top.is_file() else top.rglob("*")
     return {file: file.read_bytes() for file in files if file.is_file() and not file.is_symlink()}
 
 
 def _put_back(top: Path, contents: dict[Path, bytes]) -> None:
-    """Remove files that were not there, rewrite in place (some are bound elsewhere) those that were."""
+    """Remove files that were not there, and rewrite the changed ones in place.
+
+    Some of them are bound elsewhere.
+    """
     for file in _contents(top):
         if file not in contents:
             file.unlink()

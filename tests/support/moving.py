@@ -21,10 +21,10 @@ from support.second_host import SecondHost
 from support.stores import MEMORY
 
 PATIENCE = 180
-"""Seconds for what takes some: the machine may be busy."""
+"""Seconds to wait for what takes a few seconds: the machine may be busy."""
 
 KEPT_MIB = 24
-"""What the guest compares with a checksum all the time."""
+"""The memory in MiB that the guest compares with a checksum all the time."""
 
 WATCHED = f"ramshelf.count ramshelf.keep={KEPT_MIB}"
 _MIGRATE = ("virsh", "migrate", "--live", "guest")
@@ -44,7 +44,7 @@ def start(
 def migrate(
     libvirtd: Libvirtd, second: SecondHost, *options: str, ok: tuple[int, ...] = (0,)
 ) -> str:
-    """Move the guest to the second host by plain virsh; what that says on standard error."""
+    """Move the guest to the second host by plain virsh, and return virsh's standard error."""
     route = (second.uri, "--migrateuri", second.migrate_uri)
     return libvirtd.virsh(
         "migrate", "--live", "guest", *route, *options, ok=ok, timeout=PATIENCE
@@ -58,8 +58,10 @@ def migrate_back(second: SecondHost) -> None:
 
 
 class Moving:
-    """A migration under way, driven by a virsh of its own; ``said`` is what that has printed in the
-    end."""
+    """A migration under way, driven by a virsh of its own.
+
+    ``said`` is what that virsh has printed in the end.
+    """
 
     def __init__(self, libvirtd: Libvirtd, process: "subprocess.Popen[str]") -> None:
         self._libvirtd = libvirtd
@@ -67,7 +69,7 @@ class Moving:
         self.said = ""
 
     def figure(self, name: str) -> float:
-        """A figure of ``virsh domjobinfo``, in bytes where it has a size's unit; 0 before it is there."""
+        """Return a figure of ``virsh domjobinfo``, sizes in bytes; 0 before it is there."""
         text = self._libvirtd.virsh("domjobinfo", "guest", ok=(0, 1)).stdout
         return _figure(text, name)
 
@@ -85,15 +87,17 @@ class Moving:
         self._libvirtd.virsh("migrate-setspeed", "guest", "8000")
 
     def ended(self) -> int:
-        """Wait for its end; virsh's exit status."""
+        """Wait for its end, and return virsh's exit status."""
         self.said, _ = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode
 
 
 @contextmanager
 def moving(libvirtd: Libvirtd, uri: str, migrate_uri: str, *options: str) -> Iterator[Moving]:
-    """A live migration that has begun, at 4 MiB/s unless ``options`` say otherwise, and does not end
-    soon."""
+    """Yield a live migration that has begun and does not end soon.
+
+    It runs at 4 MiB/s unless ``options`` say otherwise.
+    """
     process = subprocess.Popen(
         [*_MIGRATE, uri, "--migrateuri", migrate_uri, *(options or ("--bandwidth", "4"))],
         stdin=subprocess.DEVNULL,
@@ -112,7 +116,7 @@ def moving(libvirtd: Libvirtd, uri: str, migrate_uri: str, *options: str) -> Ite
 
 
 def completed(second: SecondHost, name: str, guest: str = "guest") -> float:
-    """A figure of the migration that has ended there, in bytes where it has a size's unit."""
+    """Return a figure of the migration that has ended there, sizes in bytes."""
     return _figure(second.virsh("domjobinfo", guest, "--completed", "--keep-completed"), name)
 
 
@@ -126,18 +130,18 @@ def wait_trimmed(second: SecondHost) -> None:
 
 
 def allocated_here(name: str = "guest") -> int:
-    """MiB that a guest's memory occupies on this host."""
+    """Return the MiB that a guest's memory occupies on this host."""
     [path] = MEMORY.glob(f"*-{name}/pc.ram")
     return path.stat().st_blocks * 512 // MIB
 
 
 class DamagedError(AssertionError):
-    """The guest has lost memory, or its kernel has stumbled over what it lost, or it does not go on."""
+    """The guest has lost memory, its kernel has failed over what was lost, or it does not go on."""
 
 
 @functools.cache
 def moves_running() -> bool:
-    """Whether a guest may run while it moves, and lose nothing: from QEMU 9.0 on.
+    """Tell whether a guest may run while it moves and loses nothing, which is so from QEMU 9.0 on.
 
     Before, QEMU without KVM may miss a page that the guest writes to just while the bitmap of dirty
     pages is read (mended by QEMU's commit 03bfc2188f06). The rates are in
@@ -164,7 +168,10 @@ def let_go(host: _Host, name: str = "guest") -> None:
 
 
 def check_said(*consoles: str) -> None:
-    """The guest, which spoke on these consoles one after the other, has counted on and lost no memory."""
+    """Raise DamagedError unless the guest has counted on and lost no memory.
+
+    ``consoles`` are the consoles on which it spoke, one after the other.
+    """
     said = "".join(consoles)
     _check_whole(said)
     counted = [(int(number), float(seconds)) for number, seconds in _COUNT.findall(said)]
@@ -175,27 +182,27 @@ def check_said(*consoles: str) -> None:
 
 
 def goes_on_here() -> None:
-    """The guest, on this host, counts and has looked through its memory twice more."""
+    """Wait until the guest on this host has counted on and looked through its memory twice more."""
     _goes_on(lambda: console("guest"))
 
 
 def goes_on_there(second: SecondHost, name: str = "guest", round_of: str = "KEPT") -> None:
-    """The same on the second host, or whatever another guest says each time."""
+    """Wait for the same on the second host; ``round_of`` is what another guest says each time."""
     _goes_on(lambda: second.console(name), round_of)
 
 
 def guests_here(libvirtd: Libvirtd) -> list[str]:
-    """The guests that libvirt has on this host."""
+    """Return the guests that libvirt has on this host."""
     return libvirtd.virsh("list", "--name").stdout.split()
 
 
 def directories_here() -> list[str]:
-    """What lies on this host's store."""
+    """Return what lies on this host's store."""
     return [path.name for path in MEMORY.iterdir() if path.name != "lost+found"]
 
 
 def promised_here() -> int:
-    """MiB."""
+    """Return the MiB that are promised to guests on this host."""
     return int(json.loads(ramshelf("capacity", "--json").stdout)["promised_mib"])
 
 

@@ -1,4 +1,7 @@
-"""Nova's own objects as its scheduler has them. Needs a Nova: for tests of ramshelf-nova alone."""
+"""Nova's own objects as its scheduler has them.
+
+This needs a Nova, so it is for tests of ramshelf-nova alone.
+"""
 
 import uuid
 from collections.abc import Iterable, Mapping
@@ -20,7 +23,7 @@ def host(
     total_mib: int = 8192,
     used_mib: int = 0,
 ) -> HostState:
-    """A host as it has reported to the scheduler."""
+    """Return a host as it has reported to the scheduler."""
     state = HostState(name, name, CELL)
     state.update(compute=compute_node(name, stats=stats, total_mib=total_mib, used_mib=used_mib))
     state.aggregates = list(aggregates)
@@ -30,7 +33,7 @@ def host(
 def compute_node(
     name: str, *, stats: Mapping[str, Any] | None = None, total_mib: int = 8192, used_mib: int = 0
 ) -> objects.ComputeNode:
-    """What nova-compute writes of itself; its UUID follows from its name."""
+    """Return what nova-compute records of its host; the UUID follows from the name."""
     return objects.ComputeNode(
         uuid=host_uuid(name),
         host=name,
@@ -61,12 +64,12 @@ def compute_node(
 
 
 def host_uuid(name: str) -> str:
-    """The UUID of a host's compute node and resource provider."""
+    """Return the UUID of a host's compute node and resource provider."""
     return str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
 
 
 def aggregate(name: str, **metadata: str) -> objects.Aggregate:
-    """A host aggregate."""
+    """Return a host aggregate."""
     return objects.Aggregate(id=1, uuid=str(uuid.uuid4()), name=name, hosts=[], metadata=metadata)
 
 
@@ -80,10 +83,10 @@ def request(
     hints: Mapping[str, list[str]] | None = None,
     destination: objects.Destination | None = None,
 ) -> objects.RequestSpec:
-    """A request for a server.
+    """Return a request for a server.
 
-    ``cells``: page sizes of its NUMA cells, as Nova resolves them; ``requesters``: what besides the
-    flavor asks for resources.
+    ``cells`` are the page sizes of its NUMA cells, as Nova resolves them; ``requesters`` is what
+    besides the flavor asks for resources.
     """
     flavor = objects.Flavor(
         id=1,

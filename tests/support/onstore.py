@@ -16,20 +16,19 @@ _ATTEMPTS = 5
 
 
 def memory_files() -> list[Path]:
-    """All memory files on the store."""
+    """Return all memory files on the store."""
     return [file for file in MEMORY.glob("*/*") if file.parent.name != "lost+found"]
 
 
 def assert_reserved(domain: str, memory_mib: int) -> None:
-    """The running guest of this name has one memory file of its full size, whose extents no one can
-    take.
+    """Assert that the running guest has one memory file of its full size, with all of its extents.
 
-    Its latest start was reserved by the hook, before QEMU ran, and found as it was to be, for which
-    libvirt does not wait.
+    On a tmpfs only the size counts. The hook has reserved the guest's latest start before QEMU ran,
+    and has then found it as it was to be, for which libvirt does not wait.
     """
     [file] = MEMORY.glob(f"*-{domain[:20]}/*")
     assert file.stat().st_size == memory_mib * MIB
-    if not _is_tmpfs():  # there it is the size that counts
+    if not _is_tmpfs():  # On a tmpfs it is the size that counts.
         assert file.stat().st_blocks * 512 >= memory_mib * MIB
     wait_until(
         lambda: [entry["event"] for entry in _lives(domain)[:2]] == ["started", "reserved"],
@@ -41,18 +40,18 @@ def assert_reserved(domain: str, memory_mib: int) -> None:
 
 
 def allocates_at_start(domain: str) -> bool:
-    """Whether the running guest's QEMU was told to allocate all of its memory at once."""
+    """Tell whether the running guest's QEMU was told to allocate all of its memory at once."""
     return '"prealloc":true' in Path(f"/proc/{qemu_pid(domain)}/cmdline").read_text()
 
 
 def capacity() -> dict[str, Any]:
-    """What ``ramshelf capacity`` says."""
+    """Return what ``ramshelf capacity`` says."""
     figures: dict[str, Any] = json.loads(ramshelf("capacity", "--json").stdout)
     return figures
 
 
 def wait_recorded(domain: str, event: str) -> dict[str, Any]:
-    """The hook's latest word of this kind about the guest, once there is one."""
+    """Wait for an entry of the hook's log with this event of the guest, and return the latest."""
     found: list[dict[str, Any]] = []
 
     def seen() -> bool:
@@ -64,7 +63,7 @@ def wait_recorded(domain: str, event: str) -> dict[str, Any]:
 
 
 def _lives(domain: str) -> list[dict[str, Any]]:
-    """The hook's words about the guest's starts and ends, the latest first."""
+    """Return the hook's entries about the guest's starts and ends, the latest first."""
     return [
         entry for entry in recorded(domain) if entry["event"] in {"reserved", "started", "ended"}
     ]
@@ -76,10 +75,10 @@ def _is_tmpfs() -> bool:
 
 
 def assert_unwritten(cost: Callable[[], int]) -> None:
-    """Less than 1 MiB is written: ``cost`` measures bytes, up to five times.
+    """Assert that less than 1 MiB is written: ``cost`` measures bytes, up to five times.
 
-    Others and the kernel may have the store written back meanwhile; what flushes does so every
-    time.
+    Other processes and the kernel may have the store written back meanwhile; an ending that flushes
+    does so every time.
     """
     costs: list[int] = []
     while len(costs) < _ATTEMPTS and min(costs, default=MIB) >= MIB:

@@ -1,4 +1,4 @@
-"""Placement's answers to ramshelf-nova, where what it asks is not the question. Needs a Nova."""
+"""Placement's answers to ramshelf-nova, for tests of what it does with them; needs a Nova."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class Response:
     text: str = ""
 
     def json(self) -> Any:
-        """Its body."""
+        """Return its body."""
         return self.document
 
 
 class Placement:
-    """Hosts by name with their traits; ``asked`` is what was asked of it, ``away`` makes it fail."""
+    """Hosts by name with their traits; ``asked`` is what it was asked, ``away`` makes it fail."""
 
     def __init__(self, hosts: Mapping[str, Iterable[str]] | None = None) -> None:
         self.hosts = {name: frozenset(traits) for name, traits in (hosts or {}).items()}
@@ -32,7 +32,7 @@ class Placement:
         self.away = False
 
     def get(self, url: str, version: str = "1.39") -> Response:
-        """Answers as Placement does."""
+        """Answer as Placement does."""
         assert version == "1.39"
         self.asked.append(url)
         if self.away:

@@ -1,7 +1,7 @@
 """The real Placement as a service of its own: HTTP on loopback, SQLite, no Keystone (noauth2).
 
-Run as a program it serves PORT from DATABASE and appends a line for each request to LOG;
-CERTIFICATE, where it is there, makes it HTTPS.
+Run as a program it serves PORT from DATABASE and appends a line for each request to LOG. If the
+file CERTIFICATE is there, it serves HTTPS.
 """
 
 import os
@@ -34,19 +34,19 @@ class PlacementService:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Serve; returns when it answers."""
+        """Start serving, and wait until it answers."""
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-W", "ignore", "-m", "support.placement_service"),
                 *(str(self._port), str(self.database), str(self.log), str(self.certificate)),
             ],
-            stderr=subprocess.DEVNULL,  # the tracebacks of failures that tests want
+            stderr=subprocess.DEVNULL,  # It gets tracebacks of failures that tests want.
             cwd=Path(__file__).resolve().parents[1],
         )
         wait_until(self._answers, "Placement answers", timeout=120)
 
     def trust(self) -> None:
-        """Serve HTTPS from the next start on, with a certificate of its own that nobody knows yet."""
+        """Serve HTTPS from the next start on, with a certificate that nobody knows yet."""
         subject = ("-subj", "/CN=placement", "-addext", "subjectAltName=IP:127.0.0.1")
         kind = ("-x509", "-newkey", "rsa:2048", "-noenc", *subject)
         run(
@@ -63,21 +63,21 @@ class PlacementService:
         self.url = self.url.replace("http:", "https:")
 
     def kill(self) -> None:
-        """As a crash does."""
+        """Kill it, as a crash does."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def empty(self) -> None:
-        """Start anew with an empty database."""
+        """Start it again with an empty database."""
         self.kill()
         self.database.unlink()
         self.start()
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """It accepts connections and answers none."""
+        """Make it accept connections and answer none."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         try:
@@ -87,7 +87,7 @@ class PlacementService:
 
     @contextmanager
     def failing(self) -> Iterator[None]:
-        """It answers 500, for its database has lost a table."""
+        """Make it answer 500, by taking a table from its database."""
         self._sql("ALTER TABLE allocations RENAME TO gone")
         try:
             yield
@@ -96,7 +96,7 @@ class PlacementService:
 
     @contextmanager
     def contended(self, consumer: str) -> Iterator[None]:
-        """Each change of this consumer's allocations finds that somebody else was quicker."""
+        """Make each change of this consumer's allocations find that somebody else was quicker."""
         self._sql(
             "CREATE TRIGGER contended BEFORE UPDATE OF generation ON consumers "
             f"WHEN OLD.uuid = '{consumer}' BEGIN SELECT RAISE(IGNORE); END"
@@ -107,22 +107,22 @@ class PlacementService:
             self._sql("DROP TRIGGER contended")
 
     def requests(self) -> list[str]:
-        """All requests so far, as ``METHOD PATH STATUS``."""
+        """Return all requests so far, as ``METHOD PATH STATUS``."""
         return self.log.read_text().splitlines() if self.log.exists() else []
 
     def writes(self) -> list[str]:
-        """Those that were to change something."""
+        """Return the requests that were to change something."""
         return [request for request in self.requests() if not request.startswith("GET ")]
 
     def configuration(self, **more: object) -> str:
-        """A [placement] section for it."""
+        """Return a [placement] section for it."""
         settings = {"auth_type": "admin_token", "endpoint": self.url, "token": "admin", **more}
         return "[placement]\n" + "".join(
             f"{key} = {value}\n" for key, value in settings.items() if value
         )
 
     def openstack(self, *args: str) -> str:
-        """What the real client says: ``openstack resource provider ...``."""
+        """Return what the real client says: ``openstack resource provider ...``."""
         access = ("--os-auth-type", "admin_token", "--os-endpoint", self.url, "--os-token", "admin")
         versions = ("--os-placement-api-version", "1.28")
         return run(_OPENSTACK, *access, *versions, *args, timeout=120).stdout
@@ -144,7 +144,7 @@ class PlacementService:
 
 @contextmanager
 def placement_service(directory: Path) -> Iterator[PlacementService]:
-    """A running Placement with an empty database. Who has no token is answered 401."""
+    """Yield a running Placement with an empty database; without a token it answers 401."""
     service = PlacementService(directory)
     try:
         service.start()
@@ -154,7 +154,7 @@ def placement_service(directory: Path) -> Iterator[PlacementService]:
 
 
 class _Server(WSGIServer):
-    """One request after the other: SQLite has one writer. The others wait in line."""
+    """A server of one request at a time, for SQLite has one writer; the others wait in line."""
 
     request_queue_size = 256
 

@@ -1,4 +1,4 @@
-"""Programs, run as a user would; and waiting."""
+"""Helpers that run programs as a user would, and that wait."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from ramshelf.system.run import Completed
 def run(
     *argv: str, ok: Sequence[int] = (0,), stdin: str | None = None, timeout: float = 60
 ) -> Completed:
-    """Run ``argv``; an exit status that is not in ``ok`` fails the test, with all that was printed."""
+    """Run ``argv``; an exit status that is not in ``ok`` fails the test, with all output shown."""
     ended = subprocess.run(
         argv,
         input=stdin,
@@ -34,7 +34,7 @@ def run(
 
 
 def wait_until(ready: Callable[[], bool], what: str, *, timeout: float = 30) -> None:
-    """Poll until ``ready()``; TimeoutError says ``what`` was waited for.
+    """Poll until ``ready()``; raise TimeoutError, which says ``what`` was waited for, if it is not.
 
     Whoever waits leaves the guests at least three quarters of a CPU.
     """
@@ -50,7 +50,7 @@ def wait_until(ready: Callable[[], bool], what: str, *, timeout: float = 30) -> 
 
 
 def thread_states(pid: int) -> frozenset[str]:
-    """The letters of proc_pid_stat(5) that the threads of a process have, such as R, S, T."""
+    """Return the states of a process's threads, as letters of proc_pid_stat(5) such as R, S, T."""
     states = set()
     with suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):

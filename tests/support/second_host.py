@@ -1,10 +1,10 @@
-"""A second host beside the tests': another ``scripts/isolated`` with libvirtd, a store and the hook.
+"""A second host beside the tests' own: a ``scripts/isolated`` with libvirtd, a store and the hook.
 
 The two share no namespace but the user's. They reach each other's libvirtd and QEMU through sockets
 in a directory of the first host's $TMPDIR, or over a network of their own, a pair of virtual
-interfaces. Run as a program (inside), it serves requests, a line of JSON each, until its input
-ends; whatever becomes of the tests, it ends with them, and so do its guests, its store and its
-devices.
+interfaces. Run as a program (inside), this module serves requests, one line of JSON each, until its
+input ends. Whatever becomes of the tests, it ends with them, and so do its guests, its store and
+its devices.
 """
 
 import json
@@ -42,9 +42,9 @@ keepalive_interval = 1
 class SecondHost:
     """The second host as the first one sees it.
 
-    ``uri`` is its libvirtd's and ``migrate_uri`` where its QEMU takes a guest in, both by unix
-    sockets; ``first_uri`` and ``back_uri`` are the first host's, to be used there. ``tcp_uri`` and
-    ``tcp_migrate_uri`` are the second's over the network, which can be cut.
+    ``uri`` is the URI of its libvirtd and ``migrate_uri`` where its QEMU takes a guest in, both by
+    unix sockets; ``first_uri`` and ``back_uri`` are the first host's, for use on the second.
+    ``tcp_uri`` and ``tcp_migrate_uri`` are the second's over the network, which can be cut.
     """
 
     tcp_uri = f"qemu+tcp://{SECOND_ADDRESS}/system"
@@ -60,7 +60,7 @@ class SecondHost:
     def run(
         self, *argv: str, ok: Sequence[int] = (0,), stdin: str | None = None, timeout: float = 120
     ) -> str:
-        """What a command prints there; an exit status that is not in ``ok`` fails the test."""
+        """Run a command there, and return its output; a status not in ``ok`` fails the test."""
         answer = self._ask("run", argv, stdin, timeout)
         completed = Completed(
             argv=argv, status=answer["status"], stdout=answer["stdout"], stderr=answer["stderr"]
@@ -69,47 +69,47 @@ class SecondHost:
         return completed.stdout
 
     def shell(self, script: str) -> str:
-        """What a shell's script prints there."""
+        """Run a script of shell there, and return what it prints."""
         return self.run("sh", "-ec", script)
 
     def virsh(self, *args: str, ok: Sequence[int] = (0,)) -> str:
-        """What virsh prints there."""
+        """Run virsh there, and return what it prints."""
         return self.run("virsh", *args, ok=ok)
 
     def guests(self) -> list[str]:
-        """The guests that libvirt has there, running or coming in."""
+        """Return the guests that libvirt has there, running or coming in."""
         return self.virsh("list", "--name").split()
 
     def capacity(self) -> dict[str, Any]:
-        """``ramshelf capacity --json`` there."""
+        """Return the document of ``ramshelf capacity --json`` there."""
         document: dict[str, Any] = json.loads(self.run(RAMSHELF, "capacity", "--json"))
         return document
 
     def directories(self) -> list[str]:
-        """What lies on its store."""
+        """Return what lies on its store."""
         return [name for name in self.run("ls", str(MEMORY)).split() if name != "lost+found"]
 
     def memory_mib(self, name: str) -> tuple[int, int]:
-        """The size of a guest's memory file there, and what of it is allocated."""
+        """Return the size of a guest's memory file there, and what of it is allocated, in MiB."""
         size, blocks = self.shell(f"stat -c '%s %b' {MEMORY}/*-{name}/pc.ram").split()
         return int(size) // MIB, int(blocks) * 512 // MIB
 
     def written_mib(self) -> float:
-        """What its store's device has written so far, where the store is a file system on one."""
+        """Return the MiB written to its store's device so far; the store must be on a device."""
         return written(int(self.shell(f"stat -c %d {MEMORY}"))) / MIB
 
     def sync(self) -> None:
-        """What its store still has to write to a file system is written."""
+        """Have what its store still has to write to a file system written."""
         self.run("sync", "--file-system", str(MEMORY))
 
     def hook_log(self) -> list[dict[str, Any]]:
-        """The entries of the hook's log there."""
+        """Return the entries of the hook's log there."""
         return [
             json.loads(line) for line in self.shell("cat /run/ramshelf/hook.log || :").splitlines()
         ]
 
     def console(self, name: str) -> str:
-        """What the guest has said there since it came."""
+        """Return what the guest has said there since it came."""
         return self.shell(f"cat {console_path(name)} || :")
 
     def wait_console(self, name: str, text: str, timeout: float = 60) -> None:
@@ -119,11 +119,11 @@ class SecondHost:
         )
 
     def kill_qemu(self, name: str) -> None:
-        """SIGKILL the guest's QEMU."""
+        """Kill the guest's QEMU with SIGKILL."""
         self.shell(f"kill -KILL $(cat /run/libvirt/qemu/{name}.pid)")
 
     def kill_libvirtd(self) -> None:
-        """SIGKILL its libvirtd; its guests run on."""
+        """Kill its libvirtd with SIGKILL; its guests run on."""
         self._ask("kill_libvirtd")
 
     def start_libvirtd(self) -> None:
@@ -132,7 +132,7 @@ class SecondHost:
 
     @contextmanager
     def cut_off(self) -> Iterator[None]:
-        """Nothing gets through the network meanwhile; connections that stand are not told."""
+        """Let nothing through the network meanwhile; connections that stand are not told."""
         run("ip", "link", "set", "second", "down")
         try:
             yield
@@ -150,10 +150,10 @@ class SecondHost:
 def second_host(
     file_system: str = "tmpfs", size_mib: int = 300, *, hook: bool = True
 ) -> Iterator[SecondHost]:
-    """A second host with a store of ``support.stores`` and, unless told otherwise, the hook."""
+    """Yield a second host with a store of ``support.stores`` and, unless told not to, the hook."""
     directory = scratch() / "second"
     directory.mkdir()
-    directory.chmod(0o1777)  # QEMU listens there, as its own user
+    directory.chmod(0o1777)  # QEMU listens there, as its own user.
     first = directory / "first"
     first.mkdir()
     run("mount", "--bind", "/run/libvirt", str(first))
@@ -189,7 +189,7 @@ def second_host(
         try:
             process.wait(timeout=120)
         finally:
-            process.terminate()  # scripts/isolated then kills whatever is inside
+            process.terminate()  # scripts/isolated then kills whatever is inside.
             process.wait(timeout=60)
             assert process.stdout is not None
             process.stdout.close()
@@ -201,7 +201,7 @@ def second_host(
 def _serve(directory: str, file_system: str, size_mib: str, hook: str, network: str) -> None:
     """Be the second host; ``network`` is a descriptor of the first one's network namespace."""
     first = f"/proc/{os.getpid()}/fd/{network}"
-    run("hostname", "second")  # libvirt refuses to migrate to a host of the same name
+    run("hostname", "second")  # libvirt refuses to migrate to a host of the same name.
     run("ip", "link", "add", "first", "type", "veth", "peer", "name", "second", "netns", first)
     run("ip", "address", "add", f"{SECOND_ADDRESS}/24", "dev", "first")
     run("ip", "link", "set", "first", "up")
@@ -215,7 +215,7 @@ def _serve(directory: str, file_system: str, size_mib: str, hook: str, network: 
         libvirtd.start()
         stack.callback(libvirtd.close)
         stack.enter_context(store(file_system, int(size_mib)))
-        stack.callback(libvirtd.start)  # a store's end is that of its guests
+        stack.callback(libvirtd.start)  # The end of a store is that of its guests.
         if hook:
             run(RAMSHELF, "hook", "install")
         for line in sys.stdin:

@@ -1,5 +1,7 @@
-"""Integration tests in machines side by side: workers of pytest-xdist, each inside
-``scripts/isolated``."""
+"""Integration tests in several machines side by side.
+
+Each worker of pytest-xdist runs inside a ``scripts/isolated`` of its own.
+"""
 
 from pathlib import Path
 
@@ -7,18 +9,18 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 
-class ByScope(LoadScopeScheduling):  # type: ignore[misc] # it has no types
+class ByScope(LoadScopeScheduling):  # type: ignore[misc] # the base has no types
     """One worker of pytest-xdist has all tests of a scope.
 
-    Swap is the kernel's, of all machines side by side: what has to do with it is one scope.
+    Swap is the kernel's, shared by all machines side by side: all tests that use it are one scope.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         path, _, name = nodeid.partition("::")
         return self.scope(Path(path).stem, name) or nodeid
 
-    def scope(self, module: str, name: str) -> str | None:  # noqa: ARG002 - for those that look at it
-        """The scope of a test by its module and its name; None: one of its own."""
+    def scope(self, module: str, name: str) -> str | None:  # noqa: ARG002 - subclasses use it
+        """Return the scope of a test by its module and its name; None for a scope of its own."""
         return "swap" if "swap" in name else None
 
 

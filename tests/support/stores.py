@@ -21,10 +21,10 @@ def store(
     options: str = "",
     device: str = "",
 ) -> Iterator[Path]:
-    """A store: "tmpfs" (kind ram), "swap", "ext4" or "xfs", in fstab as ramshelf does it.
+    """Make a store: "tmpfs" (kind ram), "swap", "ext4" or "xfs", in fstab as ramshelf does it.
 
-    The latter three are on ``device``, or on a loop device where none is given. At the end all
-    guests are destroyed.
+    The latter three are on ``device``, or on a loop device if none is given. At the end all guests
+    are destroyed.
     """
     before = _FSTAB.read_text()
     at.mkdir(parents=True, exist_ok=True)

@@ -66,7 +66,7 @@ def shown_commands() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("page", "line"), shown_commands())
-def test_shown_commands_exist(page: str, line: str) -> None:  # noqa: ARG001 - the page names the test
+def test_shown_commands_exist(page: str, line: str) -> None:  # noqa: ARG001 - names the test
     words = shlex.split(line, comments=True)[1:]
     command: click.Command = main.cli
     context = click.Context(command, info_name="ramshelf")
@@ -87,7 +87,7 @@ def test_shown_commands_exist(page: str, line: str) -> None:  # noqa: ARG001 - t
 
 
 def codes_in_the_source() -> set[str]:
-    """Text in the form of a code, of the groups that there are; the doctor's own table is elsewhere."""
+    """Texts in the form of a code, of a group that exists; the doctor's own table is elsewhere."""
     codes = set()
     for path in (CHECKOUT / "src").rglob("*.py"):
         if path.parent.name != "checks":

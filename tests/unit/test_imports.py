@@ -76,7 +76,7 @@ def test_core_is_pure(path: Path) -> None:
 
 
 def test_hook_needs_the_standard_library_only() -> None:
-    """Everything that the hook's modules import, also inside functions, imports with no site-packages."""
+    """All that the hook's modules import, also in functions, imports without site-packages."""
     hook = [_name(path) for path in MODULES if _layer(_name(path)) == "hook"]
     needed = sorted(_closure(hook))
     foreign = {
@@ -96,8 +96,7 @@ NOVA = SOURCE.parent / "nova"
 COPIED = tomllib.loads((NOVA / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"][
     "wheel"
 ]["force-include"]
-"""What ramshelf-nova's wheel has of ramshelf: the file's path from nova/ to its path in the wheel.
-"""
+"""What ramshelf-nova's wheel has of ramshelf, as paths from nova/ and the paths in the wheel."""
 
 
 @pytest.mark.parametrize("source", COPIED)
@@ -183,7 +182,9 @@ def _exists(name: str) -> bool:
 
 
 def _layer(name: str) -> str | None:
-    """The layer of a module ``ramshelf.LAYER...``; None for what belongs to none (ramshelf, its
-    __main__)."""
+    """The layer of a module ``ramshelf.LAYER...``; None for a module that belongs to none.
+
+    Such are ramshelf itself and its __main__.
+    """
     parts = name.split(".")
     return parts[1] if len(parts) > 1 and (SOURCE / "ramshelf" / parts[1]).is_dir() else None

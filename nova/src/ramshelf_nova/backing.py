@@ -1,4 +1,7 @@
-"""What hosts make of guests' memory, by Placement: few calls, and their answers kept for a time."""
+"""What Placement says of how hosts back guests' memory.
+
+It is asked in few calls, and their answers are kept for a time.
+"""
 
 import enum
 import threading
@@ -16,13 +19,13 @@ from ramshelf_nova.conf import CONF
 from ramshelf_nova.core.store.kind import TRAIT_PREFIX, Kind
 
 Get = Callable[[str], Any]
-"""Asks Placement: a path with its query to keystoneauth's response."""
+"""Asks Placement: takes a path with its query, and returns keystoneauth's response."""
 
 _MICROVERSION = "1.39"
-"""Of Placement in Yoga: lets a query name traits of which a provider has any."""
+"""Placement's microversion in Yoga: it lets a query name traits of which a provider has any."""
 
 _PINNABLE = frozenset(kind.trait for kind in Kind if kind.tmpfs)
-"""Traits of the kinds of store whose pages the kernel pins for a device."""
+"""The traits of the kinds of store whose pages the kernel pins for a device."""
 
 
 class Backing(enum.Enum):
@@ -30,7 +33,7 @@ class Backing(enum.Enum):
 
     ANONYMOUS = "anonymous"
     FILE = "file"
-    """On a store whose pages cannot be pinned, or which does not say of what kind it is."""
+    """A file on a store whose pages cannot be pinned, or which does not say of what kind it is."""
     PINNABLE_FILE = "pinnable file"
 
 
@@ -41,7 +44,10 @@ class BackingUnknown(exception.NovaException):
 
 
 class Backings:
-    """The hosts by their backing: UUIDs of compute nodes, which are those of their resource providers."""
+    """The hosts by their backing.
+
+    They are named by the UUIDs of compute nodes, which are those of their resource providers.
+    """
 
     def __init__(self, get: Get | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._get = get or _get
@@ -49,18 +55,24 @@ class Backings:
         self._pinnable = _Kept(self._ask_pinnable, clock)
 
     def file_backed(self) -> frozenset[str]:
-        """Those with file-backed memory; all others have anonymous memory. Raises BackingUnknown."""
+        """Return the hosts with file-backed memory; all others have anonymous memory.
+
+        Raises BackingUnknown.
+        """
         return self._file_backed()
 
     def pinnable(self) -> frozenset[str]:
-        """Those of them that say their store is one whose pages can be pinned. Raises BackingUnknown."""
+        """Return those of them that say their store is one whose pages can be pinned.
+
+        Raises BackingUnknown.
+        """
         return self._pinnable()
 
     def _ask_file_backed(self) -> frozenset[str]:
         return self._providers(os_traits.COMPUTE_MEM_BACKING_FILE)
 
     def _ask_pinnable(self) -> frozenset[str]:
-        # A query that names a trait which does not exist is refused: nobody has such a store, then.
+        # Placement refuses a query that names an unknown trait: then nobody has such a store.
         known = self._answer("/traits", name=f"startswith:{TRAIT_PREFIX}")["traits"]
         traits = sorted(_PINNABLE.intersection(known))
         return self._providers(f"in:{','.join(traits)}") if traits else frozenset()
@@ -80,8 +92,9 @@ class Backings:
 
 
 class _Kept:
-    """An answer, asked for anew when it is older than [filter_scheduler]
-    file_backed_memory_cache_seconds.
+    """An answer, which is asked for anew when it is too old.
+
+    It is kept for [filter_scheduler] file_backed_memory_cache_seconds.
     """
 
     def __init__(self, ask: Callable[[], frozenset[str]], clock: Callable[[], float]) -> None:

@@ -1,17 +1,18 @@
-"""Whether a Nova is one that the driver fits: its private parts change without notice."""
+"""Whether the driver fits a Nova, whose private parts change without notice."""
 
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 TESTED = ("31", "34")
-"""Versions of Nova that the driver was tested with: 2025.1 and 2026.2."""
+"""The versions of Nova that the driver was tested with: 2025.1 and 2026.2."""
 
 
 def misfits(derived: type, base: type) -> Iterator[str]:
-    """The methods of ``derived`` that do not override one of ``base`` with the same parameters.
+    """Yield the methods of ``derived`` that override none of ``base`` with the same parameters.
 
-    ``derived`` is to define no method of its own. Annotations do not count.
+    Each is told with what has become of it. ``derived`` must define no method of its own.
+    Annotations do not count.
     """
     for name, method in vars(derived).items():
         if not inspect.isfunction(method):
@@ -24,7 +25,7 @@ def misfits(derived: type, base: type) -> Iterator[str]:
 
 
 def missing(thing: object, *attributes: str) -> Iterator[str]:
-    """Those that ``thing`` does not have."""
+    """Yield those of the attributes that ``thing`` does not have."""
     for attribute in attributes:
         if not hasattr(thing, attribute):
             yield f"{type(thing).__name__}.{attribute} is gone"

@@ -1,4 +1,4 @@
-"""Options, in Nova's own group for filters and weighers.
+"""The options, in Nova's own group for filters and weighers.
 
 ``[ramshelf]`` is not used: ramshelf's own commands read nova.conf too, and refuse keys there that
 are not theirs.
@@ -95,5 +95,5 @@ CONF.register_opts(SCHEDULER_OPTIONS, group=GROUP)
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """The options by group, for oslo-config-generator and oslo-config-validator."""
+    """Return the options by group, for oslo-config-generator and oslo-config-validator."""
     return [(GROUP, list(SCHEDULER_OPTIONS))]

@@ -34,7 +34,7 @@ PINNABLE = frozenset({Backing.ANONYMOUS, Backing.PINNABLE_FILE})
 
 
 def demands_of(spec: RequestSpec) -> tuple[Demand, ...]:
-    """All that limits the choice of hosts; none for a server that may run anywhere."""
+    """Return all that limits the choice of hosts; nothing for a server that may run anywhere."""
     extra_specs = spec.flavor.extra_specs if "extra_specs" in spec.flavor else {}
     image = spec.image.properties if "image" in spec and spec.image else None
     return (
@@ -51,11 +51,11 @@ def demands_of(spec: RequestSpec) -> tuple[Demand, ...]:
 
 
 def left_by_live_migration(spec: RequestSpec) -> str | None:
-    """UUID of the compute node that the server is leaving while it runs; None for every other request.
+    """Return the UUID of the compute node that the server is leaving while it runs.
 
-    A request does not say what it is for. Each move names the server's cell; there the server's
-    task tells a live migration apart from a resize, an evacuation and an unshelving
-    (nova.compute.api sets it before it asks for a host).
+    For every other request it is None. A request does not say what it is for. Each move names the
+    server's cell; there the server's task tells a live migration apart from a resize, an evacuation
+    and an unshelving (nova.compute.api sets it before it asks for a host).
     """
     destination = spec.requested_destination if "requested_destination" in spec else None
     cell = destination.cell if destination and "cell" in destination else None
@@ -74,7 +74,10 @@ def left_by_live_migration(spec: RequestSpec) -> str | None:
 
 
 def same_as_source(*, file_backed: bool) -> Demand:
-    """What a live migration demands: libvirt refuses a guest whose memory's source changes on the way."""
+    """Return what a live migration demands.
+
+    libvirt refuses a guest whose memory's source changes on the way.
+    """
     return Demand(
         reason=(
             f"a live migration from a host with {'file-backed' if file_backed else 'anonymous'} "
@@ -85,8 +88,9 @@ def same_as_source(*, file_backed: bool) -> Demand:
 
 
 def _not_on_files(spec: RequestSpec, extra_specs: dict[str, str], image: Any) -> Iterator[str]:
-    """What Nova's driver refuses with file-backed memory (_get_guest_memory_backing_config), or
-    libvirt.
+    """Yield what Nova's driver, or libvirt, refuses with file-backed memory.
+
+    The driver does so in _get_guest_memory_backing_config.
     """
     if extra_specs.get("hw:mem_page_size"):
         yield "the flavor asks for memory pages of a size (hw:mem_page_size)"
@@ -102,7 +106,10 @@ def _not_on_files(spec: RequestSpec, extra_specs: dict[str, str], image: Any) ->
 
 
 def _pinning(spec: RequestSpec, extra_specs: dict[str, str], image: Any) -> Iterator[str]:
-    """What makes the kernel pin all of a guest's memory: memory encryption (SEV) and devices (VFIO)."""
+    """Yield what makes the kernel pin all of a guest's memory.
+
+    That is memory encryption (SEV) and devices (VFIO).
+    """
     if _true(extra_specs.get("hw:mem_encryption")):
         yield "the flavor asks for encrypted memory (hw:mem_encryption)"
     if image and image.get("hw_mem_encryption"):

@@ -1,8 +1,8 @@
 """Nova's libvirt driver for a host whose guests' memory is on ramshelf's store.
 
-``compute_driver = ramshelf.FileBackedLibvirtDriver``. With ``[libvirt] file_backed_memory`` not set
-it is LibvirtDriver. One private method of it is overridden; what else there is to do the hook does,
-whoever starts a guest.
+It is set with ``compute_driver = ramshelf.FileBackedLibvirtDriver``. With ``[libvirt]
+file_backed_memory`` not set it is LibvirtDriver. One private method of LibvirtDriver is overridden;
+the hook does all else there is to do, whoever starts a guest.
 """
 
 from typing import Any
@@ -29,18 +29,21 @@ LOG = logging.getLogger(__name__)
 
 
 class FileBackedLibvirtDriver(driver.LibvirtDriver):
-    """Memory is allocated on demand and reserved by the hook, discarded where that writes nothing.
+    """Nova's libvirt driver with memory that is allocated on demand and reserved by the hook.
 
-    While the hook does not answer or there is no store the compute service is disabled; guests that
-    run are served as ever.
+    The memory is discarded where that writes nothing. While the hook does not answer or there is no
+    store, the compute service is disabled; guests that run are served as ever.
     """
 
-    def __init__(self, virtapi: VirtAPI, read_only: bool = False) -> None:  # noqa: FBT001, FBT002 - Nova's
+    def __init__(self, virtapi: VirtAPI, read_only: bool = False) -> None:  # noqa: FBT001, FBT002
         super().__init__(virtapi, read_only)
         self._hook = Hook(self._host)
 
     def init_host(self, host: str) -> None:
-        """Nova's own checks, and whether this Nova is one that the driver fits. Raises InternalError."""
+        """Do Nova's own checks, and check that the driver fits this Nova.
+
+        Raises InternalError.
+        """
         found = [
             *misfits(FileBackedLibvirtDriver, driver.LibvirtDriver),
             *missing(
@@ -72,10 +75,10 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
         power_on: bool = True,  # noqa: FBT001, FBT002 - Nova's
         accel_info: Any = None,
     ) -> None:
-        """Nova's, which raises ComputeResourcesUnavailable where the hook refuses the guest.
+        """Spawn as Nova does; raise ComputeResourcesUnavailable where the hook refuses the guest.
 
-        The build goes to another host as before. But a server's fault has room for 255 characters,
-        of which libvirt's words around the hook's take most.
+        The build goes to another host, as it would with Nova's own error. But a server's fault has
+        room for 255 characters, most of which libvirt's words around the hook's would take.
         """
         try:
             super().spawn(
@@ -97,8 +100,9 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
             raise exception.ComputeResourcesUnavailable(reason=reason) from error
 
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
-        """Nova's, with the weigher's figures; called every minute, so the service follows the host
-        here.
+        """Return what Nova's does, with the weigher's figures.
+
+        Nova calls this every minute, so it is here that the service follows the host.
         """
         resources: dict[str, Any] = super().get_available_resource(nodename)
         if _file_backed():
@@ -111,15 +115,16 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
     def update_provider_tree(
         self, provider_tree: ProviderTree, nodename: str, allocations: dict[str, Any] | None = None
     ) -> None:
-        """Nova's, with the store's kind as a trait, and no more memory than the store or its servers
-        hold.
+        """Update the tree as Nova does, with the store's kind as a trait.
+
+        There is no more memory than the store can hold, or than its servers hold.
         """
         before = provider.memory_mib(provider_tree, nodename)
         super().update_provider_tree(provider_tree, nodename, allocations)
         answer = self._hook.answer() if _file_backed() else None
         provider.show_kind(provider_tree, nodename, answer.kind if answer else None)
         if _file_backed():
-            # Where it is not known what the store holds: no more than before.
+            # Where it is not known what the store can hold, it is no more than before.
             most = (answer.capacity_mib if answer else 0) or before
             if most and most < (provider.memory_mib(provider_tree, nodename) or 0):
                 # Nova can move no server away while less is reported than servers hold (before
@@ -137,7 +142,10 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
         block_migration: bool | None = False,  # noqa: FBT001, FBT002 - Nova's
         disk_over_commit: bool | None = False,  # noqa: FBT001, FBT002 - Nova's
     ) -> LibvirtLiveMigrateData:
-        """Nova's, and whether the store here can take the guest. Raises MigrationPreCheckError."""
+        """Check as Nova does, and that the store here can take the guest.
+
+        Raises MigrationPreCheckError.
+        """
         if _file_backed():
             answer = self._hook.answer(fresh=True)
             reason = trouble(answer)
@@ -161,7 +169,7 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
         dest_check_data: LibvirtLiveMigrateData,
         block_device_info: dict[str, Any] | None = None,
     ) -> LibvirtLiveMigrateData:
-        """Nova's, and whether the guest's memory is backed as the destination wants it.
+        """Check as Nova does, and that the guest's memory is backed as the destination wants it.
 
         libvirt cannot change that on the way. Raises MigrationPreCheckError.
         """
@@ -187,8 +195,9 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
     def _get_guest_memory_backing_config(
         self, inst_topology: Any, numatune: Any, flavor: Any, image_meta: Any
     ) -> vconfig.LibvirtConfigGuestMemoryBacking | None:
-        """Nova's, allocated on demand where the hook reserves it; else QEMU allocates it, as Nova has
-        it.
+        """Return Nova's configuration, allocated on demand where the hook reserves the memory.
+
+        Elsewhere QEMU allocates it, as Nova has it.
         """
         backing = super()._get_guest_memory_backing_config(
             inst_topology, numatune, flavor, image_meta

@@ -1,8 +1,8 @@
-"""The flavor extra spec by which a flavor demands or forbids file-backed memory, and its validator.
+"""The extra spec by which a flavor demands or forbids file-backed memory, and its validator.
 
-``trait:COMPUTE_MEM_BACKING_FILE=required|forbidden`` does the same before the scheduler's filters
-run, in Placement, and is to be preferred; this one counts too where traits of a flavor are for
-somebody else to set.
+``trait:COMPUTE_MEM_BACKING_FILE=required|forbidden`` does the same in Placement, before the
+scheduler's filters run, and is to be preferred. This one also counts where somebody else sets the
+traits of a flavor.
 """
 
 from nova.api.validation.extra_specs import base
@@ -12,7 +12,7 @@ REQUIRED, FORBIDDEN = "required", "forbidden"
 
 
 def register() -> list[base.ExtraSpecValidator]:
-    """What Nova's API asks for through the entry point ``nova.api.extra_spec_validators``."""
+    """Return what Nova's API asks for at the entry point ``nova.api.extra_spec_validators``."""
     return [
         base.ExtraSpecValidator(
             name=NAME,

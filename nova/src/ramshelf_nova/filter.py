@@ -1,4 +1,4 @@
-"""The scheduler filter: servers only on hosts whose memory backing suits them."""
+"""The scheduler filter, which puts servers only on hosts whose memory backing suits them."""
 
 from collections.abc import Iterable
 
@@ -18,13 +18,15 @@ _RATIO = "ram_allocation_ratio"
 
 
 def all_filters() -> list[type[filters.BaseHostFilter]]:
-    """Nova's filters and this one: for [filter_scheduler] available_filters, which then is one line."""
+    """Return Nova's filters and this one.
+
+    So [filter_scheduler] available_filters is one line.
+    """
     return [*filters.all_filters(), FileBackedMemoryFilter]
 
 
 class FileBackedMemoryFilter(filters.BaseHostFilter):
-    """Passes hosts that can give a server's memory the backing which its flavor, image and devices
-    allow.
+    """Passes the hosts whose backing of memory a server's flavor, image and devices allow.
 
     Pages of a size that is asked for and locked memory need anonymous memory; encrypted memory and
     passed-through devices need memory that can be pinned; a live migration needs the same backing
@@ -33,23 +35,23 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
     """
 
     RUN_ON_REBUILD = True  # as filter_all does: another image may ask for what the host cannot give
-    run_filter_once_per_request = (
-        True  # what is asked for and the hosts' backing do not change within one
-    )
+    # What is asked for and the hosts' backing do not change within a request.
+    run_filter_once_per_request = True
 
     def __init__(self, backings: Backings | None = None) -> None:
         self._backings = backings or Backings()
         self._warned: set[tuple[str, str, str]] = set()
 
     def host_passes(self, host_state: HostState, spec_obj: RequestSpec) -> bool:
-        """Whether this one host passes."""
+        """Tell whether this one host passes."""
         return bool(self.filter_all([host_state], spec_obj))
 
     def filter_all(
         self, filter_obj_list: Iterable[HostState], spec_obj: RequestSpec
     ) -> list[HostState]:
-        """The hosts that pass: Nova's handler asks for all at once, and what is asked for is read
-        once.
+        """Return the hosts that pass.
+
+        Nova's handler asks for all of them at once, and what is asked for is read once.
         """
         hosts = list(filter_obj_list)
         demands = demands_of(spec_obj)
@@ -63,7 +65,10 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
     def _suitable(
         self, hosts: list[HostState], demands: tuple[Demand, ...], source: str | None
     ) -> list[HostState]:
-        """Those that can give what is demanded, and where there is a source the same backing."""
+        """Return the hosts that can give what is demanded, and the same backing as the source's.
+
+        The latter counts where there is a source.
+        """
         try:
             file_backed = self._backings.file_backed()
             if source:
@@ -91,8 +96,9 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
         return passing
 
     def _not_overcommitted(self, hosts: list[HostState]) -> list[HostState]:
-        """Those that no aggregate of theirs asks to overcommit file-backed memory; all, unless
-        configured.
+        """Return the hosts of which no aggregate asks to overcommit file-backed memory.
+
+        Unless [filter_scheduler] file_backed_memory_require_aggregate_ratio is set, return all.
         """
         overcommitting = {
             aggregate for aggregate in _all_aggregates(hosts) if _overcommits(aggregate)
@@ -131,12 +137,12 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
 
 
 def _refusal(demands: tuple[Demand, ...], backing: Backing) -> str | None:
-    """Why a host of this backing does not do, None where it does."""
+    """Return why a host of this backing does not suit; None where it does."""
     return next((demand.reason for demand in demands if backing not in demand.backings), None)
 
 
 def _reject(error: BackingUnknown) -> bool:
-    """Whether hosts are rejected that may not suit, with a warning of what comes of it."""
+    """Tell whether hosts that may not suit are rejected, and warn of what comes of it."""
     reject: bool = CONF.filter_scheduler.file_backed_memory_when_unknown == "reject"
     LOG.warning(
         "%(error)s; hosts that may not suit are %(verdict)s",
@@ -146,12 +152,15 @@ def _reject(error: BackingUnknown) -> bool:
 
 
 def _all_aggregates(hosts: list[HostState]) -> set[Aggregate]:
-    """Each once: hosts share the objects, and an object's own hash is its identity."""
+    """Return each aggregate once.
+
+    Hosts share the objects, and an object's own hash is its identity.
+    """
     return {aggregate for host in hosts for aggregate in host.aggregates}
 
 
 def _overcommits(aggregate: Aggregate) -> bool:
-    """Whether the aggregate asks for another ratio of RAM than 1.0, or for none that can be read."""
+    """Tell whether the aggregate asks for another ratio of RAM than 1.0, or an unreadable one."""
     ratio = aggregate.metadata.get(_RATIO)
     try:
         return ratio is not None and float(ratio) != 1.0

@@ -1,6 +1,6 @@
-"""ramshelf's hook on this host, as nova-compute asks it: through libvirt alone.
+"""ramshelf's hook on this host, which nova-compute asks through libvirt alone.
 
-A guest that never starts is asked of libvirt, which asks its hook, which refuses with what the host
+libvirt is asked for a guest that never starts. It asks its hook, which refuses with what the host
 is (core/migration/answer.py). So nova-compute needs no privilege and sees none of the host's files.
 """
 
@@ -18,17 +18,22 @@ from ramshelf_nova.core.hook.call import HOST_PROBE, probe_xml
 from ramshelf_nova.core.migration.answer import HostAnswer, read_answer
 
 _KEPT_SECONDS = 5.0
-"""How long an answer serves: one look at a host's resources asks twice, ten servers at once ten times.
+"""The seconds for which an answer serves.
+
+One look at a host's resources asks twice, and ten servers at once ask ten times.
 """
 
 _PROBE = probe_xml(f"{HOST_PROBE}nova-compute")
-"""Always of one name: libvirt may leave a log of each where there is no hook that removes it."""
+"""The guest that is asked for, which always has the same name.
+
+Where there is no hook that removes it, libvirt may leave a log for each name.
+"""
 
 _BROKEN_CONNECTION = {libvirt.VIR_FROM_REMOTE, libvirt.VIR_FROM_RPC}
 
 
 _REFUSAL = re.compile(r"ramshelf: (.+?) \[[a-z.-]+\]", re.DOTALL)
-"""What the hook says to whoever starts a guest: a sentence and a code."""
+"""Matches what the hook says to whoever starts a guest: a sentence and a code."""
 
 
 class Hook:
@@ -45,10 +50,9 @@ class Hook:
         self._until = float("-inf")
 
     def answer(self, *, fresh: bool = False) -> HostAnswer | None:
-        """What the host is now or, unless asked afresh, was some seconds ago; None: the hook does not
-        say.
+        """Return what the host is now, or what it was some seconds ago unless asked afresh.
 
-        Raises HypervisorUnavailable.
+        Return None where the hook does not say. Raises HypervisorUnavailable.
         """
         with self._lock:
             if fresh or self._clock() >= self._until:
@@ -68,13 +72,13 @@ class Hook:
 
 
 def refusal(error: libvirt.libvirtError) -> str | None:
-    """The hook's own sentence where it is the one that refused a guest; None for any other error."""
+    """Return the hook's own sentence where it has refused a guest; None for any other error."""
     match = _REFUSAL.search(error.get_error_message() or "")
     return match and match[1]
 
 
 def trouble(answer: HostAnswer | None) -> str | None:
-    """Why a host by this answer can start no file-backed guest; None where nothing is wrong."""
+    """Return why a host with this answer can start no file-backed guest; None where it can."""
     if answer is None:
         return "ramshelf's hook does not answer; 'ramshelf hook status' on the host says more"
     if answer.kind is None:

@@ -16,20 +16,20 @@ _TRAITS = frozenset(kind.trait for kind in Kind)
 
 
 def show_kind(tree: ProviderTree, name: str, kind: Kind | None) -> None:
-    """Have the trait of the store's kind, and of no other; of none where there is no store."""
+    """Give the provider the trait of the store's kind and of no other; none without a store."""
     traits = {kind.trait} if kind else set()
     tree.remove_traits(name, *(_TRAITS - traits))
     tree.add_traits(name, *traits)
 
 
 def memory_mib(tree: ProviderTree, name: str) -> int | None:
-    """The total of MEMORY_MB; None where there is no such inventory."""
+    """Return the total of MEMORY_MB; None where there is no such inventory."""
     memory = tree.data(name).inventory.get(orc.MEMORY_MB)
     return memory and int(memory["total"])
 
 
 def held_mib(tree: ProviderTree, name: str, placement: SchedulerReportClient) -> int | None:
-    """What all consumers hold of the memory in Placement; None where that is not known."""
+    """Return the MiB of memory that all consumers hold in Placement; None where not known."""
     try:
         found = placement.get_allocations_for_resource_provider(
             get_admin_context(), tree.data(name).uuid

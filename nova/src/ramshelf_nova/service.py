@@ -1,4 +1,7 @@
-"""The compute service of this host: disabled while the host can start no guest, and enabled again."""
+"""The compute service of this host, which is disabled while the host can start no guest.
+
+It is enabled again afterwards.
+"""
 
 import nova.context
 from nova import exception, objects
@@ -10,17 +13,19 @@ from ramshelf_nova.conf import CONF
 LOG = logging.getLogger(__name__)
 
 _PREFIX = f"{DISABLE_PREFIX}ramshelf: "
-"""Begins with Nova's own mark of what was disabled automatically: its driver enables that when it
-starts."""
+"""Begins with Nova's own mark of what was disabled automatically.
+
+Nova's driver enables that when it starts.
+"""
 
 _REASON_MAX = 255
-"""Of the column disabled_reason."""
+"""The length of the column disabled_reason."""
 
 
 def reflect(trouble: str | None) -> None:
     """Disable this host's service for its trouble, or enable it where that is over.
 
-    For the driver's get_available_resource: right after it Nova brings the provider's trait
+    This is for the driver's get_available_resource: right after it Nova brings the provider's trait
     COMPUTE_STATUS_DISABLED into line (ResourceTracker._sync_compute_service_disabled_trait).
     """
     context = nova.context.get_admin_context()
@@ -41,7 +46,7 @@ def reflect(trouble: str | None) -> None:
 
 
 def decide(disabled: bool, reason: str | None, trouble: str | None) -> tuple[bool, str | None]:  # noqa: FBT001
-    """Whether the service is to be disabled and why, by what it is now.
+    """Return whether the service is to be disabled and why, by what it is now.
 
     What somebody else has disabled stays as it is.
     """

@@ -1,4 +1,4 @@
-"""The weigher: hosts whose store and RAM have headroom by what their guests use."""
+"""The weigher, which prefers hosts whose store and RAM have headroom by what guests use."""
 
 from nova.objects.request_spec import RequestSpec
 from nova.scheduler import utils, weights
@@ -10,20 +10,19 @@ from ramshelf_nova.conf import CONF
 
 
 class StoreHeadroomWeigher(weights.BaseHostWeigher):
-    """Weighs a host by the scarcer of its store and its RAM: the share of it that guests leave, 0 to
-    1.
+    """Weighs a host by the scarcer of its store and its RAM.
 
-    A host without figures weighs what the others do on average, so that it is neither sought nor
-    avoided.
+    Its weight is the share of it that guests leave, 0 to 1. A host without figures weighs what the
+    others do on average, so that it is neither sought nor avoided.
     """
 
-    minval = (
-        0.0  # with both bounds the handler takes weights as they are, rather than stretch a small
-    )
-    maxval = 1.0  # difference between hosts to the whole range
+    # With both bounds the handler takes weights as they are, rather than stretch a small difference
+    # between hosts to the whole range.
+    minval = 0.0
+    maxval = 1.0
 
     def weight_multiplier(self, host_state: HostState) -> float:
-        """The configured one, or that of the host's aggregates."""
+        """Return the configured multiplier, or that of the host's aggregates."""
         return float(
             utils.get_weight_multiplier(
                 host_state,
@@ -37,7 +36,7 @@ class StoreHeadroomWeigher(weights.BaseHostWeigher):
         weighed_obj_list: list[WeighedObject],
         weight_properties: RequestSpec,  # noqa: ARG002 - Nova's signature
     ) -> list[float]:
-        """The weights of all hosts."""
+        """Return the weights of all hosts."""
         headrooms = [headroom(weighed.obj) for weighed in weighed_obj_list]
         known = [share for share in headrooms if share is not None]
         average = sum(known) / len(known) if known else 0.0
@@ -48,11 +47,13 @@ class StoreHeadroomWeigher(weights.BaseHostWeigher):
 
 
 def headroom(host: HostState) -> float | None:
-    """The share of the store or of RAM, whichever is scarcer, that guests leave; None without figures."""
+    """Return the share that guests leave of the store or of RAM, whichever is scarcer.
+
+    Return None without figures.
+    """
     promised = _figure(host, figures.STORE_PROMISED_MIB)
-    if (
-        promised is not None
-    ):  # the stats are some time old; what Nova has given away since is known here
+    if promised is not None:
+        # The stats are some time old; what Nova has given away since is known here.
         promised = max(promised, host.total_usable_ram_mb - host.free_ram_mb)
     shares = [
         share
@@ -66,14 +67,14 @@ def headroom(host: HostState) -> float | None:
 
 
 def _left(total: int | None, used: int | None) -> float | None:
-    """The share of ``total`` that ``used`` leaves, within 0 and 1; None where one is not known."""
+    """Return the share of ``total`` that ``used`` leaves, 0 to 1; None where one is not known."""
     if not total or used is None:
         return None
     return min(1.0, max(0.0, 1 - used / total))
 
 
 def _figure(host: HostState, name: str) -> int | None:
-    """One of the host's figures; None where it is missing or not a number."""
+    """Return one of the host's figures; None where it is missing or not a number."""
     try:
         return int(host.stats[name])
     except (AttributeError, KeyError, ValueError):  # no stats before the host has reported once

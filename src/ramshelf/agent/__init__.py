@@ -1,7 +1,6 @@
-"""The daemon: it keeps the store, the guests and what is reported in agreement, and tells how things
-are.
+"""The daemon that keeps the store, the guests and what is reported in agreement.
 
-One process a host. It remembers nothing that matters: what it knows it has seen, and sees again
-after it was restarted. Each turn of its loop looks, decides (core) and does what is missing; what
-libvirt tells by itself only makes it look sooner.
+It also tells how things are. There is one process on a host. It remembers nothing that matters:
+what it knows it has seen, and sees again after it was restarted. Each turn of its loop looks,
+decides (core) and does what is missing; what libvirt tells by itself only makes it look sooner.
 """

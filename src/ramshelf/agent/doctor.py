@@ -19,10 +19,10 @@ from ramshelf.system.hypervisor import Domain, Hypervisor
 
 
 class Checker:
-    """Does the checks over one connection; what libvirt has said of a guest holds until it tells of a
-    change.
+    """Does the checks over one connection.
 
-    So libvirt is not asked about each guest each time.
+    What libvirt has said of a guest holds until it tells of a change, so that it is not asked about
+    each guest each time.
     """
 
     def __init__(self) -> None:
@@ -35,9 +35,10 @@ class Checker:
     def checked(
         self, config: Config, uri: str, files: tuple[str, ...], directories: tuple[str, ...]
     ) -> tuple[Condition, ...]:
-        """All of the doctor's findings but for those about Placement, which the passes over it have.
+        """Return all of the doctor's findings but for those about Placement.
 
-        Raises ServiceError ``libvirt.unreachable``: half of them would be of that.
+        The passes over Placement have those. Raises ServiceError ``libvirt.unreachable``: half of
+        the findings would be about that.
         """
         before, self._described = self._described, {}
 
@@ -58,9 +59,10 @@ class Checker:
 def put_right(
     found: tuple[Condition, ...], hypervisor: Hypervisor, active: Mapping[str, Domain], log: Log
 ) -> Iterator[Condition]:
-    """The findings that stay. Discard that would write a guest's memory at its end is taken back.
+    """Take back discard that would write a guest's memory at its end; yield the other findings.
 
-    The hook does so by itself; it has missed guests that were started without it.
+    Findings that cannot be put right stay, too. The hook takes discard back by itself; it has
+    missed guests that were started without it.
     """
     for condition in found:
         domain = active.get(condition.subject)

@@ -1,4 +1,4 @@
-"""Where the agent's metrics are served, in the formats that Prometheus asks for."""
+"""Serves the agent's metrics, in the formats that Prometheus asks for."""
 
 import gzip
 import time
@@ -15,12 +15,16 @@ from ramshelf.system.httpserver import HttpServer, Request, Response, refusal
 PATH = "/metrics"
 
 _FRESH = 1.0
-"""Seconds for which a text is given out again, unless there is news: a flood of scrapes costs no more.
+"""The seconds for which a text is given out again, unless there is news.
+
+So a flood of scrapes costs no more.
 """
 
 _VERSIONS = frozenset({"", "0.0.1", "0.0.4", "1.0.0"})
-"""The versions of Prometheus' formats that may be asked for, '' for the usual one. prometheus_client
-takes any word for one: it fails at some, and each makes another text."""
+"""The versions of Prometheus' formats that may be asked for; '' is the usual one.
+
+prometheus_client takes any word for a version: it fails at some, and makes another text for each.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,9 @@ class Endpoint:
         self._server: HttpServer | None = None
 
     def serve(self, address: str, port: int) -> None:
-        """Listen there, and no longer where it was; port 0: nowhere.
+        """Listen on this address and port, and no longer where it was; port 0 is nowhere.
 
-        Raises ServiceError ``metrics.no-address``: to be tried again.
+        Raises ServiceError ``metrics.no-address``, after which it is to be tried again.
         """
         if self._place == (address, port):
             return
@@ -63,17 +67,17 @@ class Endpoint:
         self._place = address, port
 
     def close(self) -> None:
-        """Listen nowhere."""
+        """Stop listening."""
         if self._server is not None:
             self._server.close()
         self._server = self._place = None
 
     def renew(self) -> None:
-        """There is news: the next scrape has it."""
+        """Have the next scrape get the news."""
         self._made = {}
 
     def answer(self, request: Request) -> Response:
-        """The metrics in the format that the request prefers."""
+        """Return the metrics in the format that the request prefers."""
         if request.path != PATH:
             return refusal(HTTPStatus.NOT_FOUND, f"Only {PATH} is here.")
         encode, content_type = choose_encoder(_formats(request.headers.get("accept", "")))
@@ -91,9 +95,10 @@ class Endpoint:
 
 
 def _formats(accept: str) -> str:
-    """Of an Accept header the formats in their order, with no more than a version that is known.
+    """Return the formats of an Accept header in their order, with a version only where known.
 
-    How names are to be escaped is left out: none of ours needs it.
+    Formats with another version are left out, and so is how names are to be escaped: none of ours
+    needs it.
     """
     kept = []
     for choice in accept.split(","):

@@ -10,12 +10,16 @@ from ramshelf.core.agent.schedule import retry_pause
 from ramshelf.system.hypervisor import Hypervisor
 
 PATIENCE = 60
-"""Seconds for libvirt to answer one question: it may wait for a hook, which waits 30 s for the store.
+"""The seconds that libvirt has to answer one question.
+
+It may wait for a hook, which waits 30 s for the store.
 """
 
 _RESTART_TRIES = 4
-"""Tries, some seconds, after which a libvirt that is away is no longer one that is just being
-restarted."""
+"""The tries after which a libvirt that is away is no longer taken for one that restarts.
+
+They take some seconds.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Told:
 
 
 class Link:
-    """``hypervisor`` is None while libvirt is away; then it is tried again when ``due``.
+    """The connection; ``hypervisor`` is None while libvirt is away, which is retried when ``due``.
 
     ``hear`` gets what libvirt tells, in another thread.
     """
@@ -45,7 +49,7 @@ class Link:
         return self._failures < _RESTART_TRIES
 
     def connect(self, uri: str) -> None:
-        """Try once. Raises as ``Hypervisor``."""
+        """Try once to connect; raises what ``Hypervisor`` raises."""
         self._failures += 1
         self.due = time.monotonic() + retry_pause(self._failures)
         hypervisor = Hypervisor(uri, patience=PATIENCE)
@@ -58,13 +62,13 @@ class Link:
         self.hypervisor, self._failures = hypervisor, 0
 
     def disconnect(self) -> None:
-        """Let it go; whether libvirt is there is found out by the next try."""
+        """Close the connection; the next try finds out whether libvirt is there."""
         if self.hypervisor is not None:
             self.hypervisor.close()
             self.hypervisor, self.due = None, 0.0
 
     def lost(self, told: Told) -> None:
-        """A connection was lost; it may be one before this."""
+        """Disconnect where the lost connection is this one, and not one before it."""
         if told.connection == self._connection:
             self.disconnect()
 

@@ -1,4 +1,4 @@
-"""What the agent says: one JSON object a line on standard error."""
+"""The agent's log: one JSON object a line on standard error."""
 
 import json
 import logging
@@ -22,33 +22,33 @@ _LEVELS = {
 
 
 class Log:
-    """``event`` says what a line is about; its other keys are stable."""
+    """Writes the lines; ``event`` says what a line is about, and its other keys are stable."""
 
     def __init__(self) -> None:
         self._journal = _is_journal()
 
     def info(self, event: str, message: str, **facts: object) -> None:
-        """Something has happened."""
+        """Log that something has happened."""
         self._write("info", event, message, facts)
 
     def warning(self, event: str, message: str, **facts: object) -> None:
-        """Something has happened that somebody may want to look at."""
+        """Log that something has happened that somebody may want to look at."""
         self._write("warning", event, message, facts)
 
     def take_in_libraries(self) -> None:
-        """Have what libraries warn of be lines of this log, too."""
+        """Make what libraries warn of lines of this log, too."""
         logging.captureWarnings(True)
         logging.getLogger().addHandler(_Libraries(self))
 
     def begun(self, conditions: Iterable[Condition]) -> None:
-        """What is wrong from now on."""
+        """Log what is wrong from now on."""
         for condition in conditions:
             facts = {"code": condition.code, "hint": condition.hint, "facts": dict(condition.facts)}
             level = _LEVELS[condition.severity]
             self._write(level, "began", condition.sentence, {"subject": condition.subject, **facts})
 
     def ended(self, conditions: Iterable[Condition]) -> None:
-        """What is wrong no longer."""
+        """Log what is wrong no longer."""
         for condition in conditions:
             subject = f" ({condition.subject})" if condition.subject else ""
             message = f"No longer: {condition.code}{subject}."
@@ -75,22 +75,23 @@ class Log:
 
 
 class _Libraries(logging.Handler):
-    """Python's own logging, from warnings on."""
+    """Takes what Python's own logging gets, from warnings on."""
 
     def __init__(self, log: Log) -> None:
         super().__init__(logging.WARNING)
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log it; an error of a library's is no more than a warning here."""
+        """Log the record; an error of a library's is no more than a warning here."""
         self._log.warning(
             "library", hide(" ".join(record.getMessage().split())), logger=record.name
         )
 
 
 def _is_journal() -> bool:
-    """Whether standard error is the journal, which takes a line's priority from its start
-    (sd-daemon(3)).
+    """Tell whether standard error is the journal.
+
+    The journal takes a line's priority from its start (sd-daemon(3)).
     """
     device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
     with suppress(OSError):

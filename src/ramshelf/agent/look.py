@@ -1,4 +1,4 @@
-"""Each look: what is new on the host, what is wrong with the store, and what can be put right at once."""
+"""The looks: what is new on the host, what is wrong with the store, what is put right at once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -48,16 +48,18 @@ KNOWN_BETTER = frozenset(
 """The doctor's codes that each look knows better than the last check."""
 
 _RESIDENCY_SHARE = 0.005
-"""Of the time, at most, to ask the kernel what of the memory files is in RAM."""
+"""The share of the time, at most, to ask the kernel what of the memory files is in RAM."""
 
 _TRIES = 3
-"""Looks at a guest whose files are not those that it is to have, before it is left to the doctor.
-"""
+"""The looks at a guest whose files are not what it is to have, before the doctor gets it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What a look makes sensible: to look ``again``, to ``check`` as the doctor does, to ``report``."""
+    """What a look makes sensible.
+
+    That is to look ``again``, to ``check`` as the doctor does, or to ``report``.
+    """
 
     again: bool = False
     check: bool = False
@@ -65,7 +67,10 @@ class Wish:
 
 
 class Watcher:
-    """``tally``, the last ``look`` and the ``write_errors`` known by then are there for the metrics."""
+    """Does the looks.
+
+    ``tally``, the last ``look`` and the ``write_errors`` known by then are there for the metrics.
+    """
 
     def __init__(self, problems: Problems, log: Log) -> None:
         self._problems = problems
@@ -98,7 +103,7 @@ class Watcher:
             )
 
     def turn(self, hypervisor: Hypervisor | None, config: Config) -> Wish:
-        """Look, and do what is missing; without a hypervisor only at the store."""
+        """Look, and do what is missing; without a hypervisor look only at the store."""
         before = self.look
         self._residency.begin(_RESIDENCY_SHARE * config.look_interval)
         self._problems.attempt("hook-log", self._follow)
@@ -181,7 +186,7 @@ class Watcher:
             )
 
     def _read_kernel_log(self) -> Iterator[Condition]:
-        """What the kernel could not write, also where the store does not answer any more."""
+        """Yield what the kernel could not write, also where the store does not answer any more."""
         shares = self.look.shares if self.look is not None else None
         errors = self._write_watch.look(shares.store) if shares is not None else None
         self.write_errors = errors if isinstance(errors, WriteErrors) else None
@@ -205,7 +210,7 @@ class Watcher:
         yield from ()
 
     def _reserve(self, hypervisor: Hypervisor, done: list[LateReservation]) -> Iterator[Condition]:
-        """Have each guest that is new, or has changed, have its whole reservation."""
+        """See that each guest that is new, or has changed, has its whole reservation."""
         for name in tuple(self._unsettled):
             left = self._unsettled.pop(name)
             try:
@@ -236,7 +241,10 @@ class Watcher:
 
 
 def _runs(seen: Look | None) -> frozenset[tuple[str, int | None]]:
-    """Each guest that runs, wherever its memory is, with its id: those of another run are new."""
+    """Return each guest that runs, wherever its memory is, with its id.
+
+    The same guest in another run is new.
+    """
     return (
         frozenset((each.uuid, each.domain_id) for each in seen.active.values())
         if seen
@@ -245,7 +253,7 @@ def _runs(seen: Look | None) -> frozenset[tuple[str, int | None]]:
 
 
 def _wrong(seen: Look, config: Config) -> Iterator[Condition]:
-    """What a look finds wrong with the store, in the doctor's own codes."""
+    """Yield what a look finds wrong with the store, in the doctor's own codes."""
     if seen.problem is not None and not (config.off and seen.problem.expected is None):
         yield Condition(
             code=seen.problem.code,

@@ -1,5 +1,6 @@
-"""The agent's loop: look, decide, do what is missing, tell; then sleep until something is due or
-happens.
+"""The agent's loop: look, decide, do what is missing, tell.
+
+Then it sleeps until something is due or happens.
 """
 
 import os
@@ -33,16 +34,16 @@ from ramshelf.system.hypervisor import Hypervisor, run_events
 from ramshelf.system.notify import Notifier
 
 _SERVE_RETRY = 30
-"""Seconds between two tries to listen on an address that another has."""
+"""The seconds between two tries to listen on an address that another has."""
 
 _NEVER = float("inf")
 
 Load = Callable[[], tuple[Config, str]]
-"""Reads the configuration: it, and libvirt's URI."""
+"""Reads the configuration, and returns it with libvirt's URI."""
 
 
 class _Stop(BaseException):
-    """SIGTERM or SIGINT has come: no error, but it interrupts whatever waits."""
+    """SIGTERM or SIGINT has come: it is no error, but it interrupts whatever waits."""
 
 
 class _Reload:
@@ -52,7 +53,7 @@ class _Reload:
 class Agent:
     """One agent; ``run`` is all that it does.
 
-    ``files`` and ``directories`` are the configuration's, where any were named.
+    ``files`` and ``directories`` are those of the configuration, where any were named.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Agent:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
 
-        Raises HostError ``agent.needs-root``, RefusedError ``agent.running``.
+        Raises HostError ``agent.needs-root`` and RefusedError ``agent.running``.
         """
         if os.geteuid() != 0:
             raise HostError(
@@ -98,7 +99,7 @@ class Agent:
             self._log.info("stopped", "The agent has ended.")
 
     def _stop(self, *_: object) -> None:
-        """Only once: what ends must not be interrupted.
+        """Stop, but only once: what ends must not be interrupted.
 
         Python drops an exception that is raised while it runs a finaliser or a callback from C:
         then the next wait finds the message.
@@ -139,7 +140,7 @@ class Agent:
         self._notifier.alive()
 
     def _wait(self) -> None:
-        """Until something is due, or a message has come; all that have come are taken."""
+        """Wait until something is due or a message has come; take all messages that have come."""
         connected = self._link.hypervisor is not None
         due = min(self._check_pace.due, self._report_pace.due) if connected else self._link.due
         seconds = max(0.0, min(due, self._look_pace.due, self._serve_due) - time.monotonic())
@@ -192,7 +193,10 @@ class Agent:
         yield from ()
 
     def _away(self) -> Severity:
-        """Libvirt is gone: only a warning as long as it may just be being restarted."""
+        """Disconnect from a libvirt that is gone, and return how bad that is.
+
+        It is only a warning as long as libvirt may just be being restarted.
+        """
         self._link.disconnect()
         return Severity.WARNING if self._link.restarts else Severity.FAILURE
 
@@ -221,7 +225,10 @@ class Agent:
                 yield condition
 
     def _report(self, hypervisor: Hypervisor, now: float) -> None:
-        """Begin a pass over Placement, where one is used, or have one follow that which is under way."""
+        """Begin a pass over Placement, where one is used.
+
+        Where a pass is under way, have another one follow it.
+        """
         if self._config.placement_mode == "none":
             self._reported = None
             self._problems.attempt("placement", lambda: ())
@@ -243,9 +250,8 @@ class Agent:
             for sentence in outcome.written:
                 self._log.info("placement-written", sentence, provider=outcome.provider)
             self._problems.attempt("placement", lambda: map(of_finding, outcome.findings))
-        elif not (
-            isinstance(outcome, RamshelfError) and outcome.code in AWAY
-        ):  # that is told already
+        elif not (isinstance(outcome, RamshelfError) and outcome.code in AWAY):
+            # That libvirt is away is told already.
             self._problems.failed("placement", outcome)
         if isinstance(outcome, Report) and outcome.done:
             self._reported = Reported(
@@ -287,8 +293,9 @@ class Agent:
 
 
 class _Begun:
-    """When something began: by the clock, and by what this process and its children had cost until
-    then.
+    """When something began: by the clock, and by the CPU time that was spent until then.
+
+    The latter is that of this process and its children.
     """
 
     def __init__(self) -> None:
@@ -297,12 +304,16 @@ class _Begun:
 
 
 def _done(pace: Pace, begun: _Begun) -> Took:
-    """It costs its CPU time: libvirt may have had it wait a minute for a guest that was starting."""
+    """Note that something is done, and return when, and how long it took.
+
+    Its pace goes by its CPU time: libvirt may have had it wait a minute for a guest that was
+    starting.
+    """
     ended = time.monotonic()
     pace.done(ended=ended, took=_cost() - begun.cost)
     return Took(ended=time.time(), seconds=ended - begun.clock)
 
 
 def _cost() -> float:
-    """Seconds of CPU time of this process, and of its children that have ended."""
+    """Return the CPU seconds of this process, and of its children that have ended."""
     return sum(os.times()[:4])

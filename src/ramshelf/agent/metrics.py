@@ -1,4 +1,4 @@
-"""The metrics: figures from what the agent has seen. ``agent/endpoint.py`` serves them."""
+"""The metrics: figures from what the agent has seen, which ``agent/endpoint.py`` serves."""
 
 import platform
 from collections.abc import Iterable, Iterator
@@ -24,8 +24,9 @@ from ramshelf.system.hypervisor import START_REASONS, STOP_REASONS
 
 @dataclass(frozen=True, kw_only=True)
 class Took:
-    """When something was last done (seconds since the epoch) and how long it took; before it ever was:
-    0.
+    """When something was last done, in seconds since the epoch, and how long it took.
+
+    Both are 0 before it ever was.
     """
 
     ended: float = 0.0
@@ -36,8 +37,8 @@ class Took:
 class Reported:
     """Whether the last pass over Placement was finished; the rest is of the last one that was.
 
-    ``succeeded``: when, in seconds since the epoch, 0 if never. Figures in MiB, None where not
-    known.
+    ``succeeded`` is when that was, in seconds since the epoch, 0 if never. The figures are in MiB,
+    None where they are not known.
     """
 
     done: bool = False
@@ -50,10 +51,10 @@ class Reported:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """All that is given out, at one moment. ``reported`` is None where Placement is not used.
+    """All that is given out, at one moment.
 
-    ``bypass_left``: seconds for which the hook is bypassed. ``write_errors``: None where they are
-    not known.
+    ``reported`` is None where Placement is not used. ``bypass_left`` are the seconds for which the
+    hook is bypassed. ``write_errors`` is None where they are not known.
     """
 
     config: Config = field(default_factory=Config)
@@ -73,7 +74,7 @@ Sample = tuple[tuple[str, ...], float]
 
 
 def samples(known: Known) -> Iterator[tuple[str, Sample]]:
-    """Every sample by its metric's name; a metric without any is left out."""
+    """Yield every sample by its metric's name; a metric without any is left out."""
     yield from _agent(known)
     yield from _life(known)
     yield from _findings(known.conditions)
@@ -178,7 +179,10 @@ def _guests(shares: StoreShares) -> Iterator[tuple[str, Sample]]:
 
 
 def _nonresident(allocated: int, resident: int) -> int:
-    """The two are looked at one after the other, or the second some rounds ago."""
+    """Return what is allocated but not in RAM, which is never less than 0.
+
+    The two are looked at one after the other, or the second some rounds ago.
+    """
     return max(0, allocated - resident)
 
 
@@ -196,10 +200,9 @@ def _placement(reported: Reported) -> Iterator[tuple[str, Sample]]:
 
 
 class Exporter(Collector):
-    """Gives out what was published last, in other threads too: a scrape costs the agent's loop
-    nothing.
+    """Gives out what was published last, in other threads too.
 
-    ``registry`` has it and the figures of this process.
+    So a scrape costs the agent's loop nothing. ``registry`` has it and the figures of this process.
     """
 
     def __init__(self) -> None:
@@ -213,7 +216,7 @@ class Exporter(Collector):
         self._known = known
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics, for a scrape."""
+        """Yield all metrics, for a scrape."""
         families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
         for name, (labels, value) in samples(self._known):
             family = families.get(name)

@@ -1,5 +1,6 @@
-"""Passes over Placement, in a thread of their own: one that is slow to answer keeps nothing else
-waiting.
+"""Passes over Placement, in a thread of their own.
+
+So a Placement that is slow to answer keeps nothing else waiting.
 """
 
 from collections.abc import Callable
@@ -16,8 +17,9 @@ from ramshelf.system.worker import Worker
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """One pass: what came of it, or why this host could not be looked at; ``begun`` as the caller
-    said.
+    """One pass: what came of it, or the error that ended it.
+
+    ``begun`` is what the caller said.
     """
 
     begun: float
@@ -25,7 +27,7 @@ class Pass:
 
 
 class Reporter:
-    """Makes one pass at a time; ``tell`` gets what came of it, in the thread."""
+    """Makes one pass at a time; ``tell`` gets what came of it, in the passes' thread."""
 
     def __init__(self, tell: Callable[[Pass], None]) -> None:
         self._tell = tell
@@ -36,7 +38,10 @@ class Reporter:
         self.busy = False
 
     def ask(self, hypervisor: Hypervisor, config: Config, *, begun: float) -> None:
-        """Begin a pass; none must be under way. ``busy`` until the caller says that it was told."""
+        """Begin a pass; none must be under way.
+
+        ``busy`` is set until the caller unsets it, when it has been told.
+        """
         self.busy = True
         self._worker = self._worker or Worker()
         self._worker.post(lambda: self._pass(hypervisor, config, begun))
@@ -49,10 +54,8 @@ class Reporter:
         self._tell(Pass(begun=begun, outcome=outcome))
 
     def _reported(self, hypervisor: Hypervisor, config: Config) -> Report:
-        wanted = (
-            hypervisor.host_name(),
-            _settings(config),
-        )  # a host may get another name while it runs
+        # A host may get another name while it runs.
+        wanted = (hypervisor.host_name(), _settings(config))
         if self._placement is None or self._for != wanted:
             self._close()
             placement = connect(config, wanted[0])
@@ -73,8 +76,9 @@ class Reporter:
 
 
 def _settings(config: Config) -> object:
-    """What of the configuration a connection depends on; an embedded one is not opened anew for
-    nothing.
+    """Return what of the configuration a connection depends on.
+
+    An embedded Placement is not opened anew for anything else.
     """
     if config.placement_mode == "embedded":
         return config.placement_mode, config.placement_database, config.placement_owner

@@ -12,12 +12,14 @@ from ramshelf.core.findings import Severity
 from ramshelf.core.secrets import hide
 
 AWAY = frozenset({"libvirt.unreachable", "libvirt.connection-lost", "libvirt.no-answer"})
-"""The errors of a libvirt that is not there. It is one condition, whatever was asked of it first,
-until it is back."""
+"""The errors of a libvirt that is not there.
+
+They are one condition, whatever was asked of it first, until it is back.
+"""
 
 
 class Problems:
-    """Each step's problems hold until the step is done again.
+    """What is wrong by step: each step's problems hold until the step is done again.
 
     ``away`` is called when libvirt is found gone, and says how bad that is by now.
     """
@@ -29,7 +31,10 @@ class Problems:
         self._logged: tuple[Condition, ...] = ()
 
     def attempt(self, name: str, step: Callable[[], Iterable[Condition]]) -> bool:
-        """Whether the step ended well; what it gives is wrong from now on, or else that it failed."""
+        """Do a step, and tell whether it ended well.
+
+        What it gives is wrong from now on, or else that it failed.
+        """
         try:
             self._by_step[name] = tuple(step())
         except Exception as error:  # noqa: BLE001 - whatever it is, the agent goes on
@@ -38,7 +43,7 @@ class Problems:
         return True
 
     def failed(self, name: str, error: Exception) -> None:
-        """The step could not be done."""
+        """Note that the step could not be done."""
         if isinstance(error, RamshelfError) and error.code in AWAY:
             severity = self._away()
             known = self._by_step.get("libvirt", ())
@@ -48,7 +53,7 @@ class Problems:
             self._by_step[name] = (condition_of(error, name),)
 
     def of(self, name: str) -> tuple[Condition, ...]:
-        """What the step has found last."""
+        """Return what the step has found last."""
         return self._by_step.get(name, ())
 
     @property
@@ -57,7 +62,7 @@ class Problems:
         return self._logged
 
     def tell(self) -> bool:
-        """Log what has begun and ended since the last time; whether anything has."""
+        """Log what has begun and ended since the last time; tell whether anything has."""
         found = {each.key: each for conditions in self._by_step.values() for each in conditions}
         now = tuple(each for each in found.values() if each.severity is not Severity.OK)
         changed = changes(self._logged, now)
@@ -68,7 +73,10 @@ class Problems:
 
 
 def condition_of(error: Exception, subject: str) -> Condition:
-    """What any exception says; ``subject`` tells apart those that have no code of their own."""
+    """Return what any exception says as a condition.
+
+    ``subject`` tells apart those that have no code of their own.
+    """
     if isinstance(error, RamshelfError):
         return of_error(error)
     if isinstance(error, OSError) and error.errno:

@@ -1,6 +1,7 @@
 """What of each memory file is in RAM, asked of the kernel no more often than it is worth.
 
-It walks every page that a file has in RAM, which takes it some 20 ns each: seconds on a large host.
+The kernel walks every page that a file has in RAM, which takes it some 20 ns each: seconds on a
+large host.
 """
 
 import time
@@ -27,7 +28,7 @@ class Residency:
         self._due: set[str] = set()
 
     def begin(self, budget: float) -> None:
-        """A new round; so many seconds may be spent on files that have a figure."""
+        """Begin a round, in which ``budget`` seconds may be spent on files that have a figure."""
         self._figures = {path: figure for path, figure in self._figures.items() if figure.asked}
         self._due = set()
         for path, figure in sorted(self._figures.items(), key=lambda item: item[1].measured):
@@ -37,7 +38,10 @@ class Residency:
                 self._due.add(path)
 
     def __call__(self, file: FileUsage) -> int:
-        """Bytes of the file in RAM, as of this round or an earlier one; 0 of a file that has gone."""
+        """Return the bytes of the file in RAM, as of this round or an earlier one.
+
+        They are 0 where the file has gone.
+        """
         path = file.path
         figure = self._figures.get(path)
         if figure is None or path in self._due:

@@ -1,10 +1,10 @@
-"""Guests whose memory was read as a whole, as for a dump or a migration that failed: they are trimmed.
+"""Trims guests whose memory was read as a whole, as for a dump or a migration that failed.
 
 On a tmpfs a page that is read is a page that is allocated. libvirt does not tell of a dump (no
-job-completed event comes), but suspends the guest for it; nor does it tell that a migration has
+job-completed event comes), but suspends the guest for it. Nor does it tell that a migration has
 been given up, but it tells of each pass of one over the memory (migration-iteration), as it does of
 a snapshot's. So what is remembered is when that began, and libvirt is asked whether it still goes
-on. An agent that starts has missed the beginning: of it libvirt is asked for each guest, once.
+on. An agent that starts has missed the beginning: it asks libvirt about each guest, once.
 """
 
 import subprocess
@@ -21,15 +21,17 @@ from ramshelf.node.guest.look import RunningGuest
 from ramshelf.system.hypervisor import Hypervisor
 
 _WORTH = 64 * MIB
-"""A guest is not trimmed for less; it may have touched as much itself since the look before."""
+"""The bytes below which a guest is not trimmed.
+
+It may have touched as much itself since the look before.
+"""
 
 
 class Trims:
-    """What a guest had allocated before it was read, until it runs and nobody reads it; then it is
-    trimmed.
+    """What a guest had allocated before it was read, until it runs and nobody reads it.
 
-    The process that does so takes long and holds the guest still for moments. It outlives the
-    agent.
+    Then it is trimmed. The process that does so takes long and holds the guest still for moments.
+    It outlives the agent.
     """
 
     def __init__(self, log: Log) -> None:
@@ -49,7 +51,7 @@ class Trims:
             self._read.pop(event.guest, None)
 
     def turn(self, hypervisor: Hypervisor, seen: Look | None) -> Iterator[Condition]:
-        """Have those trimmed that have grown while they were read."""
+        """Have those guests trimmed that have grown while they were read."""
         self._running = {name: trim for name, trim in self._running.items() if trim.poll() is None}
         if self._begins and seen is not None and seen.shares is not None:
             self._begins = False
@@ -77,7 +79,10 @@ class Trims:
 
 
 def _busy(hypervisor: Hypervisor, guest: RunningGuest) -> bool:
-    """Whether it is still being read; one that has ended since the look is gone with the next."""
+    """Tell whether the guest is still being read.
+
+    One that has ended since the look counts as read, and is gone with the next look.
+    """
     try:
         return hypervisor.busy(guest.domain.domain_id or 0)
     except RefusedError:

@@ -1,4 +1,4 @@
-"""What the global options say, handed to every verb, and the ``--json`` that works after the verb too."""
+"""The global options, handed to every verb, and the ``--json`` that works after the verb too."""
 
 import json
 from collections.abc import Callable, Mapping

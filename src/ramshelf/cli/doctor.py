@@ -1,5 +1,6 @@
-"""``ramshelf doctor``: every finding at once, grouped, or as JSON; exit 0 good, 1 warnings, 2
-failures.
+"""``ramshelf doctor``: every finding at once, grouped, or as JSON.
+
+The exit status is 0 where all is good, 1 with warnings, 2 with failures.
 """
 
 from collections import Counter
@@ -45,7 +46,7 @@ def command(context: Context) -> int:
 
 
 def _config(context: Context) -> Config | Unknown:
-    """The configuration, or the reason why it cannot be used, which is a finding like any other."""
+    """Return the configuration, or why it cannot be used, which is a finding like any other."""
     try:
         return context.config
     except RamshelfError as error:
@@ -53,7 +54,7 @@ def _config(context: Context) -> Config | Unknown:
 
 
 def document(findings: tuple[Finding, ...]) -> dict[str, object]:
-    """The findings as ``--json`` prints them; its keys are stable."""
+    """Return the findings as ``--json`` prints them; its keys are stable."""
     counts = Counter(finding.severity for finding in findings)
     return {
         "findings": [
@@ -75,7 +76,7 @@ def document(findings: tuple[Finding, ...]) -> dict[str, object]:
 
 
 def _show(findings: tuple[Finding, ...]) -> None:
-    """One line a finding and one for its hint; colours only on a terminal."""
+    """Print a line for each finding and one for its hint, with colours only on a terminal."""
     console = Console(highlight=False, soft_wrap=True)
     for group, members in groupby(findings, key=lambda finding: finding.group):
         console.print(Text(GROUPS[group], style="bold"))

@@ -15,13 +15,13 @@ from ramshelf.node.guest import look
 from ramshelf.system.hypervisor import Hypervisor
 
 _DEFAULT_TIMEOUT = 120
-"""Seconds; as long as nova.conf's shutdown_timeout is at most in practice."""
+"""Seconds, as many as nova.conf's shutdown_timeout has at most in practice."""
 
 
 def _names(
     *, active: bool
 ) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """A completion of guests' names; it stays silent whatever happens."""
+    """Return a completion of guests' names, which stays silent whatever happens."""
 
     def complete(
         ctx: click.Context, _parameter: click.Parameter, incomplete: str
@@ -35,7 +35,7 @@ def _names(
         try:
             with Hypervisor(context.uri, read_only=True) as hypervisor:
                 names = hypervisor.names(active=active)
-        except Exception:  # noqa: BLE001 - an error would be printed into the line that is being typed
+        except Exception:  # noqa: BLE001 - an error would be printed into the typed line
             return []
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
@@ -405,7 +405,7 @@ def show(context: Context, name: str) -> None:
 
 
 def running_document(guest: look.RunningGuest) -> dict[str, object]:
-    """A running guest for ``--json``."""
+    """Return a running guest for ``--json``."""
     return {
         "name": guest.domain.name,
         "id": guest.domain.domain_id,
@@ -432,10 +432,10 @@ def _file_documents(guest: look.RunningGuest) -> list[dict[str, object]]:
 
 
 def _tenths(size: int | None) -> float | None:
-    """MiB to a tenth: what was written is told as it is."""
+    """Return MiB to a tenth: what was written is told as it is."""
     return None if size is None else round(size / MIB, 1)
 
 
 def _mib(size: int) -> int:
-    """MiB, rounded up: what is there is never shown as nothing."""
+    """Return MiB, rounded up: what is there is never shown as nothing."""
     return to_mib(align_up(size, MIB))

@@ -1,4 +1,7 @@
-"""The ``ramshelf`` command: global options, the verbs (imported when used), errors and exit status."""
+"""The ``ramshelf`` command: global options, verbs, errors and exit status.
+
+The verbs' modules are imported when they are used.
+"""
 
 import contextlib
 import errno
@@ -35,7 +38,7 @@ class _Verbs(click.Group):
     """Imports a verb's module when it is called, so that each start pays for itself only."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click does, but for Ctrl-C: click prints an empty line before it passes it on."""
+        """Do as click does, but for Ctrl-C: click prints an empty line before it passes it on."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -98,8 +101,10 @@ def cli(
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command line: 0 done, 1 refused or failed, 255 usage or could not run; the doctor 0, 1,
-    2.
+    """Run the command line, and return the exit status.
+
+    It is 0 for done, 1 for refused or failed, 255 for wrong usage or where it could not run; the
+    doctor's is 0, 1 or 2.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -131,11 +136,11 @@ def run(argv: Sequence[str]) -> int:
 
 
 _MOUNTED = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT})
-"""What a file system refuses, whoever asks."""
+"""The errors with which a file system refuses, whoever asks."""
 
 
 def _translated(error: BaseException) -> RamshelfError:
-    """The error that a user sees, with a code, whatever was raised."""
+    """Return the error that a user sees, with a code, whatever was raised."""
     if isinstance(error, RamshelfError):
         return error
     if isinstance(error, KeyboardInterrupt | click.exceptions.Abort):
@@ -170,7 +175,7 @@ def _translated(error: BaseException) -> RamshelfError:
 
 
 def _sentence(text: str) -> str:
-    """One line that ends in a full stop."""
+    """Return the text as one line that ends a sentence."""
     line = " ".join(text.split())
     return line if line.endswith((".", "?", "!")) else f"{line}."
 
@@ -209,7 +214,7 @@ def _flush() -> None:
 
 
 def _silence(stream: TextIO | None) -> None:
-    """Let what is buffered for a stream that nobody takes go nowhere."""
+    """Discard what is buffered for a stream that nobody takes."""
     if stream is not None:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,4 +1,4 @@
-"""``ramshelf guest migrate``."""
+"""``ramshelf guest migrate``: the check, the move, and what is told of them."""
 
 import sys
 
@@ -25,7 +25,7 @@ def run(
     offline: bool,
     timeout: float,
 ) -> int:
-    """Check, or move; the exit status."""
+    """Check or move the guest, and return the exit status."""
     way = Way.COLD if offline else Way.POSTCOPY if passage.postcopy else Way.LIVE
     with Hypervisor(context.uri) as here, Hypervisor(destination, elsewhere=True) as there:
         move = look_at_move(here, there, context.config, name)

@@ -8,14 +8,14 @@ from ramshelf.core.findings import Finding, Severity
 
 
 def say(notes: Iterable[Finding]) -> None:
-    """One line each: ``note:`` or ``warning:``."""
+    """Print one line for each note, as ``note:`` or ``warning:``."""
     for note in notes:
         word = "warning" if note.severity is Severity.WARNING else "note"
         click.echo(f"{word}: {note.sentence} [{note.code}]", err=True)
 
 
 def documents(notes: Iterable[Finding]) -> list[dict[str, object]]:
-    """The same for ``--json``."""
+    """Return the notes for ``--json``."""
     return [
         {
             "code": note.code,

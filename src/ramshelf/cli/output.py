@@ -6,7 +6,10 @@ from ramshelf.core.plan import Action
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns two spaces apart, numbers to the right; None shows as ``-``. No rows: only the header."""
+    """Return columns two spaces apart, with numbers to the right; None shows as ``-``.
+
+    Without rows there is only the header.
+    """
     cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     numbers = [
@@ -24,7 +27,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def fields(pairs: Iterable[tuple[str, object]]) -> str:
-    """A line for each name and value, aligned; booleans as yes and no, None as ``-``."""
+    """Return a line for each name and value, aligned; booleans as yes and no, None as ``-``."""
     lines = list(pairs)
     width = max((len(name) for name, _ in lines), default=0)
     words = {None: "-", True: "yes", False: "no"}
@@ -35,7 +38,10 @@ def fields(pairs: Iterable[tuple[str, object]]) -> str:
 
 
 def plan(actions: Sequence[Action]) -> str:
-    """What ``--dry-run`` prints: each action's reason as a comment, then the command or change."""
+    """Return what ``--dry-run`` prints.
+
+    That is each action's reason as a comment, then the command or change.
+    """
     if not actions:
         return "There is nothing to do."
     return "\n\n".join("\n".join((f"# {action.why}", *action.lines())) for action in actions)

@@ -328,7 +328,10 @@ def _emit(
 
 
 class _Progress:
-    """One line for each step as it begins, on standard error; a percentage where a step tells one."""
+    """Prints one line for each step as it begins, on standard error.
+
+    On a terminal it has a percentage where a step tells one.
+    """
 
     def __init__(self) -> None:
         self._terminal = os.isatty(2)

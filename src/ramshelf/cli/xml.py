@@ -104,7 +104,7 @@ def _print(context: Context, xml: bytes, notes: Sequence[Finding]) -> None:
 
 
 def _support(context: Context) -> Support:
-    """What can be seen of this host, which may not be the one that the guest is for."""
+    """Return what can be seen of this host, which may not be the one that the guest is for."""
     from ramshelf.node.guest.start import (  # noqa: PLC0415 - libvirt only where it is asked
         observe_support,
     )

@@ -1,1 +1,1 @@
-"""Decides: pure functions over frozen facts. No I/O, no clock, no environment."""
+"""The layer that decides: pure functions over frozen facts, without I/O, clock or environment."""

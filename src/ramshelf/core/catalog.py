@@ -23,7 +23,7 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """A code. ``milder`` is the severity in the cases that ``meaning`` names."""
+    """One code of the table; ``milder`` is the severity in the cases that ``meaning`` names."""
 
     code: str
     severity: Severity
@@ -1132,7 +1132,10 @@ RULES = {rule.code: rule for rule in _TABLE}
 def finding(
     code: str, sentence: str, *, milder: bool = False, hint: str = "", **facts: object
 ) -> Finding:
-    """A finding of the table; ``hint`` where the case allows a better one than the table's."""
+    """Return a finding of the table.
+
+    ``hint`` is for cases that allow a better hint than the table's.
+    """
     rule = RULES[code]
     severity = rule.milder if milder and rule.milder is not None else rule.severity
     return Finding(
@@ -1141,5 +1144,8 @@ def finding(
 
 
 def unknown(code: str, what: str, fact: Unknown) -> Finding:
-    """The finding for a fact that could not be had: ``what`` says which, as the start of a sentence."""
+    """Return the finding for a fact that could not be had.
+
+    ``what`` says which fact, as the start of a sentence.
+    """
     return finding(code, f"{what}: {fact.reason}.", reason=fact.reason)

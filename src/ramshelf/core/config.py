@@ -10,12 +10,12 @@ from ramshelf.core.setting import DEFAULT_HOST_RESERVED_MIB, Limit, Setting, lim
 class Config:
     """Nova's options under Nova's names (with the unit added), and ramshelf's own.
 
-    ``file_backed_memory_mib``: 0 is off; None means what the store holds. ``ram_allocation_ratio``
-    None: unset (or 0.0, which Nova takes for unset). ``placement`` is the section of that name as
-    it stands, with Nova's password; ``placement_mode`` is none, remote or embedded. ``settings``
-    holds the winning place of each ``section.key`` that is set (with Nova's secrets: not shown);
-    ``contradictions`` the places of ramshelf's options that are set differently, the winner last.
-    ``metrics_port`` 0: no metrics; the intervals are the agent's, in seconds.
+    ``file_backed_memory_mib`` 0 is off, None means what the store holds. ``ram_allocation_ratio``
+    is None where it is unset (or 0.0, which Nova takes for unset). ``placement`` is the section of
+    that name as it stands, with Nova's password; ``placement_mode`` is none, remote or embedded.
+    ``settings`` holds the winning place of each ``section.key`` that is set (with Nova's secrets:
+    not shown), ``contradictions`` the places of ramshelf's options that are set differently, the
+    winner last. ``metrics_port`` 0 means no metrics. The intervals are the agent's, in seconds.
     """
 
     file_backed_memory_mib: int | None = None
@@ -53,8 +53,9 @@ class Config:
 def contradictions(
     settings: Iterable[Setting], names: Iterable[str]
 ) -> tuple[tuple[Setting, ...], ...]:
-    """Of the options ``names`` those that are set more than once with different values, all their
-    places.
+    """Return the options ``names`` that are set more than once with different values.
+
+    Each is given by all its places.
     """
     places: dict[str, list[Setting]] = {}
     for setting in settings:

@@ -1,7 +1,8 @@
 """Every way in which ramshelf says no.
 
 An error carries one sentence, a stable code that scripts may rely on, a hint that says what to do,
-and facts for ``--json``. Raise anywhere; only the command line prints and chooses the exit status.
+and facts for ``--json``. Any module may raise one; only the command line prints it and chooses the
+exit status.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class RamshelfError(Exception):
-    """The base: exit status 1, refused or failed, nothing half done."""
+    """The base of all errors: exit status 1, refused or failed, nothing half done."""
 
     exit_status = 1
 
@@ -32,7 +33,7 @@ class RamshelfError(Exception):
 
 
 class ConfigError(RamshelfError):
-    """A configuration file that cannot be used; facts name file, section and key."""
+    """A configuration file cannot be used; facts name file, section and key."""
 
     exit_status = 255
 
@@ -44,11 +45,11 @@ class UsageError(RamshelfError):
 
 
 class InputError(RamshelfError):
-    """Input, such as a domain's XML, that cannot be used."""
+    """Some input, such as a domain's XML, cannot be used."""
 
 
 class RefusedError(RamshelfError):
-    """ramshelf will not do this: a rule of the store would break."""
+    """ramshelf will not do this, because a rule of the store would break."""
 
 
 class HostError(RamshelfError):

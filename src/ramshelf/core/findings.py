@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 class Severity(enum.Enum):
-    """Ordered: the worst one decides the doctor's exit status (0, 0, 1, 2)."""
+    """How severe a finding is; the worst one decides the doctor's exit status (0, 0, 1, 2)."""
 
     OK = "ok"
     INFO = "info"
@@ -15,13 +15,16 @@ class Severity(enum.Enum):
 
     @property
     def exit_status(self) -> int:
-        """As ``nova-status upgrade check``: 0 good, 1 warnings, 2 failures."""
+        """The exit status as in ``nova-status upgrade check``: 0 good, 1 warnings, 2 failures."""
         return {"warning": 1, "failure": 2}.get(self.value, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """``code`` is stable (``group.what``); ``sentence`` says what is, ``hint`` what to do."""
+    """One thing that the doctor found.
+
+    ``code`` is stable (``group.what``); ``sentence`` says what is, ``hint`` what to do.
+    """
 
     code: str
     severity: Severity
@@ -36,5 +39,5 @@ class Finding:
 
 
 def exit_status(findings: Iterable[Finding]) -> int:
-    """The doctor's exit status for these findings."""
+    """Return the doctor's exit status for these findings."""
     return max((finding.severity.exit_status for finding in findings), default=0)

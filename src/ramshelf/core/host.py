@@ -11,9 +11,9 @@ from ramshelf.core.requirements import Version
 
 @dataclass(frozen=True)
 class Unknown:
-    """Why a fact could not be had: half a sentence, such as ``permission denied``.
+    """The reason why a fact could not be had: half a sentence, such as ``permission denied``.
 
-    ``denied``: only for want of permission, which says nothing about the host.
+    ``denied`` says that only permission was missing, which says nothing about the host.
     """
 
     reason: str
@@ -24,8 +24,8 @@ class Unknown:
 class LibvirtHost:
     """libvirt as it answers at ``uri``, and the QEMU that it would run.
 
-    ``security_models``: its security drivers, such as ``apparmor`` and ``dac``; None where it does
-    not tell.
+    ``security_models`` are its security drivers, such as ``apparmor`` and ``dac``; None where it
+    does not tell.
     """
 
     uri: str
@@ -35,7 +35,10 @@ class LibvirtHost:
 
 
 LIBVIRT_DAEMONS = ("libvirtd", "virtqemud")
-"""What calls hooks and runs guests: one of the two, the modular one where libvirt is modular."""
+"""The daemons that call hooks and run guests.
+
+A host has one of the two: virtqemud where libvirt is modular.
+"""
 
 
 SERVICE_USERS = {
@@ -43,8 +46,10 @@ SERVICE_USERS = {
     "nova-compute": "nova",
     "systemd-oomd": "systemd-oom",
 }
-"""The services that are looked for among the processes, and the user, besides root, that each may run
-as."""
+"""The services that are looked for among the processes, each with the user it may run as.
+
+Any of them may run as root, too.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +58,8 @@ class Process:
 
     ``name`` is for people to read: any user can name a process anything, so nothing follows from
     it. ``uid`` is the real one. ``service`` is one of ``SERVICE_USERS``, where the process's owner
-    proves it, else ''. ``argv`` is empty for what is not called as QEMU is. ``anonymous``: RssAnon;
-    ``swapped``: VmSwap, which leaves shared memory out; ``page_tables``: VmPTE.
+    proves it, else ''. ``argv`` is empty for what is not called as QEMU is. ``anonymous`` is
+    RssAnon, ``swapped`` VmSwap, which leaves shared memory out, and ``page_tables`` VmPTE.
     """
 
     pid: int
@@ -70,8 +75,9 @@ class Process:
 
     @property
     def qemu(self) -> bool:
-        """Whether it is called as QEMU is; whether it runs a guest only its owner and libvirt can
-        tell.
+        """Whether the process is called as QEMU is.
+
+        Only its owner and libvirt can tell whether it runs a guest.
         """
         return self.name.startswith(("qemu-system", "qemu-kvm"))
 
@@ -91,8 +97,8 @@ class Device:
 
     ``network`` names the transport (``nbd``, ``iSCSI``), '' for a local device. ``thin`` says in
     words why space on it is not guaranteed, '' where it is. ``direct_io`` is None for what is no
-    loop device. ``errors`` of ``commands`` failed (SCSI's ioerr_cnt and iodone_cnt), None where the
-    driver counts none.
+    loop device. ``errors`` of ``commands`` failed (SCSI's ioerr_cnt and iodone_cnt); both are None
+    where the driver counts none.
     """
 
     name: str
@@ -107,8 +113,9 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class SwapUse:
-    """An active swap area; ``at_boot``: fstab or a unit activates it. ``units``: systemd's names for
-    it.
+    """An active swap area.
+
+    ``at_boot`` says that fstab or a unit activates it; ``units`` are systemd's names for it.
     """
 
     path: str
@@ -119,7 +126,7 @@ class SwapUse:
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """A top-level control group and its limits, None where there is none."""
+    """A top-level control group and its limits, each None where there is none."""
 
     name: str
     memory_max: int | None

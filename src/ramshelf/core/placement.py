@@ -15,41 +15,49 @@ from itertools import islice
 from ramshelf.core.store.kind import TRAIT_PREFIX, Kind
 
 MICROVERSION = "1.28"
-"""Of every request: Placement of Rocky, the release that brought file-backed memory to Nova. It guards
-allocations by the consumer's generation (1.28), may reserve all of an inventory (1.26), and gives
-each error a code (1.23)."""
+"""The microversion of every request: that of Rocky, which brought file-backed memory to Nova.
+
+It guards allocations by the consumer's generation (1.28), may reserve all of an inventory (1.26),
+and gives each error a code (1.23).
+"""
 
 RESOURCE_CLASS = "MEMORY_MB"
 TRAIT = "COMPUTE_MEM_BACKING_FILE"
-"""Nova's for a host whose guests' memory is file-backed; a standard trait, so nova-compute's to set.
+"""Nova's trait for a host whose guests' memory is file-backed.
+
+It is a standard trait, so it is nova-compute's to set.
 """
 
 _PROVIDERS = uuid.UUID("b8a1a1d0-6c0d-5f2b-9d0e-3b1f5d8a7c42")
 """ramshelf's own namespace for resource providers; it must never change."""
 
 HOST_PREFIX = "CUSTOM_RAMSHELF_HOST_"
-"""Begin of the trait by which a host knows the providers that it has had, whatever it was called then.
+"""The beginning of the trait by which a host knows the providers that it has had.
+
+It knows them whatever the host was called then.
 """
 
 MOST_SINGLE, MOST_NEW = 100, 1000
-"""Allocations that one pass removes or changes at most, each by two requests, and makes, many by one.
+"""The most allocations that one pass removes or changes, and the most that it makes.
+
+Each that is removed or changed takes two requests; many are made by one.
 """
 
 
 def provider_uuid(host: str) -> str:
-    """The UUID of the provider that ramshelf owns on this host: by it ramshelf knows its own.
+    """Return the UUID of the provider that ramshelf owns on this host.
 
-    A provider of the host's name with any other UUID belongs to somebody else, nova-compute as a
-    rule.
+    ramshelf knows its own provider by it. A provider of the host's name with any other UUID belongs
+    to somebody else, nova-compute as a rule.
     """
     return str(uuid.uuid5(_PROVIDERS, host))
 
 
 def host_trait(machine_id: str) -> str:
-    """The trait of the host that has this /etc/machine-id; '' where it has none, as before its first
-    boot.
+    """Return the trait of the host that has this /etc/machine-id.
 
-    machine-id(5) asks not to give the id itself away: it is hashed.
+    It is '' where the host has no machine id, as before its first boot. machine-id(5) asks not to
+    give the id itself away: it is hashed.
     """
     if re.fullmatch("[0-9a-f]{32}", machine_id) is None:
         return ""
@@ -58,7 +66,10 @@ def host_trait(machine_id: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What a guest needs: ``uuid`` is the domain's, ``memory_mib`` all that the store promises it."""
+    """What a guest needs.
+
+    ``uuid`` is the domain's, ``memory_mib`` all that the store promises it.
+    """
 
     uuid: str
     name: str
@@ -69,9 +80,9 @@ class Claim:
 class Truth:
     """This host at one moment, as libvirt and the store have it.
 
-    ``kind`` is None and ``capacity_mib`` 0 where there is no store. ``unowned_mib``: promised on
-    the store to nobody who runs. ``guests``: those that run from the store. ``nova``: why this host
-    is nova-compute's, '' where it is not.
+    ``kind`` is None and ``capacity_mib`` 0 where there is no store. ``unowned_mib`` is promised on
+    the store to nobody who runs. ``guests`` are those that run from the store. ``nova`` says why
+    this host is nova-compute's, '' where it is not.
     """
 
     kind: Kind | None
@@ -88,7 +99,10 @@ class Truth:
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
-    """Of MEMORY_MB. What may be allocated is (total - reserved) * allocation_ratio."""
+    """An inventory of MEMORY_MB.
+
+    What may be allocated is (total - reserved) * allocation_ratio.
+    """
 
     total: int
     reserved: int = 0
@@ -100,7 +114,10 @@ class Inventory:
 
 @dataclass(frozen=True)
 class Allocation:
-    """MEMORY_MB of one consumer; ``generation`` is the consumer's, which any change of it raises."""
+    """The MEMORY_MB of one consumer.
+
+    ``generation`` is the consumer's, which any change of it raises.
+    """
 
     memory_mib: int
     generation: int | None
@@ -116,9 +133,10 @@ class Former:
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """What Placement says of the provider of this host's name; ``provider``: its UUID, None: none.
+    """What Placement says of the provider of this host's name.
 
-    ``identity``: the host's own trait, '' where it has none. ``former``: the others that have it.
+    ``provider`` is its UUID, None where there is no such provider. ``identity`` is the host's own
+    trait, '' where it has none. ``former`` are the other providers that have this trait.
     """
 
     host: str
@@ -137,12 +155,12 @@ class Observed:
 
     @property
     def allocated_mib(self) -> int:
-        """What all consumers hold together."""
+        """The memory that all consumers hold together."""
         return sum(allocation.memory_mib for allocation in self.allocations.values())
 
     @property
     def room_mib(self) -> int:
-        """What they may hold together."""
+        """The memory that all consumers may hold together."""
         inventory = self.inventory
         return (
             int((inventory.total - inventory.reserved) * inventory.allocation_ratio)
@@ -152,16 +170,17 @@ class Observed:
 
     @property
     def free_mib(self) -> int:
-        """What of it nobody holds."""
+        """The part of the room that nobody holds."""
         return max(0, self.room_mib - self.allocated_mib)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Both sides, looked at one after the other: the host first, so that who runs has claimed before.
+    """Both sides, looked at one after the other.
 
-    ``owner``: the configuration asks ramshelf to own the provider; ``starting``: guests whose
-    allocation is made before they run.
+    The host is looked at first, so that who runs has claimed before. ``owner`` says that the
+    configuration asks ramshelf to own the provider; ``starting`` are guests whose allocation is
+    made before they run.
     """
 
     truth: Truth
@@ -246,7 +265,7 @@ Write = MakeProvider | SetInventory | SetTraits | Free | Change | Allocate
 
 
 def may_write(truth: Truth, observed: Observed, *, owner: bool) -> bool:
-    """Whether this host's provider is ramshelf's to write: asked for, and nobody else's.
+    """Tell whether this host's provider is ramshelf's to write: asked for, and nobody else's.
 
     A provider that ramshelf made where nova-compute comes to start would keep it from starting
     (Nova's report client refuses a provider of its name with another UUID).
@@ -257,14 +276,13 @@ def may_write(truth: Truth, observed: Observed, *, owner: bool) -> bool:
 def wanted_inventory(
     truth: Truth, observed: Observed, starting: Collection[str] = frozenset()
 ) -> Inventory:
-    """The store as Placement is to see it; where there is none all is reserved, for 0 is no valid
-    total.
+    """Return the inventory that shows the store as Placement is to see it.
 
-    Where guests hold more than the store has capacity, the total is what they hold, and falls as
-    they go: no further guest fits either way. With less, Placement refuses what Nova does to move a
-    guest that holds more than max_unit to another host, and before 2025.2 to move any
-    (_check_capacity_exceeded in placement/objects/allocation.py: the allocation goes to the
-    migration first).
+    Where there is no store all of it is reserved, for 0 is no valid total. Where guests hold more
+    than the store has capacity, the total is what they hold, and falls as they go: no further guest
+    fits either way. With less, Placement refuses what Nova does to move a guest that holds more
+    than max_unit to another host, and before 2025.2 to move any guest (_check_capacity_exceeded in
+    placement/objects/allocation.py: the allocation goes to the migration first).
     """
     held = truth.promised_mib + _coming_mib(truth, observed, starting)
     total = max(1, truth.capacity_mib, held)
@@ -273,7 +291,10 @@ def wanted_inventory(
 
 
 def with_room(observed: Observed, inventory: Inventory, wanted: Claim) -> Inventory:
-    """The inventory with room for a guest that is promised its memory whatever the capacity is."""
+    """Return the inventory with room for one more guest.
+
+    The guest is promised its memory whatever the capacity is.
+    """
     held = observed.allocations.get(wanted.uuid)
     others = observed.allocated_mib - (held.memory_mib if held else 0)
     total = max(inventory.total, inventory.reserved + others + wanted.memory_mib)
@@ -281,7 +302,7 @@ def with_room(observed: Observed, inventory: Inventory, wanted: Claim) -> Invent
 
 
 def _coming_mib(truth: Truth, observed: Observed, starting: Collection[str]) -> int:
-    """What guests hold whose allocations are made before they run."""
+    """Return what guests hold that do not run yet: their allocations are made before they run."""
     running = {guest.uuid for guest in truth.guests}
     return sum(
         allocation.memory_mib
@@ -291,7 +312,7 @@ def _coming_mib(truth: Truth, observed: Observed, starting: Collection[str]) -> 
 
 
 def wanted_traits(truth: Truth, observed: Observed) -> frozenset[str]:
-    """The traits as they are to be: ramshelf's own, and what others have added."""
+    """Return the traits as they are to be: ramshelf's own, and what others have added."""
     foreign = {
         trait
         for trait in observed.traits
@@ -304,10 +325,11 @@ def wanted_traits(truth: Truth, observed: Observed) -> frozenset[str]:
 def plan(
     truth: Truth, observed: Observed, starting: Collection[str] = frozenset()
 ) -> tuple[Write, ...]:
-    """What makes Placement agree with this host, in order: room is made before it is taken.
+    """Return the writes that make Placement agree with this host, in order.
 
-    ``starting``: guests whose allocation is made before they run. The number of writes is bounded:
-    what is left is the next pass's. A host without a store gets no provider.
+    Room is made before it is taken. ``starting`` are guests whose allocation is made before they
+    run. The number of writes is bounded: what is left is for the next pass. A host without a store
+    gets no provider.
     """
     if observed.provider is None and truth.kind is None:
         return ()
@@ -343,7 +365,7 @@ def _corrections(truth: Truth, observed: Observed, starting: Collection[str]) ->
 
 
 def after(observed: Observed, write: Write) -> Observed:
-    """What Placement says when it has done this."""
+    """Return what Placement says when it has done this write."""
     allocations = dict(observed.allocations)
     match write:
         case MakeProvider():
@@ -360,15 +382,16 @@ def after(observed: Observed, write: Write) -> Observed:
 
 
 def provider_config(host: str, kind: Kind) -> str:
-    """What nova-compute's ``provider_config_location`` takes: YAML of schema 1.0, which allows custom
-    traits.
+    """Return a file for nova-compute's ``provider_config_location``.
 
-    All that ramshelf adds where the provider is nova-compute's (Nova's admin guide, "Managing
-    Resource Providers Using Config Files").
+    It is YAML of schema 1.0, which allows custom traits. It has all that ramshelf adds where the
+    provider is nova-compute's (Nova's admin guide, "Managing Resource Providers Using Config
+    Files").
     """
     return f"""\
 # Made by 'ramshelf placement provider-config'; nova-compute reads it from its [compute]
-# provider_config_location when it starts. Nova refuses two entries of the same name, and an entry by name
+# provider_config_location when it starts. Nova refuses two entries of the same name, and \
+an entry by name
 # hides one for $COMPUTE_NODE: where there is one already, add the trait there instead.
 meta:
   schema_version: '1.0'

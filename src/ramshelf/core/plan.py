@@ -1,7 +1,8 @@
-"""What is done to a host, as data: made by pure planners, shown by ``--dry-run``, carried out by node.
+"""What is done to a host, as data.
 
-Each action describes itself as the exact command or file change, and can be carried out again after
-it was interrupted anywhere.
+Pure planners make it, ``--dry-run`` shows it, and ``node/apply.py`` carries it out. Each action
+describes itself as the exact command or file change, and can be carried out again after it was
+interrupted anywhere.
 """
 
 import difflib
@@ -13,9 +14,9 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Run a program; ``timeout`` in seconds.
+    """Run a program; ``timeout`` is in seconds.
 
-    ``patience``: for so many seconds it is run again when it fails; for devices that the kernel,
+    For ``patience`` seconds it is run again when it fails. That is for devices that the kernel,
     udev or another program holds for a moment longer.
     """
 
@@ -25,18 +26,18 @@ class Run:
     patience: float = 0
 
     def lines(self) -> tuple[str, ...]:
-        """The command."""
+        """Return the command."""
         return (shlex.join(self.argv),)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WriteFile:
-    """Write a whole file of ramshelf's own, old or new and never half.
+    """Write a whole file of ramshelf's own: the old or the new text is there, never half of it.
 
     ``before`` is its text as the plan was made, None where there was none; a file that has another
-    text by then is somebody else's, and stays. One that is there keeps its owner, and its mode
-    unless ``mode`` is given; a new one gets 0644. ``beside``: the directory for the temporary file,
-    '' for the file's own.
+    text by then is somebody else's, and stays. A file that is there keeps its owner, and its mode
+    unless ``mode`` is given; a new one gets 0644. ``beside`` is the directory for the temporary
+    file, '' for the file's own.
     """
 
     why: str
@@ -47,26 +48,26 @@ class WriteFile:
     beside: str = ""
 
     def lines(self) -> tuple[str, ...]:
-        """The change as a unified diff, and the command that sets the mode."""
+        """Return the change as a unified diff, and the command that sets the mode."""
         mode = () if self.mode is None else (f"chmod {self.mode:04o} {shlex.quote(self.path)}",)
         return (*_difference(self.path, self.before, self.text), *mode)
 
 
 class Edit(Protocol):
-    """How to change a text that others edit too. Applied to its own outcome it changes nothing."""
+    """A change to a text that others edit too; applied to its own outcome it changes nothing."""
 
     def __call__(self, text: str) -> str:
-        """The text with the change in it; all that is not ramshelf's stays byte for byte."""
+        """Return the text with the change in it; all that is not ramshelf's stays byte for byte."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EditFile:
     """Edit a file that others edit too, in the text that it has when the plan is applied.
 
-    ``before`` is its text as the plan was made, None where there was none. ``original`` is what it
-    was before ramshelf touched it first, where that is known: it comes back where nothing else is
-    left of the difference than the end of the last line. ``or_gone``: a file that would be empty
-    goes.
+    ``before`` is its text as the plan was made, None where there was none. ``original`` is its text
+    before ramshelf touched it first, where that is known: it comes back where nothing is left of
+    the difference but the end of the last line. With ``or_gone`` a file that would be empty is
+    removed.
     """
 
     why: str
@@ -77,7 +78,7 @@ class EditFile:
     or_gone: bool = False
 
     def changed(self, text: str | None) -> str | None:
-        """What becomes of this text; None stands for no file."""
+        """Return what becomes of this text; None stands for no file."""
         new = self.edit(text or "")
         if not new and (self.or_gone or text is None):
             return None
@@ -91,12 +92,12 @@ class EditFile:
         return self.changed(self.before) or ""
 
     def lines(self) -> tuple[str, ...]:
-        """The change as a unified diff."""
+        """Return the change as a unified diff."""
         return _difference(self.path, self.before, self.changed(self.before))
 
 
 def _difference(path: str, before: str | None, after: str | None) -> tuple[str, ...]:
-    """A unified diff; None stands for no file."""
+    """Return a unified diff; None stands for no file."""
     return tuple(
         line.rstrip("\n")
         for line in difflib.unified_diff(
@@ -122,7 +123,7 @@ class CopyFiles:
     files: Mapping[str, str] = field(repr=False)
 
     def lines(self) -> tuple[str, ...]:
-        """The commands that would do the same."""
+        """Return the commands that would do the same."""
         return tuple(
             shlex.join(
                 ("install", "-D", "--mode", "0644", f"{self.source}/{name}", f"{self.path}/{name}")
@@ -141,7 +142,7 @@ class SetValue:
     before: str
 
     def lines(self) -> tuple[str, ...]:
-        """The command that would do the same."""
+        """Return the command that would do the same."""
         return (f"echo {self.value} >{self.path}",)
 
 
@@ -149,9 +150,9 @@ class SetValue:
 class RemoveFile:
     """Remove a file that may be gone already.
 
-    ``before``: its text as the plan was made, where that matters: one that has another text by then
-    stays. So does one that is not the same as ``copy_of``, another file, but for the end of the
-    last line.
+    ``before`` is its text as the plan was made, where that matters: a file that has another text by
+    then stays. So does one that is not the same as ``copy_of``, another file, but for the end of
+    the last line.
     """
 
     why: str
@@ -160,7 +161,7 @@ class RemoveFile:
     copy_of: str = ""
 
     def lines(self) -> tuple[str, ...]:
-        """The command that would do the same."""
+        """Return the command that would do the same."""
         return (f"rm --force {shlex.quote(self.path)}",)
 
 
@@ -172,7 +173,7 @@ class RemoveTree:
     path: str
 
     def lines(self) -> tuple[str, ...]:
-        """The command that would do the same."""
+        """Return the command that would do the same."""
         return (f"rm --recursive --force {shlex.quote(self.path)}",)
 
 
@@ -187,7 +188,7 @@ class MakeDirectory:
     mode: int
 
     def lines(self) -> tuple[str, ...]:
-        """The command that would do the same."""
+        """Return the command that would do the same."""
         owner = f"--owner {self.uid} --group {self.gid} --mode {self.mode:04o}"
         return (f"install --directory {owner} {shlex.quote(self.path)}",)
 
@@ -200,16 +201,16 @@ class RemoveDirectory:
     path: str
 
     def lines(self) -> tuple[str, ...]:
-        """The command that would do the same."""
+        """Return the command that would do the same."""
         return (f"rmdir --ignore-fail-on-non-empty {shlex.quote(self.path)}",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AllocateFile:
-    """Make a file of ``size`` bytes with every block allocated, mode 0600; goes on where it was
-    interrupted.
+    """Make a file of ``size`` bytes with every block allocated, mode 0600.
 
-    ``no_copy_on_write``: on btrfs, where swap needs it.
+    Carried out again it goes on where it was interrupted. ``no_copy_on_write`` is for btrfs, where
+    swap needs it.
     """
 
     why: str
@@ -218,7 +219,7 @@ class AllocateFile:
     no_copy_on_write: bool = False
 
     def lines(self) -> tuple[str, ...]:
-        """The commands that would do the same."""
+        """Return the commands that would do the same."""
         path = shlex.quote(self.path)
         attribute = (f"chattr +C {path}",) if self.no_copy_on_write else ()
         return (
@@ -243,5 +244,5 @@ Action = (
 
 
 def describe(actions: tuple[Action, ...]) -> list[dict[str, object]]:
-    """The plan for ``--json``: why, and the exact change."""
+    """Return the plan for ``--json``: why, and the exact change."""
     return [{"why": action.why, "change": list(action.lines())} for action in actions]

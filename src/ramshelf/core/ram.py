@@ -1,7 +1,7 @@
-"""What of RAM cannot go to the store: one sum, for the hook, the doctor, the agent and ``capacity``.
+"""The RAM that cannot go to the store: one sum for the hook, doctor, agent and ``capacity``.
 
 The store holds guests' files. All else that guests need has to find room in RAM, or in swap that is
-on a disk: anonymous memory and the pages of a tmpfs can go there, whoever they belong to, and the
+on a disk. Anonymous memory and the pages of a tmpfs can go there, whoever they belong to, and the
 store's come first, since the swap is there for them. What is left of them then, and what the kernel
 cannot swap, has to fit into RAM beside what the host keeps for itself; where it does not, somebody
 is killed once all guests use all that they have. Swap in RAM (zram) is no room.
@@ -10,8 +10,8 @@ What guests may come to need counts, not what they use: of a guest that runs nob
 will write next. What QEMU itself needs is an estimate by measurement, and counts as never swapped,
 since it is in use all the time. A guest that QEMU emulates may come to more than that: the code
 that it has translated grows with what the guest runs, up to 1 GiB or an eighth of RAM (QEMU's
-DEFAULT_CODE_GEN_BUFFER_SIZE and qemu_get_host_physmem, since 5.1). Who knows what a QEMU has by now
-says so (``measured``).
+DEFAULT_CODE_GEN_BUFFER_SIZE and qemu_get_host_physmem, since 5.1). Callers that know what a QEMU
+has by now say so (``measured``).
 """
 
 from __future__ import annotations
@@ -32,40 +32,53 @@ if TYPE_CHECKING:
 _PAGE = 4096
 
 _TABLE_ENTRY = 8
-"""Bytes for each page that is mapped: an entry in QEMU's page tables, and with KVM one in the guest's
-second level, too (Intel's EPT and AMD's NPT: 64 bits). Both stay when the page has gone to the
-store: the kernel frees tables when what they map is unmapped. The levels above add a 512th."""
+"""The bytes of a page table's entry for each page that is mapped.
+
+There is an entry in QEMU's page tables, and with KVM one in the guest's second level, too (Intel's
+EPT and AMD's NPT: 64 bits). Both stay when the page has gone to the store: the kernel frees tables
+when what they map is unmapped. The levels above add a 512th.
+"""
 
 _NODE, _NODE_SLOTS = 576, 64
-"""A tmpfs keeps each of its pages, in RAM or in swap, in a slot of an xarray's node, which is never
-swapped: radix_tree_node is 576 bytes for 64 slots (XA_CHUNK_SIZE), 9 bytes for each page."""
+"""The bytes of an xarray's node, and its slots, one for each page of a tmpfs in RAM or in swap.
+
+The node is never swapped: radix_tree_node is 576 bytes for 64 slots (XA_CHUNK_SIZE), 9 bytes for
+each page.
+"""
 
 _XFS_EXTENTS = 36
-"""Bytes for each page: XFS keeps all extents of an open file in RAM, never swapped nor dropped
-(xfs_iext_tree): 16 bytes each, 15 in a leaf of 256 that is half full at least, and the nodes above.
-In the worst case each page is one. A GiB of which every second page was written in random order
-took 6.8 MiB (Linux 6.18), and can take 9. What ext4 keeps (extent_status) the kernel drops when RAM
-is short."""
+"""The bytes for each page by which XFS keeps all extents of an open file in RAM.
+
+They are never swapped nor dropped (xfs_iext_tree): 16 bytes each, 15 in a leaf of 256 that is half
+full at least, and the nodes above. In the worst case each page is one. A GiB of which every second
+page was written in random order took 6.8 MiB (Linux 6.18), and can take 9. What ext4 keeps
+(extent_status) the kernel drops when RAM is short.
+"""
 
 _SWAP_ENTRY = 8
-"""Bytes in the swap table for each page that is swapped out (Linux 6.18, mm/swap_table.h); before
-that, less. What swap takes for each of its pages whether they are used or not is part of what the
-host needs."""
+"""The bytes in the swap table for each page that is swapped out.
+
+That is Linux 6.18 (mm/swap_table.h); older kernels take less. What swap takes for each of its pages
+whether they are used or not is part of what the host needs.
+"""
 
 _QEMU, _QEMU_CPU = 96 * MIB, 8 * MIB
 _EMULATED, _EMULATED_CPU = 128 * MIB, 16 * MIB
-"""What QEMU needs besides the guest's memory, and for each vCPU: RssAnon, with the page tables of what
-is not the guest's memory, of a Linux that has booted and written all its memory.
+"""What QEMU needs besides the guest's memory, and for each vCPU.
+
+It is RssAnon, with the page tables of what is not the guest's memory, of a Linux that has booted
+and written all its memory.
 
 By KVM, QEMU 10.0 on Debian 13: 46 MiB with one vCPU, 82 with four, a screen, a network card and a
 disk. Emulated, QEMU 7.2 on Debian 12: 77 MiB with one vCPU, 80 with two, 86 with four, 8 more with
 VGA and VNC. The page tables of a guest of 512 MiB were 1.0 MiB in QEMU (VmPTE) and by KVM as much
-again (SecPageTables)."""
+again (SecPageTables).
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostRam:
-    """What a host has; bytes.
+    """The RAM and swap that a host has, in bytes.
 
     ``size`` is all RAM (MemTotal), ``huge_pages`` what of it is set aside for those (Hugetlb),
     ``reserved`` what the host needs for itself, ``swap`` what there is on disks. ``kind`` is the
@@ -82,7 +95,7 @@ class HostRam:
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """What has to be in RAM in the worst case, by what needs it; bytes.
+    """What has to be in RAM in the worst case, by what needs it, in bytes.
 
     ``anonymous`` is of guests whose memory is in no file, ``private`` of files that are mapped
     privately and ``store`` of a tmpfs: each what swap does not take. ``overhead`` is QEMU's own;
@@ -102,12 +115,12 @@ class Demand:
 
     @property
     def total(self) -> int:
-        """All of it together."""
+        """The sum of all parts."""
         return sum(self.parts.values())
 
     @property
     def parts(self) -> dict[str, int]:
-        """By name, as metrics and ``--json`` have them."""
+        """The parts by name, as metrics and ``--json`` have them."""
         return {
             "host": self.host,
             "huge_pages": self.huge_pages,
@@ -122,11 +135,11 @@ class Demand:
 
     @property
     def figures(self) -> dict[str, int]:
-        """The same in MiB, by names that say so."""
+        """The parts in MiB, by names that end in ``_mib``."""
         return {f"{name}_mib": to_mib(align_up(size, MIB)) for name, size in self.parts.items()}
 
     def __str__(self) -> str:
-        """The parts that there are, in MiB."""
+        """Return the parts that are not 0, in MiB, as text."""
         return ", ".join(
             f"{_WORDS[name]} {to_mib(align_up(size, MIB))}"
             for name, size in self.parts.items()
@@ -150,9 +163,9 @@ _WORDS = {
 def ram_demand(
     guests: Iterable[Note], host: HostRam, measured: Mapping[str, int] | None = None
 ) -> Demand:
-    """What these guests and the host need of RAM.
+    """Return what these guests and the host need of RAM.
 
-    ``measured``: what the QEMU of a guest takes besides the guest's memory, by the guest's name,
+    ``measured`` is what the QEMU of a guest takes besides the guest's memory, by the guest's name,
     where that is known; it counts where it is more than the estimate.
     """
     measured = measured or {}
@@ -160,11 +173,12 @@ def ram_demand(
     pinned = anonymous = private = stored = promised = overhead = tables = 0
     for note in guests:
         fixed = max(note.pinned, note.plugged)
-        memory = note.memory or max(note.promised, fixed)  # of a note of an older version
+        memory = note.memory or max(note.promised, fixed)  # A note of an older version has 0.
         pinned += fixed
         promised += note.promised
         if fixed:
-            # What is pinned of a shared file is the file; a private copy of it is not.
+            # Pinned pages of a shared file are the file's own. Pinned private copies are not: the
+            # file counts beside them.
             stored += max(0, note.promised - max(0, fixed - note.private))
         else:
             stored += note.promised
@@ -200,7 +214,7 @@ def ram_demand(
 
 
 def _swapped(size: int, swap: int) -> tuple[int, int]:
-    """What of so many bytes does not find room in swap, and what of that is left."""
+    """Return what of so many bytes does not find room in swap, and what swap is left."""
     return max(0, size - swap), max(0, swap - size)
 
 
@@ -210,7 +224,10 @@ def _overhead(note: Note) -> int:
 
 
 def anonymous_alone(guests: Iterable[Note], host: HostRam) -> Demand | None:
-    """What guests need that are neither in files nor pinned, where they alone leave no RAM; else None."""
+    """Return what guests that are neither in files nor pinned need where they alone leave no RAM.
+
+    It is None where these guests alone leave RAM, or where there are none.
+    """
     alone = [note for note in guests if not (note.promised or note.pinned or note.plugged)]
     demand = ram_demand(alone, host)
     return demand if alone and demand.total > host.size else None
@@ -218,8 +235,10 @@ def anonymous_alone(guests: Iterable[Note], host: HostRam) -> Demand | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Balance:
-    """A host's RAM, bytes, and what has to be in it; ``anonymous_alone``: such guests alone leave
-    none.
+    """A host's RAM, and what has to be in it, in bytes.
+
+    ``anonymous_alone`` says that guests whose memory is neither in files nor pinned leave none on
+    their own.
     """
 
     size: int
@@ -228,12 +247,12 @@ class Balance:
 
     @property
     def free(self) -> int:
-        """What further guests may need of it; 0 where more is needed than there is."""
+        """The RAM that further guests may need; 0 where more is needed than there is."""
         return max(0, self.size - self.demand.total)
 
 
 def balance(guests: Iterable[Note], host: HostRam) -> Balance:
-    """How these guests and this host's RAM stand to each other."""
+    """Compare what these guests need with this host's RAM."""
     notes = tuple(guests)
     return Balance(
         size=host.size,

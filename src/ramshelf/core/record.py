@@ -11,7 +11,7 @@ from __future__ import annotations
 
 __all__ = ["dataclass", "replace"]
 
-TYPE_CHECKING = False  # typing's own costs milliseconds; type checkers know the name
+TYPE_CHECKING = False  # Importing typing costs milliseconds; type checkers know the name.
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, TypeVar
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 
 
 def _record(*, frozen: bool, kw_only: bool) -> Callable[[type[T]], type[T]]:
-    """A class decorator: ``dataclasses.dataclass(frozen=True, kw_only=True)``, and nothing else."""
+    """Return a class decorator that stands for ``dataclasses.dataclass``.
+
+    It takes ``frozen=True, kw_only=True``, and nothing else.
+    """
     if not (frozen and kw_only):
         raise TypeError("a record is frozen and its fields are keywords")
     return _made
 
 
 def _made(cls: type[T]) -> type[T]:
-    # The fields of what it inherits from come first. Those of a class without any are its base's
-    # own.
+    # The fields of the base come first. A class without fields of its own has those of its base.
     names = tuple(
         dict.fromkeys(
             [*getattr(cls, "__record_fields__", ()), *getattr(cls, "__annotations__", ())]
@@ -86,7 +88,7 @@ def _frozen(self: object, name: str, _value: object = None) -> None:
 
 
 def _replaced(record: T, **changes: object) -> T:
-    """The same record, or keyword-only dataclass, with other values for these fields."""
+    """Return the same record, or keyword-only dataclass, with other values for these fields."""
     return type(record)(**{**vars(record), **changes})
 
 

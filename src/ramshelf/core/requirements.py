@@ -1,4 +1,6 @@
-"""Version floors and what each version allows: one table (Nova's admin guide, file-backed-memory).
+"""The lowest versions that work and what each version allows, in one table.
+
+The lowest versions are those of Nova's admin guide, file-backed-memory.
 
 Its imports are relative: ramshelf-nova's wheel has copies of them.
 """
@@ -27,16 +29,19 @@ VIRT_TYPES = ("kvm", "qemu")
 """Nova's virt_type values with which file-backed memory works."""
 
 EXT4_PUNCH_DROPS_SINCE = (6, 14, 0)
-"""Linux: before this, ext4 wrote a range back before it punched a hole in it."""
+"""The Linux version since which ext4 does not write a range back before it punches a hole in it."""
 
 LONG_TERM_PIN_REFUSED_SINCE = (6, 5, 0)
-"""Linux: since this no page of a regular file can be pinned for a device to write to (FOLL_LONGTERM);
-tmpfs pages can."""
+"""The Linux version since which no page of a regular file can be pinned for a device to write to.
+
+The kernel calls that FOLL_LONGTERM. Pages of a tmpfs can be pinned.
+"""
 
 
 def version(text: str) -> Version:
-    """The first three numbers of a version text such as ``6.1.0-56-cloud-amd64``; ValueError without
-    any.
+    """Return the first three numbers of a version text such as ``6.1.0-56-cloud-amd64``.
+
+    Raises ValueError where there is no number.
     """
     numbers = "".join(letter if letter.isdecimal() else " " for letter in text).split()[:3]
     if not numbers:
@@ -46,17 +51,17 @@ def version(text: str) -> Version:
 
 
 def libvirt_version(number: int) -> Version:
-    """A version from libvirt's API number: major * 1,000,000 + minor * 1,000 + micro."""
+    """Return the version in libvirt's API number: major * 1,000,000 + minor * 1,000 + micro."""
     return (number // 1_000_000, number // 1_000 % 1_000, number % 1_000)
 
 
 def dotted(numbers: Version) -> str:
-    """A version for people."""
+    """Return a version as people write it."""
     return ".".join(map(str, numbers))
 
 
 def supports(floor: Floor, libvirt: Version, qemu: Version) -> bool:
-    """Whether both are at or above the floor."""
+    """Tell whether both are at or above the floor."""
     return libvirt >= floor.libvirt and qemu >= floor.qemu
 
 
@@ -81,7 +86,7 @@ def require(libvirt: Version, qemu: Version) -> None:
 
 
 def punch_writes_back(fstype: str, kernel: Version) -> bool:
-    """Whether punching a hole (what QEMU's discard does) writes the range to the device first.
+    """Tell whether punching a hole (what QEMU's discard does) writes the range to the device first.
 
     tmpfs frees the pages; ext4 drops them since Linux 6.14; XFS and btrfs, and all that is not
     known, write back first (filemap_write_and_wait_range).

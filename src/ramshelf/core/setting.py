@@ -1,6 +1,7 @@
-"""What a configuration file says, and the few options that the hook reads; lean, for the hook's sake.
+"""What a configuration file says, and the few options that the hook reads.
 
-``core/config.py`` has the whole configuration, which oslo.config reads and checks.
+It is kept lean for the hook's sake. ``core/config.py`` has the whole configuration, which
+oslo.config reads and checks.
 """
 
 from __future__ import annotations
@@ -22,20 +23,22 @@ DEFAULT_FILES = (
     "/etc/ramshelf/ramshelf.conf",
     "/etc/ramshelf/ramshelf.conf.d",
 )
-"""What nova-compute would read (oslo.config's find_config_files and find_config_dirs for project
-nova), then ramshelf's own; the later wins. Of a directory the ``*.conf`` files; what is not there
-is passed over."""
+"""The files that are read: those that nova-compute would read, then ramshelf's own.
+
+nova-compute's are those of oslo.config's find_config_files and find_config_dirs for project nova.
+The later wins. Of a directory the ``*.conf`` files are read; what is not there is passed over.
+"""
 
 DEFAULT_HOST_RESERVED_MIB = 1024
-"""``[ramshelf] host_reserved_memory_mb`` where no file sets it."""
+"""The value of ``[ramshelf] host_reserved_memory_mb`` where no file sets it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
     """What ``[libvirt] file_backed_memory`` lets the store promise at most, in MiB.
 
-    ``mib`` None: the store's own size alone counts. So it does where it is ``off`` (0): then no
-    guest is to be backed by files, but others' guests may be on the store.
+    ``mib`` None means that the store's own size alone counts. So it does where the option is
+    ``off`` (0): then no guest is to be backed by files, but others' guests may be on the store.
     """
 
     mib: int | None
@@ -43,13 +46,13 @@ class Limit:
 
 
 def limit(file_backed_memory_mib: int | None) -> Limit:
-    """The limit by the option's value; None where it is not set."""
+    """Return the limit by the option's value; None where it is not set."""
     return Limit(mib=file_backed_memory_mib or None, off=file_backed_memory_mib == 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Where a value stands: as an operator would look for it."""
+    """A value and the place where it stands, as an operator would look for it."""
 
     path: str
     section: str
@@ -59,7 +62,7 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """``section.key``."""
+        """The setting's name, ``section.key``."""
         return f"{self.section}.{self.key}"
 
     def __str__(self) -> str:
@@ -68,15 +71,16 @@ class Setting:
 
 
 def winning(settings: Iterable[Setting]) -> dict[str, Setting]:
-    """The setting that counts for each ``section.key``: the last one."""
+    """Return the setting that counts for each ``section.key``: the last one."""
     return {setting.name: setting for setting in settings}
 
 
 def nova_files(files: Iterable[str], settings: Iterable[Setting]) -> tuple[str, ...]:
-    """Those of ``files`` that are Nova's; the others are ramshelf's own.
+    """Return those of ``files`` that are Nova's; the others are ramshelf's own.
 
-    A file is Nova's when it, or its directory, is called nova something; of the others those are
-    ramshelf's that are called ramshelf.conf, lie in ramshelf.conf.d, or set a key in [ramshelf].
+    A file is Nova's when its name, or that of its directory, begins with nova. Of the others those
+    are ramshelf's that are called ramshelf.conf, lie in ramshelf.conf.d, or set a key in
+    [ramshelf].
     """
     own = {setting.path for setting in settings if setting.section == "ramshelf"}
     return tuple(path for path in files if not _is_own(path, own))
@@ -91,39 +95,47 @@ def _is_own(path: str, with_own_keys: set[str]) -> bool:
 
 
 def unset_file_backed_memory(nova: Sequence[str]) -> int | None:
-    """What ``file_backed_memory`` is where no file sets it: off for Nova (its default is 0), else
-    unset.
+    """Return what ``file_backed_memory`` is where no file sets it.
 
-    ``nova``: the Nova files that were read. None means what the store holds.
+    It is off for Nova (its default is 0), else unset. ``nova`` are the Nova files that were read.
+    None means what the store holds.
     """
     return 0 if nova else None
 
 
 def unset_placement_mode(placement: Mapping[str, str]) -> str:
-    """Which Placement is used where ``[ramshelf] placement`` does not say: the one that Nova would
-    use.
+    """Return which Placement is used where ``[ramshelf] placement`` does not say.
+
+    It is the one that Nova would use.
     """
     named = any(placement.get(key, "").strip() for key in ("auth_type", "auth_section"))
     return "remote" if named else "none"
 
 
 def file_backed_memory_mib(files: Sequence[str], settings: Sequence[Setting]) -> int | None:
-    """``[libvirt] file_backed_memory`` in MiB by these files; 0 is off, None what the store holds.
+    """Return ``[libvirt] file_backed_memory`` in MiB by these files, for the hook.
 
-    For the hook, which cannot afford oslo.config. Raises ConfigError ``config.value``.
+    0 is off, None means what the store holds. The hook cannot afford oslo.config. Raises
+    ConfigError ``config.value``.
     """
     mib = _whole_mib(settings, "libvirt.file_backed_memory")
     return unset_file_backed_memory(nova_files(files, settings)) if mib is None else mib
 
 
 def host_reserved_mib(settings: Sequence[Setting]) -> int:
-    """``[ramshelf] host_reserved_memory_mb``, for the hook. Raises ConfigError ``config.value``."""
+    """Return ``[ramshelf] host_reserved_memory_mb`` in MiB, for the hook.
+
+    Raises ConfigError ``config.value``.
+    """
     mib = _whole_mib(settings, "ramshelf.host_reserved_memory_mb")
     return DEFAULT_HOST_RESERVED_MIB if mib is None else mib
 
 
 def _whole_mib(settings: Sequence[Setting], name: str) -> int | None:
-    """The number that counts; None where it is not set."""
+    """Return the number that counts; None where it is not set.
+
+    Raises ConfigError ``config.value``.
+    """
     setting = winning(settings).get(name)
     if setting is None or not setting.value.strip():
         return None

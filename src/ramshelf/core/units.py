@@ -12,9 +12,9 @@ EIB = 1 << 60
 _FACTORS = {"k": KIB, "m": MIB, "g": GIB, "t": TIB}
 
 _DIGITS = 20
-"""Of the largest number that libvirt takes (64 bits)."""
+"""The digits of the largest number that libvirt takes (64 bits)."""
 
-# libvirt's <memory unit=...>: bytes, decimal and binary units (virScaleInteger).
+# The units of libvirt's <memory unit=...>: bytes, decimal and binary ones (virScaleInteger).
 _LIBVIRT_UNITS = {
     "b": 1,
     "bytes": 1,
@@ -40,7 +40,7 @@ _LIBVIRT_UNITS = {
 
 
 def parse_size(text: str) -> int:
-    """Bytes of a size such as ``64G``, ``512MiB`` or ``1.5T``; units are binary.
+    """Return the bytes of a size such as ``64G``, ``512MiB`` or ``1.5T``; units are binary.
 
     Raises ValueError for anything without a unit, negative, or zero.
     """
@@ -58,7 +58,7 @@ def parse_size(text: str) -> int:
 
 
 def libvirt_bytes(value: str, unit: str | None) -> int:
-    """Bytes of a libvirt scaled integer; the default unit is KiB (virDomainParseMemory).
+    """Return the bytes of a libvirt scaled integer; the default unit is KiB (virDomainParseMemory).
 
     Raises ValueError for a number or unit that libvirt does not know.
     """
@@ -74,17 +74,17 @@ def libvirt_bytes(value: str, unit: str | None) -> int:
 
 
 def to_mib(size: int) -> int:
-    """Whole MiB in ``size`` bytes, rounded down."""
+    """Return the whole MiB in ``size`` bytes, rounded down."""
     return size // MIB
 
 
 def align_up(size: int, alignment: int) -> int:
-    """``size`` rounded up to a multiple of ``alignment``."""
+    """Return ``size`` rounded up to a multiple of ``alignment``."""
     return -(-size // alignment) * alignment
 
 
 def format_size(size: int) -> str:
-    """A size for people: the largest binary unit that keeps it above one."""
+    """Return a size for people to read, in the largest binary unit of which it has at least one."""
     for unit, factor in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
         if size >= factor:
             return f"{size / factor:.1f}".removesuffix(".0") + f" {unit}"

@@ -1,12 +1,15 @@
-"""What libvirt calls around every guest. Standard library only; no libvirt connection.
+"""What libvirt calls around every guest.
+
+This uses the standard library only, and no libvirt connection.
 
 Which calls matter (libvirt's hooks.html; virHookCall, qemuProcessStartHook):
 
 - ``start begin``: the guest's directory is there, QEMU is not. The guest is reserved or refused.
-- ``started begin``: QEMU runs. What it opened is verified, and reserved where it is not yet. libvirt waits
-for
-  this, and ends the guest if it is refused, only where QEMU has named files that were not known before.
-- ``migrate begin``: a guest comes from another host, and gets this host's policy (core/migration/arrival.py).
+- ``started begin``: QEMU runs. What it opened is verified, and reserved where it is not yet.
+  libvirt waits for this, and ends the guest if it is refused, only where QEMU has named files that
+  were not known before.
+- ``migrate begin``: a guest comes from another host, and gets this host's policy
+  (core/migration/arrival.py).
 - ``prepare begin`` is answered for probes only (core/hook/call.py), which are never to start.
 
 At ``release end`` the script itself (core/hook/script.py) removes the guest's note.

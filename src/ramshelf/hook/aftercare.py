@@ -1,4 +1,4 @@
-"""Leaving a process that does for a guest what libvirt cannot be asked for from its own hook."""
+"""The way to leave a process that does what libvirt cannot be asked for from its own hook."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def leave_aftercare(guest: str, uuid: str, domain_id: int, tasks: Sequence[str]) -> None:
-    """Leave a process that does these tasks (node/guest/aftercare.py) once libvirt has done with the
-    start.
+    """Leave a process that does these tasks once libvirt has done with the start.
 
-    libvirt waits for its hook's outputs to be closed, so the process has none.
+    It runs node/guest/aftercare.py. libvirt waits for its hook's outputs to be closed, so the
+    process has none.
     """
     python = _interpreter()
     devnull = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
@@ -39,9 +39,10 @@ def let_go() -> None:
 
 
 def _interpreter() -> str:
-    """The Python that has libvirt-python: the copy of the hook's modules names it (core/hook/copy.py).
+    """Return the Python that has libvirt-python.
 
-    Where these modules are no copy, it is the one that runs.
+    The copy of the hook's modules names it (core/hook/copy.py). Where these modules are no copy, it
+    is the one that runs.
     """
     place = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     return read_text(f"{place}/{AFTERCARE}", "").strip() or sys.executable

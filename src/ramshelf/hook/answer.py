@@ -1,4 +1,4 @@
-"""What the hook tells another host of this one, when a guest may come."""
+"""What the hook tells another host about this one when a guest may come."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 def answer(files: Sequence[str]) -> HostAnswer:
-    """This host to a guest that may come; nothing is held for it, it is admitted when it comes."""
+    """Return what this host answers to a guest that may come.
+
+    Nothing is held for the guest; it is admitted when it comes.
+    """
     limit, reserved = bounds(files)
     observed = observe_store()
     store = observed.store if isinstance(observed.store, Store) else None
@@ -50,9 +53,10 @@ def answer(files: Sequence[str]) -> HostAnswer:
 
 
 def _resident(name: str) -> int:
-    """What a guest's QEMU maps of files that is in RAM, bytes: its memory, and some MiB of programs.
+    """Return the bytes that a guest's QEMU maps of files and that are in RAM.
 
-    The kernel keeps the figure (proc_pid_statm(5), shared), so that nothing is counted here.
+    They are its memory, and some MiB of programs. The kernel keeps the figure (proc_pid_statm(5),
+    shared), so that nothing is counted here.
     """
     try:
         return int(read_text(f"/proc/{qemu_pid(name)}/statm").split()[2]) * os.sysconf(
@@ -63,8 +67,9 @@ def _resident(name: str) -> int:
 
 
 def _userfault() -> bool:
-    """Whether QEMU may handle page faults itself: as root, or where the kernel lets everybody (Linux
-    5.2).
+    """Tell whether QEMU may handle page faults itself.
+
+    It may as root, or where the kernel lets everybody (Linux 5.2).
     """
     user = parse_qemu_conf(read_text(QEMU_CONF, ""), QEMU_CONF).get("user")
     return (

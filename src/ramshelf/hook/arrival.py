@@ -1,7 +1,7 @@
-"""A guest from another host: its memory gets this host's policy before QEMU starts, or it is refused
-then.
+"""A guest from another host gets this host's policy for its memory before QEMU starts.
 
-Where anything is in doubt nothing is printed, and libvirt takes the guest's XML as it was.
+Otherwise it is refused then. Where anything is in doubt nothing is printed, and libvirt takes the
+guest's XML as it was.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 def apply_policy(files: Sequence[str], name: str, xml: bytes) -> None:
-    """``migrate begin``: print the guest's XML if it is to be another one here.
+    """Answer ``migrate begin``: print the guest's XML if it is to be another one here.
 
-    One whose memory would have to be backed otherwise is refused as it starts, if it does
+    A guest whose memory would have to be backed otherwise is refused as it starts, if it does
     (`check_arrival`).
     """
     guest = parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE"))
@@ -47,7 +47,7 @@ def apply_policy(files: Sequence[str], name: str, xml: bytes) -> None:
 
 
 def check_arrival(files: Sequence[str], guest: Guest) -> Store | None:
-    """The store of this host for a guest that comes running.
+    """Return the store of this host for a guest that comes running, or None without a store.
 
     Raises RefusedError ``migration.becomes-*`` where its memory would have to be backed otherwise.
     """
@@ -57,7 +57,10 @@ def check_arrival(files: Sequence[str], guest: Guest) -> Store | None:
 
 
 def _discard(xml: bytes, store: Store) -> bool | None:
-    """As ``guest start`` has it: where it costs nothing, and QEMU can. None: not known, let it be."""
+    """Tell whether to discard, as ``guest start`` does: where it costs nothing, and QEMU can.
+
+    Return None where that is not known; what the XML says is then left as it is.
+    """
     if punch_writes_back(store.mount.fstype, version(os.uname().release)):
         return False
     qemu = emulator_version(parse(xml).findtext("devices/emulator"))

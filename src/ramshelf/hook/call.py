@@ -27,7 +27,9 @@ else:
     import _signal as signal  # the same functions without enumerations, whose import takes 4 ms
 
 TIME = 20
-"""Seconds for a decision; libvirt waits for its hooks without end, and holds the guest meanwhile.
+"""Seconds for a decision.
+
+libvirt waits for its hooks without end, and holds the guest meanwhile.
 """
 
 
@@ -40,9 +42,8 @@ def main(
     """
     separator = argv.index("--")
     files, (guest, operation, suboperation, *_) = argv[:separator], argv[separator + 1 :]
-    if (
-        os.geteuid() != 0
-    ):  # a user's own libvirt (qemu:///session) calls the same hooks; it has no store
+    # A user's own libvirt (qemu:///session) calls the same hooks; it has no store.
+    if os.geteuid() != 0:
         return PASSED
     call = f"{operation} {suboperation}"
     if call == START:
@@ -57,7 +58,10 @@ def main(
 
 
 def _told(xml: bytes) -> bytes:
-    """Tell the script what it needs to know if this process does not end well, before anything else."""
+    """Tell the script, before all else, what it needs if this process does not end well.
+
+    Return the XML.
+    """
     os.write(1, first_line(xml))
     return xml
 
@@ -92,7 +96,7 @@ def _arrive(files: Sequence[str], guest: str, xml: bytes) -> int:
 
 
 class _TimeOutError(Exception):
-    """It takes too long."""
+    """A decision takes too long."""
 
 
 def _decided(decide: Callable[[], None], guest: str, operation: str, xml: bytes) -> int:
@@ -152,7 +156,10 @@ def _within_time(decide: Callable[[], None]) -> None:
 
 
 def _undecided(guest: str, operation: str, xml: bytes, reason: str, code: str) -> int:
-    """Refuse what cannot be decided where the text of the XML may concern it; never a guest that runs."""
+    """Refuse what cannot be decided where the text of the XML may concern the store or RAM.
+
+    A guest that runs is never refused.
+    """
     from ramshelf.system.hooklog import record  # noqa: PLC0415
 
     vetoed = operation != "started" and concerned(xml)
@@ -169,14 +176,14 @@ def _undecided(guest: str, operation: str, xml: bytes, reason: str, code: str) -
 
 
 def _say(sentence: str, code: str, hint: str) -> None:
-    print(f"ramshelf: {sentence} [{code}]", file=sys.stderr)  # noqa: T201 - what libvirt's user sees
+    print(f"ramshelf: {sentence} [{code}]", file=sys.stderr)  # noqa: T201 - users see it
     if hint:
         print(f"hint: {hint}", file=sys.stderr)  # noqa: T201
 
 
 def _probe(files: Sequence[str], guest: str) -> int:
-    """Refuse what is no guest, with what was asked."""
-    print(f"ramshelf: the hook answers {guest}.", file=sys.stderr)  # noqa: T201 - what libvirt's user sees
+    """Refuse a probe, which is no guest, and answer what was asked."""
+    print(f"ramshelf: the hook answers {guest}.", file=sys.stderr)  # noqa: T201 - users see it
     if guest.startswith(HOST_PROBE):
         _tell_of_host(files)
     elif guest.startswith(COMING_PROBE):

@@ -1,6 +1,6 @@
 """Where the aftercare's process begins: ``PYTHON -I .../hook/carer.py GUEST ID TASK...``.
 
-PYTHON is the installation's, which has libvirt-python. It may be gone meanwhile, as a virtual
+PYTHON is the installation's, which has libvirt-python. That may be gone meanwhile, as a virtual
 environment is after an upgrade; this file lies with the hook's copy and says so.
 """
 

@@ -1,8 +1,8 @@
-"""The copied modules, compiled into one file: ``python -IS .../hook/compiling.py``, at installation.
+"""The copied modules, compiled into one file at installation.
 
-To find, open and check forty files takes longer than all that they do at the start of a guest. The
-Python that will run them compiles them, since another one's code is of no use; ``__main__`` reads
-the file, and core/hook/copy.py says what it looks like.
+``python -IS .../hook/compiling.py`` does it. To find, open and check forty files takes longer than
+all that they do at the start of a guest. The Python that will run them compiles them, since another
+one's code is of no use; ``__main__`` reads the file, and core/hook/copy.py says what it looks like.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ def _main() -> None:
 
 
 def _modules() -> Iterator[tuple[str, tuple[bool, bytes]]]:
-    """Each module's code, marshalled by itself, by its name; and whether it is a package.
+    """Yield each module's name, whether it is a package, and its code, marshalled by itself.
 
-    In the order of their names, so that the same modules make the same file wherever they lie.
+    They come in the order of their names, so that the same modules make the same file wherever they
+    lie.
     """
     for parent, directories, names in os.walk(os.path.join(_ROOT, "ramshelf")):
         directories.sort()
@@ -64,8 +65,9 @@ def _modules() -> Iterator[tuple[str, tuple[bool, bytes]]]:
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes away what only readers and type checkers need, a fifth of what it takes to load the
-    modules.
+    """A transformer that takes away what only readers and type checkers need.
+
+    That is a fifth of what it takes to load the modules.
     """
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
@@ -88,7 +90,10 @@ class _Bare(ast.NodeTransformer):
 
 
 def _without_lines(code: CodeType) -> CodeType:
-    """The same without the numbers of its lines: no traceback of the hook's is ever shown."""
+    """Return the code without the numbers of its lines.
+
+    No traceback of the hook's is ever shown.
+    """
     inner = [
         _without_lines(each) if isinstance(each, type(code)) else each for each in code.co_consts
     ]
@@ -103,7 +108,10 @@ def _code(modules: dict[str, tuple[bool, bytes]], name: str) -> CodeType:
 
 
 def _order(modules: dict[str, tuple[bool, bytes]]) -> tuple[str, ...]:
-    """What the start of a guest needs, each after those that it imports, and packages first."""
+    """Return what the start of a guest needs, each module after those that it imports.
+
+    Packages come first.
+    """
     sys.dont_write_bytecode = True
     sys.path.append(_ROOT)
     from ramshelf.hook.loading import Compiled  # noqa: PLC0415 - found by the line above

@@ -1,8 +1,8 @@
 """Where the hook has its modules from once they are compiled (hook/compiling.py).
 
 Python's import system takes as long to find and set up forty modules as they take for all that they
-decide. So those that nearly every call needs are executed one after another; it finds only the
-others. And of ``os`` they get what is cheap.
+decide. So those that nearly every call needs are executed one after another, and the import system
+finds only the others. Of ``os`` they get what is cheap.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Compiled:
-    """Finds modules in ``modules``: by name whether it is a package, and its code (marshal).
+    """A finder of modules in ``modules``: by name whether it is a package, and its code (marshal).
 
-    ``executed`` are the names of those that were found, each after those that it imports.
+    ``executed`` has the names of those that were found, each after those that it imports.
     """
 
     def __init__(self, modules: dict[str, tuple[bool, bytes]]) -> None:
@@ -32,27 +32,27 @@ class Compiled:
     def find_spec(
         self, name: str, _path: object = None, _target: object = None
     ) -> ModuleSpec | None:
-        """How the module is made; None: somebody else has it."""
+        """Return how the module is made, or None where somebody else has it."""
         if name not in self._modules:
             return None
         loader: Any = self
         return ModuleSpec(name, loader, is_package=self._modules[name][0])
 
     def create_module(self, _spec: ModuleSpec) -> None:
-        """As usual."""
+        """Have the module made as usual."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Fill it."""
-        _fill(module, marshal.loads(self._modules[module.__name__][1]))  # noqa: S302 - root's own, as the texts are
+        """Fill the module by its code."""
+        _fill(module, marshal.loads(self._modules[module.__name__][1]))  # noqa: S302 - root's own
         self.executed.append(module.__name__)
 
 
 def provide(
     first: Iterable[tuple[str, bool, CodeType]], others: dict[str, tuple[bool, bytes]]
 ) -> None:
-    """Execute the ``first``, packages before what is in them, and have all others found.
+    """Execute the ``first`` modules, packages before what is in them, and have all others found.
 
-    Of each of the first: its name, whether it is a package, and its code.
+    Each of the first is its name, whether it is a package, and its code.
     """
     _provide_os()
     sys.meta_path.insert(0, Compiled(others))
@@ -67,11 +67,10 @@ def provide(
 
 
 def _provide_os() -> None:
-    """``os`` as far as it is the kernel's calls (posix); whoever asks it for more has the rest
-    imported.
+    """Provide ``os`` as far as it is the kernel's calls (posix).
 
-    What takes the time in the real one are abstract classes that the hook has no use for: half a
-    millisecond.
+    Whoever asks it for more has the rest imported. What takes the time in the real one are abstract
+    classes that the hook has no use for: half a millisecond.
     """
     light = type(sys)("os")
 
@@ -86,7 +85,7 @@ def _provide_os() -> None:
         return getattr(os, name)
 
     calls = {name: each for name, each in posix.__dict__.items() if not name.startswith("__")}
-    del calls["environ"]  # there it is bytes
+    del calls["environ"]  # in posix it is bytes
     light.__dict__.update(calls, __getattr__=rest)
     sys.modules["os"] = light
     import posixpath  # noqa: PLC0415 - it imports os

@@ -1,5 +1,6 @@
-"""A guest that is starting: noted and reserved before QEMU opens its memory files, verified
-afterwards.
+"""A guest that starts is noted and reserved before QEMU opens its memory files.
+
+Afterwards it is verified.
 """
 
 from __future__ import annotations
@@ -48,26 +49,32 @@ if TYPE_CHECKING:
     Step = Callable[[str], None]
 
 _LOCK_TIMEOUT = 15
-"""Seconds; libvirt holds the guest meanwhile, and the hook as a whole has 20 (hook/call.py)."""
+"""Seconds to wait for the store's lock.
+
+libvirt holds the guest meanwhile, and the hook as a whole has 20 (hook/call.py).
+"""
 
 _MOST = 20_000
-"""Entries that are removed of a guest's directory before the guest is refused: others wait meanwhile.
+"""The most entries that are removed of a guest's directory before the guest is refused.
+
+Others wait meanwhile.
 """
 
 _TOUCHED = 7 / 8
-"""By itself a guest has not come so far through its memory when the hook looks. The rest may be
-ballooned."""
+"""By itself a guest has not touched this share of its memory when the hook looks.
+
+The rest may be ballooned.
+"""
 
 _TRIES = 20
-"""How often a file is made again in whose place somebody puts another all the while."""
+"""How often a file is made again while somebody keeps putting another in its place."""
 
 
 def reserve(files: Sequence[str], name: str, xml: bytes, step: Step) -> None:
-    """``start begin``: note the guest and make its memory files, or raise RamshelfError and leave
-    none.
+    """Answer ``start begin``: note the guest and make its memory files.
 
-    ``name`` is as libvirt calls the guest: XML has no carriage return, which libvirt writes as it
-    is.
+    Raises RamshelfError, and leaves no files then. ``name`` is as libvirt calls the guest: XML has
+    no carriage return, which libvirt writes as it is.
     """
     _let_go()
     guest = replace(parse_guest(xml, page_size=os.sysconf("SC_PAGE_SIZE")), name=name)
@@ -75,7 +82,7 @@ def reserve(files: Sequence[str], name: str, xml: bytes, step: Step) -> None:
     if arrivals.comes_running(name):
         _check_arrival(guest, files)
     if not guest.file_backed and not guest.pinned:
-        ledger.write_note(_timed(note_of(guest), None))  # its own alone: it waits for nobody
+        ledger.write_note(_timed(note_of(guest), None))  # its own alone, so it waits for nobody
         return
     with store_lock(timeout=_LOCK_TIMEOUT):
         step("locked")
@@ -91,8 +98,9 @@ def reserve(files: Sequence[str], name: str, xml: bytes, step: Step) -> None:
 
 
 def _hold(files: Sequence[str], guest: Guest, step: Step) -> tuple[Note, _Found] | None:
-    """Admit and note the guest, and make its files, under the lock; None where it has none on the
-    store.
+    """Admit and note the guest, and make its files, under the lock.
+
+    Return None where the guest has no files on the store.
     """
     limit, reserved = bounds(files)
     places = backingstore.places()
@@ -149,7 +157,7 @@ def _check_device(guest: Guest, store: Store) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
-    """The guest's directory, opened, on the store."""
+    """The guest's directory on the store, opened."""
 
     store: Store
     path: str
@@ -157,8 +165,9 @@ class _Found:
 
 
 def _find(guest: Guest, places: tuple[Place, ...], *, off: bool) -> _Found | None:
-    """The directory that libvirt has made for the guest; None where there is no store and is to be
-    none.
+    """Return the directory that libvirt has made for the guest.
+
+    Return None where there is no store and there is to be none.
     """
     for place in places:
         if not isinstance(place.store, Store):
@@ -190,7 +199,10 @@ def _opened(guest: Guest, place: Place) -> tuple[str, storetree.Opened] | None:
 
 
 def _empty(guest: Guest, parent: int, directory: GuestDirectory, others: tuple[Note, ...]) -> None:
-    """Empty the directory of what an earlier guest left, or QEMU's user puts there: it is nobody's."""
+    """Empty the directory of what an earlier guest left, or QEMU's user puts there.
+
+    None of it is anybody's.
+    """
     check_leftovers(guest, directory, others)
     try:
         memoryfiles.empty(parent, most=_MOST)
@@ -214,7 +226,10 @@ def _not_emptied(directory: GuestDirectory) -> RefusedError:
 def _admit(
     guest: Guest, usage: StoreUsage, store: Store, places: tuple[Place, ...], limit: Limit
 ) -> None:
-    """Refuse a guest that does not fit; the files are looked at where that is not clear without."""
+    """Refuse a guest that does not fit.
+
+    The files are looked at where that is not clear without them.
+    """
     try:
         admit(capacity(usage, configured_mib=limit.mib), guest.name, guest.promise)
     except RefusedError:
@@ -227,9 +242,9 @@ def _admit(
 
 
 def _was_promised(guest: Guest, usage: StoreUsage, limit: Limit) -> bool:
-    """Whether the guest was promised its memory before an upgrade, and may have it again.
+    """Tell whether the guest was promised its memory before an upgrade, and may have it again.
 
-    Until the hook is upgraded too each guest may have what 0.1.0 called the capacity: nobody is on
+    Until the hook is upgraded too, each guest may have what 0.1.0 called the capacity: nobody is on
     record.
     """
     from ramshelf.core.store.earlier import (  # noqa: PLC0415 - hardly any guest comes here
@@ -248,7 +263,7 @@ def _was_promised(guest: Guest, usage: StoreUsage, limit: Limit) -> bool:
 def _make(
     guest: Guest, parent: int, directory: GuestDirectory, step: Step
 ) -> tuple[NotedFile, ...]:
-    """The memory files, made at their sizes; all or none."""
+    """Make the memory files at their sizes, all or none."""
     made = []
     try:
         for reservation in reservations(guest):
@@ -262,7 +277,7 @@ def _make(
 
 
 def _create(parent: int, directory: GuestDirectory, reservation: Reservation) -> NotedFile:
-    """One file, whatever somebody puts in its place meanwhile."""
+    """Make one file, whatever somebody puts in its place meanwhile."""
     for _ in range(_TRIES):
         try:
             return memoryfiles.create(parent, directory, reservation)
@@ -272,7 +287,10 @@ def _create(parent: int, directory: GuestDirectory, reservation: Reservation) ->
 
 
 def _allocate(guest: Guest, note: Note, found: _Found, step: Step) -> None:
-    """Give the files their extents; all or none, and no note. Nobody waits for the lock meanwhile."""
+    """Give the files their extents; where that fails, remove all files and the note.
+
+    Nobody waits for the lock meanwhile.
+    """
     if found.store.kind.tmpfs:
         return
     directory = GuestDirectory(path=note.directory, device=found.store.mount.device, uid=0, gid=0)
@@ -289,14 +307,14 @@ def _allocate(guest: Guest, note: Note, found: _Found, step: Step) -> None:
 
 
 def _usage_of(file: NotedFile, directory: str) -> FileUsage:
-    """A file that was made, as one that was found."""
+    """Return a file that was made as one that was found."""
     return FileUsage(
         path=f"{directory}/{file.name}", apparent=file.size, allocated=0, inode=file.inode
     )
 
 
 def _timed(note: Note, store: Store | None) -> Note:
-    """With who starts the guest, and where clock and counter stand."""
+    """Return the note with who starts the guest, and where clock and counter stand."""
     written = bytes_written(store) if store is not None else 0
     flushes = False
     if store is not None:
@@ -311,16 +329,16 @@ def _timed(note: Note, store: Store | None) -> Note:
 
 
 def verify_started(files: Sequence[str], name: str, step: Step) -> None:
-    """``started begin``: see that what QEMU opened is what was reserved, make it so, and do what
-    follows.
+    """Answer ``started begin``: see that QEMU opened what was reserved, or make it so.
 
-    The guest is read of libvirt's record, which is there by now. Raises RamshelfError where
-    something cannot be made right: libvirt ends the guest if it waits for the hook. What the guest
-    runs with is noted in any case.
+    Then leave the aftercare that the guest needs. The guest is read from libvirt's record, which is
+    there by now. Raises RamshelfError where something cannot be made right: libvirt ends the guest
+    if it waits for the hook. What the guest runs with is noted in any case.
     """
     limit = limit_of(files)
     with store_lock(timeout=_LOCK_TIMEOUT):
-        # Under the lock: an earlier run's call that comes late finds this run's record, or none.
+        # This is under the lock: an earlier run's call that comes late finds this run's record, or
+        # none.
         live = livestate.read_live(name)
         if live is None or live.guest is None or livestate.is_forgotten(name):
             return
@@ -330,8 +348,8 @@ def verify_started(files: Sequence[str], name: str, step: Step) -> None:
         before = ledger.read_note(guest.name)
         if before is not None and (before.uuid, before.domain_id) != (guest.uuid, guest.domain_id):
             before = None
-        # It has a record now: if it ends while this goes on, nobody takes it for one that is just
-        # starting.
+        # The guest has a record now: if it ends while this goes on, nobody takes it for one that is
+        # just starting.
         pid = livestate.qemu_pid(name) or 0
         note = replace(before or backingstore.noted_again(guest, places), pid=pid, starter="")
         if note.promised < guest.promise:
@@ -359,10 +377,10 @@ def verify_started(files: Sequence[str], name: str, step: Step) -> None:
 
 
 def _admit_late(guest: Guest, note: Note, usage: StoreUsage, limit: Limit) -> None:
-    """Have libvirt end a guest that was promised nothing before and does not fit, if it still waits
-    for that.
+    """Refuse a guest that was not promised all its memory before and does not fit.
 
-    Else it runs, and what it may come to need counts.
+    libvirt ends it, if it still waits for the hook. Else the guest runs, and what it may come to
+    need counts.
     """
     try:
         admit(
@@ -378,8 +396,9 @@ def _admit_late(guest: Guest, note: Note, usage: StoreUsage, limit: Limit) -> No
 
 
 def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) -> Note:
-    """The guest's note by what QEMU has opened; its files have their extents now, nothing is left
-    over.
+    """Return the guest's note by what QEMU has opened.
+
+    The guest's files have their extents then, and no file is left over.
     """
     directory = storetree.observe(parent, found.path)
     opened = livestate.opened_files(guest.name)
@@ -416,8 +435,9 @@ def _verified(guest: Guest, note: Note, found: _Found, parent: int, step: Step) 
 def _files(
     guest: Guest, note: Note, directory: GuestDirectory, seen: Verification, opened: frozenset[int]
 ) -> tuple[NotedFile, ...]:
-    """The files that were made for the guest, wherever they are now, and those that QEMU has made
-    itself.
+    """Return the files that were made for the guest, and those that QEMU has made itself.
+
+    The former are returned wherever they are now.
     """
     gone = {file.name for file in seen.superfluous}
     kept = [file for file in note.files if file.name not in gone]
@@ -434,7 +454,10 @@ def _files(
 
 
 def _cost(reserved: Note | None, store: Store) -> dict[str, float]:
-    """What the start has cost since the guest was reserved, and where clock and counter stand."""
+    """Return what the start has cost since the guest was reserved.
+
+    The figures also say where clock and counter stand.
+    """
     clock, written = round(ledger.clock(), 3), bytes_written(store)
     figures: dict[str, float] = {"clock": clock, "written": written}
     if reserved is not None and reserved.starter:
@@ -444,10 +467,10 @@ def _cost(reserved: Note | None, store: Store) -> dict[str, float]:
 
 
 def _from_stream(name: str) -> bool:
-    """Whether QEMU reads all of the guest's memory from a saved image, another host or a snapshot.
+    """Tell whether QEMU reads all of the guest's memory from a stream.
 
-    ``-loadvm`` is how libvirt before 10.10 reverts to a snapshot inside a disk image
-    (qemuBuildLoadVMCommandLine).
+    That is a saved image, another host or a snapshot. ``-loadvm`` is how libvirt before 10.10
+    reverts to a snapshot inside a disk image (qemuBuildLoadVMCommandLine).
     """
     try:
         with open(f"/proc/{livestate.qemu_pid(name)}/cmdline", "rb") as file:
@@ -457,11 +480,10 @@ def _from_stream(name: str) -> bool:
 
 
 def _is_touched(guest: Guest, directory: GuestDirectory) -> bool:
-    """Whether a guest has nearly all of its memory on a tmpfs as soon as it runs: QEMU has read a
-    snapshot.
+    """Tell whether a guest has nearly all of its memory on a tmpfs as soon as it runs.
 
-    Since libvirt 10.10 (snapshot-load) nothing else tells of it. Not where QEMU was told to touch
-    all of it.
+    Then QEMU has read a snapshot; since libvirt 10.10 (snapshot-load) nothing else tells of it. A
+    guest whose memory QEMU was told to touch at once is not one of them.
     """
     size = sum(file.apparent for file in directory.memory)
     allocated = sum(file.allocated for file in directory.memory)
@@ -480,8 +502,9 @@ def _record(event: str, note: Note, **facts: object) -> None:
 
 
 def _translate(error: BaseException, directory: GuestDirectory) -> None:
-    """Raise what the operating system refused as a sentence; other errors mean that the hook is
-    broken.
+    """Raise what the operating system refused as a RefusedError with a sentence.
+
+    Other errors mean that the hook is broken.
     """
     if isinstance(error, OSError) and error.errno in _REFUSED:
         raise RefusedError(

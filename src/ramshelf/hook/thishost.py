@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 def limit_of(files: Sequence[str]) -> Limit:
-    """The most that may be promised on the store, as the files have it now."""
+    """Return the most that may be promised on the store, as the files have it now."""
     return bounds(files)[0]
 
 
 def bounds(files: Sequence[str]) -> tuple[Limit, int]:
-    """The same, and what the host needs of RAM for itself in bytes."""
+    """Return the same, and the bytes of RAM that the host needs for itself."""
     try:
         existing = existing_files(files)
         settings = read_settings(existing)
@@ -48,5 +48,5 @@ def _read(read: Callable[[], Value], default: Value) -> Value:
 
 
 def _tell(error: ConfigError) -> None:
-    """A file that cannot be used is for the doctor to tell."""
+    """Record that a file cannot be used, which is for the doctor to tell."""
     record("configuration", code=error.code, reason=error.sentence)

@@ -1,1 +1,1 @@
-"""Does: observe, plan, apply on one host."""
+"""The part that acts on one host: it observes, plans and applies."""

@@ -1,4 +1,4 @@
-"""Carry out a plan, step by step; every step may be cut off and done again."""
+"""Carrying out a plan step by step; every step may be interrupted and done again."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ from ramshelf.system.run import Runner, run
 from ramshelf.system.textfiles import change_text
 
 Tell = Callable[[int, Action, float], None]
-"""Is told the step's number from 0, the step, and the fraction of it that is done."""
+"""Called with the step's number (from 0), the step, and the fraction of it that is done."""
 
 _INTERRUPTED = {
     "store": "store.interrupted",
@@ -37,7 +37,7 @@ _INTERRUPTED = {
 }
 
 _PAUSE = 0.2
-"""Seconds between two tries of a command that may fail for a moment."""
+"""The seconds between two tries of a command that may fail for a moment."""
 
 
 def apply(
@@ -50,9 +50,9 @@ def apply(
 ) -> None:
     """Carry out all ``actions`` of ``ramshelf NOUN ...`` in order.
 
-    Raises the error of the step that failed, or RamshelfError ``NOUN.interrupted``; both say that
-    the same command goes on from there. RefusedError ``file.changed``: somebody else has changed a
-    file of the plan.
+    Raises the error of the step that failed, or RamshelfError ``NOUN.interrupted``. Both say that
+    the same command goes on from there, unless the error has a hint of its own. RefusedError
+    ``file.changed`` means that somebody else has changed a file of the plan.
     """
     goes_on = f"The same command goes on from there; 'ramshelf {noun} remove' takes all back."
     for number, action in enumerate(actions):
@@ -145,9 +145,10 @@ def _changed(path: str) -> RefusedError:
 
 
 def _copy(action: CopyFiles) -> None:
-    """File by file, each old or new: whoever uses the directory names it only when all is there.
+    """Copy the files one by one, so that each is either old or new.
 
-    Whatever root's umask is, everybody may read it: libvirt of a user's own calls the same hook.
+    Whoever uses the directory names it only when all files are there. Everybody may read it,
+    whatever root's umask is, because a user's own libvirt calls the same hook.
     """
     for parent, _, names in os.walk(action.path):
         for name in names:
@@ -185,7 +186,7 @@ def _run(action: Run, runner: Runner) -> None:
 
 
 def _allocate(action: AllocateFile, runner: Runner, tell: Callable[[float], None]) -> None:
-    """GiB by GiB, so that it can be followed and interrupted."""
+    """Allocate the file GiB by GiB, so that it can be followed and interrupted."""
     descriptor = os.open(action.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.fchmod(descriptor, 0o600)

@@ -1,4 +1,7 @@
-"""Gathers what the doctor judges. Each fact by itself: what cannot be had is Unknown, with the reason."""
+"""Gathering the facts that the doctor judges.
+
+Each fact is gathered by itself; one that cannot be had is Unknown, with the reason.
+"""
 
 import errno
 import os
@@ -62,15 +65,15 @@ from ramshelf.system.procfs import device_number, disk_swaps, meminfo, mounts, s
 _SYSCTLS = ("page-cluster", "swappiness", "dirty_bytes", "dirty_ratio", "overcommit_memory")
 _PID_FILES = ("/run/virtqemud.pid", "/run/libvirtd.pid", "/run/libvirt/libvirtd.pid")
 _BROKEN = (errno.EIO, errno.EUCLEAN, errno.ESHUTDOWN)
-"""What a file system answers that is damaged or has shut down."""
+"""The errors of a file system that is damaged or has shut down."""
 
 
 Describe = Callable[[hypervisor.Hypervisor, hypervisor.Domain], str]
-"""Gives the XML of a running guest, '' of one that has ended meanwhile."""
+"""Gives the XML of a running guest, or '' for one that has ended meanwhile."""
 
 
 def describe(connection: hypervisor.Hypervisor, domain: hypervisor.Domain) -> str:
-    """Ask libvirt for it."""
+    """Ask libvirt for the XML of a running guest; return '' if it has ended meanwhile."""
     try:
         return connection.live_xml(domain.name)
     except RamshelfError as error:
@@ -89,14 +92,15 @@ def gather(
     describe: Describe = describe,
     probe: bool = True,
 ) -> Facts:
-    """Everything, in an order that a guest which starts meanwhile does not disturb.
+    """Gather all facts, in an order that a guest which starts meanwhile does not disturb.
 
-    ``files`` and ``directories`` are the configuration's, where any were named; ``patience`` is for
-    libvirt, ``describe`` what to know running guests by. ``probe``: have libvirt call its hook,
-    even where it once did.
+    ``files`` and ``directories`` are the configuration's, where any were named. ``patience`` is how
+    many seconds libvirt may take to answer; ``describe`` gives the XML of a running guest.
+    ``probe`` has libvirt call its hook even where it once did so.
 
-    Directories are listed before guests are: one whose guest is not listed afterwards is a stale
-    one. Processes come last, so that a daemon that the connection activated is among them.
+    Directories are listed before guests are: a directory whose guest is not listed afterwards is
+    stale. Processes are listed after libvirt was asked, so that a daemon that the connection
+    activated is among them.
     """
     table = mounts()
     conf, conf_problem = _qemu_conf()
@@ -133,8 +137,9 @@ def gather(
 
 
 def _placement(config: Config | Unknown, uri: str) -> Comparison | RamshelfError | None:
-    """What Placement says of this host; None where it is not used, or libvirt or the store is not
-    known.
+    """Return what Placement says of this host, or the error that it gives.
+
+    Return None where Placement is not used, or where libvirt or the store is not known.
     """
     if isinstance(config, Unknown) or config.placement_mode == "none":
         return None
@@ -155,7 +160,10 @@ def _placement(config: Config | Unknown, uri: str) -> Comparison | RamshelfError
 def _hook(
     uri: str, files: tuple[str, ...], directories: tuple[str, ...], *, again: bool
 ) -> HookStatus | Unknown:
-    """The hook; whether libvirt calls it, and may run it, is asked of libvirt itself, by root only."""
+    """Return the hook's status.
+
+    Where this is root, libvirt itself is asked whether it calls the hook and may run it.
+    """
     status = known(hook.status, hook.wanted_hook(files, directories))
     return hook.tried(status, uri, again=again) if isinstance(status, HookStatus) else status
 
@@ -172,8 +180,9 @@ def _qemu_conf() -> tuple[dict[str, Value], str]:
 def _libvirt(
     uri: str, patience: float | None, describe: Describe
 ) -> tuple[LibvirtHost | Unknown, Mapping[str, str] | Unknown]:
-    """The versions, and the XML of every running guest by name; a guest that ends meanwhile is left
-    out.
+    """Return the versions, and the XML of every running guest by name.
+
+    A guest that ends meanwhile is left out.
     """
     try:
         with hypervisor.Hypervisor(
@@ -209,7 +218,10 @@ def _guests(
     found: tuple[Process, ...] | Unknown,
     account: Account | Unknown,
 ) -> tuple[tuple[GuestFacts, ...] | Unknown, tuple[OddGuest, ...]]:
-    """The running guests, and those whose XML is not understood, which hide no other."""
+    """Return the running guests, and apart from them those whose XML is not understood.
+
+    A guest that is not understood does not hide the others.
+    """
     if isinstance(domains, Unknown):
         return domains, ()
     by_uuid = _by_uuid(found)
@@ -265,7 +277,10 @@ def _notes() -> dict[str, Note]:
 def _directory_of(
     guest: Guest, note: Note | None, there: tuple[GuestDirectory, ...]
 ) -> GuestDirectory | None:
-    """Where its note says that its memory is; else what is called as its directory is."""
+    """Return the directory where the note says that the guest's memory is.
+
+    Without that, return one that is named as the guest's directory would be.
+    """
     names = directory_names(guest.domain_id or 0, guest.name)
     by_path = {each.path: each for each in there}
     if note is not None and note.directory in by_path:
@@ -274,7 +289,7 @@ def _directory_of(
 
 
 def _retracted(guest: Guest) -> bool:
-    """Whether the hook's log says that this run's discard flag was taken back."""
+    """Tell whether the hook's log says that this run's discard flag was taken back."""
     return any(
         entry["event"] == "discard-retracted" and entry["id"] == guest.domain_id
         for entry in recorded(guest.name)
@@ -282,19 +297,26 @@ def _retracted(guest: Guest) -> bool:
 
 
 def _users(labels: Labels, account: Account | Unknown) -> set[int]:
-    """Whom the guest's QEMU may belong to: libvirt starts it as the label says, or as qemu.conf does."""
+    """Return the uids that the guest's QEMU may have.
+
+    libvirt starts QEMU as the label says or, where the label names no user, as qemu.conf does; then
+    root counts, too.
+    """
     if labels.uid is not None:
         return {labels.uid}
     return {0} if isinstance(account, Unknown) else {0, account.uid}
 
 
 def _process(claiming: list[Process], users: set[int]) -> Process | None:
-    """The guest's QEMU, among those that have its UUID on their command line."""
+    """Return the guest's QEMU, among the processes that have its UUID on their command line."""
     return next((process for process in claiming if process.uid in users), None)
 
 
 def _by_uuid(found: tuple[Process, ...] | Unknown) -> dict[str, list[Process]]:
-    """What is called as QEMU is, by the guest's UUID, which libvirt puts on the command line."""
+    """Return the processes that are called as QEMU is, keyed by the guest's UUID.
+
+    libvirt puts the UUID on the command line.
+    """
     claiming: dict[str, list[Process]] = {}
     for process in () if isinstance(found, Unknown) else found:
         if process.qemu and "-uuid" in process.argv[:-1]:
@@ -304,7 +326,7 @@ def _by_uuid(found: tuple[Process, ...] | Unknown) -> dict[str, list[Process]]:
 
 
 def _daemon(found: tuple[Process, ...] | Unknown) -> Process | Unknown | None:
-    """The daemon that has read qemu.conf: the one of the pid file, where several run."""
+    """Return the daemon that has read qemu.conf; where several run, the one of the pid file."""
     if not isinstance(found, Unknown):
         pids = {read_text(path, "").strip() for path in _PID_FILES}
         for process in found:
@@ -319,7 +341,8 @@ def _serving(
     if isinstance(found, Unknown):
         return found
     matching = [process for process in found if process.service in services]
-    # The parent of what was forked; daemons that are restarted one by one would not be told apart.
+    # The oldest is the parent of what was forked. Daemons that are restarted one by one cannot be
+    # told apart in this way.
     return min(matching, key=lambda process: process.started, default=None)
 
 
@@ -335,7 +358,10 @@ def _stale(
     domains: Mapping[str, str] | Unknown,
     guests: tuple[GuestFacts, ...] | Unknown,
 ) -> tuple[StaleDirectory, ...] | Unknown:
-    """Of the directories that were there before guests were listed those of nobody that still are."""
+    """Return the stale directories that are still there.
+
+    They belong to nobody, and were there before the guests were listed.
+    """
     if isinstance(present, Unknown):
         return present
     if isinstance(guests, Unknown) or isinstance(domains, Unknown):
@@ -358,7 +384,7 @@ def _stale(
 
 
 def _earlier(uri: str) -> tuple[EarlierPromise, ...]:
-    """The promises from before an upgrade."""
+    """Return the promises from before an upgrade; where libvirt does not answer, all on record."""
     with suppress(RamshelfError), hypervisor.Hypervisor(uri, read_only=True) as connection:
         return promises(connection)
     return promises(None)
@@ -420,7 +446,7 @@ def _missing(path: str) -> bool:
 
 
 def _usage(store: Store) -> tuple[StoreUsage | Unknown, str]:
-    """The store's figures, and the error with which its file system answers, if it does."""
+    """Return the store's figures, and the error with which its file system answers, if it does."""
     try:
         os.listdir(store.mount_point)  # XFS that has shut down still answers statvfs, from memory
         usage = observe_store(store.memory_dir).usage
@@ -435,7 +461,10 @@ def _usage(store: Store) -> tuple[StoreUsage | Unknown, str]:
 
 
 def _devices(store: Store) -> tuple[Device, ...]:
-    """Below a tmpfs over swap lie all swap areas, those in RAM too; below a tmpfs alone nothing."""
+    """Return the devices below the store.
+
+    Below a tmpfs over swap lie all swap areas, also those in RAM; below a tmpfs alone lies nothing.
+    """
     if store.kind.swaps:
         numbers = [device_number(area.path) for area in swaps()]
     elif store.kind.tmpfs:

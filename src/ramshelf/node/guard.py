@@ -1,4 +1,4 @@
-"""A guard: a process that brings to an end what another one may not live to end.
+"""A guard process, which finishes what another process may not live to finish.
 
 It is told through a pipe how things stand. When the pipe ends, it acts upon the last word.
 """
@@ -13,13 +13,14 @@ from typing import Self
 from ramshelf.core.errors import ServiceError
 
 IDLE = ""
-"""The word by which there is nothing to do for the guard; so it is until it is told another."""
+"""The word for "nothing to do"; it applies until the guard is told another one."""
 
 
 class Guard:
-    """The guard ``python -m MODULE ARGUMENT...``, which listens already; a context manager.
+    """The guard ``python -m MODULE ARGUMENT...``, which is listening already; a context manager.
 
-    It has a session of its own: Ctrl-C does not reach it. Raises ServiceError ``guest.no-guard``.
+    It has a session of its own, so that Ctrl-C does not reach it. Raises ServiceError
+    ``guest.no-guard`` where it does not start.
     """
 
     def __init__(self, module: str, *arguments: str, pass_fds: Sequence[int] = ()) -> None:
@@ -51,10 +52,13 @@ class Guard:
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         self._process.stdin.close()
         if self._word == IDLE:
-            self._process.wait()  # else it has something to do first
+            self._process.wait()  # otherwise it has something to do first
 
     def tell(self, word: str) -> None:
-        """Have it know; raises ServiceError ``guest.no-guard`` if it has died and is needed."""
+        """Tell the guard how things stand.
+
+        Raises ServiceError ``guest.no-guard`` if the guard has died and is needed.
+        """
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         try:
             os.write(self._process.stdin.fileno(), f"{word}\n".encode())
@@ -67,7 +71,11 @@ class Guard:
 
 
 def listen() -> str:
-    """In the guard: the last word, when whom it guards has ended, or has nothing more to tell."""
+    """Return the last word that the guard was told, once the pipe has ended.
+
+    This runs in the guard. The pipe ends when the process that it guards for has ended, or has
+    nothing more to tell.
+    """
     print(flush=True)  # noqa: T201 - the other end waits for it
     word = IDLE
     for line in sys.stdin:

@@ -1,5 +1,6 @@
-"""Placement and this host brought to agree: the pass that the agent repeats, and the claim around a
-start.
+"""Bringing Placement and this host to agree.
+
+That is the pass that the agent repeats, and the claim around the start of a guest.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -42,22 +43,24 @@ from ramshelf.system.placement import Placement, connect
 from ramshelf.system.processes import nova_compute
 
 _TRIES = 5
-"""Passes that are begun anew because somebody else has changed the provider meanwhile."""
+"""The most tries of a pass where somebody else changes the provider meanwhile."""
 
 _TOGETHER = 50
-"""Guests that are given their allocations by one request."""
+"""The most guests that are given their allocations by one request."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """What one pass found and did.
 
-    ``code`` is stable: ``placement.reported`` (the provider is ours and agrees now),
-    ``placement.compared`` (it is nova-compute's, or nobody asked for one: nothing was written),
-    else why the pass could not be finished, the code of a ServiceError such as
-    ``placement.unreachable``; ``sentence`` and ``hint`` say it to a person, and it is among the
-    findings. ``written`` holds a sentence for each change that was made, also where the pass was
-    not finished. The figures are Placement's after it, None where not known.
+    ``code`` is stable. ``placement.reported``: the provider is ours and agrees now.
+    ``placement.compared``: it is nova-compute's, or nobody asked for one, and nothing was written.
+    Any other code is that of a ServiceError, such as ``placement.unreachable``, and says why the
+    pass could not be finished; ``sentence`` and ``hint`` say it to a person, and it is among the
+    findings.
+
+    ``written`` holds a sentence for each change that was made, also where the pass was not
+    finished. The figures are Placement's after the pass, None where they are not known.
     """
 
     code: str
@@ -78,7 +81,7 @@ class Report:
 
 
 def look_at_host(hypervisor: Hypervisor, config: Config) -> Truth:
-    """This host as it is now, by one look at the store and one question to libvirt."""
+    """Return this host as it is now, by one look at the store and one question to libvirt."""
     observed = observe_store()
     domains, held = observe_holdings(hypervisor, observed)
     return truth(observed, domains, held, config, nova=nova_owns(config))
@@ -92,10 +95,11 @@ def truth(
     *,
     nova: str,
 ) -> Truth:
-    """This host as ``observe_store`` and then ``observe_holdings`` have seen it.
+    """Return this host as ``observe_store`` and then ``observe_holdings`` have seen it.
 
     Where it is nova-compute's (``nova``, see ``nova_owns``) the capacity is all that the store can
-    hold, to hold what nova-compute reports against; else no more than is configured.
+    hold, so that it can be held against what nova-compute reports; else it is no more than is
+    configured.
     """
     if observed.usage is None or not isinstance(observed.store, Store):
         return Truth(kind=None, capacity_mib=0, unowned_mib=0, guests=(), nova=nova)
@@ -120,7 +124,10 @@ def truth(
 
 
 def nova_owns(config: Config) -> str:
-    """Why this host is nova-compute's: its configuration is read, or it runs here; '' where it is not."""
+    """Return why this host is nova-compute's, or '' where it is not.
+
+    It is where Nova's configuration is read, or nova-compute runs here.
+    """
     if config.nova_files:
         return f"Nova's configuration is read, {config.nova_files[-1]}"
     pid = nova_compute()
@@ -128,13 +135,12 @@ def nova_owns(config: Config) -> str:
 
 
 def reconcile(placement: Placement, look: Callable[[], Truth]) -> Report:
-    """One pass that makes Placement agree with this host; never raises for a Placement that does not
-    serve.
+    """Make Placement agree with this host, in one pass.
 
-    ``look`` is called after Placement was read (and again where somebody else changed it
-    meanwhile), and must look anew: an allocation whose guest is not among the guests is taken for a
-    leftover and removed. What it raises goes through. The number of changes is bounded; what is
-    left is the next pass's.
+    This never raises for a Placement that does not serve. ``look`` is called after Placement was
+    read (and again where somebody else changed it meanwhile), and must look anew: an allocation
+    whose guest is not among the guests is taken for a leftover and removed. What ``look`` raises
+    goes through. The number of changes is bounded; what is left is for the next pass.
     """
     written: list[str] = []
     for attempt in range(1, _TRIES + 1):
@@ -153,7 +159,10 @@ def reconcile(placement: Placement, look: Callable[[], Truth]) -> Report:
 
 
 def compare(placement: Placement, look: Callable[[], Truth]) -> Comparison:
-    """Both sides, changing nothing. Raises ServiceError ``placement.*``, and what ``look`` raises."""
+    """Compare both sides, changing nothing.
+
+    Raises ServiceError ``placement.*``, and what ``look`` raises.
+    """
     host = look()
     observed = placement.observe()
     return Comparison(
@@ -198,10 +207,10 @@ def _brought_to_agree(
 def _applied(
     placement: Placement, observed: Observed, writes: Iterable[Write], refused: list[Finding]
 ) -> Iterator[tuple[Write, Observed]]:
-    """Each write as it is done, with what Placement says then.
+    """Do the writes, and yield each as it is done, with what Placement says then.
 
-    One for which there is no room is left out, and one whose consumer Placement refuses: that is
-    ``refused``, and ends nothing for the others.
+    A write for which there is no room is left out. So is one whose consumer Placement refuses: that
+    is put into ``refused``, and the other writes go on.
     """
     new: list[Allocate] = []
     for write in writes:
@@ -260,12 +269,13 @@ def _unfinished(error: RamshelfError, written: Iterable[str]) -> Report:
 
 @contextmanager
 def claimed(hypervisor: Hypervisor, config: Config, guest: Guest) -> Iterator[tuple[Finding, ...]]:
-    """While a guest starts: Placement has its allocation, which goes again where the start fails.
+    """Have the guest's allocation in Placement while the guest starts.
 
-    Nothing is claimed for a guest that is not file-backed, nor where Placement is not used or the
-    provider is not ramshelf's. Raises RefusedError ``placement.full`` where Placement has no room;
-    where it does not serve ServiceError ``placement.*`` if ``placement_required`` is set, else
-    yields a finding that says so.
+    The allocation goes again where the start fails. Nothing is claimed for a guest that is not
+    file-backed, nor where Placement is not used or the provider is not ramshelf's. Raises
+    RefusedError ``placement.full`` where Placement has no room. Where Placement does not serve,
+    raises ServiceError ``placement.*`` if ``placement_required`` is set, else yields a finding that
+    says so.
     """
     placement = own_provider(hypervisor, config)
     if placement is None or not guest.file_backed:
@@ -279,13 +289,13 @@ def claimed(hypervisor: Hypervisor, config: Config, guest: Guest) -> Iterator[tu
         try:
             yield notes
         except BaseException:
-            with suppress(RamshelfError):  # else the agent removes what is left
+            with suppress(RamshelfError):  # otherwise the agent removes what is left
                 placement.release(wanted.uuid)
             raise
 
 
 def _was_promised(guest: Guest) -> bool:
-    """Whether the guest may start whatever the capacity is now (core/store/earlier.py)."""
+    """Tell whether the guest may start whatever the capacity is now (core/store/earlier.py)."""
     return hook_is_earlier() or guest.promise <= granted(read_promises(), guest.uuid)
 
 
@@ -304,7 +314,10 @@ def _claim(
 
 
 def release(hypervisor: Hypervisor, config: Config, domain: Domain) -> None:
-    """After a guest's end: its allocation goes, unless it runs again. What fails is left to the agent."""
+    """Remove a guest's allocation after its end, unless the guest runs again.
+
+    What fails is left to the agent.
+    """
     placement = own_provider(hypervisor, config)
     if placement is None:
         return
@@ -314,8 +327,9 @@ def release(hypervisor: Hypervisor, config: Config, domain: Domain) -> None:
 
 
 def own_provider(hypervisor: Hypervisor, config: Config) -> Placement | None:
-    """Placement where ramshelf is to own the provider; None where there is nothing to claim or
-    release.
+    """Return Placement where ramshelf is to own the provider.
+
+    Return None where there is nothing to claim or release.
     """
     if config.placement_mode == "none" or not config.placement_owner or nova_owns(config):
         return None

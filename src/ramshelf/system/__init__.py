@@ -1,1 +1,1 @@
-"""Touches: one module per thing touched on the host."""
+"""What touches the host: one module for each thing that is touched."""

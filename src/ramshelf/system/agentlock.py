@@ -1,4 +1,4 @@
-"""At most one agent on this host."""
+"""The lock that allows at most one agent on this host."""
 
 import fcntl
 import os
@@ -14,16 +14,16 @@ _LOCK = Path(RUN_DIR, "agent.lock")
 
 @contextmanager
 def agent_lock() -> Iterator[None]:
-    """Be the only agent; the kernel lets the next one in when this process ends, however it does.
+    """Be the only agent on this host while the context lasts.
 
-    Raises RefusedError ``agent.running`` where there is one already.
+    The kernel lets the next one in when this process ends, however it ends. Raises RefusedError
+    ``agent.running`` where there is an agent already.
     """
     _LOCK.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     descriptor = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.fchmod(
-            descriptor, 0o600
-        )  # whoever can read a file can lock it, and keep the agent from starting
+        # Whoever can read a file can lock it, and keep the agent from starting.
+        os.fchmod(descriptor, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

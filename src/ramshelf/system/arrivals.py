@@ -1,10 +1,10 @@
-"""Guests whose memory would have to be backed otherwise here: noted at `migrate begin`, to be refused.
+"""Guests to be refused as they arrive: their memory would have to be backed otherwise here.
 
-libvirt calls `migrate begin` for a guest that runs and for a definition that moves alone (virsh
-migrate --offline), and says nowhere which of the two it is. For the one `start begin` follows
-within the same call of libvirt's (qemuMigrationDstPrepareAny), and what definition it leaves is
-written after that. The other's is written at once, and whoever starts it does so later (seen with
-libvirt 9.0).
+They are noted at `migrate begin`. libvirt calls that for a guest that runs and for a definition
+that moves alone (virsh migrate --offline), and does not say which of the two it is. For a guest
+that runs, `start begin` follows within the same call of libvirt's (qemuMigrationDstPrepareAny), and
+a definition that it leaves here is written after that. A definition that moves alone is written at
+once, and whoever starts its guest does so later (seen with libvirt 9.0).
 """
 
 from __future__ import annotations
@@ -15,19 +15,29 @@ from ramshelf.system.filesystem import RUN_DIR, have_directory, read_text
 from ramshelf.system.ledger import clock
 
 _DIRECTORY = f"{RUN_DIR}/arriving"
-"""A file for each such guest, by its name: when it was noted, and its definition here by then."""
+"""The directory of the notes, with a file for each such guest, called by its name.
+
+The file says when the guest was noted, and which definition of it was here by then.
+"""
 
 _DEFINITIONS = "/etc/libvirt/qemu"
-"""Where libvirt keeps the definitions, NAME.xml: a new file whenever one changes (virXMLSaveFile).
+"""Where libvirt keeps the definitions, as NAME.xml.
+
+It writes a new file whenever a definition changes (virXMLSaveFile).
 """
 
 _SOON = 60
-"""Seconds until a guest that runs is started; libvirt takes a tenth of one, and may wait for other
-hooks."""
+"""Seconds until a guest that runs is started.
+
+libvirt takes a tenth of a second, and may wait for other hooks.
+"""
 
 
 def expect_start(name: str) -> None:
-    """Note that the guest is to be refused if it comes running. What counts no more is removed."""
+    """Note that the guest is to be refused if it comes running.
+
+    Notes that do not count any more are removed.
+    """
     have_directory(_DIRECTORY, 0o700)
     for other in os.listdir(_DIRECTORY):
         if not _counts(other):
@@ -41,7 +51,7 @@ def expect_start(name: str) -> None:
 
 
 def comes_running(name: str) -> bool:
-    """Whether the guest that starts is one that was noted; it is not any more."""
+    """Tell whether the guest that starts was noted, and remove its note if it was."""
     counts = _counts(name)
     if counts:
         _remove(name)
@@ -49,7 +59,7 @@ def comes_running(name: str) -> bool:
 
 
 def _counts(name: str) -> bool:
-    """Whether it was noted just now, and has got no definition since."""
+    """Tell whether the guest was noted just now, and has got no new definition since."""
     noted, _, definition = read_text(f"{_DIRECTORY}/{name}", "").partition(" ")
     return noted.isdecimal() and clock() - int(noted) < _SOON and definition == _definition(name)
 

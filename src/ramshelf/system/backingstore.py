@@ -1,5 +1,6 @@
-"""The store on this host, observed: qemu.conf, fstab, mount table, swap, the notes and the files on
-it.
+"""The store as it is found on this host.
+
+It is observed by qemu.conf, fstab, the mount table, swap, the notes and the files on the store.
 """
 
 from __future__ import annotations
@@ -48,12 +49,16 @@ QEMU_CONF = "/etc/libvirt/qemu.conf"
 FSTAB = "/etc/fstab"
 _QUOTES = "\"'"
 _LOOKS = 5
-"""How often guests' files are looked at, at most, for figures that are of one moment."""
+"""How often, at most, guests' files are looked at to get figures that are of one moment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObservedStore:
-    """``usage`` is None where there is no store, else ``notes`` are those of all guests, on it or not."""
+    """The store as it was found, with libvirt's memory backing directory.
+
+    ``usage`` is None where there is no store. Otherwise ``notes`` are those of all guests, whether
+    they are on the store or not.
+    """
 
     directory: MemoryDirectory
     store: Store | NoStore
@@ -73,8 +78,8 @@ class Place:
 def observe_store(path: str | None = None) -> ObservedStore:
     """Look at the store that libvirt's effective memory backing directory lies on.
 
-    ``path`` looks at another directory instead. Raises ConfigError where qemu.conf cannot be
-    parsed, OSError where something cannot be read.
+    With ``path``, another directory is looked at instead. Raises ConfigError where qemu.conf cannot
+    be parsed, and OSError where something cannot be read.
     """
     directory = memory_directory(parse_qemu_conf(read_text(QEMU_CONF, ""), QEMU_CONF))
     found = places(path or directory.path)
@@ -87,11 +92,12 @@ def observe_store(path: str | None = None) -> ObservedStore:
 
 
 def places(first: str | None = None) -> tuple[Place, ...]:
-    """Where libvirt may have put guests' directories, the likeliest first.
+    """Return where libvirt may have put guests' directories, the likeliest place first.
 
     That is where qemu.conf says. But what counts for libvirt is the qemu.conf that it read when it
-    started, so also its default, and below the stores of fstab what it appends there. That is
-    passed over where QEMU's user owns the store's root: such a directory may have been planted.
+    started. So its default directory is such a place too, and so is, below each of fstab's stores,
+    the directory that libvirt appends to its path. A store whose root directory is not owned by
+    root is passed over, as QEMU's user may have planted a directory in it.
     """
     table, areas = mounts(), disk_swaps()
     entries = read_fstab(table)
@@ -111,10 +117,10 @@ def places(first: str | None = None) -> tuple[Place, ...]:
 
 
 def _behind_links(place: Place, find: Callable[[str], Place]) -> Place:
-    """The place itself, or what it leads to by links that root alone can have made.
+    """Return the place itself, or what it leads to by links that root alone can have made.
 
-    Below the store's mount point none is followed, and above it the mount table's paths have none.
-    Where one is left on the way to what is no store, it is named.
+    No link below the store's mount point is followed, and above it the paths of the mount table
+    have none. Where a link is left on the way to what is no store, the result names that link.
     """
     if isinstance(place.store, Store) and not first_link(place.path, below=place.store.mount_point):
         return place
@@ -132,7 +138,10 @@ def _behind_links(place: Place, find: Callable[[str], Place]) -> Place:
 
 
 def read_fstab(table: tuple[Mount, ...]) -> tuple[Entry, ...]:
-    """What fstab mounts, where the kernel then has it: mount(8) follows the links in its paths."""
+    """Return what fstab mounts, at the paths at which the kernel then has it.
+
+    mount(8) follows the links in fstab's paths.
+    """
     there = {mount.mount_point for mount in table}
     return tuple(_followed(entry, there) for entry in parse_fstab(read_text(FSTAB, "")))
 
@@ -148,7 +157,7 @@ def _followed(entry: Entry, there: set[str]) -> Entry:
 
 
 def configured_directory() -> str:
-    """The memory backing directory by qemu.conf; libvirt's default where that cannot be parsed."""
+    """Return qemu.conf's memory backing directory; libvirt's default where it cannot be parsed."""
     text = read_text(QEMU_CONF, "")
     try:
         conf = parse_qemu_conf(text, QEMU_CONF) if sets(text, "memory_backing_dir") else {}
@@ -165,7 +174,10 @@ def _is_roots(path: str) -> bool:
 
 
 def holding(found: tuple[Place, ...], *, but: str = "", keep: bool = False) -> tuple[Note, ...]:
-    """What guests were promised (ledger.holding), by the places where their directories may be."""
+    """Return the notes of what guests were promised (``ledger.holding``).
+
+    The guests' directories are looked for in the places that were ``found``.
+    """
     return ledger.holding(
         lambda guest: directory_of(guest, found),
         lambda path: _files_in(path, found),
@@ -181,15 +193,16 @@ def _files_in(path: str, found: tuple[Place, ...]) -> tuple[FileUsage, ...]:
 
 
 def noted_again(guest: Guest, found: tuple[Place, ...]) -> Note:
-    """The note of a guest that runs and has none, by its XML and where its directory is."""
+    """Make the note of a guest that runs and has none, by its XML and where its directory is."""
     return ledger.noted_again(
         guest, directory_of(guest, found), lambda path: _files_in(path, found)
     )
 
 
 def directory_of(guest: Guest, found: tuple[Place, ...]) -> str:
-    """The path of a running guest's directory: where there is one of its name, else where one is to
-    be.
+    """Return the path of a running guest's directory.
+
+    Where there is no directory of its name, it is the path at which one is to be.
     """
     names = directory_names(guest.domain_id or 0, guest.name)
     there = (each.path for place in found for each in _look(place, set(names)))
@@ -197,8 +210,9 @@ def directory_of(guest: Guest, found: tuple[Place, ...]) -> str:
 
 
 def figures(store: Store, notes: Iterable[Note]) -> StoreUsage:
-    """The store's figures with the notes of the guests on it, no file looked at: what is used is
-    nobody's.
+    """Return the store's figures with the notes of the guests on it.
+
+    No file is looked at, so what is used counts as nobody's.
     """
     size, used = size_and_used(store.mount_point)
     most, left = inodes(store.mount_point)
@@ -218,8 +232,9 @@ def figures(store: Store, notes: Iterable[Note]) -> StoreUsage:
 
 
 def lies_on(path: str, mount: Mount) -> bool:
-    """Whether the directory is on the mount's file system, which a bind mount may show in several
-    places.
+    """Tell whether the directory is on the mount's file system.
+
+    A bind mount may show that file system in several places.
     """
     if not path or is_below(path, mount.mount_point):
         return bool(path)
@@ -230,12 +245,14 @@ def lies_on(path: str, mount: Mount) -> bool:
 def with_files(
     usage: StoreUsage, store: Store, found: tuple[Place, ...], *, everything: bool
 ) -> StoreUsage:
-    """The same with the files: of guests that have notes, or of ``everything`` that looks like a
+    """Return the same figures with the guests' files added.
+
+    These are the files of guests that have notes or, with ``everything``, of all that looks like a
     guest's.
 
     What a guest takes or gives back between two looks would be taken for what others occupy. So the
-    files are looked at again while what is used changes; in the end it counts as before or after,
-    whichever is less.
+    files are looked at again while what is used changes; in the end, what was used before or after
+    counts, whichever is less.
     """
     used = usage.used
     for _ in range(_LOOKS):
@@ -249,7 +266,7 @@ def with_files(
 def _files(
     notes: tuple[Note, ...], found: tuple[Place, ...], *, everything: bool
 ) -> tuple[tuple[GuestDirectory, ...], tuple[FileUsage, ...]]:
-    """The guests' directories, and their memory files that are in none of them any more."""
+    """Return the guests' directories, and their memory files that are in none of them any more."""
     wanted = None if everything else {note.directory.rpartition("/")[2] for note in notes}
     there = tuple(
         each for place in found if isinstance(place.store, Store) for each in _look(place, wanted)
@@ -264,8 +281,9 @@ def _files(
 
 
 def _open_in_qemu(note: Note, inodes: set[int], found: tuple[Place, ...]) -> Iterator[FileUsage]:
-    """Of these files of the guest those that its QEMU has open, though they are in no directory any
-    more.
+    """Yield those of the guest's files with these inodes that its QEMU has open.
+
+    They are in no directory any more.
     """
     devices = {place.mount.device for place in found if place.mount is not None}
     pid = livestate.qemu_pid(note.name)
@@ -292,12 +310,12 @@ def _open_in_qemu(note: Note, inodes: set[int], found: tuple[Place, ...]) -> Ite
 
 
 def directories(found: tuple[Place, ...]) -> tuple[GuestDirectory, ...]:
-    """All that look like guests' directories, on a store or not."""
+    """Return all that look like guests' directories, on a store or not."""
     return tuple(each for place in found for each in _look(place, None))
 
 
 def _look(place: Place, names: set[str] | None) -> Iterator[GuestDirectory]:
-    """The guests' directories there; none where something else is mounted in between."""
+    """Yield the guests' directories there; none where something else is mounted in between."""
     if place.mount is None:
         return
     try:
@@ -307,8 +325,9 @@ def _look(place: Place, names: set[str] | None) -> Iterator[GuestDirectory]:
 
 
 def named_devices(entries: Iterable[Entry]) -> dict[str, tuple[int, int]]:
-    """The block devices that fstab names, by its first field; udev's links stand for UUID= and the
-    like.
+    """Return the numbers of the block devices that fstab names, by its first field.
+
+    udev's links stand for UUID= and the like.
     """
     devices = {}
     for entry in entries:

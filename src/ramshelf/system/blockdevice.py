@@ -1,6 +1,6 @@
 """Block devices: what they are, what uses them and what they carry.
 
-By sysfs, wipefs and blkid; ``/dev/disk`` needs udev and is not asked.
+That is found by sysfs, wipefs and blkid; ``/dev/disk`` needs udev and is not asked.
 """
 
 import errno
@@ -18,11 +18,11 @@ from ramshelf.system.run import Runner
 
 _SYS = "/sys/class/block"
 _XFS_IN_PROGRESS = 126
-"""Offset of the XFS superblock's sb_inprogress: 1 until mkfs.xfs has done."""
+"""Offset of the XFS superblock's sb_inprogress, which is 1 until mkfs.xfs has finished."""
 
 
 def block_device(path: str, run: Runner) -> BlockDevice | str:
-    """The device that ``path`` names, or why there is none: half a sentence."""
+    """Return the device that ``path`` names, or half a sentence that says why there is none."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -49,7 +49,7 @@ def block_device(path: str, run: Runner) -> BlockDevice | str:
 
 
 def signatures(path: str, run: Runner) -> tuple[Signature, ...]:
-    """What wipefs finds on a device or in a file; nothing on an empty one."""
+    """Return what wipefs finds on a device or in a file: nothing if that is empty or not there."""
     if not os.path.exists(path):
         return ()
     output = run(["wipefs", "--no-act", "--json", path]).stdout
@@ -57,7 +57,7 @@ def signatures(path: str, run: Runner) -> tuple[Signature, ...]:
 
 
 def parse_signatures(output: str, *, complete: bool = True) -> tuple[Signature, ...]:
-    """``wipefs --json``; ``complete`` says whether an XFS among them is."""
+    """Parse ``wipefs --json``; ``complete`` says whether an XFS among these is complete."""
     if not output.strip():
         return ()
     return tuple(
@@ -77,7 +77,7 @@ def _xfs_in_progress(path: str) -> bool:
 
 
 def find_by_uuid(uuid: str, run: Runner) -> str | None:
-    """The device that carries a file system or swap area with this UUID."""
+    """Return the device that carries a file system or swap area with this UUID."""
     argv = [
         "blkid",
         "--cache-file",
@@ -92,10 +92,10 @@ def find_by_uuid(uuid: str, run: Runner) -> str | None:
 
 
 def loop_of(file: str) -> str | None:
-    """The loop device that this file is attached to.
+    """Return the loop device that this file is attached to.
 
-    One that was detached while somebody looked at it, as udev does, stays for a moment with
-    autoclear set and then vanishes under a new mount: it does not count, unless it is mounted
+    A device that was detached while somebody looked at it, as udev does, stays for a moment with
+    autoclear set and then vanishes under a new mount. It does not count, unless it is mounted
     already.
     """
     mounted = {f"{mount.device[0]}:{mount.device[1]}" for mount in mounts()}
@@ -108,12 +108,15 @@ def loop_of(file: str) -> str | None:
 
 
 def mount_of(path: str) -> Mount | None:
-    """The mount that ``path`` lies on."""
+    """Return the mount that ``path`` lies on."""
     return covering(mounts(), os.path.realpath(path))
 
 
 def device_of(path: str) -> int:
-    """The number of the device below the file system of ``path``; btrfs has numbers of its own."""
+    """Return the number of the device below the file system of ``path``.
+
+    btrfs has numbers of its own, for which the source of the mount is looked at.
+    """
     number = os.stat(path).st_dev
     mount = mount_of(path)
     if (
@@ -126,7 +129,7 @@ def device_of(path: str) -> int:
 
 
 def _users(name: str, path: str) -> Iterator[str]:
-    """What uses a device or a partition of it, in words; the kernel's own claim last."""
+    """Yield what uses a device or a partition of it, in words; the kernel's own claim last."""
     partitions = [entry for entry in _listdir(f"{_SYS}/{name}") if entry.startswith(name)]
     active = {os.path.realpath(area.path) for area in swaps()}
     for part in (name, *partitions):
@@ -149,7 +152,10 @@ def _users(name: str, path: str) -> Iterator[str]:
 
 
 def _claimed(path: str) -> bool:
-    """Whether somebody holds it exclusively: a mount in any namespace, swap, RAID, LVM, a daemon."""
+    """Tell whether somebody holds the device exclusively.
+
+    That may be a mount in any namespace, swap, RAID, LVM or a daemon.
+    """
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
@@ -172,7 +178,7 @@ def _attribute(name: str, attribute: str) -> str | None:
 
 
 def _queue(name: str, attribute: str) -> str | None:
-    """An attribute of the request queue, which a partition has in common with its disk."""
+    """Return an attribute of the request queue, which a partition has in common with its disk."""
     value = _attribute(name, f"queue/{attribute}")
     return value if value is not None else _attribute(name, f"../queue/{attribute}")
 

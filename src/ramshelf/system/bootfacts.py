@@ -1,5 +1,6 @@
-"""What happens at boot: fstab and systemd's unit files, read as files, so that no systemd needs to
-run.
+"""What happens at boot, by fstab and systemd's unit files.
+
+The unit files are read as files, so that no systemd needs to run.
 """
 
 import os
@@ -23,11 +24,14 @@ _UNIT_PATH = (
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 )
-"""systemd.unit(5), "Unit File Load Path": the first that has a unit wins."""
+"""Where units are looked for: the first that has a unit wins.
+
+See systemd.unit(5), "Unit File Load Path".
+"""
 
 
 def unit_values(text: str, key: str) -> tuple[str, ...]:
-    """The words of all ``KEY=`` lines of a unit; an empty one takes back those before it."""
+    """Return the words of all ``KEY=`` lines of a unit; an empty one takes back those before it."""
     words: list[str] = []
     for line in text.replace("\\\n", " ").splitlines():
         name, separator, value = line.partition("=")
@@ -37,7 +41,10 @@ def unit_values(text: str, key: str) -> tuple[str, ...]:
 
 
 def boot_order(entries: tuple[Entry, ...], mount_point: str) -> BootOrder:
-    """What mounts ``mount_point`` at boot, what that requires, and which services wait for it."""
+    """Find what mounts ``mount_point`` at boot, and what that requires.
+
+    The services that wait for the mount are found, too.
+    """
     mounted_by, requires = _mounting(entries, mount_point)
     services = {
         service: unit_values(text, "RequiresMountsFor")
@@ -48,10 +55,10 @@ def boot_order(entries: tuple[Entry, ...], mount_point: str) -> BootOrder:
 
 
 def _mounting(entries: tuple[Entry, ...], mount_point: str) -> tuple[str, set[str]]:
-    """What mounts it, and the units without which it is not; a bind mount also needs what it shows.
+    """Find what mounts ``mount_point``, and the units without which it is not mounted.
 
-    systemd makes a bind mount require the mount that its source lies on (systemd.mount(5),
-    "Implicit Dependencies"), and so what that requires.
+    A bind mount also needs what it shows: systemd makes it require the mount that its source lies
+    on (systemd.mount(5), "Implicit Dependencies"), and so what that mount requires.
     """
     unit = escape_path(mount_point, "mount")
     entry = next((entry for entry in reversed(entries) if entry.mount_point == mount_point), None)
@@ -72,7 +79,7 @@ def _mounting(entries: tuple[Entry, ...], mount_point: str) -> tuple[str, set[st
 
 
 def _above(entries: tuple[Entry, ...], bind: Entry) -> tuple[Entry, ...]:
-    """The other mounts that the source of a bind mount lies on."""
+    """Return the other mounts that the source of a bind mount lies on."""
     path = normal(bind.spec)
     return tuple(
         entry for entry in entries if entry is not bind and is_below(path, entry.mount_point)
@@ -80,14 +87,14 @@ def _above(entries: tuple[Entry, ...], bind: Entry) -> tuple[Entry, ...]:
 
 
 def _source(entries: tuple[Entry, ...], bind: Entry) -> str:
-    """Where fstab mounts what a bind mount shows a part of."""
+    """Return where fstab mounts what a bind mount shows a part of."""
     return max(
         (entry.mount_point for entry in _above(entries, bind)), key=len, default=normal(bind.spec)
     )
 
 
 def swap_uses(entries: tuple[Entry, ...], areas: tuple[SwapArea, ...]) -> tuple[SwapUse, ...]:
-    """The active swap areas, and whether they come back."""
+    """Return the active swap areas, and whether they come back at boot."""
     return tuple(_swap_use(entries, area) for area in areas)
 
 
@@ -107,8 +114,9 @@ def _swap_use(entries: tuple[Entry, ...], area: SwapArea) -> SwapUse:
 
 
 def _names(spec: str, path: str) -> bool:
-    """Whether fstab's ``spec`` is this device or file; where no udev makes the links, by what it
-    carries.
+    """Tell whether fstab's ``spec`` is this device or file.
+
+    Where no udev makes the links for UUIDs, what the devices carry decides.
     """
     link = _device(spec)
     if spec.startswith("UUID=") and not os.path.exists(link):
@@ -118,7 +126,7 @@ def _names(spec: str, path: str) -> bool:
 
 
 def _device(spec: str) -> str:
-    """The path that fstab's ``UUID=``, ``LABEL=`` and the like stand for."""
+    """Return the path that fstab's ``UUID=``, ``LABEL=`` and the like stand for."""
     tag, separator, value = spec.partition("=")
     if not separator or spec.startswith("/"):
         return spec
@@ -132,7 +140,7 @@ def _unit_file(name: str) -> Path | None:
 
 
 def _unit(name: str) -> str | None:
-    """A unit's text with its drop-ins; None where there is no such unit (or it is masked)."""
+    """Return a unit's text with its drop-ins; None where there is no such unit file."""
     path = _unit_file(name)
     if path is None:
         return None

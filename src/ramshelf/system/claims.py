@@ -1,11 +1,10 @@
-"""Claims that are being made: a locked file each in /run, for the seconds from the claim to the
-guest's run.
+"""Claims that are being made: a locked file in /run for each, from the claim to the guest's run.
 
-Between the two Placement has an allocation whose guest does not run yet. The lock goes with the
-process that holds it, so that a start which was killed leaves nothing that counts.
+That takes seconds, during which Placement has an allocation whose guest does not run yet. The lock
+goes with the process that holds it, so that a start which was killed leaves nothing that counts.
 
-A guest that comes from another host is claimed for from there, before it has arrived here: it is
-expected for a while, told by the hook (core/hook/call.py), and as soon as it has arrived it is a
+A guest that comes from another host is claimed for from there, before it has arrived here. The hook
+tells of it (core/hook/call.py), and it is expected for a while. As soon as it has arrived, it is a
 guest that runs here.
 """
 
@@ -23,20 +22,31 @@ from ramshelf.system.filesystem import RUN_DIR
 
 _DIRECTORY = Path(RUN_DIR, "claims")
 _EXPECTED = Path(RUN_DIR, "coming")
-"""An empty file for each guest that is expected, UUID.SECOND: the second since boot until which it is.
-All is in the name, so that whoever is killed leaves either the whole or nothing."""
+"""The directory with an empty file for each guest that is expected, called UUID.SECOND.
+
+SECOND is the second since boot until which the guest is expected. All is in the name, so that
+whoever is killed leaves either the whole or nothing.
+"""
 
 _MOST_EXPECTED = 1000
-"""Guests that are expected at one time. Whoever may start guests can make one more be expected."""
+"""The most guests that are expected at one time.
+
+Whoever may start guests can make one more be expected.
+"""
 
 _EXPECTED_FOR = 120
-"""Seconds from the claim to the guest's directory on the store: libvirt takes one or two, as a rule.
+"""Seconds that a guest has from its claim until its directory is on the store.
+
+As a rule, libvirt takes one or two.
 """
 
 
 @contextmanager
 def being_made(uuid: str) -> Iterator[None]:
-    """While this lasts the guest's claim counts as being made; waits for another that makes the same."""
+    """Have the guest's claim count as being made while the context lasts.
+
+    Waits for another process that makes the same claim.
+    """
     _DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
     path = _DIRECTORY / uuid
     descriptor = _locked(str(path))
@@ -48,9 +58,10 @@ def being_made(uuid: str) -> Iterator[None]:
 
 
 def expect(uuid: str) -> None:
-    """Have the guest's claim count as being made until it arrives; ValueError for what is no UUID.
+    """Have the guest's claim count as being made until the guest arrives.
 
-    Of too many the one that has been expected longest is forgotten.
+    Of too many guests that are expected, the one that has been expected longest is forgotten.
+    Raises ValueError for what is no UUID.
     """
     uuid = str(UUID(uuid))
     _EXPECTED.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -61,7 +72,7 @@ def expect(uuid: str) -> None:
 
 
 def in_the_making() -> frozenset[str]:
-    """The guests whose claims are being made; what does not count any more is removed."""
+    """Return the guests whose claims are being made, and remove what does not count any more."""
     made = {name for name in _names(_DIRECTORY) if _is_held(str(_DIRECTORY / name))}
     return frozenset(made | {name.partition(".")[0] for _, name in _expected()})
 
@@ -74,14 +85,17 @@ def _names(directory: Path) -> list[str]:
 
 
 def _expected() -> list[tuple[int, str]]:
-    """Until when, and the file's name, of each that is still expected; the others' files are removed."""
+    """Return the guests that are still expected, and remove the files of the others.
+
+    Each comes as the second until which it is expected and the name of its file.
+    """
     found = []
     for name in _names(_EXPECTED):
         until = name.partition(".")[2]
         if until.isdecimal() and _clock() < int(until):
             found.append((int(until), name))
         else:
-            with suppress(FileNotFoundError, PermissionError):  # only root puts it right
+            with suppress(FileNotFoundError, PermissionError):  # only root can remove it
                 (_EXPECTED / name).unlink()
     return found
 
@@ -91,7 +105,10 @@ def _clock() -> float:
 
 
 def _locked(path: str) -> int:
-    """The locked file of that path: one that its holder has removed meanwhile is not."""
+    """Open and lock the file at this path, and return its descriptor.
+
+    A file that its holder has removed meanwhile does not count: then the path is opened again.
+    """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -102,7 +119,10 @@ def _locked(path: str) -> int:
 
 
 def _is_held(path: str) -> bool:
-    """To whom it does not belong it looks held."""
+    """Tell whether somebody holds the file locked, and remove it where nobody does.
+
+    To a user that may not open the file it looks held.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""The configuration files on this host, found and read; values are checked by ``settings``
-(oslo.config).
+"""The configuration files on this host, found and read.
 
-Standard library only: the hook reads the same files.
+Their values are checked by ``settings`` (oslo.config). This module needs the standard library only,
+since the hook reads the same files.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def existing_files(paths: Iterable[str]) -> tuple[str, ...]:
-    """The files among ``paths`` and the ``*.conf`` files of the directories among them, sorted by
-    name.
+    """Return the files among ``paths``, and those in the directories among them.
 
-    What is not there is passed over. Raises ConfigError ``config.unreadable``.
+    Of a directory these are the ``*.conf`` files, sorted by name. What is not there is passed over.
+    Raises ConfigError ``config.unreadable``.
     """
     found: list[str] = []
     for path in paths:
@@ -35,7 +35,7 @@ def existing_files(paths: Iterable[str]) -> tuple[str, ...]:
 
 
 def directory_files(directory: str) -> tuple[str, ...]:
-    """The files that oslo.config reads of a directory: ``*.conf``, not hidden, sorted by name.
+    """Return the files of a directory that oslo.config reads: ``*.conf``, not hidden, by name.
 
     Raises ConfigError ``config.missing`` or ``config.unreadable``.
     """
@@ -51,18 +51,18 @@ def directory_files(directory: str) -> tuple[str, ...]:
 
 
 def read_settings(files: Iterable[str]) -> tuple[Setting, ...]:
-    """All settings of these files, in order: the last of a ``section.key`` counts.
+    """Return all settings of these files, in order; the last of a ``section.key`` counts.
 
-    Raises ConfigError ``config.missing``, ``config.unreadable`` or ``config.malformed``, naming the
-    file.
+    Raises ConfigError ``config.missing``, ``config.unreadable`` or ``config.malformed``, which
+    names the file.
     """
     return tuple(setting for path in files for setting in parse_ini(_read(path), path))
 
 
 def _read(path: str) -> str:
     try:
-        # A pipe would be empty for oslo.config, which reads the file again; /dev/null is empty
-        # twice.
+        # oslo.config reads the file again, and would then find a pipe empty. /dev/null is empty
+        # both times.
         if stat.S_ISFIFO(os.stat(path).st_mode):
             raise _cannot("config.unreadable", path, "it is a pipe, not a file")
         with open(path, encoding="utf-8") as file:

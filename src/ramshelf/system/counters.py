@@ -1,5 +1,6 @@
-"""What was read from and written to the store's device, by the kernel's own count. Standard library
-only.
+"""What was read from and written to the store's device, by the kernel's own count.
+
+This module needs the standard library only.
 """
 
 from __future__ import annotations
@@ -13,27 +14,29 @@ if TYPE_CHECKING:
     from ramshelf.core.store.find import Store
 
 _SECTOR = 512
-"""What a block device's stat counts in, whatever its own sectors are (Documentation/block/stat.rst).
+"""Bytes that a block device's stat counts in, whatever the device's own sectors are.
+
+See Documentation/block/stat.rst.
 """
 
 
 def sectors_written(text: str) -> int:
-    """Sectors written since the device was made, of its stat."""
+    """Return the sectors written since the device was made, by the device's stat."""
     return int(text.split()[6])
 
 
 def sectors_read(text: str) -> int:
-    """Sectors read since the device was made, of its stat."""
+    """Return the sectors read since the device was made, by the device's stat."""
     return int(text.split()[2])
 
 
 def pages_swapped_out(text: str) -> int:
-    """Pages written to swap since boot, all areas together, of /proc/vmstat."""
+    """Return the pages written to swap since boot, of all areas together, by /proc/vmstat."""
     return _vmstat(text, "pswpout")
 
 
 def pages_swapped_in(text: str) -> int:
-    """Pages read from swap since boot, all areas together, of /proc/vmstat."""
+    """Return the pages read from swap since boot, of all areas together, by /proc/vmstat."""
     return _vmstat(text, "pswpin")
 
 
@@ -44,10 +47,10 @@ def _vmstat(text: str, name: str) -> int:
 
 
 def bytes_written(store: Store) -> int:
-    """Bytes written to the store's device since it is there: all that was, not only what is guests'.
+    """Return the bytes written to the store's device since it is there.
 
-    For a tmpfs what was written to swap; where that is a file, other files on its device do not
-    count.
+    All that was written counts, not only what is guests'. For a tmpfs it is what was written to
+    swap; where that is a file, other files on its device do not count.
     """
     if store.kind.tmpfs:
         return pages_swapped_out(read_text("/proc/vmstat")) * os.sysconf("SC_PAGE_SIZE")
@@ -55,7 +58,7 @@ def bytes_written(store: Store) -> int:
 
 
 def bytes_read(store: Store) -> int:
-    """Bytes read from the store's device, as ``bytes_written``."""
+    """Return the bytes read from the store's device, counted as ``bytes_written`` does."""
     if store.kind.tmpfs:
         return pages_swapped_in(read_text("/proc/vmstat")) * os.sysconf("SC_PAGE_SIZE")
     return sectors_read(_stat(store)) * _SECTOR

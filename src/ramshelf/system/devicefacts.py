@@ -15,13 +15,16 @@ _NETWORK_NAMES = {"nbd": "nbd", "rbd": "Ceph", "drbd": "DRBD", "etherd": "ATA ov
 _THIN_TARGETS = {"thin": "a thin volume", "vdo": "a VDO volume", "snapshot": "a snapshot"}
 _COPY_ON_WRITE = ("btrfs", "zfs", "bcachefs")
 _VIRTUAL_DISKS = ("vd", "xvd")
-"""A hypervisor's disks call themselves rotating whatever they are."""
+"""How the names of a hypervisor's disks begin.
+
+They call themselves rotating, whatever they are.
+"""
 
 
 def devices_below(number: int) -> tuple[Device, ...]:
-    """The device of this number (st_dev, st_rdev) and all below it; none for what is no block device.
+    """Return the device of this number (st_dev, st_rdev) and all devices below it.
 
-    Raises OSError.
+    There are none for what is no block device. Raises OSError.
     """
     found: dict[str, Device] = {}
     waiting = [number]
@@ -43,7 +46,10 @@ def devices_below(number: int) -> tuple[Device, ...]:
 
 
 def block_name(number: int) -> str:
-    """The kernel's name for the device of this number, as it stands in the kernel's log: sda1, dm-0."""
+    """Return the kernel's name for the device of this number, such as sda1 or dm-0.
+
+    It is the name that stands in the kernel's log.
+    """
     return _node(number).resolve().name
 
 
@@ -100,7 +106,7 @@ def _sparse(backing: str) -> str | Unknown:
     mount = covering(mounts(), os.path.realpath(backing))
     if mount is not None and mount.fstype in _COPY_ON_WRITE:
         return f"a loop device over a file on {mount.fstype}, which copies on write"
-    if on_ram_file_system(backing):  # which is worse, and reported by itself
+    if on_ram_file_system(backing):  # that is worse, and is reported by itself
         return ""
     if mount is None or not _node(status.st_dev).exists():
         return Unknown(f"{backing} lies on {mount.fstype if mount else 'an unknown file system'}")
@@ -108,7 +114,10 @@ def _sparse(backing: str) -> str | Unknown:
 
 
 def _thin(disk: Path) -> str | Unknown:
-    """Device mapper tells its targets to root only; LVM's thin pools show by their name."""
+    """Return what makes a device of the device mapper a thin one, '' where nothing does.
+
+    Device mapper tells its targets to root only; LVM's thin pools show by their dm/uuid.
+    """
     if any(
         read_text(slave / "dm/uuid", "").strip().endswith("-tpool")
         for slave in _entries(disk / "slaves")
@@ -136,7 +145,10 @@ def _number(node: Path) -> int:
 
 
 def file_system_errors(fstype: str, device: tuple[int, int]) -> int | None:
-    """Errors that the file system has counted since it was made or checked; only ext4 keeps count."""
+    """Return the errors that the file system has counted since it was made or checked.
+
+    Only ext4 keeps count.
+    """
     if fstype != "ext4":
         return None
     name = block_name(os.makedev(*device))

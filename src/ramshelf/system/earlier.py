@@ -1,4 +1,7 @@
-"""The record of what guests were promised before an upgrade (core/store/earlier.py), below /var/lib."""
+"""The record below /var/lib of what guests were promised before an upgrade.
+
+core/store/earlier.py says what the record is for.
+"""
 
 from __future__ import annotations
 
@@ -18,30 +21,33 @@ PATH = f"{DIRECTORY}/promised-before"
 
 
 _SCRIPT = "/etc/libvirt/hooks/qemu.d/ramshelf"
-"""core/hookscript.SCRIPT; that module is slow to import, and the hook has no other use for it."""
+"""The same as SCRIPT in core/hook/script.py.
+
+That module is slow to import, and the hook has no other use for it.
+"""
 
 _ONLY_THERE = "\nverdict="
-"""A line that the script of version 0.1.0 has, and none since."""
+"""The beginning of a line that the script of version 0.1.0 has, and none since."""
 
 
 def hook_is_earlier() -> bool:
-    """Whether libvirt still calls the script of version 0.1.0. Raises OSError.
+    """Tell whether libvirt still calls the script of version 0.1.0. Raises OSError.
 
-    It runs the modules of the installation that it was made by: this version's, once that is
-    upgraded.
+    That script runs the modules of the installation that it was made by. Once the installation is
+    upgraded, these are this version's.
     """
     return _ONLY_THERE in read_text(_SCRIPT, "")
 
 
 def read_promises() -> tuple[EarlierPromise, ...]:
-    """The guests on record; none where there is no record. Raises OSError."""
+    """Return the guests on record; none where there is no record. Raises OSError."""
     return parse_promises(read_text(PATH, ""))
 
 
 def write_promises(promises: Iterable[EarlierPromise]) -> None:
-    """Write the record anew, old or new, never half; remove it where nobody is on it. Raises OSError.
+    """Write the record anew, or remove it where nobody is on it. Raises OSError.
 
-    For holders of the store's lock.
+    The record is the old or the new one, never half of it. Callers hold the store's lock.
     """
     from ramshelf.system.textfiles import write_atomically  # noqa: PLC0415 - the hook only reads
 

@@ -1,7 +1,7 @@
-"""What libvirt knows of the programs that guests run in: its cache of their capabilities.
+"""What libvirt knows of the programs that guests run in, by its cache of their capabilities.
 
 libvirt has asked every emulator before it starts a guest with it (virQEMUCapsCacheLookup), as
-QEMU's user and not as root. So an emulator is never run to learn its version.
+QEMU's user and not as root. So an emulator is never run here to learn its version.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _CACHE = "/var/cache/libvirt/qemu/capabilities"
 
 
 def emulator_version(path: str) -> Version | None:
-    """The version of the QEMU at this path; None where libvirt's cache does not say.
+    """Return the version of the QEMU at this path; None where libvirt's cache does not say.
 
-    The cache is named after the path (virFileCacheGetFileName). The directory above it is QEMU's
-    user's own: what is not root's is not believed.
+    The files in the cache are named after the emulator's path (virFileCacheGetFileName). The
+    directory above the cache belongs to QEMU's user, so what is not root's is not believed.
     """
     name = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()
     try:
@@ -40,8 +40,8 @@ def emulator_version(path: str) -> Version | None:
 
 
 def _read(path: str) -> bytes:
-    """The contents of a regular file that root alone can have written. Raises OSError."""
-    # Not blocking: a pipe may have been put there.
+    """Return the contents of a regular file that root alone can have written. Raises OSError."""
+    # The open must not block: a pipe may have been put there.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)

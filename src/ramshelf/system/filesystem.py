@@ -1,4 +1,4 @@
-"""Files: read, measured, locked."""
+"""How files are read, measured and locked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RUN_DIR = "/run/ramshelf"
 
 
 def read_text(path: Path, default: str | None = None) -> str:
-    """The whole file, line ends as they are; ``default`` (if given) where there is none."""
+    """Return the whole file, line ends as they are; ``default`` (if given) where there is none."""
     try:
         with open(path, "rb") as file:
             return file.read().decode("utf-8", errors="surrogateescape")
@@ -33,11 +33,10 @@ def read_text(path: Path, default: str | None = None) -> str:
 
 
 def size_and_used(mount_point: Path) -> tuple[int, int]:
-    """Bytes that the file system has, and bytes that QEMU's user cannot have (statvfs: f_blocks,
-    f_bavail).
+    """Return the bytes that the file system has, and those that QEMU's user cannot have.
 
-    What ext4 keeps for root counts as used: root can reserve there, but QEMU, which refills the
-    holes that a balloon has punched, gets SIGBUS.
+    They come from statvfs (f_blocks, f_bavail). What ext4 keeps for root counts as used: root can
+    reserve there, but QEMU, which refills the holes that a balloon has punched, gets SIGBUS.
     """
     figures = os.statvfs(mount_point)
     return (
@@ -47,13 +46,16 @@ def size_and_used(mount_point: Path) -> tuple[int, int]:
 
 
 def inodes(mount_point: Path) -> tuple[int, int]:
-    """How many inodes the file system can have, and how many are left (statvfs: f_files, f_favail)."""
+    """Return how many inodes the file system can have, and how many are left.
+
+    They come from statvfs (f_files, f_favail).
+    """
     figures = os.statvfs(mount_point)
     return figures.f_files, figures.f_favail
 
 
 def block_size(mount_point: Path) -> int:
-    """Bytes of the file system's blocks (statvfs: f_frsize)."""
+    """Return the bytes of one of the file system's blocks (statvfs: f_frsize)."""
     return os.statvfs(mount_point).f_frsize
 
 
@@ -61,10 +63,10 @@ _EXT4_SUPERBLOCK, _EXT4_MAGIC = 1024, b"\x53\xef"
 
 
 def ext4_cluster(mount: Mount) -> int:
-    """Bytes that an ext4 gives out at a time, by its superblock (s_log_cluster_size); 0 if that is not
-    seen.
+    """Return the bytes that an ext4 gives out at a time; 0 where its superblock is not seen.
 
-    More than a block with bigalloc, of which statvfs says nothing.
+    They come from the superblock (s_log_cluster_size). With bigalloc they are more than a block, of
+    which statvfs says nothing.
     """
     try:
         device = os.open(mount.source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -83,21 +85,22 @@ def ext4_cluster(mount: Mount) -> int:
 
 
 _MOST_LINKS = 40
-"""Links in a path that the kernel follows (MAXSYMLINKS)."""
+"""The most links in a path that the kernel follows (MAXSYMLINKS)."""
 
 
 def resolved(path: str) -> str:
-    """The path with those links followed that root alone can have made (``follow``)."""
+    """Return the path with those links followed that root alone can have made (``follow``)."""
     return follow(path)[0]
 
 
 def follow(path: str) -> tuple[str, tuple[str, ...]]:
-    """An absolute path with those links followed that root alone can have made, and these links.
+    """Follow those links in an absolute path that root alone can have made; return both.
 
-    They are root's, and so is each directory from the root down to them, where nobody else may
-    write: so nobody else has made the link, nor can put another one or another directory in its
-    place. From the first directory on where that is not so, or where there is none, the path stays
-    as it is, links included: who opens it follows none (storetree).
+    The result is the path that this leads to, and these links. Such a link is root's, and so is
+    each directory from the root down to it, where nobody else may write: so nobody else has made
+    the link, nor can put another one or another directory in its place. From the first directory on
+    where that is not so, or where there is none, the path stays as it is, links included: whoever
+    opens it follows none (storetree).
     """
     done, left = "", _parts(path)
     links: list[str] = []
@@ -125,8 +128,9 @@ def follow(path: str) -> tuple[str, tuple[str, ...]]:
 
 
 def first_link(path: str, below: str = "") -> str:
-    """The first part of the way to ``path``, from ``below`` on, that is a symbolic link; '' where none
-    is.
+    """Return the first part of the way to ``path`` that is a symbolic link; '' where none is.
+
+    The way is looked at from ``below`` on.
     """
     done = below.rstrip("/")
     for part in _parts(path[len(done) :]):
@@ -141,7 +145,10 @@ def _parts(path: str) -> list[str]:
 
 
 def _is_roots_alone(directory: str) -> bool:
-    """Whether root alone can change what is in it; an access control list shows as the group's mode."""
+    """Tell whether root alone can change what is in the directory.
+
+    An access control list shows as the group's mode.
+    """
     try:
         status = os.lstat(directory)
     except OSError:
@@ -152,15 +159,16 @@ def _is_roots_alone(directory: str) -> bool:
 
 def have_directory(path: str, mode: int) -> None:
     """Make the directory, and those above it, unless it is there. Raises OSError."""
-    if not os.path.isdir(path):  # as a rule it is, and the hook need not import makedirs
+    if not os.path.isdir(path):  # as a rule it is there, which spares the hook makedirs
         os.makedirs(path, mode=mode, exist_ok=True)
 
 
 def make_directory(path: str, *, uid: int, gid: int, mode: int) -> None:
-    """Make a directory, or give one that is there this owner and mode; its parent is there.
+    """Make a directory, or give one that is there this owner and mode; its parent must be there.
 
     A link on the way is followed where root alone can have made it. Raises RefusedError
-    ``file.link`` for others, as QEMU's user may plant them on the store; OSError.
+    ``file.link`` for other links, as QEMU's user may plant them on the store, and for what is no
+    directory. Raises OSError for other errors.
     """
     parts = [part for part in path.split("/") if part]
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -199,7 +207,7 @@ def make_directory(path: str, *, uid: int, gid: int, mode: int) -> None:
 class store_lock:  # noqa: N801 - used as a function is: `with store_lock():`
     """The one lock under which space on the store is counted and taken; a context manager.
 
-    Held by the hook for milliseconds, by ``store clean`` while it removes; freed by the kernel when
+    The hook holds it for milliseconds, ``store clean`` while it removes. The kernel frees it when
     its holder dies. Raises RefusedError ``store.locked`` after ``timeout`` seconds (None: waits for
     ever).
     """

@@ -1,12 +1,12 @@
-"""Notes of guests that ramshelf has paused for a moment: what is found in one, nobody has let go yet.
+"""Notes of guests that ramshelf has paused for a moment.
 
-There is a file for each guest that is being trimmed, NAME.held in a directory where root alone
-writes. Who holds the guest has it locked (flock(2)): the kernel takes that back with the process,
-however it ends. The file says which run of the guest was paused, from before libvirt is asked to
-pause it until it was resumed; else it is empty. So one that is not empty and not locked is of
-somebody who died.
+There is a file for each guest that is being trimmed, called NAME.held, in a directory where root
+alone writes. Whoever holds the guest has the file locked (flock(2)): the kernel takes that lock
+back with the process, however it ends. The file says which run of the guest was paused, from before
+libvirt is asked to pause it until it was resumed; else it is empty. So the guest in a file that is
+not empty has not been let go yet, and if the file is not locked, whoever paused the guest has died.
 
-The hook asks for these on its way: os and fcntl are all that is imported here.
+The hook asks for these notes on its way: os, fcntl and time are all that is imported here.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ _DIRECTORY = "/run/ramshelf/held"
 _SUFFIX = ".held"
 
 _PATIENCE = 1.0
-"""Seconds to wait for another one's lock: who only looks has it for less."""
+"""Seconds to wait for another one's lock; whoever only looks has it for less."""
 
 
 def orphaned() -> tuple[str, ...]:
-    """The names of the guests that somebody has paused who is dead; none where this user may not know."""
+    """Return the names of the guests that were paused by somebody who has died.
+
+    There are none where this user may not know.
+    """
     return tuple(name for name in _names() if pending(name) and not _is_locked(_path(name)))
 
 
 def pending(name: str) -> bool:
-    """Whether the guest is paused for a moment, by somebody who may be dead."""
+    """Tell whether the guest is paused for a moment, by somebody who may have died."""
     try:
         return os.stat(_path(name)).st_size > 0
     except OSError:
@@ -36,10 +39,11 @@ def pending(name: str) -> bool:
 
 
 class HeldNote:
-    """The guest's note, locked; a context manager. Raises BlockingIOError where somebody else has it.
+    """The guest's note, locked; a context manager.
 
-    ``domain_id``, ``uuid``: the run of the guest that is to be resumed; None and '' where none is.
-    ``asked``: when libvirt was asked to pause it, seconds since boot.
+    ``domain_id`` and ``uuid`` are the run of the guest that is to be resumed; None and '' where
+    none is. ``asked`` is when libvirt was asked to pause it, in seconds since boot. Raises
+    BlockingIOError where somebody else has the note.
     """
 
     def __init__(self, name: str) -> None:
@@ -57,7 +61,7 @@ class HeldNote:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let others have it; it stays as long as it says that a guest is to be resumed."""
+        """Let others have the note; it stays as long as it says that a guest is to be resumed."""
         if self.domain_id is None:
             os.unlink(self._path)
         os.close(self._file)
@@ -71,13 +75,12 @@ class HeldNote:
         """Have whoever comes next resume this run of the guest."""
         self.domain_id, self.uuid, self.asked = domain_id, uuid, _clock()
         text = f"{domain_id} {uuid} {self.asked:.0f}\n".encode()
-        os.pwrite(
-            self._file, text, 0
-        )  # in one piece: a signal ends no write that has begun in a page
+        # In one piece: a signal ends no write that has begun in a page.
+        os.pwrite(self._file, text, 0)
         os.ftruncate(self._file, len(text))
 
     def clear(self) -> None:
-        """Have nobody resume it."""
+        """Have nobody resume the guest."""
         self.domain_id = None
         os.ftruncate(self._file, 0)
 
@@ -98,7 +101,7 @@ def _is_locked(path: str) -> bool:
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return True  # it is gone
+        return True  # it is gone, so there is nothing to be let go
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -109,7 +112,11 @@ def _is_locked(path: str) -> bool:
 
 
 def _locked(path: str) -> int:
-    """The locked file of that path: one that its holder has removed meanwhile is not."""
+    """Open and lock the file at this path, and return its descriptor.
+
+    A file that its holder has removed meanwhile does not count: then the path is opened again.
+    Raises BlockingIOError where somebody else has the lock for too long (``_PATIENCE``).
+    """
     deadline = time.monotonic() + _PATIENCE
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -1,4 +1,4 @@
-"""The hook's log: a line of JSON for each decision, below /run, bounded."""
+"""The hook's log below /run: a line of JSON for each decision, and bounded."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ _LIMIT = 1 << 20
 """Bytes after which the log is set aside as hook.log.1, replacing the one before."""
 
 _LONGEST = 8 << 10
-"""Characters of a text that are logged."""
+"""The most characters of a text that are logged."""
 
 
 def record(event: str, **facts: object) -> None:
-    """Add a line. What cannot be logged is no reason to refuse a guest."""
+    """Add a line to the log.
+
+    Errors are passed over: what cannot be logged is no reason to refuse a guest.
+    """
     line = as_json({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts})
     try:
         have_directory(RUN_DIR, 0o755)
@@ -34,8 +37,9 @@ def record(event: str, **facts: object) -> None:
 
 
 def as_json(value: object) -> str:
-    """The value as JSON in ASCII. By hand: to import json takes the hook as long as half of its
-    decision.
+    """Return the value as JSON in ASCII.
+
+    It is made by hand, since to import json takes the hook as long as half of its decision.
     """
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]

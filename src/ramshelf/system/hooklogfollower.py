@@ -1,4 +1,4 @@
-"""The hook's log, followed by others than the hook, which is spared the imports."""
+"""The hook's log, as others than the hook follow it: the hook is spared these imports."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from ramshelf.system.hooklog import LOG
 
 
 def recorded(guest: str) -> Iterator[dict[str, Any]]:
-    """What is on record about guests of this name, the latest first."""
+    """Yield what is on record about guests of this name, the latest first."""
     word = json.dumps(guest)
     for path in (LOG, f"{LOG}.1"):
         lines = ""
@@ -27,9 +27,10 @@ def recorded(guest: str) -> Iterator[dict[str, Any]]:
 
 
 class Follower:
-    """Reads the hook's log as it grows; the first time all that is there.
+    """A reader that follows the hook's log as it grows.
 
-    The file that it reads stays open, so that it is read to its end also when it was set aside.
+    The first time it reads all that is there. The file that it reads stays open, so that it is read
+    to its end also when it was set aside.
     """
 
     def __init__(self, log: Path = Path(LOG)) -> None:
@@ -37,7 +38,10 @@ class Follower:
         self._file: BinaryIO | None = None
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """What has been added since the last time, the oldest first; to be read to the end."""
+        """Yield what has been added since the last time, the oldest first.
+
+        To be read to the end.
+        """
         yield from self._rest()
         current, older = _inode(self._log), Path(f"{self._log}.1")
         held = os.fstat(self._file.fileno()).st_ino if self._file is not None else None
@@ -49,7 +53,7 @@ class Follower:
                 yield from self._rest()
 
     def close(self) -> None:
-        """Let the file go; all that is there would be read again."""
+        """Close the file; after that, all that is there would be read again."""
         if self._file is not None:
             self._file.close()
         self._file = None
@@ -60,7 +64,7 @@ class Follower:
         self._file = file
 
     def _rest(self) -> Iterator[dict[str, Any]]:
-        """The whole lines that have not been read."""
+        """Yield the entries of the whole lines that have not been read."""
         if self._file is None:
             return
         begin = self._file.tell()

@@ -1,5 +1,6 @@
-"""Single facts of the host: kernel settings, KVM, control groups, users, directories. Each says why
-not.
+"""Single facts of the host: kernel settings, KVM, control groups, users and directories.
+
+Each says why it cannot be had, where that is so.
 """
 
 import fcntl
@@ -24,16 +25,19 @@ _Arguments = ParamSpec("_Arguments")
 _KVM_GET_API_VERSION = 0xAE00
 _KVM_API_VERSION = 12
 _DEFAULT_USERS = ("libvirt-qemu", "qemu")
-"""Debian's and everybody else's build of libvirt."""
+"""QEMU's user in Debian's and in everybody else's build of libvirt."""
 
 _CGROUP_V1_UNLIMITED = 1 << 60
-"""memory.limit_in_bytes without a limit is the largest page-aligned 64-bit number."""
+"""Bytes from which on a limit counts as none.
+
+Without a limit, memory.limit_in_bytes is the largest page-aligned 64-bit number.
+"""
 
 
 def known(
     read: Callable[_Arguments, _Fact], *args: _Arguments.args, **kwargs: _Arguments.kwargs
 ) -> _Fact | Unknown:
-    """What ``read`` returns, or why it cannot be had."""
+    """Return what ``read`` returns, or why it cannot be had."""
     try:
         return read(*args, **kwargs)
     except OSError as error:
@@ -46,17 +50,20 @@ def known(
 
 
 def sysctl(name: str) -> int:
-    """The number in /proc/sys/vm/NAME."""
+    """Return the number in /proc/sys/vm/NAME."""
     return int(read_text(f"/proc/sys/vm/{name}"))
 
 
 def kernel() -> Version:
-    """The running kernel's version."""
+    """Return the running kernel's version."""
     return version(os.uname().release)
 
 
 def oom_kills() -> int:
-    """Processes that the kernel killed since boot (oom_kill of /proc/vmstat, Linux 4.13)."""
+    """Return how many processes the kernel killed since boot for lack of memory.
+
+    The count is oom_kill of /proc/vmstat (Linux 4.13).
+    """
     for line in read_text("/proc/vmstat").splitlines():
         name, _, value = line.partition(" ")
         if name == "oom_kill":
@@ -65,7 +72,10 @@ def oom_kills() -> int:
 
 
 def kvm_problem() -> str | Unknown:
-    """Why KVM cannot be used, '' where it answers; whether it also runs a guest only a guest can tell."""
+    """Return why KVM cannot be used; '' where it answers.
+
+    Whether KVM also runs a guest only a guest can tell.
+    """
     try:
         descriptor = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -85,7 +95,7 @@ def kvm_problem() -> str | Unknown:
 
 
 def service_slices(mounts: tuple[Mount, ...]) -> tuple[Slice, ...] | Unknown:
-    """The top-level slices of a cgroup v2 hierarchy, but for the guests' own."""
+    """Return the top-level slices of a cgroup v2 hierarchy, except for the guests' own."""
     root = _cgroup(mounts, version=2)
     if root is None:
         return Unknown("there is no cgroup v2 with a memory controller")
@@ -97,7 +107,7 @@ def service_slices(mounts: tuple[Mount, ...]) -> tuple[Slice, ...] | Unknown:
 
 
 def machine_slice(mounts: tuple[Mount, ...]) -> Slice | None:
-    """The control group of all guests; None where libvirt has made none."""
+    """Return the control group of all guests; None where libvirt has made none."""
     for hierarchy in (2, 1):
         root = _cgroup(mounts, version=hierarchy)
         for name in ("machine.slice", "machine"):
@@ -137,10 +147,9 @@ def _slice_v1(path: Path) -> Slice:
 
 
 def qemu_account(conf: dict[str, Value]) -> Account:
-    """Who QEMU runs as: qemu.conf's user and group, else the distribution's; as libvirt, ``+N`` is a
-    number.
+    """Return who QEMU runs as: qemu.conf's user and group, else the distribution's.
 
-    Raises LookupError for a user or group that does not exist.
+    As in libvirt, ``+N`` is a number. Raises LookupError for a user or group that does not exist.
     """
     user = conf.get("user")
     entry = _user(user) if isinstance(user, str) else _default_user()
@@ -173,7 +182,10 @@ def _default_user() -> pwd.struct_passwd:
 
 
 def directories_to(path: str) -> tuple[PathDirectory, ...]:
-    """Every directory from the root down to ``path``; raises OSError for one that cannot be looked at."""
+    """Return every directory from the root down to ``path``.
+
+    Raises OSError for one that cannot be looked at.
+    """
     found = []
     for directory in [*reversed(Path(path).parents), Path(path)]:
         status = os.stat(directory)
@@ -186,7 +198,7 @@ def directories_to(path: str) -> tuple[PathDirectory, ...]:
 
 
 def modified(path: str) -> float | None:
-    """When the file was last written; None where there is none."""
+    """Return when the file was last written; None where there is none."""
     try:
         return os.stat(path).st_mtime
     except FileNotFoundError:

@@ -4,7 +4,7 @@ It answers GET requests and closes each connection after its answer. Any local u
 port of the loopback interface, so everything is bounded: the number of connections, the size of a
 request, the time for a request and for its answer, and how many connections are taken in a second.
 Where all connections are in use, the oldest that has not sent its request makes room for the next:
-who sends a request at once gets an answer, however many others hold connections open.
+whoever sends a request at once gets an answer, however many others hold connections open.
 """
 
 import http.client
@@ -21,29 +21,38 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 CONNECTIONS = 32
-"""Connections at one time. The kernel keeps some more in its queue (``_BACKLOG``)."""
+"""The most connections at one time; the kernel keeps some more in its queue (``_BACKLOG``)."""
 
 REQUEST_SECONDS = 5.0
 """Seconds from the beginning of a connection until its request must have come."""
 
 ANSWER_SECONDS = 30.0
-"""Seconds for the other side to take the answer."""
+"""Seconds that the other side has to take the answer."""
 
 REQUEST_BYTES = 8192
-"""Bytes that a request may have, headers and all."""
+"""The most bytes that a request may have, headers and all."""
 
 _CLOSE_SECONDS = 1.0
-"""Seconds for the other side to close after its answer. A socket that is closed with something unread
-sends a reset, which can overtake the answer (RFC 9112, section 9.6)."""
+"""Seconds that the other side has to close after its answer.
+
+A socket that is closed with something unread sends a reset, which can overtake the answer (RFC
+9112, section 9.6).
+"""
 
 _BACKLOG = 128
 _TURN = 16
-"""Connections that are taken in before others are served again; each is read at once, so that one
-which has sent its request is served before it could have to make room."""
+"""The most connections that are taken in before others are served again.
+
+Each is read at once, so that one which has sent its request is served before it could have to make
+room.
+"""
 
 _PAUSE = 0.01
-"""Seconds that the server rests after a whole ``_TURN``: a flood of connections must not take the
-processor from the rest of the process, with which it shares Python's lock."""
+"""Seconds that the server rests after a whole ``_TURN``.
+
+A flood of connections must not take the processor from the rest of the process, with which the
+server shares Python's lock.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +65,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """What is sent back; ``headers`` beside those that every answer has."""
+    """What is sent back; ``headers`` come beside those that every answer has."""
 
     status: HTTPStatus = HTTPStatus.OK
     body: bytes
@@ -64,7 +73,7 @@ class Response:
 
 
 def refusal(status: HTTPStatus, word: str, **headers: str) -> Response:
-    """An answer that says in a sentence why there is no other."""
+    """Make an answer that says in a sentence why there is no other."""
     return Response(
         status=status,
         body=f"{word}\n".encode(),
@@ -73,8 +82,9 @@ def refusal(status: HTTPStatus, word: str, **headers: str) -> Response:
 
 
 def parse_request(received: bytes) -> Request | Response | None:
-    """The request once all of it has come; None before; what cannot be served as the answer that says
-    so.
+    """Return the request once all of it has come, and None before.
+
+    For what cannot be served, the answer that says so is returned.
     """
     head, end, _ = received.partition(b"\r\n\r\n")
     if not end:
@@ -109,11 +119,10 @@ def _encoded(response: Response) -> bytes:
 
 @dataclass(eq=False, kw_only=True)
 class _Connection:
-    """``pending``: what is still to be sent, None before the request has come. Times by the monotonic
-    clock.
+    """A connection and how far it has come; its times are by the monotonic clock.
 
-    ``since``: when its present part (request, answer, close) began; ``deadline``: when that must
-    have ended.
+    ``pending`` is what is still to be sent, None before the request has come. ``since`` is when the
+    present part (request, answer, close) began, and ``deadline`` when that must have ended.
     """
 
     socket: socket.socket
@@ -127,14 +136,14 @@ class _Connection:
         return bool(self.pending)
 
     def begin(self, pending: bytes | memoryview, seconds: float) -> None:
-        """The next part."""
+        """Begin the next part, which may take so many seconds."""
         self.since = time.monotonic()
         self.deadline = self.since + seconds
         self.pending = memoryview(pending)
 
 
 class HttpServer:
-    """Listens on ``address`` (a name, an IPv4 or an IPv6 address) until ``close``.
+    """A server that listens on ``address`` (a name, an IPv4 or an IPv6 address) until ``close``.
 
     ``answer`` is called for each request, in the server's thread, and must not take long. Raises
     OSError for an address that cannot be had.
@@ -155,11 +164,11 @@ class HttpServer:
 
     @property
     def port(self) -> int:
-        """Where it listens, also where any port was asked for (0)."""
+        """The port on which the server listens, also where any port was asked for (0)."""
         return int(self._listener.getsockname()[1])
 
     def close(self) -> None:
-        """Listen no longer, and drop what is open."""
+        """Stop listening, and drop the connections that are open."""
         self._wake.close()
         self._thread.join()
         for connection in tuple(self._connections):
@@ -182,7 +191,7 @@ class HttpServer:
                 self._drop(connection)
 
     def _patience(self) -> float | None:
-        """Seconds until the first deadline; None: until something happens."""
+        """Return the seconds until the first deadline; None to wait until something happens."""
         first = min((connection.deadline for connection in self._connections), default=None)
         return None if first is None else max(0.0, first - time.monotonic())
 
@@ -218,8 +227,9 @@ class HttpServer:
             self._drop(connection)
 
     def _received(self, connection: _Connection) -> bool:
-        """Read once; whether the other side is still there. After the answer what comes is thrown
-        away.
+        """Read once, and tell whether the other side is still there.
+
+        What comes after the answer is thrown away.
         """
         chunk = connection.socket.recv(REQUEST_BYTES)
         if connection.pending is None and chunk:

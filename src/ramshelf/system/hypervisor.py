@@ -35,7 +35,7 @@ _STATES = {
     libvirt.VIR_DOMAIN_CRASHED: "crashed",
     libvirt.VIR_DOMAIN_PMSUSPENDED: "pmsuspended",
 }
-"""virsh's words."""
+"""What virsh calls the states of a domain."""
 
 _PERMISSION = {
     libvirt.VIR_ERR_AUTH_FAILED,
@@ -81,7 +81,7 @@ _MEANINGS: dict[int, tuple[type[RamshelfError], str, str, str]] = {
     libvirt.VIR_ERR_XML_INVALID_SCHEMA: _XML_REFUSED,
     libvirt.VIR_ERR_CONFIG_UNSUPPORTED: _XML_REFUSED,
 }
-"""libvirt's error codes: what they mean to a user of ramshelf; any other is ``libvirt.failed``."""
+"""What libvirt's error codes mean to a user of ramshelf; any other is ``libvirt.failed``."""
 
 _ENDED_JOBS = frozenset(
     {
@@ -128,12 +128,15 @@ _HOOK_OUTPUT = re.compile(r"unexpected (?:exit status|fatal signal) \d+: (?P<out
 _OWN_HOOK = re.compile(
     r"(?:.*\s)?ramshelf: (?P<sentence>.+) \[(?P<code>[a-z.-]+)\](?: hint: (?P<hint>.+))?"
 )
-"""The last such line: the shell, too, begins what it says of a script with its path."""
+"""What ramshelf's hook has said, which is in the last such line.
+
+The shell, too, begins what it says of a script with the script's path.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Domain:
-    """A domain that libvirt knows. ``domain_id`` is None unless it is active."""
+    """A domain that libvirt knows; ``domain_id`` is None unless it is active."""
 
     name: str
     uuid: str
@@ -142,7 +145,7 @@ class Domain:
 
     @property
     def active(self) -> bool:
-        """Whether QEMU runs for it."""
+        """Whether QEMU runs for the domain."""
         return self.domain_id is not None
 
 
@@ -154,7 +157,10 @@ class Migration:
         self._translate = translate
 
     def ended(self, patience: float) -> bool:
-        """Whether it has ended well, within so many seconds; raises what has gone wrong."""
+        """Tell whether the migration has ended well within so many seconds.
+
+        Raises what has gone wrong.
+        """
         try:
             _, error = self._answer.get(timeout=patience)
         except Empty:
@@ -173,12 +179,11 @@ class Hypervisor:
     RefusedError ``guest.not-found`` for a name that it does not know, and what ``_MEANINGS`` says
     besides.
 
-    ``patience``: seconds after which libvirt counts as gone when it does not answer; None waits for
-    ever.
+    After ``patience`` seconds without an answer libvirt counts as gone; None waits for ever.
     """
 
     driver = "QEMU"
-    """libvirt's name for the driver that it must be."""
+    """libvirt's name for the driver that the connection must have."""
 
     def __init__(
         self,
@@ -230,10 +235,9 @@ class Hypervisor:
         self._worker.end()
 
     def watch(self, tell: Callable[[Event], None]) -> None:
-        """Have what happens told, from the thread that runs ``run_events``, until the connection is
-        lost.
+        """Have ``tell`` called for what happens, until the connection is lost.
 
-        ``tell`` must not call libvirt, nor wait.
+        The thread that runs ``run_events`` calls it. ``tell`` must not call libvirt, nor wait.
         """
 
         def watch(connection: Any) -> None:
@@ -259,34 +263,35 @@ class Hypervisor:
         self._ask(watch)
 
     def libvirt_version(self) -> Version:
-        """The daemon's version."""
+        """Return the daemon's version."""
         return libvirt_version(self._ask(lambda connection: connection.getLibVersion()))
 
     def qemu_version(self) -> Version:
-        """The version of the QEMU that the host's own architecture runs with by default."""
+        """Return the version of the QEMU that the host's own architecture runs with by default."""
         return libvirt_version(self._ask(lambda connection: connection.getVersion()))
 
     def host_uuid(self) -> str:
-        """The name that libvirt has for this host."""
+        """Return the UUID that libvirt has for this host; '' where it names none."""
         match = re.search(
             r"<uuid>([^<]+)</uuid>", self._ask(lambda connection: connection.getCapabilities())
         )
         return match[1] if match else ""
 
     def security_models(self) -> tuple[str, ...] | None:
-        """The models of libvirt's security drivers, such as ``apparmor`` and ``dac``; None: it names
-        none.
+        """Return the models of libvirt's security drivers, such as ``apparmor`` and ``dac``.
+
+        The result is None where libvirt names none.
         """
         text = self._ask(lambda connection: connection.getCapabilities())
         models = re.findall(r"<secmodel>\s*<model>([^<]*)</model>", text)
         return tuple(models) or None
 
     def host_name(self) -> str:
-        """What libvirt calls this host: the name of nova-compute's resource provider."""
+        """Return what libvirt calls this host: the name of nova-compute's resource provider."""
         return str(self._ask(lambda connection: connection.getHostname()))
 
     def active(self) -> tuple[Domain, ...]:
-        """All active domains in one call, which asks no QEMU anything; by id."""
+        """Return all active domains, sorted by id, in one call that asks no QEMU anything."""
         records = self._ask(
             lambda connection: connection.getAllDomainStats(
                 libvirt.VIR_DOMAIN_STATS_STATE, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
@@ -296,7 +301,7 @@ class Hypervisor:
         return tuple(sorted(domains, key=lambda domain: domain.domain_id or 0))
 
     def names(self, *, active: bool | None = None) -> tuple[str, ...]:
-        """The names of the domains, sorted: all, or only the active or inactive ones."""
+        """Return the names of the domains, sorted: all, or only the active or inactive ones."""
         flags = {
             None: 0,
             True: libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE,
@@ -306,12 +311,12 @@ class Hypervisor:
         return tuple(sorted(domain.name() for domain in domains))
 
     def uuids(self) -> frozenset[str]:
-        """The UUIDs of all domains, whether they run or not."""
+        """Return the UUIDs of all domains, whether they run or not."""
         domains = self._ask(lambda connection: connection.listAllDomains())
         return frozenset(domain.UUIDString() for domain in domains)
 
     def find(self, name: str) -> Domain:
-        """The domain of this name."""
+        """Return the domain of this name."""
 
         def find(domain: Any) -> Domain:
             return _domain(domain, domain.state()[0])
@@ -319,16 +324,16 @@ class Hypervisor:
         return self._ask_domain(name, find)
 
     def live_xml(self, name: str) -> str:
-        """What the domain is now: as it runs, or its definition where it does not."""
+        """Return the XML of the domain as it runs, or its definition where it does not."""
         return str(self._ask_domain(name, lambda domain: domain.XMLDesc()))
 
     def definition(self, name: str) -> str:
-        """The domain's definition with its secrets, fit to be defined again."""
+        """Return the domain's definition with its secrets, fit to be defined again."""
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
         return str(self._ask_domain(name, lambda domain: domain.XMLDesc(flags)))
 
     def saved_xml(self, name: str) -> str | None:
-        """The XML inside the domain's managed save image, None where there is none."""
+        """Return the XML inside the domain's managed save image; None where there is none."""
 
         def saved(domain: Any) -> str | None:
             return str(domain.managedSaveGetXMLDesc()) if domain.hasManagedSaveImage() else None
@@ -341,19 +346,22 @@ class Hypervisor:
         self._ask(lambda connection: connection.defineXMLFlags(xml, flags))
 
     def undefine(self, name: str) -> None:
-        """Forget a definition, and nothing that holds data: firmware variables stay."""
+        """Forget a domain's definition, but nothing that holds data: firmware variables stay."""
         flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
         self._ask_domain(name, lambda domain: domain.undefineFlags(flags))
 
     def start(self, name: str) -> None:
-        """Start a defined domain; RefusedError ``guest.vetoed`` with what libvirt's hook said."""
+        """Start a defined domain.
+
+        Raises RefusedError with what libvirt's hook said, where that refuses it: under the code
+        that ramshelf's hook gives, else ``guest.vetoed``.
+        """
         self._ask_domain(name, lambda domain: domain.create())
 
     def attempt(self, xml: str) -> str:
-        """Start a transient guest, paused, that is not expected to start: why it did not, '' if it
-        did.
+        """Start a transient guest that is not expected to start, and return why it did not.
 
-        It is ended at once if it starts.
+        The guest is started paused. If it does start, it is ended at once, and '' is returned.
         """
         try:
             self._ask(
@@ -368,12 +376,13 @@ class Hypervisor:
         return ""
 
     def ask_to_stop(self, name: str) -> None:
-        """Press the guest's power button (or use its agent, as libvirt sees fit); does not wait."""
+        """Press the guest's power button (or use its agent, as libvirt sees fit); do not wait."""
         self._ask_domain(name, lambda domain: domain.shutdown())
 
     def monitor(self, name: str, command: str, **arguments: object) -> Any:
-        """What the running domain's QEMU returns to a QMP command; libvirt marks the domain as
-        tainted.
+        """Return what the running domain's QEMU answers to a QMP command.
+
+        libvirt marks the domain as tainted.
         """
         import libvirt_qemu  # noqa: PLC0415 - hardly ever needed
 
@@ -394,11 +403,11 @@ class Hypervisor:
         self._ask_domain(name, lambda domain: domain.destroy())
 
     def persistent(self, name: str) -> bool:
-        """Whether libvirt keeps the domain's definition when it has ended."""
+        """Tell whether libvirt keeps the domain's definition when it has ended."""
         return bool(self._ask_domain(name, lambda domain: domain.isPersistent()))
 
     def taken(self, name: str, uuid: str) -> bool:
-        """Whether there is a domain of this name or UUID."""
+        """Tell whether there is a domain of this name or UUID."""
 
         def taken(connection: Any) -> bool:
             domains = connection.listAllDomains()
@@ -407,12 +416,12 @@ class Hypervisor:
         return self._ask(taken)
 
     def migrate(self, name: str, destination: str, passage: Passage) -> Migration:
-        """Begin to migrate a running domain; nothing else can be asked of this connection until it has
-        ended.
+        """Begin to migrate a running domain.
 
-        Peer to peer: the daemons do it among themselves, so that it comes to a good end, there or
-        here, if this process does not live to see it. A persistent domain becomes persistent there
-        and is undefined here.
+        Nothing else can be asked of this connection until the migration has ended. It goes peer to
+        peer: the daemons do it among themselves, so that it comes to a good end, there or here, if
+        this process does not live to see it. A persistent domain becomes persistent there and is
+        undefined here.
         """
 
         def migrate() -> None:
@@ -437,8 +446,9 @@ class Hypervisor:
         return Migration(self._worker.post(migrate), self._translate)
 
     def progress(self, name: str, *, completed: bool = False) -> Progress | None:
-        """How far the domain's job is, or (``completed``) what its last one came to; None: there is
-        none.
+        """Return how far the domain's job is; None where there is none.
+
+        With ``completed``, it is what the domain's last job came to.
         """
         flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED if completed else 0
         try:
@@ -448,29 +458,35 @@ class Hypervisor:
         return read_progress(stats) if stats.get("type") != libvirt.VIR_DOMAIN_JOB_NONE else None
 
     def abort_job(self, name: str) -> None:
-        """Have the domain's job given up; RefusedError ``guest.state`` where there is none."""
+        """Have the domain's job given up.
+
+        Raises RefusedError ``guest.state`` where there is none.
+        """
         self._ask_domain(name, lambda domain: domain.abortJob())
 
     def start_postcopy(self, name: str) -> None:
-        """Have a domain that is being migrated run there from now on."""
+        """Have a domain that is being migrated run on the destination from now on."""
         self._ask_domain(name, lambda domain: domain.migrateStartPostCopy())
 
     def state(self, domain_id: int) -> str:
-        """The state of the domain with this id, in virsh's words, by libvirt's own record of it."""
+        """Return the state of the domain with this id, in virsh's words.
+
+        It is the state that libvirt has on its own record.
+        """
         return _STATES.get(
             self._ask_active(domain_id, lambda domain: domain.state()[0]), "no state"
         )
 
     def paused_by_request(self, domain_id: int) -> bool:
-        """Whether the domain with this id is paused since somebody asked for it.
+        """Tell whether the domain with this id is paused because somebody asked for it.
 
-        Not so where an error, a migration, a dump or the like has paused it.
+        That is not so where an error, a migration, a dump or the like has paused it.
         """
         asked = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER]
         return bool(self._ask_active(domain_id, lambda domain: domain.state()[:2]) == asked)
 
     def busy(self, domain_id: int) -> bool:
-        """Whether the domain is being dumped, saved, restored or migrated."""
+        """Tell whether the domain is being dumped, saved, restored or migrated."""
         try:
             kind = self._ask_active(domain_id, lambda domain: domain.jobInfo()[0])
         except RefusedError as error:
@@ -480,7 +496,10 @@ class Hypervisor:
         return kind not in {libvirt.VIR_DOMAIN_JOB_NONE, *_ENDED_JOBS}
 
     def suspend(self, domain_id: int) -> None:
-        """Pause the domain with this id; its vCPUs have stopped and its devices are drained on return."""
+        """Pause the domain with this id.
+
+        On return its vCPUs have stopped and its devices are drained.
+        """
         self._ask_active(domain_id, lambda domain: domain.suspend())
 
     def resume(self, domain_id: int) -> None:
@@ -488,7 +507,7 @@ class Hypervisor:
         self._ask_active(domain_id, lambda domain: domain.resume())
 
     def _ask(self, question: Callable[[Any], T]) -> T:
-        """The answer to what is asked of the connection."""
+        """Return the answer to what is asked of the connection."""
         try:
             return self._worker.call(lambda: question(self._connection), self._patience)
         except TimeoutError as error:
@@ -505,11 +524,14 @@ class Hypervisor:
             raise self._translate(error) from error
 
     def _ask_domain(self, name: str, question: Callable[[Any], T]) -> T:
-        """The answer to what is asked of the domain of this name."""
+        """Return the answer to what is asked of the domain of this name."""
         return self._ask(lambda connection: question(connection.lookupByName(name)))
 
     def _ask_active(self, domain_id: int, question: Callable[[Any], T]) -> T:
-        """The answer to what is asked of this run of a domain; ``guest.not-found`` once it has ended."""
+        """Return the answer to what is asked of this run of a domain.
+
+        Raises RefusedError ``guest.not-found`` once it has ended.
+        """
         return self._ask(lambda connection: question(connection.lookupByID(domain_id)))
 
     def _close(self) -> None:
@@ -518,7 +540,10 @@ class Hypervisor:
         self._worker.end()
 
     def _close_quietly(self) -> None:
-        """A connection stays as long as it has callbacks, also one that is lost."""
+        """Drop the callbacks and the connection, and pass over libvirt's errors.
+
+        A connection stays as long as it has callbacks, also one that is lost.
+        """
         for watch in self._watches:
             with contextlib.suppress(libvirt.libvirtError):
                 self._connection.domainEventDeregisterAny(watch)
@@ -529,7 +554,7 @@ class Hypervisor:
             self._connection.close()
 
     def _translate(self, error: Any) -> RamshelfError:
-        """Our error for libvirt's, by its code and by whether the connection stands."""
+        """Make ramshelf's error of libvirt's, by its code and by whether the connection stands."""
         code = error.get_error_code()
         whole = " ".join((error.get_error_message() or str(error)).split())
         message = whole.rstrip(".")
@@ -574,9 +599,10 @@ class Hypervisor:
 
 
 def run_events() -> None:
-    """Have a thread receive what libvirt tells; once in a process, before connections are made.
+    """Start a thread that receives what libvirt tells.
 
-    The thread ends with the process: libvirt's loop must run as long as there are connections.
+    This is called once in a process, before connections are made. The thread ends with the process:
+    libvirt's loop must run as long as there are connections.
     """
     libvirt.virEventRegisterDefaultImpl()
 
@@ -592,7 +618,7 @@ def _event(what: What, domain: Any, reason: str = "") -> Event:
 
 
 def _domain(domain: Any, state: int | None) -> Domain:
-    """A domain from libvirt's object, whose name, UUID and id are known without asking."""
+    """Make a domain of libvirt's object, whose name, UUID and id are known without asking."""
     domain_id = domain.ID()
     return Domain(
         name=domain.name(),
@@ -603,7 +629,10 @@ def _domain(domain: Any, state: int | None) -> Domain:
 
 
 def _require_local(uri: str) -> None:
-    """Refuse a URI of another host, or of a user's own session: the store is this system's."""
+    """Raise HostError for a URI of another host, or of a user's own session.
+
+    The store is this system's.
+    """
     try:
         parts = urlsplit(uri)
     except ValueError:

@@ -12,39 +12,43 @@ from ramshelf.core.store.write_errors import Message, parse_message
 _PATH = "/dev/kmsg"
 
 _DEVICE = os.makedev(1, 11)
-"""Documentation/admin-guide/devices.txt."""
+"""The number of the device (Documentation/admin-guide/devices.txt)."""
 
 _LARGEST = 8192
-"""Bytes of a record at most (PRINTK_MESSAGE_MAX; CONSOLE_EXT_LOG_MAX before Linux 6.3)."""
+"""The most bytes of a record (PRINTK_MESSAGE_MAX; CONSOLE_EXT_LOG_MAX before Linux 6.3)."""
 
 _MOST = 200_000
-"""Records that are read at a time: whoever makes the kernel log without end keeps nobody here for
-ever."""
+"""The most records that are read at a time.
+
+Whoever makes the kernel log without end keeps nobody here for ever.
+"""
 
 
 class KernelLog:
-    """Reads the log from the oldest message that it still holds. It wakes nobody, and takes nothing
-    away.
+    """A reader of the log, from the oldest message that it still holds.
 
-    Raises OSError where this process may not read it: kernel.dmesg_restrict wants CAP_SYSLOG.
-    Containers often have no such device, or something else in its place.
+    It wakes nobody, and takes nothing away. Raises OSError where this process may not read the log:
+    kernel.dmesg_restrict wants CAP_SYSLOG. Containers often have no such device, or something else
+    in its place.
     """
 
     def __init__(self) -> None:
         if os.stat(_PATH).st_rdev != _DEVICE:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), _PATH)
         self.cut = True
-        """Whether messages were overwritten before they were read; whoever takes note of it may say
-        no."""
+        """Whether messages were overwritten before they were read.
+
+        Whoever takes note of it may set it to False.
+        """
         self._descriptor = os.open(_PATH, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Let it go."""
+        """Close the log."""
         os.close(self._descriptor)
 
     def messages(self) -> Iterator[Message]:
-        """The kernel's own messages that have come since the last time, the oldest first."""
-        # The log's clock stands still while the host is suspended; a guest's note has one that does
+        """Yield the kernel's own messages that have come since the last time, the oldest first."""
+        # The log's clock stands still while the host is suspended; the clock of a guest's note does
         # not.
         suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(
             time.CLOCK_MONOTONIC

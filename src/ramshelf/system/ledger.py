@@ -1,7 +1,8 @@
-"""The notes of what guests were promised, in /run/ramshelf/guests: read, made right, written, removed.
+"""The notes of what guests were promised, in /run/ramshelf/guests.
 
-Root alone can go there. All who write what somebody was promised hold the store's lock, but for the
-hook's script, which removes the note of a guest that has ended.
+They are read, corrected, written and removed here. Root alone can go there. All who write what
+somebody was promised hold the store's lock, except the hook's script, which removes the note of a
+guest that has ended.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ _NOTE, _WAIT = ".guest", ".wait"
 
 
 def write_note(note: Note) -> None:
-    """Write or replace a guest's note: old or new, never half. Raises OSError."""
+    """Write or replace a guest's note: the old or the new one is there, never half of one.
+
+    Raises OSError.
+    """
     have_directory(DIRECTORY, 0o700)
     temporary = f"{DIRECTORY}/.new{os.getpid()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -47,7 +51,7 @@ def write_note(note: Note) -> None:
 
 
 def read_note(name: str) -> Note | None:
-    """A guest's note; None where there is none, or none that is whole."""
+    """Return a guest's note, or None where there is none, or none that is whole."""
     try:
         with open(f"{DIRECTORY}/{name}{_NOTE}", "rb") as file:
             return parse_note(name, file.read().decode(errors="surrogateescape"))
@@ -56,7 +60,7 @@ def read_note(name: str) -> Note | None:
 
 
 def remove_note(name: str) -> None:
-    """Remove a guest's note; one that is gone already is passed over."""
+    """Remove a guest's note, and the mark that its start is waited for, if they are there."""
     for suffix in (_NOTE, _WAIT):
         _unlink(f"{DIRECTORY}/{name}{suffix}")
 
@@ -75,12 +79,12 @@ def have_started_waited_for(name: str) -> None:
 
 
 def is_waited_for(name: str) -> bool:
-    """Whether libvirt waits for what the hook says of the guest that has started."""
+    """Tell whether libvirt waits for what the hook says of the guest that has started."""
     return os.path.exists(f"{DIRECTORY}/{name}{_WAIT}")
 
 
 def noted_names() -> frozenset[str]:
-    """The names of the guests that have a note."""
+    """Return the names of the guests that have a note."""
     try:
         entries = os.listdir(DIRECTORY)
     except FileNotFoundError:
@@ -89,17 +93,20 @@ def noted_names() -> frozenset[str]:
 
 
 def this_starter() -> str:
-    """The process that called the hook's script, which called this one, as a note has it: "PID START"."""
+    """Return the process that called the hook's script, as a note has it: "PID START".
+
+    The script has called this process.
+    """
     return starter_of(int(_stat(os.getppid())[1]))
 
 
 def starter_of(pid: int) -> str:
-    """A process as a note has it."""
+    """Return a process as a note has it: "PID START"."""
     return f"{pid} {_start(pid)}"
 
 
 def clock() -> float:
-    """Seconds since boot, suspended time included."""
+    """Return the seconds since boot, including the time that the host was suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -110,11 +117,12 @@ def holding(
     but: str = "",
     keep: bool = False,
 ) -> tuple[Note, ...]:
-    """The notes of all guests that run or are starting, made again where they are missing.
+    """Return the notes of all guests that run or are starting, and make missing ones again.
 
-    ``place`` gives the path of a guest's directory and ``files`` the regular files in such a one,
-    for notes that are made again. The guest ``but`` is left out. ``keep``: what was found is
-    written down, for callers that hold the store's lock; a note whose guest has ended is removed.
+    ``place`` gives the path of a guest's directory, and ``files`` the regular files in such a
+    directory, for notes that are made again. The guest ``but`` is left out. With ``keep``, which is
+    for callers that hold the store's lock, what was found is written down, and the note of a guest
+    that has ended is removed.
     """
     recorded, noted = livestate.live_names(), noted_names()
     found = []
@@ -139,7 +147,7 @@ def holding(
 
 
 def _completed(note: Note, *, keep: bool) -> Note:
-    """A note that an older version wrote, with what that did not say, by the guest's record."""
+    """Return a note of an older version, with what that did not say by the guest's record."""
     live = livestate.read_live(note.name)
     if live is None or live.guest is None:
         return note
@@ -152,7 +160,10 @@ def _completed(note: Note, *, keep: bool) -> Note:
 def _again(
     name: str, place: Callable[[Guest], str], files: Callable[[str], tuple[FileUsage, ...]]
 ) -> Note | None:
-    """The note of a guest that runs, by its record; None of one that has ended or is not understood."""
+    """Return the note of a guest that runs, made again by its record.
+
+    Return None for a guest that has ended, or whose record is not understood.
+    """
     live = livestate.read_live(name)
     if live is None or live.guest is None:
         return None
@@ -160,8 +171,9 @@ def _again(
 
 
 def noted_again(guest: Guest, path: str, files: Callable[[str], tuple[FileUsage, ...]]) -> Note:
-    """The note of a guest that runs, whose directory is to be ``path``; the files in it of its own
-    alone.
+    """Make the note of a guest that runs, whose directory is to be ``path``.
+
+    Of the files in it, only the guest's own are noted.
     """
     directory = path if guest.file_backed else ""
     sizes = {file.name: file.size for file in guest.files}
@@ -177,9 +189,10 @@ def noted_again(guest: Guest, path: str, files: Callable[[str], tuple[FileUsage,
 
 
 def _is_whole(note: Note) -> bool:
-    """Whether the note is of the guest that runs, and says where its memory is.
+    """Tell whether the note is of the guest that runs, and says where its memory is.
 
-    A hook that was away has not seen a guest end; one that was killed has not said where.
+    A hook that was away for a time has not seen a guest end; one that was killed has not noted
+    where the memory is.
     """
     if note.promised and not note.directory:
         return False
@@ -193,9 +206,10 @@ def _is_whole(note: Note) -> bool:
 
 
 def _starts(note: Note) -> bool:
-    """Whether a guest without a record may be about to have one.
+    """Tell whether a guest without a record may be about to have one.
 
-    Its QEMU is there, or who started it goes on and it is not long ago.
+    That is so while its QEMU is there, or while the process that started it goes on and the start
+    is not long ago.
     """
     if livestate.qemu_pid(note.name) is not None:
         return True
@@ -206,7 +220,10 @@ def _starts(note: Note) -> bool:
 
 
 def _start(pid: int) -> str:
-    """When a process began, in ticks since boot (proc_pid_stat(5), field 22); '' of one that is gone."""
+    """Return when a process began, in ticks since boot (proc_pid_stat(5), field 22).
+
+    Return '' for a process that is gone.
+    """
     try:
         return _stat(pid)[19].decode()
     except (OSError, IndexError):
@@ -214,17 +231,20 @@ def _start(pid: int) -> str:
 
 
 def _began(pid: int) -> float:
-    """When a process began, in seconds since boot; 0 of one that is gone."""
+    """Return when a process began, in seconds since boot, or 0 for one that is gone."""
     return int(_start(pid) or "0") / os.sysconf("SC_CLK_TCK")
 
 
 def _stat(pid: int) -> list[bytes]:
-    """What stands after the process's name, from the state on."""
+    """Return the fields of /proc/PID/stat that follow the process's name, from the state on."""
     with open(f"/proc/{pid}/stat", "rb") as file:
         return file.read().rpartition(b")")[2].split()
 
 
 def forget() -> None:
-    """Remove the notes of guests that run, to be made again: after a time without this hook."""
+    """Remove the notes of guests that run, so that they are made again.
+
+    This is for the end of a time without this hook.
+    """
     for name in noted_names() & livestate.live_names():
         _unlink(f"{DIRECTORY}/{name}{_NOTE}")

@@ -1,7 +1,7 @@
-"""The guests that run, by libvirt's own records in /run/libvirt/qemu; libvirt itself is not asked.
+"""The guests that run, by libvirt's own records in /run/libvirt/qemu.
 
-libvirt writes a guest's record as soon as QEMU's process is there, and removes it when the guest
-has ended. One record that cannot be understood hides no other.
+libvirt itself is not asked. It writes a guest's record as soon as QEMU's process is there, and
+removes it when the guest has ended. A record that cannot be understood hides no other.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 STATE_DIR = "/run/libvirt/qemu"
 
 _LARGEST = 64 << 20
-"""Bytes of a record that are read."""
+"""The most bytes of a record that are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Live:
-    """A guest that runs; ``guest`` is None where its record is not understood, and ``problem`` says
-    why.
+    """A guest that runs.
+
+    ``guest`` is None where its record is not understood, and ``problem`` then says why.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Live:
 
 
 def live_names() -> frozenset[str]:
-    """The names of the guests that libvirt has a record of."""
+    """Return the names of the guests that libvirt has a record of."""
     try:
         entries = os.listdir(STATE_DIR)
     except FileNotFoundError:
@@ -44,7 +45,7 @@ def live_names() -> frozenset[str]:
 
 
 def read_live(name: str) -> Live | None:
-    """One guest; None where it has ended."""
+    """Return one guest, or None where it has ended."""
     try:
         with open(f"{STATE_DIR}/{name}.xml", "rb") as file:
             xml = file.read(_LARGEST)
@@ -57,13 +58,13 @@ def read_live(name: str) -> Live | None:
 
 
 def live_guests() -> tuple[Live, ...]:
-    """All of them, understood or not, by name."""
+    """Return all guests that run, sorted by name, whether their records are understood or not."""
     found = (read_live(name) for name in sorted(live_names()) if not is_forgotten(name))
     return tuple(live for live in found if live is not None)
 
 
 def recorded_pid(name: str) -> int | None:
-    """The guest's QEMU by libvirt's record, whether the process is there or not."""
+    """Return the guest's QEMU by libvirt's record, whether the process is there or not."""
     try:
         with open(f"{STATE_DIR}/{name}.pid", "rb") as file:
             return int(file.read(32))
@@ -72,7 +73,10 @@ def recorded_pid(name: str) -> int | None:
 
 
 def opened_files(name: str) -> frozenset[int]:
-    """The inodes of the regular files that the guest's QEMU has open; none where it cannot be seen."""
+    """Return the inodes of the regular files that the guest's QEMU has open.
+
+    There are none where the process cannot be seen.
+    """
     pid = qemu_pid(name)
     found = set()
     try:
@@ -90,10 +94,11 @@ def opened_files(name: str) -> frozenset[int]:
 
 
 def is_forgotten(name: str) -> bool:
-    """Whether a guest has ended though its record is there: QEMU is gone, and libvirt has not noticed.
+    """Tell whether a guest has ended though its record is there.
 
-    libvirt leaves the record for good where its daemon was killed while it ended the guest. As long
-    as no daemon runs that sees the processes that this one sees, the guest counts as there.
+    Then QEMU is gone, and libvirt has not noticed. libvirt leaves the record for good where its
+    daemon was killed while it ended the guest. As long as no daemon runs that sees the processes
+    that this one sees, the guest counts as there.
     """
     pid = recorded_pid(name)
     if pid is None or os.path.exists(f"/proc/{pid}"):
@@ -107,6 +112,6 @@ def is_forgotten(name: str) -> bool:
 
 
 def qemu_pid(name: str) -> int | None:
-    """The guest's QEMU by libvirt's record, while the process is there."""
+    """Return the guest's QEMU by libvirt's record, or None where the process is gone."""
     pid = recorded_pid(name)
     return pid if pid is not None and os.path.exists(f"/proc/{pid}") else None

@@ -1,5 +1,6 @@
-"""The memory files in an opened guest's directory: reserved, allocated, removed; see
-system/storetree.py.
+"""The memory files in an opened guest's directory: how they are made, allocated and removed.
+
+system/storetree.py opens them.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 _SELINUX = "security.selinux"
 
 _MOST = 100_000
-"""Entries that are removed at a time; the next time goes on."""
+"""The most entries that are removed at a time; the next time goes on."""
 
 
 def create(parent: int, directory: GuestDirectory, reservation: Reservation) -> NotedFile:
-    """Make a memory file in the opened directory, owned and labelled alike, all of it a hole.
+    """Make a memory file in the opened directory, with its owner and label, all of it a hole.
 
     Raises OSError: FileExistsError where somebody was quicker.
     """
@@ -48,8 +49,8 @@ def create(parent: int, directory: GuestDirectory, reservation: Reservation) -> 
 def allocate(parent: int, usage: FileUsage) -> None:
     """Give a memory file all its extents, in use or not; what is written stays.
 
-    Raises RefusedError ``store.no-fallocate`` or ``store.full``, OSError; FileNotFoundError where
-    another file is in its place.
+    Raises RefusedError ``store.no-fallocate`` or ``store.full``, FileNotFoundError where another
+    file is in its place, or another OSError.
     """
     with open_file(parent, usage.name, writable=True, inode=usage.inode) as file:
         _allocate(file, usage.apparent, usage.path.rpartition("/")[0])
@@ -77,16 +78,19 @@ def _allocate(file: int, size: int, directory: str) -> None:
 
 
 _FS_IOC_RESVSP64 = 0x4030582A
-"""_IOW('X', 42, struct space_resv) of linux/falloc.h, as x86, ARM, S/390 and RISC-V number it."""
+"""The ioctl _IOW('X', 42, struct space_resv) of linux/falloc.h.
+
+This is the number that it has on x86, ARM, S/390 and RISC-V.
+"""
 
 
 def _reserve(file: int, size: int) -> None:
     """Allocate the file's extents up to ``size`` by the kernel's own fallocate.
 
     posix_fallocate writes to each block where the file system knows no other way, which is slow,
-    and unsafe on the memory of a running guest. The ioctl is the same system call with
-    FALLOC_FL_KEEP_SIZE (ioctl_preallocate), and spares the hook the milliseconds that ctypes takes
-    to import.
+    and unsafe on the memory of a running guest. The ioctl does the same as the system call with
+    FALLOC_FL_KEEP_SIZE (ioctl_preallocate), and spares the hook the milliseconds that the import of
+    ctypes takes.
     """
     start, rest = bytes(8), bytes(24)  # l_type, l_whence and padding; l_sysid, l_pid, l_pad
     request = start + bytes(8) + size.to_bytes(8, "little" if _LITTLE else "big") + rest
@@ -106,12 +110,15 @@ _LITTLE = sys.byteorder == "little"
 
 
 def punch(file: int, offset: int, length: int) -> None:
-    """Make this range of the file a hole, which reads as zeros; its size stays. Raises OSError."""
+    """Make this range of the file a hole, which reads as zeros; the size of the file stays.
+
+    Raises OSError.
+    """
     _fallocate(file, _PUNCH_HOLE | _KEEP_SIZE, offset, length)
 
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
-"""fallocate(2)'s FALLOC_FL_*."""
+"""The flags FALLOC_FL_KEEP_SIZE and FALLOC_FL_PUNCH_HOLE of fallocate(2)."""
 
 
 def _fallocate(file: int, mode: int, offset: int, length: int) -> None:
@@ -140,24 +147,25 @@ def remove(parent: int, gone: tuple[str, ...]) -> None:
 
 
 def put_away(directory: int, name: str) -> None:
-    """Have nothing of this name in the opened directory; a directory that is not empty gets another
-    name.
+    """Have nothing of this name in the opened directory.
+
+    A directory that is not empty gets another name.
     """
     if not _removed(directory, name):
         _rename(name, directory, directory)
 
 
 def _rename(name: str, source: int, target: int) -> None:
-    """Give an entry a name that nobody can have foreseen."""
+    """Move an entry to the directory ``target``, under a name that nobody can have foreseen."""
     os.rename(name, f".removed-{os.urandom(8).hex()}", src_dir_fd=source, dst_dir_fd=target)
 
 
 def empty(directory: int, most: int = _MOST) -> None:
     """Remove all that lies in the opened directory, however deep, and follow no link.
 
-    What lies in a directory below is brought up, so that depth costs nothing. Raises OSError
-    ENOTEMPTY where there is more than is removed at a time, or more comes all the while; EBUSY for
-    another file system.
+    What lies in a directory below is brought up, so that depth costs nothing. Raises OSError:
+    ENOTEMPTY where there is more than is removed at a time, or more comes all the while; EBUSY
+    where another file system is mounted.
     """
     left = most
     while found := names(directory, left):
@@ -170,7 +178,7 @@ def empty(directory: int, most: int = _MOST) -> None:
 
 
 def _removed(directory: int, name: str) -> bool:
-    """Whether this is gone now: a file, a link, a directory that is empty."""
+    """Remove a file, a link or an empty directory, and tell whether it is gone now."""
     try:
         if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
             os.rmdir(name, dir_fd=directory)
@@ -186,9 +194,9 @@ def _removed(directory: int, name: str) -> bool:
 
 
 def _bring_up(directory: int, name: str, left: int) -> int:
-    """Empty the directory ``name``: what in it is a directory itself comes into ``directory``.
+    """Empty the directory ``name``, and move directories in it that are not empty up.
 
-    Gives what is left of the entries that may be removed.
+    They come into ``directory``. Return how many entries may still be removed.
     """
     try:
         inner = open_guest(directory, name)

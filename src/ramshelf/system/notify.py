@@ -1,4 +1,7 @@
-"""The service manager, told how this process is: sd_notify(3), a datagram to $NOTIFY_SOCKET."""
+"""Messages to the service manager about how this process is.
+
+As sd_notify(3) says, each is a datagram to $NOTIFY_SOCKET.
+"""
 
 import os
 import socket
@@ -7,10 +10,10 @@ from contextlib import suppress
 
 
 class Notifier:
-    """Tells the service manager that started this process; where there is none it tells nobody.
+    """A sender to the service manager that started this process; without one it tells nobody.
 
-    ``watchdog``: seconds after which the manager kills a process that is not ``alive``; None: it
-    does not.
+    ``watchdog`` is the number of seconds after which the manager kills a process that has not
+    called ``alive``. None means that it kills none.
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
@@ -18,19 +21,19 @@ class Notifier:
         self.watchdog = _watchdog(environment)
 
     def ready(self, status: str) -> None:
-        """The process serves."""
+        """Tell that the process serves, with a line for ``systemctl status``."""
         self._send(f"READY=1\nSTATUS={status}")
 
     def alive(self) -> None:
-        """The process does not hang; to be told twice within ``watchdog``."""
+        """Tell that the process does not hang; this is to be called twice within ``watchdog``."""
         self._send("WATCHDOG=1")
 
     def status(self, text: str) -> None:
-        """A line for ``systemctl status``."""
+        """Set the line for ``systemctl status``."""
         self._send(f"STATUS={text}")
 
     def stopping(self) -> None:
-        """The process is about to end."""
+        """Tell that the process is about to end."""
         self._send("STOPPING=1")
 
     def _send(self, message: str) -> None:
@@ -42,7 +45,7 @@ class Notifier:
 
 
 def _watchdog(environment: Mapping[str, str]) -> float | None:
-    """As sd_watchdog_enabled(3): for this process only."""
+    """Return the seconds as sd_watchdog_enabled(3) does, for this process only."""
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     with suppress(KeyError, ValueError):

@@ -1,4 +1,7 @@
-"""/sys/devices/system/node: the host's NUMA nodes that have memory, and what of it is huge pages."""
+"""The host's NUMA nodes that have memory, and what of it is huge pages.
+
+The source is /sys/devices/system/node.
+"""
 
 from pathlib import Path
 
@@ -12,7 +15,7 @@ _RECLAIM = Path("/proc/sys/vm/zone_reclaim_mode")
 
 
 def host_numa(nodes: Path = _NODES, reclaim: Path = _RECLAIM) -> HostNuma:
-    """What is there; no node where the kernel was built without NUMA.
+    """Return the host's NUMA nodes; there is none where the kernel was built without NUMA.
 
     Raises OSError, and ValueError or LookupError for what is in no known form.
     """

@@ -1,8 +1,8 @@
 """The options that ramshelf reads, and their values, converted and checked by oslo.config.
 
 The environment (oslo.config's ``OS_GROUP__OPTION``) is not read: what counts for nova-compute is
-its service's environment, not the shell's that ramshelf is called from, and libvirt's hook has
-another again.
+its service's environment, not that of the shell that ramshelf is called from, and libvirt's hook
+has yet another.
 """
 
 import difflib
@@ -152,22 +152,24 @@ OPTIONS: Mapping[str, tuple[cfg.Opt, ...]] = {
         ),
     ),
 }
-"""What ramshelf reads, under nova.conf's own groups and names; ``[placement]`` is kept as it stands.
+"""What ramshelf reads, under nova.conf's own groups and names.
+
+``[placement]`` is kept as it stands.
 """
 
 
 def option_names() -> tuple[str, ...]:
-    """All options as ``section.key``."""
+    """Return all options as ``section.key``."""
     return tuple(
         f"{group}.{option.name}" for group, options in OPTIONS.items() for option in options
     )
 
 
 def checked_values(paths: Sequence[str], winners: Mapping[str, Setting]) -> dict[str, Any]:
-    """Each option's value by ``section.key``.
+    """Return each option's value by ``section.key``.
 
-    ``winners``: the settings of ``paths`` that count. Raises ConfigError: of several wrong values
-    all.
+    ``winners`` are the settings of ``paths`` that count. Raises ConfigError, which names all of
+    several wrong values.
     """
     conf = opened(paths, winners)
     errors = list(_unknown_keys(winners))
@@ -189,9 +191,10 @@ def checked_values(paths: Sequence[str], winners: Mapping[str, Setting]) -> dict
 def opened(
     paths: Sequence[str], winners: Mapping[str, Setting], *, but_for: AbstractSet[str] = frozenset()
 ) -> cfg.ConfigOpts:
-    """These files as oslo.config has them; in the sections ``but_for`` no option is known yet.
+    """Return these files as oslo.config has them.
 
-    Raises ConfigError ``config.unreadable``.
+    In the sections ``but_for`` none of the other options that the files set is known yet. Raises
+    ConfigError ``config.unreadable``.
     """
     conf = cfg.ConfigOpts()
     for group, options in OPTIONS.items():
@@ -215,12 +218,18 @@ def opened(
 
 
 def _group(section: str) -> str | None:
-    """oslo.config's group of a section; $NAME is looked up in the same group, then outside of all."""
+    """Return oslo.config's group of a section.
+
+    $NAME is looked up in the same group, and then outside of all groups.
+    """
     return None if section == "DEFAULT" else section
 
 
 def _register_others(conf: cfg.ConfigOpts, settings: Iterable[Setting]) -> None:
-    """Make what else the files set known to oslo.config, so that $my_ip means what it means to Nova."""
+    """Make what else the files set known to oslo.config.
+
+    So $my_ip means what it means to Nova.
+    """
     known = set(option_names())
     for setting in settings:
         if setting.name not in known and setting.key.isidentifier() and setting.key[0] != "_":
@@ -271,7 +280,7 @@ def _error(code: str, setting: Setting, what: str, hint: str = "") -> ConfigErro
 
 
 def _joined(errors: Sequence[ConfigError]) -> ConfigError:
-    """One error that says all: the code of the first, each place among the facts."""
+    """Return one error that says all: the code of the first, and each place among the facts."""
     first = errors[0]
     return ConfigError(
         first.code,

@@ -1,4 +1,4 @@
-"""How much of a file is in RAM, without faulting any of it in."""
+"""How much of a file is in RAM, found out without faulting any of it in."""
 
 import ctypes
 import errno
@@ -10,10 +10,10 @@ from ramshelf.core.units import GIB
 from ramshelf.system.storetree import open_memory
 
 _CACHESTAT = 451
-"""The system call's number, the same on every architecture (Linux 6.5)."""
+"""The number of the system call cachestat, the same on every architecture (Linux 6.5)."""
 
 _WINDOW = GIB
-"""mincore(2) looks at this much at a time: one byte of answer a page."""
+"""The bytes that mincore(2) looks at at a time; its answer has one byte a page."""
 
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
@@ -33,13 +33,13 @@ _libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
 
 
 class _Range(ctypes.Structure):
-    """struct cachestat_range: ``len`` 0 means to the end of the file."""
+    """The kernel's struct cachestat_range; ``len`` 0 means up to the end of the file."""
 
     _fields_ = (("off", ctypes.c_uint64), ("len", ctypes.c_uint64))
 
 
 class _Statistics(ctypes.Structure):
-    """struct cachestat; pages."""
+    """The kernel's struct cachestat; all its figures are pages."""
 
     _fields_ = tuple(
         (name, ctypes.c_uint64)
@@ -51,10 +51,10 @@ _UNKNOWN = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 
 
 def dirty(file: FileUsage) -> int | None:
-    """Bytes of the file that are in the page cache only and not on their way to the device; None: not
-    known.
+    """Return the bytes of the file that are in the page cache only, or None where it is not known.
 
-    A tmpfs counts no dirty pages. Raises OSError as ``resident``.
+    What is on its way to the device does not count. A tmpfs counts no dirty pages. Raises OSError
+    as ``resident`` does.
     """
     descriptor = open_memory(file)
     try:
@@ -68,9 +68,10 @@ def dirty(file: FileUsage) -> int | None:
 
 
 def resident(file: FileUsage) -> int:
-    """Bytes of the file that are in RAM: in the page cache, or tmpfs pages that are not swapped out.
+    """Return the bytes of the file that are in RAM.
 
-    Raises OSError where the file cannot be opened. The kernel tells only who may write to the file.
+    They are in the page cache, or tmpfs pages that are not swapped out. Raises OSError where the
+    file cannot be opened. The kernel tells it only to those who may write to the file.
     """
     descriptor = open_memory(file)
     try:
@@ -88,7 +89,10 @@ def resident(file: FileUsage) -> int:
 
 
 def _cachestat(descriptor: int, offset: int = 0, length: int = 0) -> _Statistics:
-    """Pages in RAM of the file or a range of it, by cachestat(2); EPERM also where a sandbox has none."""
+    """Return the pages in RAM of the file or a range of it, by cachestat(2).
+
+    Raises OSError; EPERM also where a sandbox does not have the call.
+    """
     statistics = _Statistics()
     wanted = _Range(offset, length)
     arguments = (ctypes.byref(wanted), ctypes.byref(statistics), ctypes.c_uint(0))
@@ -98,11 +102,11 @@ def _cachestat(descriptor: int, offset: int = 0, length: int = 0) -> _Statistics
 
 
 def in_ram(descriptor: int, offset: int, length: int) -> bytes:
-    """A byte for each page of this range of a file: 1 where it is in RAM, else 0.
+    """Return a byte for each page of this range of a file: 1 where it is in RAM, else 0.
 
-    By mincore(2) over a mapping that is never touched; ``offset`` is a multiple of the page's size.
-    To mincore a tmpfs page that is on swap but still in the swap cache is in RAM; not so where
-    cachestat(2) can tell. Raises OSError.
+    This asks mincore(2) about a mapping that is never touched; ``offset`` is a multiple of the
+    page's size. For mincore(2) a tmpfs page that is on swap but still in the swap cache is in RAM;
+    where cachestat(2) can tell, it is not. Raises OSError.
     """
     pages = _mincore(descriptor, offset, length)
     try:
@@ -129,7 +133,7 @@ def _mincore(descriptor: int, offset: int, length: int) -> bytes:
 
 
 _LOWEST_BIT = bytes(value & 1 for value in range(256))
-"""mincore(2) defines only the lowest bit of each byte."""
+"""A table that keeps the lowest bit of each byte: mincore(2) defines no other."""
 
 
 def _last_error() -> OSError:

@@ -38,25 +38,33 @@ from ramshelf.system.placementapi import Answer, PlacementApi
 _GENERATION = "resource_provider_generation"
 _CONFLICT = "placement.concurrent_update"
 _TRIES = 10
-"""Of a change that others get in the way of; Placement itself tries as often before it says so."""
+"""How often a change is tried that others get in the way of.
+
+Placement itself tries as often before it says so.
+"""
 
 _LEFT_OVER = 3
-"""Refusals after which a consumer that holds nothing is no longer one whose first allocation is just
-made."""
+"""The refusals after which a consumer that holds nothing counts as left over.
+
+Before that, its first allocation may just be being made.
+"""
 
 _MACHINE_ID = "/etc/machine-id"
 
 _CONSUMER = {"project_id": "ramshelf", "user_id": "ramshelf"}
-"""Placement wants to know whose a consumer is; a guest that Nova has started keeps what Nova said.
+"""Whose a consumer is, which Placement wants to know.
+
+A guest that Nova has started keeps what Nova said.
 """
 
 
 class Placement:
-    """Placement, as far as it concerns the provider of this host; a context manager, for one thread.
+    """Placement, as far as it concerns the provider of this host.
 
-    Its methods raise ServiceError ``placement.*`` where Placement does not serve;
-    ``placement.conflict`` where somebody else has changed the provider since ``observe``: then
-    observe anew. ``identity`` is this host's own trait (core/placement.host_trait).
+    This is a context manager, for one thread. Its methods raise ServiceError ``placement.*`` where
+    Placement does not serve, and ``placement.conflict`` where somebody else has changed the
+    provider since ``observe``: then observe anew. ``identity`` is this host's own trait
+    (core/placement.host_trait).
     """
 
     def __init__(self, config: Config, host: str, *, identity: str = "") -> None:
@@ -78,15 +86,16 @@ class Placement:
         self._api.close()
 
     def of(self, host: str) -> Self:
-        """The same Placement as far as it concerns another host's provider."""
+        """Return the same Placement as far as it concerns another host's provider."""
         other = copy.copy(self)
         other.host, other._identity = host, ""  # noqa: SLF001 - its own
         other._last = None  # noqa: SLF001 - its own
         return other
 
     def observe(self) -> Observed:
-        """The provider of this host's name. One request where only allocations have changed, else
-        five.
+        """Return the provider of this host's name.
+
+        This takes one request where only allocations have changed, else five.
         """
         for _ in range(_TRIES):
             last = self._last
@@ -102,7 +111,10 @@ class Placement:
         raise _conflict(f"Others change the provider {self.host} all the time")
 
     def apply(self, write: MakeProvider | SetInventory | SetTraits, observed: Observed) -> Observed:
-        """Describe the provider; what it is then. A trait that Placement does not know is left out."""
+        """Describe the provider, and return what it is then.
+
+        A trait that Placement does not know is left out.
+        """
         self._last = None
         path = f"/resource_providers/{observed.provider}"
         match write:
@@ -132,7 +144,10 @@ class Placement:
         return replace(after(observed, write), generation=self._said(done, _GENERATION))
 
     def allocate(self, claims: Sequence[Claim]) -> bool:
-        """Give guests that hold nothing anywhere what they need, all or (False) none of them."""
+        """Give guests that hold nothing anywhere what they need: all of them, or none.
+
+        Return whether they have it.
+        """
         body = {
             claim.uuid: {
                 "allocations": self._share(claim.memory_mib),
@@ -144,11 +159,10 @@ class Placement:
         return self._api.ask("POST", "/allocations", body).ok
 
     def settle(self, write: Free | Change | Allocate) -> bool:
-        """One allocation, if it is still as it was observed; False where not, or where there is no
-        room.
+        """Set one allocation, if it is still as it was observed.
 
-        Raises ServiceError ``placement.consumer`` where it is this one consumer that Placement
-        refuses.
+        Return False where it is not, or where there is no room. Raises ServiceError
+        ``placement.consumer`` where it is this one consumer that Placement refuses.
         """
         match write:
             case Free():
@@ -161,11 +175,11 @@ class Placement:
                 return self._set(write.claim.uuid, write.claim.memory_mib)
 
     def claim(self, wanted: Claim, *, promised: bool = False) -> None:
-        """Ask for a guest's memory, whatever it holds now. Raises RefusedError ``placement.full``.
+        """Ask for a guest's memory, whatever it holds now.
 
-        A refusal that the figures do not bear out has met a change by others, and is not the last
-        word. ``promised``: the guest has it whatever the capacity is, so room is made where there
-        is none.
+        A refusal that the figures do not bear out has met a change by others, so it is asked again.
+        With ``promised`` the guest has the memory whatever the capacity is, so room is made where
+        there is none. Raises RefusedError ``placement.full``.
         """
         self._require_inventory()
         for _ in range(_TRIES):
@@ -183,7 +197,7 @@ class Placement:
         try:
             self.apply(SetInventory(inventory=inventory), observed)
         except ServiceError as error:
-            if error.code != "placement.conflict":  # then it is looked at again
+            if error.code != "placement.conflict":  # after a conflict the caller looks again
                 raise
 
     def release(self, uuid: str) -> None:
@@ -191,7 +205,7 @@ class Placement:
         self._set(uuid, 0)
 
     def _require_inventory(self) -> None:
-        """Raise where nothing can be claimed yet.
+        """Raise ServiceError where nothing can be claimed yet.
 
         A claim for a provider that does not exist is refused, and yet leaves a consumer behind in
         Placement.
@@ -211,7 +225,7 @@ class Placement:
             )
 
     def _found(self) -> Observed:
-        """The provider with everything but its allocations."""
+        """Return the provider with everything but its allocations."""
         answer = self._api.ask("GET", f"/resource_providers?name={quote(self.host, safe='')}")
         found = self._said(answer, "resource_providers")
         if not found:
@@ -233,7 +247,7 @@ class Placement:
         )
 
     def _former(self) -> tuple[Former, ...]:
-        """The providers that this host has had under other names."""
+        """Return the providers that this host has had under other names."""
         if not self._identity:
             return ()
         answer = self._api.ask("GET", f"/resource_providers?required={self._identity}")
@@ -247,7 +261,10 @@ class Placement:
         )
 
     def _with_allocations(self, last: Observed) -> Observed | None:
-        """With the allocations of now; None where the provider has changed otherwise, or is gone."""
+        """Return the provider with its present allocations.
+
+        Return None where it has changed otherwise, or is gone.
+        """
         answer = self._api.ask("GET", f"/resource_providers/{last.provider}/allocations")
         if answer.status == 404 or self._said(answer, _GENERATION) != last.generation:
             return None
@@ -263,7 +280,7 @@ class Placement:
         )
 
     def _knows(self, trait: str, observed: Observed) -> bool:
-        """Whether Placement knows the trait; a custom one is made known."""
+        """Tell whether Placement knows the trait; a custom one is made known."""
         if trait in observed.traits:
             return True
         return self._api.ask("GET" if trait == TRAIT else "PUT", f"/traits/{trait}").ok
@@ -272,11 +289,10 @@ class Placement:
         return {provider_uuid(self.host): {"resources": {RESOURCE_CLASS: memory_mib}}}
 
     def _set(self, uuid: str, memory_mib: int, *, only: int | None = None) -> bool:
-        """Set what a consumer holds of this host's own provider, 0: nothing. False where there is no
-        room.
+        """Set what a consumer holds of this host's own provider; 0 is nothing.
 
-        ``only``: if the consumer is still of this generation; else nothing is done, and False
-        returned.
+        Return False where there is no room. With ``only`` this is done if the consumer is still of
+        this generation; else nothing is done, and False returned.
         """
         path = f"/allocations/{uuid}"
         own = provider_uuid(self.host)
@@ -312,11 +328,11 @@ class Placement:
                 break
             left_over = _generation(answer) if attempt >= _LEFT_OVER else None
             if only is None:
-                time.sleep(random.uniform(0, 0.05 * attempt))  # noqa: S311 - to be apart, not secret
+                time.sleep(random.uniform(0, 0.05 * attempt))  # noqa: S311 - not for secrets
         raise self._refused(uuid, answer)
 
     def _refused(self, uuid: str, answer: Answer) -> ServiceError:
-        """Why a consumer's allocation was not made, where it is not for want of room."""
+        """Return why a consumer's allocation was not made, where it is not for want of room."""
         if provider_uuid(self.host) in answer.detail:
             self._last = None
             return _no_provider(self.host)
@@ -331,7 +347,11 @@ class Placement:
         )
 
     def _said(self, answer: Answer, key: str) -> Any:
-        """What the answer says under this key, where Placement did what it was asked."""
+        """Return what the answer says under this key.
+
+        Raises ServiceError where it does not say it, or where Placement did not do what it was
+        asked.
+        """
         self._require_done(answer)
         if key not in answer.document:
             raise ServiceError(
@@ -343,7 +363,7 @@ class Placement:
         return answer.document[key]
 
     def _require_done(self, answer: Answer) -> None:
-        """Raise where Placement did not do what it was asked."""
+        """Raise ServiceError where Placement did not do what it was asked."""
         if answer.ok:
             return
         if answer.status == 409 and answer.code == _CONFLICT:
@@ -360,10 +380,10 @@ class Placement:
 
 
 def connect(config: Config, host: str) -> Placement | None:
-    """Placement as ``[ramshelf] placement`` says, None where it is not used. Asks nothing yet.
+    """Return Placement as ``[ramshelf] placement`` says, or None where it is not used.
 
-    ``host``: what libvirt calls this host (``Hypervisor.host_name``), which is nova-compute's name
-    for it.
+    Nothing is asked yet. ``host`` is what libvirt calls this host (``Hypervisor.host_name``), which
+    is nova-compute's name for it.
     """
     if config.placement_mode == "none":
         return None
@@ -417,17 +437,18 @@ def _full(wanted: Claim, observed: Observed) -> RefusedError:
 
 
 def _generation(refusal: Answer) -> int | None:
-    """The generation of a consumer that holds nothing: only the words of a refusal name it.
+    """Return the generation of a consumer that holds nothing, or None where it is not said.
 
-    Placement makes a consumer before it looks at what it is to hold, and where the provider does
-    not exist leaves it (placement/handlers/allocation.py, _set_allocations_for_consumer).
+    Only the words of a refusal name it. Placement makes a consumer before it looks at what it is to
+    hold, and leaves it where the provider does not exist (placement/handlers/allocation.py,
+    _set_allocations_for_consumer).
     """
     expected = re.search(r"expected (\d+) but got", refusal.detail)
     return int(expected[1]) if expected else None
 
 
 def _shares(allocations: Mapping[str, Any]) -> dict[str, dict[str, dict[str, int]]]:
-    """A consumer's allocations by provider, as they are written: without the generations."""
+    """Return a consumer's allocations by provider as they are written, without the generations."""
     return {
         provider: {"resources": dict(share["resources"])} for provider, share in allocations.items()
     }

@@ -1,8 +1,8 @@
-"""Placement, by its own API: over the network, or inside this process over an SQLite file.
+"""Placement by its own API, over the network or inside this process over an SQLite file.
 
 Both ways hand out the same keystoneauth1 adapter, so that all that follows is one path. The
-packages that this needs are the extra ``ramshelf[placement]``, imported when Placement is first
-asked for something.
+packages that this needs are the extra ``ramshelf[placement]``, and are imported when Placement is
+first asked for something.
 """
 
 import fcntl
@@ -23,23 +23,25 @@ from ramshelf.core.placement import MICROVERSION
 from ramshelf.core.secrets import hide, secret_values, without_secrets
 
 _PATIENCE = 10
-"""Seconds for an answer where ``[placement] timeout`` does not say: keystoneauth1 itself waits for
-ever."""
+"""Seconds to wait for an answer where ``[placement] timeout`` does not say.
+
+keystoneauth1 itself waits for ever.
+"""
 
 _LOGGERS = ("alembic", "keystoneauth", "oslo_db", "oslo_policy", "placement")
-"""What they have to say comes back as an answer or an error."""
+"""Loggers that are silenced: what they have to say comes back as an answer or an error."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What Placement answers; ``document`` is empty where it says nothing, or nothing in JSON."""
+    """An answer of Placement; ``document`` is empty where it says nothing, or nothing in JSON."""
 
     status: int
     document: Mapping[str, Any]
 
     @property
     def ok(self) -> bool:
-        """Whether it did what it was asked."""
+        """Whether Placement did what it was asked."""
         return 200 <= self.status < 300
 
     @property
@@ -59,8 +61,9 @@ class Answer:
 
 
 class PlacementApi:
-    """A connection, made at the first request and kept until ``close``; a context manager, for one
-    thread.
+    """A connection, made at the first request and kept until ``close``.
+
+    This is a context manager, for one thread.
     """
 
     def __init__(self, config: Config) -> None:
@@ -82,16 +85,17 @@ class PlacementApi:
         self.close()
 
     def close(self) -> None:
-        """Let it go; the next request opens it anew."""
+        """Close the connection; the next request opens it anew."""
         self._adapter = self._inode = None
         self._open.close()
 
     def ask(self, method: str, path: str, document: object = None) -> Answer:
-        """What Placement answers to a request: done (2xx), not there (404), or not like that (400,
-        409).
+        """Return what Placement answers to a request.
 
-        Any other answer, and none, raises ServiceError ``placement.*``; a configuration that cannot
-        be used ConfigError ``placement.configuration``, packages that are missing HostError.
+        The request was done (2xx), or what it names is not there (404), or it cannot be done like
+        that (400, 409). Any other answer, and none, raises ServiceError ``placement.*``. A
+        configuration that cannot be used raises ConfigError ``placement.configuration``, and
+        missing packages raise HostError.
         """
         with self._turn():
             try:
@@ -112,14 +116,17 @@ class PlacementApi:
                 raise without_secrets(error, self._secrets()) from error
             except Exception as error:
                 if self._embedded:
-                    self.close()  # a connection to a file that is no database stays one
+                    self.close()  # a connection to a file that is no database would stay one
                 translated = _translated(error, hide(str(error), self._secrets()))
                 if translated is None:
                     raise
                 raise translated from error
 
     def _secrets(self) -> frozenset[str]:
-        """What libraries and servers may quote, and others than root may read in our errors."""
+        """Return the secrets that libraries and servers may quote.
+
+        Others than root may read our errors, so these are hidden in them.
+        """
         settings = ((setting.key, setting.value) for setting in self._config.settings.values())
         return secret_values((*self._config.placement.items(), *settings))
 
@@ -127,9 +134,8 @@ class PlacementApi:
         for name in _LOGGERS:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         if not logging.getLogger().handlers:
-            logging.getLogger().addHandler(
-                logging.NullHandler()
-            )  # else oslo.log adds one that prints
+            # Else oslo.log adds a handler that prints.
+            logging.getLogger().addHandler(logging.NullHandler())
         try:
             if self._embedded:
                 return self._open.enter_context(_embedded(self._config.placement_database))
@@ -143,7 +149,11 @@ class PlacementApi:
             ) from error
 
     def _database_inode(self) -> int | None:
-        """Of an embedded Placement's file: SQLite would go on with one that was removed or replaced."""
+        """Return the inode of an embedded Placement's file, or 0 where it is missing.
+
+        SQLite would go on with a file that was removed or replaced. Return None where Placement is
+        not embedded.
+        """
         if not self._embedded:
             return None
         try:
@@ -152,14 +162,17 @@ class PlacementApi:
             return 0
 
     def _turn(self) -> Any:
-        """One process at a time has an embedded Placement: SQLite would fail instead of waiting."""
+        """Return a context in which no other process has an embedded Placement.
+
+        Without it SQLite would fail instead of waiting.
+        """
         if not self._embedded:
             return nullcontext()
         return _locked(f"{self._config.placement_database}.lock")
 
 
 def _remote(config: Config) -> Any:
-    """An adapter as nova-compute would make it from ``[placement]``."""
+    """Return an adapter as nova-compute would make it from ``[placement]``."""
     from keystoneauth1 import loading  # noqa: PLC0415 - an extra, and slow
 
     from ramshelf.system.options import opened  # noqa: PLC0415 - oslo.config is slow
@@ -183,10 +196,10 @@ def _remote(config: Config) -> Any:
 
 
 def _require_keystone(session: Any, url: str | None) -> None:
-    """Refuse an auth_url that wants credentials before it says what it is: no Keystone does.
+    """Refuse an auth_url that wants credentials before it says what it is.
 
-    keystoneauth1 would then authenticate in the middle of authenticating, and wait for its own lock
-    for ever.
+    No Keystone does that. keystoneauth1 would then authenticate in the middle of authenticating,
+    and wait for its own lock for ever.
     """
     if url and session.get(url, authenticated=False, raise_exc=False).status_code == 401:
         raise ServiceError(
@@ -199,16 +212,19 @@ def _require_keystone(session: Any, url: str | None) -> None:
 
 @contextmanager
 def _embedded(database: str) -> Iterator[Any]:
-    """The real Placement in this process, over an SQLite file that it makes and brings up to date."""
+    """Yield an adapter for the real Placement in this process, over an SQLite file.
+
+    Placement makes that file, and brings it up to date.
+    """
     from oslo_config import cfg  # noqa: PLC0415 - slow
     from placement import conf as placement_conf  # noqa: PLC0415 - an extra, and slow
     from placement import db_api  # noqa: PLC0415
     from placement.direct import PlacementDirect  # noqa: PLC0415
     from placement.objects import resource_class, trait  # noqa: PLC0415
 
-    # Whether the standard ones are in the database, which may be a new one: as Placement's own
-    # fixtures do.
-    trait._TRAITS_SYNCED = resource_class._RESOURCE_CLASSES_SYNCED = False  # noqa: SLF001 - see above
+    # The database may be a new one, so it has to be seen whether the standard ones are in it:
+    # Placement's own fixtures do the same.
+    trait._TRAITS_SYNCED = resource_class._RESOURCE_CLASSES_SYNCED = False  # noqa: SLF001
 
     conf = cfg.ConfigOpts()
     placement_conf.register_opts(conf)
@@ -216,13 +232,12 @@ def _embedded(database: str) -> Iterator[Any]:
     conf.set_override("sync_on_startup", True, group="placement_database")
     conf.set_override("max_retries", 0, group="placement_database")
     conf([], project="placement", default_config_files=[], default_config_dirs=[], use_env=False)
-    # SQLite gives its files that are beside it the same mode.
+    # SQLite gives its own files beside this one the same mode.
     os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     db_api.configure(conf)
     direct = PlacementDirect(conf)
-    direct.app = functools.cache(
-        direct.app
-    )  # else it is made anew, database and all, for each request
+    # Else it is made anew, database and all, for each request.
+    direct.app = functools.cache(direct.app)
     with _without_proxy(), ExitStack() as stack:
         adapter = stack.enter_context(direct)
         adapter.session.session.trust_env = False
@@ -252,7 +267,10 @@ def _locked(path: str) -> Iterator[None]:
 
 @contextmanager
 def _without_proxy() -> Iterator[None]:
-    """No HTTP proxy in the environment: the interception of requests refuses to work with one."""
+    """Have no HTTP proxy in the environment meanwhile.
+
+    The interception of requests refuses to work with one.
+    """
     taken = {
         name: os.environ.pop(name) for name in ("http_proxy", "https_proxy") if name in os.environ
     }
@@ -263,7 +281,10 @@ def _without_proxy() -> Iterator[None]:
 
 
 def _answer(response: Any, method: str, path: str) -> Answer:
-    """The answer, where it is one that Placement gives to a request that it can serve."""
+    """Return the answer, where it is one that Placement gives to a request that it can serve.
+
+    Raises ServiceError for any other.
+    """
     status = int(response.status_code)
     try:
         document = response.json() if response.content else {}
@@ -326,7 +347,9 @@ _MEANINGS = (
     ("ConnectionError", "placement.unreachable", "cannot be reached"),
     ("Exception", "placement.error", "fails"),
 )
-"""keystoneauth1's exceptions, the particular before the general: our code, and what Placement does.
+"""The exceptions of keystoneauth1, the particular before the general.
+
+Each has our code, and what Placement does.
 """
 
 _HINTS = {
@@ -341,15 +364,15 @@ _HINTS = {
 
 
 def _short(text: str) -> str:
-    """The beginning of what a library says, up to where it repeats itself or quotes SQL."""
+    """Return the beginning of what a library says, up to where it repeats itself or quotes SQL."""
     beginning = re.split(r": HTTPS?ConnectionPool|\(Background on this error|\[SQL:", text)[0]
     return textwrap.shorten(beginning.strip(" .:"), 200, placeholder=" ...")
 
 
 def _translated(error: Exception, message: str) -> RamshelfError | None:
-    """Our error for one of a library's that Placement is used with; None for a mistake of ours.
+    """Return our error for an error of a library that Placement is used with.
 
-    ``message``: what it says, without secrets.
+    Return None for a mistake of ours. ``message`` is what the error says, without secrets.
     """
     text = _short(message)
     facts = {"message": message, "exception": type(error).__name__}
@@ -365,9 +388,8 @@ def _translated(error: Exception, message: str) -> RamshelfError | None:
             ),
             facts=facts,
         )
-    if (
-        library == "oslo_config" or message == "Invalid IPv6 URL"
-    ):  # urllib's word for a [ without its ]
+    # "Invalid IPv6 URL" is what urllib says of a [ without its ].
+    if library == "oslo_config" or message == "Invalid IPv6 URL":
         return ConfigError(
             "placement.configuration", f"[placement] cannot be used: {text}.", facts=facts
         )

@@ -1,4 +1,4 @@
-"""The processes of this host, by /proc.
+"""The processes of this host, as /proc shows them.
 
 Any local user can give a process any name and any arguments. So a process counts as a service only
 where its owner proves it: its real user is root, or the service's own user by the passwd file of
@@ -18,15 +18,20 @@ from ramshelf.core.units import KIB, MIB
 from ramshelf.system.filesystem import read_text
 
 _ARGUMENTS = 128 * KIB
-"""Bytes of a command line that are read: a process may have megabytes, and there may be thousands of
-them."""
+"""The most bytes of a command line that are read.
+
+A process may have megabytes, and there may be thousands of processes.
+"""
 
 _HIDDEN = Unknown("/proc hides the processes of other users (hidepid)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Daemon:
-    """A daemon of libvirt's. ``started``: ticks since boot, with which the pid is used once only."""
+    """A daemon of libvirt's.
+
+    ``started`` is in ticks since boot; pid and ``started`` together are used only once.
+    """
 
     pid: int
     name: str
@@ -36,33 +41,36 @@ class Daemon:
 
 @dataclass(frozen=True)
 class Stat:
-    """Of /proc/PID/stat (proc_pid_stat(5)) the name and the fields that follow, from the state on."""
+    """The name in /proc/PID/stat (proc_pid_stat(5)) and the fields after it, from the state on."""
 
     name: str
     fields: tuple[str, ...]
 
     @property
     def parent(self) -> int:
-        """Field 4."""
+        """The process's parent, field 4."""
         return int(self.fields[1])
 
     @property
     def started(self) -> int:
-        """Field 22, in ticks since boot."""
+        """The start of the process in ticks since boot, field 22."""
         return int(self.fields[19])
 
 
 def parse_stat(text: str) -> Stat:
-    """The name stands in brackets and may contain any byte, brackets and line ends too."""
+    """Return the name and the fields of a /proc/PID/stat.
+
+    The name stands in brackets and may contain any byte, brackets and line ends too.
+    """
     left, _, right = text.rpartition(")")
     return Stat(left.partition("(")[2], tuple(right.split()))
 
 
 def parse_status(text: str) -> Mapping[str, str]:
-    """/proc/PID/status by name, where the process's own name is the first line.
+    """Return the values of a /proc/PID/status by their names.
 
-    The kernel writes a line end in it as a backslash and an n. Were it not so, the lines that come
-    after would count.
+    The process's own name is the first line. The kernel writes a line end in it as a backslash and
+    an n. Were it not so, the lines that come after would count.
     """
     lines = (line.partition(":") for line in text.split("\n"))
     return {name: value.strip() for name, _, value in lines}
@@ -78,11 +86,11 @@ def parse_process(
     boot_time: float,
     ticks: int,
 ) -> Process:
-    """A process by the text of its files; ``boot_time`` in seconds since the epoch, ``ticks`` a
-    second.
+    """Return a process by the text of its files.
 
-    A script is named after itself, not after its interpreter; what cannot be printed in a name is a
-    ``?``. The start is rounded up to a tick: what was written before it never looks newer.
+    ``boot_time`` is in seconds since the epoch, and ``ticks`` is how many there are in a second. A
+    script is named after itself, not after its interpreter; what cannot be printed in a name is a
+    ``?``. The start is rounded up to a tick, so that what was written before it never looks newer.
     """
     parsed, figures = parse_stat(stat), parse_status(status)
     argv = tuple(cmdline.rstrip("\0").split("\0")) if cmdline else ()
@@ -109,7 +117,7 @@ def _bytes(figures: Mapping[str, str], name: str) -> int:
 
 
 def _called(program: str, argv: tuple[str, ...]) -> str:
-    """The program's name, a Python script's own: the first argument that is no option."""
+    """Return the program's name; a Python script's is the first argument that is no option."""
     if not program.startswith("python"):
         return program
     return next((os.path.basename(word) for word in argv[1:] if word[:1] not in {"", "-"}), program)
@@ -120,19 +128,20 @@ def _printable(name: str) -> str:
 
 
 def processes() -> tuple[Process, ...] | Unknown:
-    """All processes that have memory of their own (kernel threads have none)."""
+    """Return all processes that have memory of their own (kernel threads have none)."""
     return _HIDDEN if _hides() else tuple(_all())
 
 
 def libvirt_daemons() -> tuple[Daemon, ...] | Unknown:
-    """Every libvirtd and virtqemud that root runs, in containers too; children as long as they are
-    copies.
+    """Return every libvirtd and virtqemud that root runs, in containers too.
+
+    A child of one counts too, as long as it is a copy of it.
     """
     return _HIDDEN if _hides() else tuple(_daemons())
 
 
 def nova_compute() -> int | None:
-    """The process of a nova-compute, however it was started; None where there is none."""
+    """Return the process of a nova-compute, however it was started, or None where there is none."""
     for pid in _pids():
         with suppress(OSError):
             name = read_text(f"/proc/{pid}/comm").rstrip("\n")
@@ -187,10 +196,10 @@ def _command_line(pid: int) -> str:
 
 
 def _service(pid: int) -> str:
-    """Which of ``SERVICE_USERS`` the process is beyond doubt; '' for any other.
+    """Return which of ``SERVICE_USERS`` the process is beyond doubt, or '' for any other.
 
-    Where it may be read the executable counts, not the name that the process has: a program that
-    takes on root's user, such as sudo, keeps the name by which a user has called it.
+    Where the executable may be read it counts, and not the name that the process has: a program
+    that takes on root's user, such as sudo, keeps the name by which a user has called it.
     """
     try:
         program = os.path.basename(os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
@@ -207,7 +216,7 @@ def _service(pid: int) -> str:
 
 
 def _users(pid: int, uid: int) -> set[str]:
-    """What this user is called here, and in the container where the process runs."""
+    """Return what this user is called here, and in the container where the process runs."""
     names = {_passwd_name(pid, uid)}
     with suppress(KeyError):
         names.add(pwd.getpwuid(uid).pw_name)
@@ -215,10 +224,10 @@ def _users(pid: int, uid: int) -> set[str]:
 
 
 def _passwd_name(pid: int, uid: int) -> str:
-    """The user's name by the passwd file where the process runs; '' where there is none to be trusted.
+    """Return the user's name by the passwd file where the process runs.
 
-    Only root can put a process below another root directory, but in a user namespace of one's own;
-    and the file must be root's.
+    Return '' where no such file can be trusted. Only root can put a process below another root
+    directory, except in a user namespace of one's own; and the file must be root's.
     """
     with suppress(OSError):
         if not os.path.samefile(f"/proc/{pid}/ns/user", "/proc/self/ns/user"):

@@ -1,4 +1,7 @@
-"""/proc and /sys: a pure function from text to figures, and one line that reads."""
+"""Figures from /proc and /sys.
+
+For each there is a pure function from text to figures, and one line that reads.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ _RAM_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 
 @dataclass(frozen=True, kw_only=True)
 class SwapArea:
-    """One line of /proc/swaps; bytes."""
+    """One line of /proc/swaps; ``size`` and ``used`` are in bytes."""
 
     path: str
     kind: str
@@ -37,7 +40,7 @@ class SwapArea:
 
 
 def parse_swaps(text: str) -> tuple[SwapArea, ...]:
-    """The active swap areas."""
+    """Return the active swap areas that a /proc/swaps lists."""
     areas = []
     for line in text.split("\n")[1:]:
         fields = line.split()
@@ -55,7 +58,7 @@ def parse_swaps(text: str) -> tuple[SwapArea, ...]:
 
 
 def parse_meminfo(text: str) -> Mapping[str, int]:
-    """/proc/meminfo by name; bytes for what is given in kB, else the number."""
+    """Return /proc/meminfo by name: bytes for what is given in kB, else the number."""
     figures = {}
     for line in text.splitlines():
         name, _, rest = line.partition(":")
@@ -66,29 +69,29 @@ def parse_meminfo(text: str) -> Mapping[str, int]:
 
 
 def mounts() -> tuple[Mount, ...]:
-    """This process's mount table."""
+    """Return this process's mount table."""
     return parse_mountinfo(read_text("/proc/self/mountinfo"))
 
 
 def swaps() -> tuple[SwapArea, ...]:
-    """The active swap areas, wherever they lie."""
+    """Return the active swap areas, wherever they lie."""
     return parse_swaps(read_text("/proc/swaps", ""))
 
 
 def disk_swaps() -> tuple[SwapArea, ...]:
-    """The active swap areas that are room: what goes there leaves RAM.
+    """Return the active swap areas that are room, because what goes there leaves RAM.
 
-    An area whose file is not seen, as from another mount namespace, is taken for one: a tmpfs has
-    none.
+    An area whose file is not seen, as from another mount namespace, is taken for one of these: a
+    tmpfs has no swap areas.
     """
     return tuple(area for area in swaps() if not _lies_in_ram(area.path))
 
 
 def device_number(path: str) -> int:
-    """The number of a block device, or of the one that a file lies on (st_rdev, st_dev).
+    """Return the number of a block device, or of the one that a file lies on (st_rdev, st_dev).
 
-    Where the path is not seen, as the kernel shows that of a swap area which somebody with another
-    root has activated, a device is known by its name. Raises OSError.
+    The path is not seen where the kernel shows that of a swap area which somebody with another root
+    has activated; then a device is known by its name. Raises OSError.
     """
     try:
         status = os.stat(path)
@@ -111,9 +114,9 @@ def _lies_in_ram(path: str) -> bool:
 
 
 def node_in_ram(node: str) -> bool:
-    """Whether what the block device of this sysfs node holds, or a part of it, stays in RAM.
+    """Tell whether what the block device of this sysfs node holds stays in RAM, or a part of it.
 
-    So it is with zram and brd, and with what lies on them or on a tmpfs, whatever layers are in
+    That is so for zram and brd, and for what lies on them or on a tmpfs, whatever layers are in
     between.
     """
     try:
@@ -135,12 +138,12 @@ def node_in_ram(node: str) -> bool:
 
 
 def is_ram_disk(name: str) -> bool:
-    """Whether the block device of this name is one of zram or brd."""
+    """Tell whether the block device of this name is one of zram or brd."""
     return name.rstrip("0123456789") in _RAM_DISKS
 
 
 def on_ram_file_system(path: str) -> bool:
-    """Whether a file that can be seen lies on a tmpfs or the like."""
+    """Tell whether a file that can be seen lies on a tmpfs or the like."""
     try:
         number = os.stat(path).st_dev
     except OSError:
@@ -150,12 +153,12 @@ def on_ram_file_system(path: str) -> bool:
 
 
 def meminfo() -> Mapping[str, int]:
-    """The host's memory figures."""
+    """Return the host's memory figures."""
     return parse_meminfo(read_text("/proc/meminfo"))
 
 
 def host_ram(store: Store | None, *, reserved: int) -> HostRam:
-    """What this host has of RAM, and of swap on disks; ``reserved`` in bytes."""
+    """Return what this host has of RAM, and of swap on disks; ``reserved`` is in bytes."""
     figures = meminfo()
     return HostRam(
         size=figures["MemTotal"],
@@ -168,10 +171,10 @@ def host_ram(store: Store | None, *, reserved: int) -> HostRam:
 
 
 def parse_maps(text: str) -> frozenset[tuple[int, int, int]]:
-    """Device (major, minor) and inode of all that a /proc/PID/maps shows as mapped.
+    """Return device (major, minor) and inode of all that a /proc/PID/maps shows as mapped.
 
-    Files' names stand at the end of a line, as they are but for a line end: no other letter may be
-    taken for one, or a name could show what is not mapped.
+    Files' names stand at the end of a line, as they are except for line ends. No other letter may
+    be taken for a line end, or a name could show what is not mapped.
     """
     mapped = set()
     for line in text.split("\n"):
@@ -183,20 +186,24 @@ def parse_maps(text: str) -> frozenset[tuple[int, int, int]]:
 
 
 def holders_of(files: set[tuple[int, int, int]]) -> tuple[int, ...]:
-    """The processes that have one of these files (device's numbers, inode) open or mapped.
+    """Return the processes that have one of these files open or mapped.
 
-    Sees what root sees of this PID namespace. Costs some ms for every hundred processes.
+    A file is given by its device's numbers and its inode. This sees what root sees of this PID
+    namespace, and costs some ms for every hundred processes.
     """
     return _those(files, lambda pid, wanted: _opens(pid, wanted) or _maps(pid, wanted))
 
 
 def mappers_of(files: set[tuple[int, int, int]]) -> tuple[int, ...]:
-    """The processes that have one of these files mapped; as ``holders_of``."""
+    """Return the processes that have one of these files mapped, as ``holders_of`` does."""
     return _those(files, _maps)
 
 
 def opened_paths(pid: int) -> tuple[str, ...]:
-    """What a process has open, by the names that the kernel shows; none of one that has ended."""
+    """Return what a process has open, by the names that the kernel shows.
+
+    There is nothing of a process that has ended.
+    """
     paths = []
     for entry in _entries(f"/proc/{pid}/fd"):
         try:
@@ -232,7 +239,7 @@ def _maps(pid: int, wanted: set[_Identity]) -> bool:
 
 
 def _entries(directory: str) -> Iterator[str]:
-    """What is in a directory of a process, by full paths; nothing once it has ended."""
+    """Yield the full paths of what is in a directory of a process; nothing once it has ended."""
     try:
         names = os.listdir(directory)
     except OSError:
@@ -247,14 +254,20 @@ def _identity(status: os.stat_result) -> _Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class Pressure:
-    """How long tasks have waited for a resource since boot, in seconds: some of them, and all at once."""
+    """How long tasks have waited for a resource since boot, in seconds.
+
+    ``waiting`` is how long some of them have, ``stalled`` how long all have at once.
+    """
 
     waiting: float
     stalled: float
 
 
 def parse_pressure(text: str) -> Pressure:
-    """A file of /proc/pressure (Documentation/accounting/psi.rst), whose totals are in microseconds."""
+    """Return what a file of /proc/pressure says (Documentation/accounting/psi.rst).
+
+    The totals in the file are in microseconds.
+    """
     totals = {}
     for line in text.splitlines():
         kind, *fields = line.split()
@@ -263,8 +276,9 @@ def parse_pressure(text: str) -> Pressure:
 
 
 def pressure(resource: str) -> Pressure | None:
-    """That of ``memory``, ``io`` or ``cpu``; None where the kernel keeps none (no CONFIG_PSI, or
-    psi=0).
+    """Return the pressure on ``memory``, ``io`` or ``cpu``.
+
+    Return None where the kernel keeps no figures (no CONFIG_PSI, or psi=0).
     """
     try:
         return parse_pressure(read_text(f"/proc/pressure/{resource}"))

@@ -29,17 +29,25 @@ from ramshelf.core.errors import HostError, RefusedError
 from ramshelf.system.filesystem import read_text
 
 _SEIZE, _INTERRUPT = 0x4206, 0x4207
-"""PTRACE_SEIZE and PTRACE_INTERRUPT of linux/ptrace.h, the same on every architecture (Linux 3.4).
+"""The requests PTRACE_SEIZE and PTRACE_INTERRUPT of linux/ptrace.h (Linux 3.4).
+
+They are the same on every architecture.
 """
 
 _ENDED = frozenset({"Z", "X"})
 _STOPPED = frozenset({"t", "T"}) | _ENDED
-"""The letters of proc_pid_stat(5) of a thread that is seized and runs no code: stopped by it, stopped
-by a signal before, or ended."""
+"""The letters of proc_pid_stat(5) of a thread that is seized and runs no code.
+
+It is stopped by that, was stopped by a signal before, or has ended.
+"""
 
 _POLL = 0.0005
 _ENDS_POLL = 0.002
-"""Seconds between two looks whether all threads have stopped, or whether the process has ended."""
+"""Seconds between two looks.
+
+With ``_POLL`` it is whether all threads have stopped, with ``_ENDS_POLL`` whether the process has
+ended.
+"""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.restype = ctypes.c_long
@@ -48,11 +56,12 @@ _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 
 @contextmanager
 def stopped(pid: int, *, timeout: float) -> Iterator[None]:
-    """No thread of the process, which is not this one's child, runs meanwhile, unless it is to end.
+    """Let no thread of the process run meanwhile, unless the process is to end.
 
-    Raises RefusedError ``guest.not-stopped`` where one has not stopped after ``timeout`` seconds
-    (it is in uninterruptible sleep), ``guest.traced`` where another tracer has it; HostError
-    ``host.no-ptrace``; ProcessLookupError where the process has ended.
+    The process is not a child of this one. Raises RefusedError ``guest.not-stopped`` where a thread
+    has not stopped after ``timeout`` seconds (it is in uninterruptible sleep), ``guest.traced``
+    where another tracer has it; HostError ``host.no-ptrace``; ProcessLookupError where the process
+    has ended.
     """
     holder = _Holder(pid, timeout)
     holder.start()
@@ -66,8 +75,9 @@ def stopped(pid: int, *, timeout: float) -> Iterator[None]:
 
 
 def require_untraced(pid: int, thread: int | None = None) -> None:
-    """Raise RefusedError ``guest.traced`` where somebody traces the process, by its first thread or
-    this.
+    """Raise RefusedError ``guest.traced`` where somebody traces the process.
+
+    Its first thread is looked at, or ``thread``.
     """
     if tracer := _tracer(pid, thread or pid):
         raise RefusedError(
@@ -79,7 +89,10 @@ def require_untraced(pid: int, thread: int | None = None) -> None:
 
 
 class _Holder(threading.Thread):
-    """Holds the process until it is told to let go, or fails to."""
+    """A thread that holds the process until it is told to let go, or the process is to end.
+
+    ``error`` says why it could not.
+    """
 
     def __init__(self, pid: int, timeout: float) -> None:
         super().__init__(name="holder", daemon=True)
@@ -101,7 +114,7 @@ class _Holder(threading.Thread):
             pass
 
     def let_go(self) -> None:
-        """Let the process go on; it can be seized again on return."""
+        """Let the process go on; once this returns it can be seized again."""
         self._over.set()
         self.join()
         # Python's thread has ended, the kernel's is about to.
@@ -109,7 +122,7 @@ class _Holder(threading.Thread):
             time.sleep(_POLL / 5)
 
     def _hold(self) -> None:
-        """Seize until two looks have shown no thread that is new.
+        """Seize threads until two looks have shown none that is new.
 
         A thread that began while a look went on may not be in it. When all that were seen have
         stopped, only such a one can still begin others, and the next look shows them.
@@ -130,7 +143,7 @@ class _Holder(threading.Thread):
 
 
 def _seize(pid: int, thread: int) -> None:
-    """Seize a thread of the process, and have it stop; one that has ended needs not."""
+    """Seize a thread of the process, and have it stop; one that has ended is passed over."""
     try:
         _ptrace(_SEIZE, thread)
         _ptrace(_INTERRUPT, thread)
@@ -167,7 +180,10 @@ def _ptrace(request: int, thread: int) -> None:
 
 
 def _threads(pid: int) -> set[int]:
-    """Raises ProcessLookupError for a process that has ended."""
+    """Return the threads of a process.
+
+    Raises ProcessLookupError for a process that has ended.
+    """
     try:
         return {int(thread) for thread in os.listdir(f"/proc/{pid}/task")}
     except FileNotFoundError as error:
@@ -175,10 +191,11 @@ def _threads(pid: int) -> set[int]:
 
 
 def _is_to_end(pid: int) -> bool:
-    """Whether the process has ended, or was asked to by SIGTERM.
+    """Tell whether the process has ended, or was asked to by SIGTERM.
 
-    libvirt waits for either with the domain locked, and so does who asks it for the domain's state.
-    A process that was killed is there as long as it is traced; one that is held does not hear.
+    libvirt waits for either with the domain locked, and so does whoever asks it for the domain's
+    state. A process that was killed is there as long as it is traced; one that is held does not
+    hear.
     """
     status = _status(pid, pid)
     pending = int(status.get("ShdPnd", "0"), 16)
@@ -186,7 +203,7 @@ def _is_to_end(pid: int) -> bool:
 
 
 def _state(pid: int, thread: int) -> str:
-    """The letter of proc_pid_stat(5); that of a thread which is gone is X."""
+    """Return a thread's letter of proc_pid_stat(5); that of a thread which is gone is X."""
     try:
         return read_text(f"/proc/{pid}/task/{thread}/stat").rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -194,12 +211,12 @@ def _state(pid: int, thread: int) -> str:
 
 
 def _tracer(pid: int, thread: int) -> int:
-    """Who traces a thread; 0: nobody."""
+    """Return the process that traces a thread, or 0 for nobody."""
     return int(_status(pid, thread).get("TracerPid", "0"))
 
 
 def _status(pid: int, thread: int) -> dict[str, str]:
-    """proc_pid_status(5) of a thread; empty for one that is gone."""
+    """Return proc_pid_status(5) of a thread, which is empty for one that is gone."""
     try:
         lines = read_text(f"/proc/{pid}/task/{thread}/status").splitlines()
     except (FileNotFoundError, ProcessLookupError):

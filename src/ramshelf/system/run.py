@@ -30,7 +30,7 @@ class Completed:
 
 
 class Runner(Protocol):
-    """Runs programs; handed to whoever needs one."""
+    """A function that runs programs, handed to whoever needs one."""
 
     def __call__(
         self,
@@ -40,7 +40,7 @@ class Runner(Protocol):
         timeout: float = 60,
         ok: Sequence[int] = (0,),
     ) -> Completed:
-        """Run ``argv`` (no shell) and return it ended with a status in ``ok``.
+        """Run ``argv`` (no shell), and return it ended with a status in ``ok``.
 
         Raises ToolError ``tool.missing``, ``tool.timeout`` or ``tool.failed``.
         """
@@ -53,7 +53,11 @@ def run(
     timeout: float = 60,
     ok: Sequence[int] = (0,),
 ) -> Completed:
-    """The real Runner: input from /dev/null unless given, a fixed environment, ``timeout`` in seconds."""
+    """Run a program; this is the real Runner.
+
+    The input is /dev/null unless given, the environment is a fixed one, and ``timeout`` is in
+    seconds.
+    """
     line = shlex.join(argv)
     facts: dict[str, object] = {"argv": list(argv)}
     try:

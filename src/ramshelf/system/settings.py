@@ -14,11 +14,10 @@ from ramshelf.system.configfiles import directory_files, existing_files, read_se
 
 
 def load_config(files: Sequence[str] = (), directories: Sequence[str] = ()) -> Config:
-    """The configuration of these files, then these directories' ``*.conf``; of DEFAULT_FILES without
-    either.
+    """Return the configuration of these files, then these directories' ``*.conf``.
 
-    Raises ConfigError with a code ``config.*``, naming file, section and key; of several wrong
-    values all.
+    Without either it is that of DEFAULT_FILES. Raises ConfigError with a code ``config.*``, which
+    names file, section and key, and all of several wrong values.
     """
     named = bool(files or directories)
     paths = (

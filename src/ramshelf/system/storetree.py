@@ -2,10 +2,10 @@
 
 QEMU's user owns the guests' directories, and libvirtd gives it their parents at every start of its
 own: what is looked at may be renamed, removed or planted at that very moment. So each component is
-opened by itself and no link is followed at any of them (those that root alone can have made have
-been resolved in the path before: filesystem.resolved), nothing is opened that could block, all lies
+opened by itself, and no link is followed at any of them. Those that root alone can have made have
+been resolved in the path before (filesystem.resolved). Nothing is opened that could block, all lies
 on the store's own device, guests' directories are looked at one level deep, and entries are
-bounded. What follows goes by descriptor, too.
+bounded. What is done next goes by descriptor, too.
 """
 
 from __future__ import annotations
@@ -25,18 +25,23 @@ if TYPE_CHECKING:
     from ramshelf.core.files.mounts import Mount
 
 MOST_GUESTS = 20_000
-"""Entries of the memory backing directory that are looked at; a host has hundreds of guests."""
+"""The most entries of the memory backing directory that are looked at.
+
+A host has hundreds of guests.
+"""
 
 MOST_FILES = 1_024
-"""Entries of a guest's directory that are looked at; libvirt makes one file a NUMA cell and memory
-device."""
+"""The most entries of a guest's directory that are looked at.
+
+libvirt makes one file for each NUMA cell and memory device.
+"""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class Opened:
-    """A descriptor that is closed at the end: a context manager that gives the number."""
+    """A context manager that gives the number of a descriptor, and closes it at the end."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -54,9 +59,10 @@ class Opened:
 
 
 def open_directory(mount: Mount, path: str) -> Opened:
-    """The directory ``path`` on this mount; FileNotFoundError, NotADirectoryError where there is none.
+    """Open the directory ``path`` on this mount.
 
-    Raises RefusedError ``store.other-device`` where something else is mounted in between.
+    Raises FileNotFoundError or NotADirectoryError where there is none, and RefusedError
+    ``store.other-device`` where something else is mounted in between.
     """
     parts = [part for part in path.split("/") if part]
     above = len([part for part in mount.mount_point.split("/") if part])
@@ -78,12 +84,12 @@ def open_directory(mount: Mount, path: str) -> Opened:
 
 
 def take_over(directory: int) -> None:
-    """Make the opened directory in which guests' directories lie root's, to be entered by everybody.
+    """Make root own the opened directory that holds guests' directories; everybody may enter it.
 
-    libvirtd gives it to QEMU's user at each start of its own. Who owns it can put a link in the
+    libvirtd gives it to QEMU's user at each start of its own. Whoever owns it can put a link in the
     place of a guest's directory, and libvirt (9.0 at least) removes what lies behind that when the
-    guest ends. QEMU only needs to pass through. A file system that does not let it be is left as it
-    is.
+    guest ends. QEMU only needs to pass through. Where the file system does not allow it the
+    directory is left as it is.
     """
     status = os.fstat(directory)
     if status.st_uid == 0:
@@ -96,9 +102,9 @@ def take_over(directory: int) -> None:
 
 
 def open_guest(parent: int, name: str) -> Opened:
-    """A guest's directory in the opened memory backing directory, on the same device.
+    """Open a guest's directory in the opened memory backing directory, on the same device.
 
-    OSError where it is none: FileNotFoundError, NotADirectoryError, or ELOOP for a link.
+    Raises OSError where it is none: FileNotFoundError, NotADirectoryError, or ELOOP for a link.
     """
     descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
     if os.fstat(descriptor).st_dev != os.fstat(parent).st_dev:
@@ -108,10 +114,10 @@ def open_guest(parent: int, name: str) -> Opened:
 
 
 def open_file(parent: int, name: str, *, writable: bool = False, inode: int = 0) -> Opened:
-    """A regular file in an opened guest's directory, whatever has been put in its place.
+    """Open a regular file in an opened guest's directory, whatever has been put in its place.
 
-    ``inode``: of the file that was seen before, 0 for any. FileNotFoundError where there is no such
-    file.
+    ``inode`` is that of the file that was seen before, and 0 stands for any. Raises
+    FileNotFoundError where there is no such file.
     """
     descriptor = os.open(name, _FILE | (os.O_RDWR if writable else os.O_RDONLY), dir_fd=parent)
     status = os.fstat(descriptor)
@@ -126,9 +132,10 @@ def open_file(parent: int, name: str, *, writable: bool = False, inode: int = 0)
 
 
 def open_memory(file: FileUsage, *, writable: bool = False) -> int:
-    """A descriptor of a memory file that was observed before, whatever happened to its path since.
+    """Open a memory file that was observed before, whatever happened to its path since.
 
-    Raises FileNotFoundError where the path leads to another file now, or through a link; OSError.
+    Return its descriptor. Raises FileNotFoundError where the path leads to another file now, or
+    through a link; else OSError.
     """
     parts = [part for part in file.path.split("/") if part]
     current = os.open("/", _DIRECTORY)
@@ -146,7 +153,7 @@ def open_memory(file: FileUsage, *, writable: bool = False) -> int:
 
 
 def names(directory: int, most: int = MOST_GUESTS) -> tuple[str, ...]:
-    """The entries of an opened directory, sorted, no more than ``most`` of them."""
+    """Return the entries of an opened directory, sorted, no more than ``most`` of them."""
     found = []
     with os.scandir(directory) as entries:
         for entry in entries:
@@ -157,7 +164,10 @@ def names(directory: int, most: int = MOST_GUESTS) -> tuple[str, ...]:
 
 
 def observe(directory: int, path: str) -> GuestDirectory:
-    """An opened guest's directory and what lies in it, one level deep; ``path`` is what it is called."""
+    """Return an opened guest's directory and what lies in it, one level deep.
+
+    ``path`` is what the directory is called.
+    """
     status = os.fstat(directory)
     files, others = [], []
     found = names(directory, MOST_FILES)
@@ -193,11 +203,11 @@ def observe(directory: int, path: str) -> GuestDirectory:
 def guest_directories(
     mount: Mount, path: str, wanted: set[str] | None = None
 ) -> Iterator[GuestDirectory]:
-    """The directories of guests in the directory ``path`` of the mount: those of these names, or all.
+    """Yield the directories of guests in the directory ``path`` of the mount.
 
-    A guest's directory is called ID-NAME. What is none, is a link, or has gone meanwhile is passed
-    over; nothing is given where ``path`` is not there. Raises RefusedError ``store.other-device``,
-    OSError.
+    They are those of the names ``wanted``, or all. A guest's directory is called ID-NAME. What is
+    none, is a link, or has gone meanwhile is passed over; nothing is given where ``path`` is not
+    there. Raises RefusedError ``store.other-device``, or OSError.
     """
     try:
         opened = open_directory(mount, path)
@@ -220,7 +230,10 @@ def guest_directories(
 
 
 def is_guest_directory(name: str) -> bool:
-    """Whether it is called ID-NAME, as libvirt calls guests' directories; lost+found is not."""
+    """Tell whether it is called ID-NAME, as libvirt calls guests' directories.
+
+    lost+found is not.
+    """
     number, dash, rest = name.partition("-")
     return bool(dash and rest) and number.isascii() and number.isdigit()
 
@@ -229,15 +242,17 @@ _NONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 def _into(parent: int, name: str) -> int:
-    """The directory below, in place of its parent, which is closed."""
+    """Open the directory below in place of its parent, which is closed."""
     descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
     os.close(parent)
     return descriptor
 
 
 def _is_mounts(found: int, mount: Mount) -> bool:
-    """Whether it is the mount's device. btrfs gives each subvolume a number that the mount table has
-    not.
+    """Tell whether it is the mount's device.
+
+    btrfs gives each subvolume a number that the mount table does not have, so any number is right
+    there.
     """
     return mount.fstype == "btrfs" or (os.major(found), os.minor(found)) == mount.device
 

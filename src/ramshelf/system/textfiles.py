@@ -1,5 +1,6 @@
-"""Text files that others edit too: written whole, and changed in the text that they have at that
-moment.
+"""Text files that others edit too.
+
+They are written whole, and changed in the text that they have at that moment.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     Path = str | os.PathLike[str]
 
 LOCK = f"{RUN_DIR}/files.lock"
-"""Held by whatever ramshelf changes a file by ``change_text``, for milliseconds."""
+"""The lock that ``change_text`` holds for milliseconds, whichever file it changes."""
 
 _TRIES = 20
 
@@ -68,13 +69,14 @@ def write_atomically(
     beside: Path | None = None,
     only_if: Callable[[], bool] = lambda: True,
 ) -> bool:
-    """Temporary file, fsync, rename, fsync of the directory: old or new, never half.
+    """Write a file so that the old or the new one is there, never half of one.
 
-    A file that is there keeps its owner, its SELinux label and, unless ``mode`` is given, its mode;
-    a new one gets 0644. A symbolic link stays one. The temporary file lies next to the file, or in
-    the directory ``beside`` on the same file system: always the same one, so that the next to come
-    takes up what a crash has left, and locked, so that two at once do not mix. ``only_if`` is asked
-    right before the rename; gives its answer.
+    The text goes to a temporary file; fsync, a rename and an fsync of the directory follow. A file
+    that is there keeps its owner, its SELinux label and, unless ``mode`` is given, its mode; a new
+    one gets 0644. A symbolic link stays one. The temporary file lies next to the file, or in the
+    directory ``beside`` on the same file system. It is always the same one, so that the next to
+    come takes up what a crash has left, and it is locked, so that two at once do not mix.
+    ``only_if`` is asked right before the rename; return its answer.
     """
     target = os.path.realpath(path)
     parent, name = os.path.split(target)
@@ -105,7 +107,7 @@ def write_atomically(
 
 
 def _locked(temporary: str) -> int:
-    """The temporary file, empty and ours alone for as long as it is open."""
+    """Open the temporary file, empty and ours alone for as long as it is open."""
     while True:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o600)
@@ -153,7 +155,7 @@ def _number(status: os.stat_result | None) -> tuple[int, int] | None:
 
 
 def _stamp(path: Path) -> object:
-    """What differs once somebody has written the file, or put another one in its place."""
+    """Return what differs once somebody has written the file, or put another one in its place."""
     status = _status(path)
     if status is None:
         return None

@@ -8,13 +8,13 @@ from typing import Any, TypeVar, cast
 T = TypeVar("T")
 
 Answer = SimpleQueue[tuple[Any, BaseException | None]]
-"""Gets what a call returns and raises."""
+"""A queue that gets what a call returns and raises."""
 
 _Call = tuple[Callable[[], Any], Answer]
 
 
 class Worker:
-    """Makes calls one after the other in a thread of its own; the process may end while one blocks.
+    """A thread that makes calls one after the other; the process may end while one blocks.
 
     Python handles a signal only between two of its own instructions: a call that blocks in the main
     thread could not be interrupted.
@@ -26,10 +26,10 @@ class Worker:
         threading.Thread(target=self._work, daemon=True).start()
 
     def call(self, function: Callable[[], T], patience: float | None = None) -> T:
-        """What ``function`` returns or raises, once those before it have been called.
+        """Return or raise what ``function`` does, once those before it have been called.
 
-        Raises TimeoutError after ``patience`` seconds (None: waits for ever); the call goes on. So
-        it does after ``end``.
+        Raises TimeoutError after ``patience`` seconds (None waits for ever), while the call goes
+        on. It raises TimeoutError after ``end``, too.
         """
         try:
             result, error = self.post(function).get(timeout=patience)
@@ -40,7 +40,7 @@ class Worker:
         return cast("T", result)
 
     def post(self, function: Callable[[], Any]) -> Answer:
-        """Have it called without waiting; the queue gets what it returns and raises."""
+        """Have the function called without waiting; the queue gets what it returns and raises."""
         answer: Answer = SimpleQueue()
         if self._ended:
             answer.put((None, TimeoutError()))
@@ -49,7 +49,7 @@ class Worker:
         return answer
 
     def end(self) -> None:
-        """Let the thread end once all calls are made; further ones are not."""
+        """Let the thread end once all calls are made; further ones are not made."""
         self._ended = True
         self._calls.put(None)
 
@@ -58,6 +58,6 @@ class Worker:
             function, answer = call
             try:
                 answer.put((function(), None))
-            except BaseException as error:  # noqa: BLE001 - it is raised where the call was asked for
+            except BaseException as error:  # noqa: BLE001 - it is raised in ``call``
                 answer.put((None, error))
             del call, function, answer

@@ -1,5 +1,7 @@
-"""nova-compute that may do little: an ordinary user, in a container that sees of libvirt only its
-socket."""
+"""A nova-compute that may do little, by an ordinary user in a container.
+
+The container sees of libvirt only its socket.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,8 +56,10 @@ def prepared(libvirtd: Libvirtd, request: pytest.FixtureRequest) -> Iterator[Clo
 
 
 def test_it_needs_nothing_of_the_store_s(prepared: Cloud) -> None:
-    """Boot, reboot, suspend and resume, resize, delete: libvirt and its hook do what touches the
-    store."""
+    """Boot, reboot, suspend and resume, resize and delete a server.
+
+    libvirt and its hook do what touches the store.
+    """
     server = prepared.boot()
     assert_reserved(server.domain, 128)
     # Without an answer from the hook, ramshelf's driver would do as Nova's own does.

@@ -1,5 +1,4 @@
-"""The table of ``make bench`` that needs a Nova: that it is measured, and that it tells the drivers
-apart."""
+"""The table of ``make bench`` that needs a Nova: it is measured, and it tells the drivers apart."""
 
 import json
 import sys

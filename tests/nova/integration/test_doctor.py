@@ -1,4 +1,4 @@
-"""The doctor beside a real nova-compute: what that has reported to Placement, held against the store."""
+"""The doctor beside a real nova-compute, whose report to Placement is compared with the store."""
 
 import json
 from collections.abc import Iterator

@@ -123,8 +123,10 @@ def test_a_server_costs_what_it_uses_and_ends_unwritten(ours: Cloud) -> None:
 
 
 def test_the_way_there_and_back(ours: Cloud) -> None:
-    """A server of Nova's own driver under ours: its memory backing alone is another; and the same
-    again."""
+    """Under our driver only the memory backing of a server of Nova's own driver changes.
+
+    The way back is the same.
+    """
     with_conf(ours, nova_conf(STOCK))
     server = ours.boot()
     stock = definition(ours, server)

@@ -139,7 +139,7 @@ def test_from_and_to_a_host_with_novas_own_driver(
 def test_a_pair_that_novas_own_driver_does_not_refuse(
     hosts: tuple[Cloud, SecondCompute, str], here_mib: int, there_mib: int
 ) -> None:
-    """It begins the migration with the destination's backing in the XML: libvirt refuses that at once."""
+    """It begins the migration with the destination's backing, which libvirt refuses at once."""
     with changed(hosts, (STOCK, here_mib), (STOCK, there_mib)) as (first, second):
         assert_given_up(first)
         assert second.host.guests() == []

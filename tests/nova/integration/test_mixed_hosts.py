@@ -1,4 +1,4 @@
-"""Two hosts, one with ramshelf's driver and one with Nova's own, both with ramshelf's store and hook."""
+"""Two hosts with ramshelf's store and hook, one with ramshelf's driver, one with Nova's own."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -102,7 +102,10 @@ def settled(first: Cloud, server: Server, host: str, status: str = "ACTIVE") -> 
 
 
 def assert_on_first(server: Server) -> None:
-    """Its memory is reserved on the first host's store, whose driver has QEMU allocate it on demand."""
+    """Its memory is reserved on the first host's store, and QEMU allocates it on demand.
+
+    The driver of that host has QEMU do so.
+    """
     assert_reserved(server.domain, MEMORY_MIB)
     assert not allocates_at_start(server.domain)
 

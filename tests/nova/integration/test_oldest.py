@@ -1,4 +1,4 @@
-"""The oldest Nova that is supported, with the driver and the filter: its services run on eventlet."""
+"""The oldest supported Nova with the driver and the filter; its services run on eventlet."""
 
 import re
 from collections.abc import Callable, Iterator

@@ -1,5 +1,7 @@
-"""What it costs a host in Nova that its hook refuses a server: it is passed over until it has built
-one."""
+"""What it costs a host in Nova that its hook refuses a server.
+
+The host is passed over until it has built one.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path

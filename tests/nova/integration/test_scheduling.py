@@ -1,4 +1,4 @@
-"""The filter in a real nova-scheduler: a host with file-backed memory, and one with anonymous memory."""
+"""The filter in a real nova-scheduler: one host has file-backed memory, the other anonymous."""
 
 import re
 from collections.abc import Iterator

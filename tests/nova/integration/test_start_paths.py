@@ -1,5 +1,7 @@
-"""Every way in which Nova starts a guest on one host: each ends up reserved, with our driver on
-demand."""
+"""Every way in which Nova starts a guest on one host: each ends up reserved.
+
+With our driver the memory is allocated on demand.
+"""
 
 import os
 import re
@@ -63,8 +65,10 @@ def stock(prepared: Cloud) -> Iterator[Cloud]:
 
 
 def assert_started(domain: str, memory_mib: int) -> None:
-    """The guest is reserved; QEMU has allocated its memory at the start if Nova's own driver started
-    it."""
+    """The guest is reserved.
+
+    QEMU has allocated its memory at the start if and only if Nova's own driver started it.
+    """
     assert_reserved(domain, memory_mib)
     stock = f"compute_driver = {STOCK}" in NOVA_CONF.read_text()
     assert allocates_at_start(domain) == stock
@@ -83,7 +87,7 @@ def restarted(
 
 
 def latest_count(cloud: Cloud, server: Server) -> int:
-    """How far the guest has counted, by what it has said since its memory was last loaded; 0: nothing."""
+    """How far the guest has said that it counted since its memory was last loaded; else 0."""
     numbers = re.findall(r"COUNT (\d+) ", cloud.compute.console(server))
     return int(numbers[-1]) if numbers else 0
 
@@ -106,7 +110,10 @@ def test_stop_and_start(stock: Cloud) -> None:
 
 
 def test_suspend_and_resume(stock: Cloud) -> None:
-    """libvirt saves the memory and removes its file; on a tmpfs a restored guest is trimmed."""
+    """At suspend, libvirt saves the memory and removes its file.
+
+    On a tmpfs a restored guest is trimmed.
+    """
     server = stock.boot(MEMORY_MIB, "ramshelf.count")
     stock.wait_console(server, "COUNT 2 ")
     counted = latest_count(stock, server)

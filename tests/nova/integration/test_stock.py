@@ -66,8 +66,10 @@ def end_cost(stock: Stock, server: Server) -> int:
 
 
 def test_a_server_is_reserved_and_ends_unwritten(stock: Stock) -> None:
-    """Nova's own XML, discard and immediate, as it is; on XFS the flag is taken back while the guest
-    runs."""
+    """Nova's own XML is used as it is, with discard and immediate.
+
+    On XFS the flag is taken back while the guest runs.
+    """
 
     def cost() -> int:
         server = stock.cloud.boot(MEMORY_MIB, f"ramshelf.dirty={DIRTY_MIB}")
@@ -100,8 +102,10 @@ def test_without_the_hook_an_end_on_xfs_is_written(stock: Stock) -> None:
 
 
 def test_a_full_store_refuses_the_build(stock: Stock) -> None:
-    """Somebody else's guest has the place that Placement believes in: the server ends in ERROR,
-    unstarted."""
+    """Somebody else's guest has the place that Placement believes in.
+
+    The server ends in ERROR, unstarted.
+    """
     free = capacity()["free_mib"]
     stock.libvirtd.create(domain_xml("other", free - 100))
     asked = stock.cloud.compute.create(stock.cloud.compute.flavor(128), stock.cloud.image())
@@ -113,9 +117,8 @@ def test_a_full_store_refuses_the_build(stock: Stock) -> None:
     assert said["code"] == "capacity.exceeded"
     assert "28 MiB more than are free" in said["reason"]
     assert refused.fault is not None
-    assert (
-        said["reason"] in refused.fault.details
-    )  # the message is cut before it, behind libvirt's own words
+    # The message is cut off before the reason, after libvirt's own words.
+    assert said["reason"] in refused.fault.details
     assert qemu_pid(refused.domain) is None
     assert [file.parent.name.partition("-")[2] for file in memory_files()] == ["other"]
     assert stock.cloud.placement.allocated_mib(stock.cloud.node) == {}
@@ -129,7 +132,7 @@ def test_huge_pages_are_refused(stock: Stock) -> None:
         flavor = stock.cloud.compute.flavor(128, hw__mem_page_size=pages)
         asked = stock.cloud.compute.create(flavor, stock.cloud.image())
         wait_until(
-            lambda: stock.cloud.compute.server(asked.uuid).status == "ERROR",  # noqa: B023 - called at once
+            lambda: stock.cloud.compute.server(asked.uuid).status == "ERROR",  # noqa: B023
             f"{pages} pages are refused",
             timeout=PATIENCE,
         )

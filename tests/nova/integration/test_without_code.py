@@ -1,4 +1,4 @@
-"""The how-to "Use with Nova" without any code beside Nova: each of its steps does what it says there."""
+"""The how-to "Use with Nova" without any code beside Nova: each step does what it says there."""
 
 from collections.abc import Iterator
 
@@ -60,7 +60,10 @@ def assert_nowhere(cloud: Cloud, **extra_specs: str) -> None:
 
 
 def test_what_nova_compute_reports(plain: Cloud) -> None:
-    """The option in place of the host's RAM, ratio 1.0, nothing reserved; the trait; the kind's trait."""
+    """It reports the option in place of the host's RAM, ratio 1.0, none reserved, and two traits.
+
+    One trait is for file-backed memory, the other for the store's kind.
+    """
     assert plain.placement.inventory(plain.node) == {
         "total": TOLD_MIB,
         "reserved": 0,
@@ -93,8 +96,10 @@ def test_huge_pages_beside_forbidden_never_come_here(plain: Cloud) -> None:
 
 
 def test_an_aggregate_of_file_backed_hosts_alone(plain: Cloud) -> None:
-    """Isolated by the trait: flavors that do not demand it stay away, those with huge pages among
-    them."""
+    """The trait isolates it: flavors that do not demand the trait stay away.
+
+    Flavors with huge pages are among them.
+    """
     aggregate = plain.compute.aggregate("file-backed", plain.host, {f"trait:{TRAIT}": "required"})
     try:
         assert_nowhere(plain)
@@ -127,7 +132,7 @@ def test_a_ratio_of_an_aggregate_is_ignored_by_nova(plain: Cloud) -> None:
 
 
 def test_a_ratio_that_somebody_gives_placement_is_set_back(plain: Cloud) -> None:
-    """``openstack resource provider inventory set --amend``: nova-compute then reports its own again."""
+    """After ``openstack resource provider inventory set --amend`` nova-compute sets it back."""
     provider = plain.placement.provider(plain.node)
     path = f"/resource_providers/{provider}/inventories"
     found = plain.placement.ask("GET", path)

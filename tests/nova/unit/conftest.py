@@ -4,16 +4,16 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import nova.cmd.compute  # noqa: F401  # before all else: it decides between eventlet and threads, as in nova-compute
+# This comes before all else: it decides between eventlet and threads, as in nova-compute.
+import nova.cmd.compute  # noqa: F401
 import pytest
 from hypothesis import settings
 from oslo_log import log as oslo_log
 
 from ramshelf_nova.conf import CONF, GROUP
 
-settings.register_profile(
-    "untimed", settings(), deadline=None
-)  # a machine that is busy is no fault
+# A busy machine is no fault.
+settings.register_profile("untimed", settings(), deadline=None)
 settings.load_profile("untimed")
 
 

@@ -1,5 +1,7 @@
-"""What is asked of Placement, and how long an answer counts: counted here, and with the real
-Placement."""
+"""What is asked of Placement, and how long an answer counts.
+
+The requests are counted here, and the real Placement answers them as well.
+"""
 
 import functools
 import uuid

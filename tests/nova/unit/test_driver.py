@@ -241,8 +241,10 @@ def test_a_source_whose_guest_is_backed_in_another_way(
 
 
 class Held:
-    """Nova's client of Placement, as far as the driver asks it; ``mib`` None: Placement does not
-    answer."""
+    """Nova's client of Placement, as far as the driver asks it.
+
+    If ``mib`` is None, Placement does not answer.
+    """
 
     mib: int | None = 0
 

@@ -1,4 +1,4 @@
-"""ramshelf-nova as it is installed: found by Nova through its own ways, and gone without a trace."""
+"""ramshelf-nova as it is installed: Nova finds it in its own ways, and it goes without a trace."""
 
 import re
 import shutil
@@ -81,7 +81,7 @@ def test_nova_schedules_with_both(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """Nova's host manager, made as nova-scheduler makes it, over an API database that has no cell yet."""
+    """The host manager is made as in nova-scheduler, over an API database that has no cell yet."""
     conf.CONF.set_override("connection", f"sqlite:///{tmp_path}/api.sqlite", group="api_database")
     api.configure(conf.CONF)
     models.BASE.metadata.create_all(api.get_engine())
@@ -113,7 +113,7 @@ def test_the_filter_by_its_own_name() -> None:
 
 @pytest.mark.parametrize("module", ["driver", "filter", "weigher"])
 def test_each_module_is_imported_first(module: str) -> None:
-    """nova-scheduler registers its objects before it loads filters; nova-manage and others need not."""
+    """nova-scheduler registers objects before it loads filters; nova-manage and others need not."""
     program = f"import ramshelf_nova.{module}"
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60, cwd="/")
 

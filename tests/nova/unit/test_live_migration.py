@@ -1,4 +1,4 @@
-"""A live migration and where it may go: the server and its host are rows of a real cell database."""
+"""A live migration and where it may go: server and host are rows of a real cell database."""
 
 import uuid
 from collections.abc import Iterator
@@ -51,8 +51,10 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def move(cell: Any, source: str, task: str | None) -> Any:
-    """The request of a server on ``source`` that is at ``task``, as the conductor makes it for every
-    move."""
+    """The request of a server on ``source`` that is at ``task``.
+
+    It is as the conductor makes it for every move.
+    """
     destination = objects.Destination(cell=cell)
     spec = request(destination=destination)
     spec.ignore_hosts = [source]

@@ -1,4 +1,4 @@
-"""RabbitMQ, by which the services of two hosts speak to each other."""
+"""RabbitMQ, through which the services of two hosts speak to each other."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ _PORT = 5672
 
 @contextmanager
 def rabbitmq(address: str) -> Iterator[str]:
-    """A broker for whoever reaches this host; ``address`` is how. Its transport_url.
+    """Run a broker for whoever reaches this host at ``address``, and yield its transport_url.
 
     Erlang's epmd, which comes with it, ends with ``scripts/isolated``.
     """
@@ -26,7 +26,7 @@ def rabbitmq(address: str) -> Iterator[str]:
     )
     environment = {
         **os.environ,
-        "HOME": str(directory),  # Erlang's cookie
+        "HOME": str(directory),  # Erlang keeps its cookie there.
         "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq.conf"),
         "RABBITMQ_CONF_ENV_FILE": "/dev/null",
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "plugins"),

@@ -19,11 +19,11 @@ _HEADERS = {
     "X-Roles": "admin,manager,member,reader",
 }
 PATIENCE = 120
-"""Seconds that a server may take for a change of its state: the machine may be busy."""
+"""Seconds that a server may take to change its state: the machine may be busy."""
 
 
 class ApiError(Exception):
-    """What an API refuses a request with."""
+    """An API has refused a request."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{status}: {message}")
@@ -33,7 +33,7 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """Why a server is in ERROR: what its user sees, and what only an administrator does."""
+    """Why a server is in ERROR; its user sees ``message``, an administrator also ``details``."""
 
     code: int
     message: str
@@ -60,7 +60,7 @@ class Api:
         self._url = url
 
     def ask(self, method: str, path: str, document: object = None) -> Any:
-        """The document that it answers with; ApiError where it refuses."""
+        """Send a request and return the document of the answer; raise ApiError if it is refused."""
         request = urllib.request.Request(  # noqa: S310 - always HTTP
             self._url + path,
             method=method,
@@ -79,22 +79,22 @@ class Placement(Api):
     """What Placement knows of hosts."""
 
     def provider(self, host: str) -> str:
-        """The UUID of a host's resource provider."""
+        """Return the UUID of a host's resource provider."""
         [provider] = self.ask("GET", f"/resource_providers?name={host}")["resource_providers"]
         return str(provider["uuid"])
 
     def inventory(self, host: str) -> dict[str, Any]:
-        """A host's MEMORY_MB."""
+        """Return a host's inventory of MEMORY_MB."""
         found = self.ask("GET", f"/resource_providers/{self.provider(host)}/inventories")
         inventory: dict[str, Any] = found["inventories"]["MEMORY_MB"]
         return inventory
 
     def traits(self, host: str) -> set[str]:
-        """A host's traits."""
+        """Return a host's traits."""
         return set(self.ask("GET", f"/resource_providers/{self.provider(host)}/traits")["traits"])
 
     def allocated_mib(self, host: str) -> dict[str, int]:
-        """The MEMORY_MB of each server that has some of this host."""
+        """Return the MEMORY_MB of each server that has an allocation on this host."""
         found = self.ask("GET", f"/resource_providers/{self.provider(host)}/allocations")[
             "allocations"
         ]
@@ -105,7 +105,7 @@ class Compute(Api):
     """Nova's API."""
 
     def flavor(self, memory_mib: int, **extra_specs: str) -> str:
-        """The id of a flavor, made where it is not there yet; ``__`` in a name stands for a colon."""
+        """Return the id of a flavor, made if need be; ``__`` in a name stands for a colon."""
         specs = {key.replace("__", ":"): value for key, value in extra_specs.items()}
         name = " ".join([f"{memory_mib}", *(f"{key}={value}" for key, value in specs.items())])
         known = {flavor["name"]: flavor["id"] for flavor in self.ask("GET", "/flavors")["flavors"]}
@@ -117,27 +117,27 @@ class Compute(Api):
         return str(known[name])
 
     def create(self, flavor: str, image: str, name: str = "guest", **more: object) -> Server:
-        """Ask for a server; it is being built."""
+        """Ask for a server, and return it while it is being built."""
         server = {"name": name, "flavorRef": flavor, "imageRef": image, "networks": "none", **more}
         return self.server(self.ask("POST", "/servers", {"server": server})["server"]["id"])
 
     def server(self, uuid: str) -> Server:
-        """A server as it is now; ApiError 404 where there is none."""
+        """Return a server as it is now; raise ApiError with status 404 if there is none."""
         return _server(self.ask("GET", f"/servers/{uuid}")["server"])
 
     def servers(self) -> list[Server]:
-        """All servers."""
+        """Return all servers."""
         return [
             _server(server)
             for server in self.ask("GET", "/servers/detail?all_tenants=1")["servers"]
         ]
 
     def act(self, server: Server, action: str, options: object = None) -> None:
-        """POST /servers/UUID/action."""
+        """Ask for an action by POST /servers/UUID/action."""
         self.ask("POST", f"/servers/{server.uuid}/action", {action: options})
 
     def delete(self, server: Server) -> None:
-        """Delete a server; returns when it is gone."""
+        """Delete a server, and wait until it is gone."""
         self.ask("DELETE", f"/servers/{server.uuid}")
 
         def gone() -> bool:
@@ -146,7 +146,7 @@ class Compute(Api):
         wait_until(gone, f"{server.name} is deleted", timeout=PATIENCE)
 
     def wait(self, server: Server, status: str) -> Server:
-        """The server once it has this status and nothing is under way; ERROR instead fails the test."""
+        """Return the server once it has this status and no task; ERROR instead fails the test."""
         deadline = time.monotonic() + PATIENCE
         while True:
             now = self.server(server.uuid)
@@ -160,7 +160,7 @@ class Compute(Api):
             time.sleep(0.2)
 
     def console(self, server: Server) -> str:
-        """What the server has said over its serial port."""
+        """Return what the server has said over its serial port."""
         return str(
             self.ask("POST", f"/servers/{server.uuid}/action", {"os-getConsoleOutput": {}})[
                 "output"
@@ -168,7 +168,7 @@ class Compute(Api):
         )
 
     def actions(self, server: Server) -> list[dict[str, Any]]:
-        """What was done with a server, the latest first, each with its events."""
+        """Return what was done with a server, the latest first, each with its events."""
         path = f"/servers/{server.uuid}/os-instance-actions"
         found = self.ask("GET", path)["instanceActions"]
         return [
@@ -176,7 +176,10 @@ class Compute(Api):
         ]
 
     def service(self, host: str) -> dict[str, Any]:
-        """The compute service of a host: its ``status``, enabled or disabled, and ``disabled_reason``."""
+        """Return the compute service of a host.
+
+        Its ``status`` is enabled or disabled, for ``disabled_reason``.
+        """
         path = f"/os-services?binary=nova-compute&host={host}"
         [service] = self.ask("GET", path)["services"]
         return dict(service)
@@ -190,7 +193,7 @@ class Compute(Api):
         self.ask("PUT", f"/os-services/{self.service(host)['id']}", {"forced_down": down})
 
     def aggregate(self, name: str, host: str, metadata: Mapping[str, str]) -> "Aggregate":
-        """A new host aggregate with one host."""
+        """Make a new host aggregate with one host."""
         made = self.ask("POST", "/os-aggregates", {"aggregate": {"name": name}})["aggregate"]
         aggregate = Aggregate(self, made["id"], made["uuid"], host)
         aggregate.act("add_host", {"host": host})
@@ -209,11 +212,11 @@ class Aggregate:
         self.uuid = uuid
 
     def act(self, action: str, options: object) -> None:
-        """POST /os-aggregates/ID/action."""
+        """Ask for an action by POST /os-aggregates/ID/action."""
         self._compute.ask("POST", f"{self._path}/action", {action: options})
 
     def delete(self) -> None:
-        """Remove its host, then it."""
+        """Remove its host, then the aggregate."""
         self.act("remove_host", {"host": self._host})
         self._compute.ask("DELETE", self._path)
 

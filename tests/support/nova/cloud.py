@@ -21,11 +21,13 @@ from support.process import run, wait_until
 
 _CHECKOUT = Path(__file__).resolve().parents[3]
 VIRTUAL_ENVIRONMENT = _CHECKOUT / os.environ.get("NOVA", ".venv-nova")
-"""The Nova that tests run; ``NOVA=.venv-nova-oldest make test-nova`` runs all of them with the oldest.
+"""The Nova that tests run.
+
+``NOVA=.venv-nova-oldest make test-nova`` runs all of them with the oldest.
 """
 
 OLDEST = _CHECKOUT / ".venv-nova-oldest"
-"""The oldest Nova, where ``scripts/setup`` can install it."""
+"""The oldest Nova, if ``scripts/setup`` can install it."""
 
 ALL_ROLES = ("conductor", "scheduler", "compute", "api")
 
@@ -33,10 +35,10 @@ ALL_ROLES = ("conductor", "scheduler", "compute", "api")
 class Cloud:
     """One run of Nova after the other over the same databases, images and configuration.
 
-    ``user`` is whom it runs as, ``wrapper`` what it is run by (a container's namespaces, say),
-    ``roles`` those of its services that run on this host, ``virtual_environment`` where its Nova
-    is. ``host`` is its name as a service's, ``node`` as libvirt has it, which is that of its
-    resource provider.
+    ``user`` is the user that Nova runs as, ``wrapper`` the command that it is run by (to enter a
+    container's namespaces, say), ``roles`` are those of its services that run on this host, and
+    ``virtual_environment`` is where its Nova is. ``host`` is this host's name as the services know
+    it, ``node`` its name in libvirt, which is also that of its resource provider.
     """
 
     def __init__(
@@ -70,8 +72,10 @@ class Cloud:
 
     @contextmanager
     def placement_refusing(self, *rules: str) -> Iterator[None]:
-        """Placement answers 403 to what these rules of its policy are for; it reads the file each
-        time."""
+        """Make Placement answer 403 to what these rules of its policy are for.
+
+        Placement reads the file each time.
+        """
         policy = self.state / "placement-policy.json"
         policy.write_text(json.dumps(dict.fromkeys(rules, "!")))
         try:
@@ -84,11 +88,11 @@ class Cloud:
         return self.state / "images"
 
     def configure(self, more: Settings) -> None:
-        """Write nova.conf, for the next start; ``more`` is what differs from what is good here."""
+        """Write nova.conf for the next start; ``more`` is what differs from the usual settings."""
         write(settings(self.url, self.state, more), self._virtual_environment)
 
     def start(self) -> None:
-        """Start the services; returns when all of them are up."""
+        """Start the services, and wait until all of them are up."""
         python, output = self._virtual_environment / "bin/python", self.state / "output"
         with output.open("ab") as errors:
             self._process = subprocess.Popen(
@@ -117,29 +121,29 @@ class Cloud:
             self._process = None
 
     def restart(self) -> None:
-        """The services anew, with nova.conf as it is now."""
+        """Restart the services, with nova.conf as it is now."""
         self.stop()
         self.start()
 
     def log(self) -> str:
-        """All that Nova has logged."""
+        """Return all that Nova has logged."""
         path = self.state / "nova.log"
         return path.read_text() if path.exists() else ""
 
     def errors(self) -> str:
-        """The latest of what it has logged as errors."""
+        """Return the latest 40 lines that it has logged as errors."""
         return "\n".join([line for line in self.log().splitlines() if " ERROR " in line][-40:])
 
     def stats(self, host: str) -> dict[str, str]:
-        """What the scheduler reads of a host's compute node, which no API shows."""
+        """Return the stats of a host's compute node, which the scheduler reads and no API shows."""
         with closing(sqlite3.connect(self.state / "cell1.sqlite")) as cell:
             [(text,)] = cell.execute("SELECT stats FROM compute_nodes WHERE host = ?", (host,))
         return {name: str(value) for name, value in json.loads(text).items()}
 
     def image(self, words: str | None = "", **properties: str) -> str:
-        """The id of an image whose servers boot the tests' guest with these words for its kernel.
+        """Return the id of an image that boots the tests' guest, with these words for its kernel.
 
-        With None they find nothing to boot. ``properties`` are the image's own.
+        With None its servers find nothing to boot. ``properties`` are the image's own.
         """
         if words is not None:
             properties |= {
@@ -157,7 +161,7 @@ class Cloud:
         return self._known[key]
 
     def boot(self, memory_mib: int = 128, words: str = "", **extra_specs: str) -> Server:
-        """A new server that is ACTIVE, and whose guest has come up."""
+        """Start a new server, and wait until it is ACTIVE and its guest has come up."""
         server = self.compute.create(
             self.compute.flavor(memory_mib, **extra_specs), self.image(words)
         )
@@ -166,7 +170,7 @@ class Cloud:
         return server
 
     def wait_console(self, server: Server, text: str, times: int = 1) -> None:
-        """Wait until the server's guest has said ``text`` so many times since it was last started."""
+        """Wait until the server's guest has said ``text`` so many times since its latest start."""
         try:
             wait_until(
                 lambda: self.compute.console(server).count(text) >= times,
@@ -185,7 +189,7 @@ class Cloud:
         )
 
     def close(self) -> None:
-        """End it, and remove all that it has made."""
+        """End the services, and remove all that the cloud has made."""
         self.stop()
         shutil.rmtree(self.state)
         shutil.rmtree(NOVA_CONF.parent)
@@ -218,7 +222,7 @@ def cloud(
     wrapper: Sequence[str] = (),
     virtual_environment: Path = VIRTUAL_ENVIRONMENT,
 ) -> Iterator[Cloud]:
-    """A running cloud of this one host, without servers; ``more`` is added to nova.conf.
+    """Yield a running cloud of this one host, without servers; ``more`` is added to nova.conf.
 
     At the end its servers are deleted, the services ended, and nothing of them is left on the host.
     """
@@ -232,7 +236,7 @@ def cloud(
 
 
 def nova_user() -> str:
-    """The user that distributions run nova-compute as: nobody special, but for its group libvirt."""
+    """Return the user that distributions run nova-compute as, who is only in the group libvirt."""
     if run("id", "nova", ok=(0, 1)).status != 0:
         run("useradd", "--system", "--no-create-home", "--groups", "libvirt", "nova")
     return "nova"

@@ -7,14 +7,14 @@ NOVA_CONF = Path("/etc/nova/nova.conf")
 API_PASTE = NOVA_CONF.with_name("api-paste.ini")
 
 Settings = Mapping[str, Mapping[str, object]]
-"""Options by section; None: the option is not set. A list is repeated or joined as the option has it.
-"""
+"""Options by section; an option that is None is not set."""
 
 
 def settings(url: str, state: Path, more: Settings) -> Settings:
-    """What Nova needs to run here, with file-backed memory as its own guide wants it; ``more`` wins.
+    """Return what Nova needs to run here; options in ``more`` take precedence.
 
-    ``url`` is where all services are, ``state`` Nova's state_path.
+    Memory is not overcommitted and none is reserved, as Nova's own guide wants it for file-backed
+    memory. ``url`` is where all services are, ``state`` is Nova's state_path.
     """
     service = {"auth_type": "admin_token", "token": "admin"}
     here: dict[str, dict[str, object]] = {
@@ -47,7 +47,7 @@ def settings(url: str, state: Path, more: Settings) -> Settings:
             "cpu_mode": "none",
             "images_type": "raw",
         },
-        # The inspection takes a kernel's image for a disk with partitions.
+        # The inspection would take a kernel's image for a disk with partitions.
         "workarounds": {"disable_deep_image_inspection": True},
     }
     for section, options in more.items():
@@ -56,8 +56,10 @@ def settings(url: str, state: Path, more: Settings) -> Settings:
 
 
 def write(settings: Settings, virtual_environment: Path) -> None:
-    """Write /etc/nova as an operator has it, but that the API takes who one is from the request's
-    headers."""
+    """Write /etc/nova as an operator has it, except for authentication.
+
+    The API takes who one is from the request's headers.
+    """
     NOVA_CONF.parent.mkdir(exist_ok=True)
     NOVA_CONF.write_text(text(settings))
     shipped = (virtual_environment / "etc/nova/api-paste.ini").read_text()
@@ -66,7 +68,7 @@ def write(settings: Settings, virtual_environment: Path) -> None:
 
 
 def text(settings: Settings) -> str:
-    """The text of a configuration file."""
+    """Return the text of a configuration file."""
     lines: list[str] = []
     for section, options in settings.items():
         lines.append(f"[{section}]")

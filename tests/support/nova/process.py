@@ -1,10 +1,10 @@
 """Nova's services in one process, run by Nova's own Python: process.py PORT USER ROLE...
 
-Roles: conductor, scheduler, compute, api; with api come Placement and the stubs, served at PORT
-below /compute, /placement, /image and /network. What each is told is in /etc/nova. USER is whom it
-runs as, once Nova's helper for what needs root (oslo.privsep) is there; services without a database
-of their own (compute alone) ask the conductor. It says "ready" when all are up, and ends, as a
-crash does, when its input ends.
+The roles are conductor, scheduler, compute and api. With api come Placement and the stubs, served
+at PORT below /compute, /placement, /image and /network. What each is told is in /etc/nova. USER is
+the user that the process runs as, once Nova's helper for what needs root (oslo.privsep) is there.
+Services without a database of their own (compute alone) ask the conductor. The process says "ready"
+when all are up, and ends, as a crash does, when its input ends.
 """
 
 import os
@@ -24,13 +24,12 @@ _CELL1 = "00000000-0000-0000-0000-000000000001"
 
 def main(port: str, user: str, *roles: str) -> None:
     """Run these roles until the input ends."""
-    from nova import monkey_patch  # noqa: PLC0415 - before anything else of Nova's
+    from nova import monkey_patch  # noqa: PLC0415 - to come before anything else of Nova's
 
-    if hasattr(
-        monkey_patch, "patch"
-    ):  # else, up to Nova 31, the import has made all threads eventlet's
+    # Up to Nova 31 there is no patch(): the import has made all threads eventlet's.
+    if hasattr(monkey_patch, "patch"):
         monkey_patch.patch(backend="threading")
-    from support.nova.server import serve  # noqa: PLC0415 - of this kind of threads
+    from support.nova.server import serve  # noqa: PLC0415 - it uses the threads chosen above
 
     _serialise_transactions()
     state = _configure(user)
@@ -51,7 +50,7 @@ def main(port: str, user: str, *roles: str) -> None:
         _find_hosts()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    select.select([sys.stdin], [], [])  # which lets eventlet's threads run meanwhile
+    select.select([sys.stdin], [], [])  # This lets eventlet's threads run meanwhile.
     os._exit(0)
 
 
@@ -66,13 +65,13 @@ def _serialise_transactions() -> None:
 
     @sa.event.listens_for(sa.engine.Engine, "begin")
     def begin(connection: Any) -> None:
-        if "in_transaction" not in connection.info:  # oslo.db's own listener looks there too
+        if "in_transaction" not in connection.info:  # oslo.db looks there too.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             connection.info["in_transaction"] = True
 
 
 def _configure(user: str) -> Path:
-    """Read nova.conf, and be ``user`` before anything is opened or written."""
+    """Read nova.conf, and become ``user`` before anything is opened or written."""
     from nova.conf import CONF  # noqa: PLC0415
     from nova.config import parse_args  # noqa: PLC0415
     from nova.objects import register_all  # noqa: PLC0415
@@ -86,7 +85,7 @@ def _configure(user: str) -> Path:
 
 
 def _become(user: str) -> None:
-    """Fork Nova's privileged helper while there is something to inherit, then be ``user``."""
+    """Fork Nova's privileged helper while there is something to inherit, then become ``user``."""
     from nova.privsep import sys_admin_pctxt  # noqa: PLC0415
     from oslo_privsep.priv_context import Method  # noqa: PLC0415
 
@@ -99,7 +98,7 @@ def _become(user: str) -> None:
 
 
 def _make_databases() -> None:
-    """The schemas and the two cells that every deployment has; nothing where they are."""
+    """Make the schemas and the two cells that every deployment has, unless the cells are there."""
     from nova.conf import CONF  # noqa: PLC0415
     from nova.context import get_admin_context, target_cell  # noqa: PLC0415
     from nova.db.api import api as api_db  # noqa: PLC0415

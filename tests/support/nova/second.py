@@ -1,4 +1,4 @@
-"""A nova-compute on the second host (``support.second_host``), of the cloud that the first one has."""
+"""A nova-compute on the second host (``support.second_host``), of the first host's cloud."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ NAME = "second"
 
 
 def migratable(address: str) -> Settings:
-    """What nova.conf needs on a host of this address, that guests may move to it live."""
+    """Return what nova.conf needs on a host of this address, so that guests may move to it live."""
     return {
         "DEFAULT": {"my_ip": address},
         "libvirt": {"live_migration_scheme": "tcp", "live_migration_inbound_addr": address},
@@ -23,15 +23,17 @@ def migratable(address: str) -> Settings:
 
 
 SHARED: Settings = {"DEFAULT": {"my_ip": FIRST_ADDRESS}}
-"""What nova.conf needs on hosts that have one file system for servers' disks: Nova then tries no ssh.
+"""What nova.conf needs on hosts that share a file system for servers' disks.
+
+Nova then tries no ssh.
 """
 
 
 class SecondCompute:
-    """nova-compute there; it asks the first host's conductor.
+    """A nova-compute on the second host, which asks the first host's conductor.
 
-    Its state is its own, but for the servers' disks where those are ``shared``. Those cannot move
-    live: libvirt looks at the file system.
+    Its state is its own, except for the servers' disks where those are ``shared``. Servers with
+    shared disks cannot move live: libvirt looks at the file system.
     """
 
     def __init__(self, first: Cloud, host: SecondHost, *, shared: bool) -> None:
@@ -40,7 +42,7 @@ class SecondCompute:
         self._directory = scratch() / "second-nova"
         self._directory.mkdir()
         self._input: TextIO | None = None
-        # At the same path as on the first host, for a guest's XML names files there.
+        # It is at the same path as on the first host, for a guest's XML names files there.
         host.shell(f"""
             mkdir /run/instances
             mount --bind {first.state / "instances" if shared else "/run/instances"} /run/instances
@@ -50,7 +52,7 @@ class SecondCompute:
         """)
 
     def start(self, more: Settings | None = None) -> None:
-        """Start it, with this in its nova.conf or as before; returns when the scheduler knows it."""
+        """Start it, and wait until the scheduler knows it; ``more`` replaces its nova.conf."""
         if more is not None:
             url = self._first.url.replace("127.0.0.1", FIRST_ADDRESS)
             conf = text(settings(url, self._first.state, more))
@@ -64,7 +66,7 @@ class SecondCompute:
         program = (
             f"{VIRTUAL_ENVIRONMENT}/bin/python -W ignore -m support.nova.process 0 root compute"
         )
-        # The shell's own outputs are let go before the input is opened, which waits for us.
+        # The shell lets go of its own outputs before it opens the input, which waits for us.
         self.host.shell(
             f"cd {VIRTUAL_ENVIRONMENT.parent}/tests; (exec >{said} 2>&1; exec {program} <{words}) &"
         )
@@ -82,7 +84,7 @@ class SecondCompute:
             )
 
     def log(self) -> str:
-        """What it has logged."""
+        """Return what it has logged."""
         return self.host.shell(f"cat {self._first.state}/nova.log")
 
     def close(self) -> None:
@@ -100,7 +102,7 @@ class SecondCompute:
 def second_compute(
     first: Cloud, host: SecondHost, *, shared: bool = False
 ) -> Iterator[SecondCompute]:
-    """A nova-compute there, to be started; ``shared``: servers' disks are on a file system of both."""
+    """Yield a nova-compute there, to be started; ``shared``: both hosts share servers' disks."""
     compute = SecondCompute(first, host, shared=shared)
     try:
         yield compute

@@ -1,6 +1,6 @@
 """The HTTP server of Nova's process: several WSGI applications at one port.
 
-To be imported once Nova has chosen its threads: where they are eventlet's, so are those in here.
+Import this once Nova has chosen its threads: if they are eventlet's, so are the threads in here.
 """
 
 import threading
@@ -22,7 +22,7 @@ class _Quiet(WSGIRequestHandler):
 
 
 def serve(port: int, applications: Mapping[str, Any]) -> None:
-    """Serve each below the first part of the path that is its name; returns at once."""
+    """Serve each application below the part of the path that is its name, and return at once."""
 
     def application(environ: dict[str, Any], respond: Any) -> Any:
         return applications[shift_path_info(environ) or ""](environ, respond)

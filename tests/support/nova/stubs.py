@@ -1,6 +1,6 @@
 """What Nova asks of Glance and of Neutron, answered from a directory and with empty lists.
 
-WSGI applications, for the process that Nova runs in: nothing here needs ramshelf.
+They are WSGI applications for the process that Nova runs in; nothing here needs ramshelf.
 """
 
 import json
@@ -29,7 +29,9 @@ _SCHEMA = {
     },
     "additionalProperties": _TEXT,
 }
-"""What an image has of its own; all else are its properties (glanceclient tells them apart by this).
+"""What an image has of its own; all else are its properties.
+
+glanceclient tells them apart by this schema.
 """
 
 
@@ -43,7 +45,7 @@ _FIRST: Mapping[str, Any] = {
 
 
 class Images:
-    """Glance v2: images in a directory, ID.json what is known of one and ID.data its contents."""
+    """Glance v2 with images in a directory: ID.json describes one, and ID.data has its contents."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -109,7 +111,7 @@ class Images:
 
 
 def networks(environ: Environ, respond: Response) -> Iterable[bytes]:
-    """Neutron v2.0 of a cloud that has none: no ports, no networks, no extensions."""
+    """Answer like Neutron v2.0 of a cloud that has no ports, no networks and no extensions."""
     collection = environ["PATH_INFO"].strip("/").split("/")[1].removesuffix(".json")
     return _answer(respond, {collection.replace("-", "_"): []})
 
@@ -127,7 +129,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 
 def _body(environ: Environ) -> bytes:
-    """What a request carries; wsgiref leaves it to the application to put chunks together."""
+    """Return the body of a request; wsgiref leaves it to the application to put chunks together."""
     stream = environ["wsgi.input"]
     if environ.get("HTTP_TRANSFER_ENCODING", "").lower() != "chunked":
         return bytes(stream.read(int(environ.get("CONTENT_LENGTH") or 0)))

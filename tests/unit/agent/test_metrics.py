@@ -97,8 +97,10 @@ def test_names_are_as_prometheus_wants_them() -> None:
 
 
 def test_labels_tell_no_more_than_a_neighbour_may_know() -> None:
-    """Guests' names, the store's place, and words of ramshelf's and libvirt's;
-    docs/reference/metrics.md."""
+    """Labels hold guests' names, the store's place, and words of ramshelf's and libvirt's.
+
+    They are listed in docs/reference/metrics.md.
+    """
     assert {label for metric in METRICS.values() for label in metric.labels} == {
         "backing",
         "code",

@@ -130,7 +130,7 @@ def test_a_libvirt_that_is_away_is_one_condition(
 
 
 @pytest.mark.parametrize("journal", [True, False])
-def test_the_journal_gets_priorities(tmp_path: Path, journal: bool) -> None:  # noqa: FBT001 - a parameter
+def test_the_journal_gets_priorities(tmp_path: Path, journal: bool) -> None:  # noqa: FBT001 - a case
     program = "from ramshelf.agent.log import Log; Log().warning('crashed', 'It has.', guest='web')"
     output = tmp_path / "output"
     with output.open("w") as stderr:

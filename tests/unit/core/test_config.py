@@ -71,7 +71,7 @@ def test_only_zero_is_off() -> None:
         ("/home/me/my.conf", True, False),
     ],
 )
-def test_whose_file_it_is(path: str, own_key: bool, is_nova: bool) -> None:  # noqa: FBT001 - a table
+def test_whose_file_it_is(path: str, own_key: bool, is_nova: bool) -> None:  # noqa: FBT001 - cases
     settings = (setting("1", path=path, section="ramshelf", key="strict"),) if own_key else ()
     assert nova_files((path,), settings) == ((path,) if is_nova else ())
 

@@ -1,4 +1,4 @@
-"""The agent's HTTP server: what it takes for a request, and how little a hostile client gets of it."""
+"""The agent's HTTP server: what it accepts as a request, and how little a hostile client gets."""
 
 import gzip
 import http.client

@@ -22,7 +22,7 @@ DEVICES = {
 
 @pytest.fixture
 def block(tmp_path: pathlib.Path) -> pathlib.Path:
-    """As the kernel has it: /sys/block/NAME, slaves/ with links, and the partitions of a disk in it."""
+    """Directories as in /sys/block: slaves/ with links, and the partitions of a disk in it."""
     for name in DEVICES:
         (tmp_path / name / "slaves").mkdir(parents=True)
     for name, below in DEVICES.items():

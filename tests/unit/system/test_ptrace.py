@@ -83,7 +83,10 @@ def is_held(process: Tracee) -> bool:
 
 
 def has_ended(process: Tracee) -> bool:
-    """To be asked in place of poll(): its parent, which traces it, would be told of its stop instead."""
+    """Whether it has ended, asked without poll().
+
+    Its parent, which traces it, would be told of its stop instead.
+    """
     return states(process.pid) <= {"Z", "X"}
 
 

@@ -202,11 +202,11 @@ def test_all_wrong_values_are_told_at_once(nova: Path) -> None:
     error = refused(
         write(nova, "[libvirt]\nfile_backed_memory = x\nvirt_type = y\n[ramshelf]\nz = 1\n")
     )
-    assert [fact["key"] for fact in error.facts["errors"]] == [
+    assert [fact["key"] for fact in error.facts["errors"]] == [  # type: ignore[attr-defined]
         "z",
         "file_backed_memory",
         "virt_type",
-    ]  # type: ignore[attr-defined]
+    ]
 
 
 def test_other_virt_types_of_nova_are_left_to_the_doctor(nova: Path) -> None:

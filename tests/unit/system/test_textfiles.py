@@ -1,4 +1,4 @@
-"""Files that others edit too: changed in the text that is there, whole, and never two changes mixed."""
+"""Files that others edit too are changed in place, whole, and never with two changes mixed."""
 
 import os
 import subprocess

@@ -1,1 +1,1 @@
-"""The agent: its unit, what it tells, and when it does what."""
+"""The agent: its unit, what it reports, and when it does what."""

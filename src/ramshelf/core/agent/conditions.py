@@ -1,4 +1,4 @@
-"""What is wrong now, so that it is logged when it begins and when it ends, and not at every look."""
+"""What is wrong now, so that it is logged when it begins and when it ends, not at every look."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,9 +12,10 @@ _SUBJECTS = ("guest", "directory", "device", "service", "path", "key")
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """Something that holds for a while. ``subject`` is what it is about, '' for the host as a whole.
+    """Something that holds for a while.
 
-    Code and subject are what makes it the same one later, when its figures may have changed.
+    ``subject`` is what it is about, '' for the host as a whole. Code and subject make it the same
+    one later, when its figures may have changed.
     """
 
     code: str
@@ -26,12 +27,12 @@ class Condition:
 
     @property
     def key(self) -> tuple[str, str]:
-        """By which it is recognised."""
+        """The code and subject by which it is recognised."""
         return self.code, self.subject
 
 
 def of_finding(finding: Finding) -> Condition:
-    """A finding of the doctor's as a condition."""
+    """Return a finding of the doctor's as a condition."""
     return Condition(
         code=finding.code,
         severity=finding.severity,
@@ -45,7 +46,7 @@ def of_finding(finding: Finding) -> Condition:
 def of_error(
     error: RamshelfError, severity: Severity = Severity.FAILURE, *, subject: str = ""
 ) -> Condition:
-    """What an error says, as long as trying again gives it again."""
+    """Return an error as a condition, which holds as long as trying again gives the same error."""
     return Condition(
         code=error.code,
         severity=severity,
@@ -65,7 +66,7 @@ class Changes:
 
 
 def changes(before: Iterable[Condition], now: Iterable[Condition]) -> Changes:
-    """What to log. Findings that are no problem are no conditions."""
+    """Return what to log; findings that are no problem are no conditions."""
     old = {
         condition.key: condition for condition in before if condition.severity is not Severity.OK
     }

@@ -1,4 +1,4 @@
-"""What the agent has counted since it started: starts, ends, refusals, and what they have written."""
+"""What the agent has counted since it started: starts, ends, refusals, and bytes written."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,14 +9,17 @@ from ramshelf.core.agent.events import Event, What
 from ramshelf.core.units import MIB
 
 UNSEEN = "unseen"
-"""The reason of a start or an end of which libvirt told nothing, as while it was away."""
+"""The reason of a start or an end of which libvirt told nothing, such as while it was away."""
 
 Run = tuple[str, int | None]
-"""A guest's UUID and id: one run of it."""
+"""A guest's UUID and id, which stand for one run of it."""
 
 
 def refusal(entry: Mapping[str, Any]) -> str | None:
-    """The code of the error where an entry of the hook's log says that a guest was refused, else None."""
+    """Return the error's code where an entry of the hook's log says that a guest was refused.
+
+    The result is None where it says something else.
+    """
     match entry.get("event"):
         case "refused":
             return str(entry.get("code", ""))
@@ -29,12 +32,12 @@ def refusal(entry: Mapping[str, Any]) -> str | None:
 
 @dataclass(kw_only=True)
 class Tally:
-    """Grows only; counters of a process, which begin with what the hook's log still holds.
+    """The counters of the agent's process, which only grow.
 
-    ``bypassed``: guests that passed by the hook's break-glass. ``start_written``: bytes written to
-    the store's device between reservation and start, by the hook's log. ``stop_written``: bytes
-    written to it from the look before guests ended to the one after: not all of it is of the ends,
-    but theirs is in it.
+    They begin with what the hook's log still holds. ``bypassed`` are guests that passed by the
+    hook's break-glass. ``start_written`` are bytes written to the store's device between
+    reservation and start, by the hook's log. ``stop_written`` are bytes written to it from the look
+    before guests ended to the one after: not all of that is due to the ends, but theirs is in it.
     """
 
     starts: Counter[str] = field(default_factory=Counter)
@@ -51,7 +54,7 @@ class Tally:
     _untold: set[tuple[What, str]] = field(default_factory=set)
 
     def copy(self) -> "Tally":
-        """The figures as they are now, to be read by another thread."""
+        """Return the figures as they are now, to be read by another thread."""
         return replace(
             self, starts=self.starts.copy(), stops=self.stops.copy(), refusals=self.refusals.copy()
         )
@@ -63,7 +66,7 @@ class Tally:
             counter[event.reason] += 1
             key = event.what, event.uuid
             if key in self._untold:
-                self._untold.discard(key)  # the look was quicker
+                self._untold.discard(key)  # the look saw it before libvirt told
             else:
                 self._told.add(key)
 
@@ -78,9 +81,10 @@ class Tally:
             self.start_written += max(0.0, float(entry.get("written_mib", 0))) * MIB
 
     def look(self, running: Iterable[Run], written: int) -> None:
-        """Count what has changed since the last look of which libvirt told nothing, one look later.
+        """Count the starts and ends since the last look of which libvirt told nothing.
 
-        ``written``: bytes written to the store's device since it is there.
+        They are counted one look later, since libvirt may still tell of them. ``written`` is the
+        bytes written to the store's device since it has been there.
         """
         now = frozenset(running)
         if self._running is None:

@@ -13,19 +13,21 @@ class What(enum.Enum):
     """A device was added, removed or resized."""
     SUSPENDED = "suspended"
     RESUMED = "resumed"
-    """As before and after a dump, which reads all of the guest's memory."""
+    """It was suspended and resumed, as before and after a dump, which reads all of its memory."""
     READ = "read"
-    """A pass over all of the guest's memory has begun: for a migration, a snapshot, a save."""
+    """A pass over all of the guest's memory has begun, for a migration, a snapshot or a save."""
     BALLOON = "balloon"
-    """The guest was given or has given back memory of its own: its files stay as large as they are.
-    """
+    """The guest was given memory, or has given some back: its files stay as large as they are."""
     LOST = "lost"
-    """The connection to libvirt: it has ended, or does not answer any more."""
+    """The connection to libvirt has ended, or does not answer any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """``reason``: libvirt's word for why, such as ``booted`` or ``crashed``; '' where it gives none."""
+    """Something that libvirt has told.
+
+    ``reason`` is libvirt's word for why, such as ``booted`` or ``crashed``, '' where it gives none.
+    """
 
     what: What
     guest: str = ""

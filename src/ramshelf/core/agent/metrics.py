@@ -1,8 +1,8 @@
-"""The agent's metrics: what each is called, which labels it has, what it means.
+"""The agent's metrics: what each is called, which labels it has, and what it means.
 
 docs/reference/metrics.md is printed from this table. Names are stable: dashboards and alerts rely
-on them. Guests have the prefix and the label of the known libvirt exporters, so that their series
-join with these.
+on them. The metrics of guests have the prefix and the label of the known libvirt exporters, so that
+their series join with these.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ SECTIONS = {
 
 @dataclass(frozen=True)
 class Metric:
-    """A counter's name ends in ``_total``."""
+    """One metric; the name of a counter ends in ``_total``."""
 
     section: str
     name: str
@@ -29,7 +29,7 @@ class Metric:
 
     @property
     def kind(self) -> Literal["counter", "gauge"]:
-        """Prometheus' type."""
+        """The metric's type in Prometheus' words."""
         return "counter" if self.name.endswith("_total") else "gauge"
 
 

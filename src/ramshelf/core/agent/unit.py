@@ -1,4 +1,4 @@
-"""The agent as a service of systemd's: its unit, and how it is put there and taken away."""
+"""The agent as a service of systemd's: its unit, and how that is installed and removed."""
 
 import re
 from dataclasses import dataclass
@@ -74,15 +74,14 @@ UMask=0022
 
 [Install]
 WantedBy=multi-user.target
-"""
+"""  # noqa: E501 - the unit's own lines
 
 
 def unit_text(argv: tuple[str, ...], writable: tuple[str, ...]) -> str:
-    """The unit that runs ``argv`` and may write below the directories ``writable``, as far as they are
-    there.
+    """Return the unit that runs ``argv`` and may write below the directories ``writable``.
 
-    /run/ramshelf is writable besides. Any path will do (systemd.service(5), "Command lines", on
-    quoting).
+    Those that are not there do not count, and /run/ramshelf is writable besides. Any path will do
+    (systemd.service(5), "Command lines", on quoting).
     """
     return _HEADER + _TEMPLATE.format(
         command=" ".join(_quoted(word) for word in argv),
@@ -97,8 +96,9 @@ def _quoted(word: str, *, dollars: bool = True) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """What is there: ``text`` is the unit's, None where there is none; ``systemd``: whether it runs
-    here.
+    """What is there of the service.
+
+    ``text`` is the unit's, None where there is none. ``systemd``: it runs here.
     """
 
     text: str | None
@@ -111,7 +111,10 @@ class Service:
 
 
 def plan_install(found: Service, text: str) -> tuple[Action, ...]:
-    """What is missing until the service runs with this unit. Raises HostError, RefusedError."""
+    """Return the actions that are missing until the service runs with this unit.
+
+    Raises HostError, RefusedError.
+    """
     _refuse(found)
     if found.text == text:
         return ()
@@ -124,7 +127,10 @@ def plan_install(found: Service, text: str) -> tuple[Action, ...]:
 
 
 def plan_remove(found: Service) -> tuple[Action, ...]:
-    """Undo what ``install`` did. Raises HostError, RefusedError."""
+    """Undo what ``install`` did.
+
+    Raises HostError, RefusedError.
+    """
     if found.text is None:
         return ()
     _refuse(found)

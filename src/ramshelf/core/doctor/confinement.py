@@ -1,8 +1,8 @@
-"""What keeps one guest's QEMU from another's: libvirt's security labels, and the user that it runs as.
+"""What keeps one guest's QEMU from another's: libvirt's security labels, and the user it runs as.
 
-All guests run as one user by default. Only a mandatory access control (AppArmor, SELinux), under
-which each guest has a label of its own, or a user of its own for each guest keeps one QEMU from
-reading the memory of another (ptrace(2), its files on the store) or killing it.
+All guests run as one user by default. One QEMU is kept from reading the memory of another
+(ptrace(2), its files on the store) or killing it only by a mandatory access control (AppArmor,
+SELinux), under which each guest has a label of its own, or by a user of its own for each guest.
 """
 
 from dataclasses import dataclass
@@ -14,18 +14,21 @@ MANDATORY = frozenset({"apparmor", "selinux"})
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """A running guest's: whether one confines it, and its user's number where a label says so."""
+    """What a running guest's labels say.
+
+    ``confined``: one of them confines it. ``uid`` is its user's number where a label says so.
+    """
 
     confined: bool = False
     uid: int | None = None
 
 
 def parse_labels(text: str) -> Labels:
-    """The labels in live domain XML, where libvirt writes what it has chosen; none in what is no XML.
+    """Return the labels in live domain XML, where libvirt writes what it has chosen.
 
     A label lies in ``<seclabel type='dynamic' model='apparmor'><label>...</label>``; the one of
-    ``dac`` is ``+UID:+GID``. Read as libvirt reads it: a prefix of a namespace need not be
-    declared.
+    ``dac`` is ``+UID:+GID``. The text is read as libvirt reads it: a prefix of a namespace need not
+    be declared. Text that is no XML has no labels.
     """
     path: list[str] = []
     model = ""

@@ -1,5 +1,6 @@
-"""What the doctor knows of a host: gathered elsewhere, judged by ``core/doctor/checks``; core/host.py
-too.
+"""What the doctor knows of a host, beside what is in core/host.py.
+
+It is gathered elsewhere and judged by ``core/doctor/checks``.
 """
 
 from collections.abc import Mapping
@@ -25,14 +26,14 @@ from ramshelf.core.store.write_errors import WriteErrors
 
 @dataclass(frozen=True, kw_only=True)
 class GuestFacts:
-    """A running guest and its QEMU process (None where it cannot be found).
+    """A running guest and its QEMU process, which is None where it cannot be found.
 
-    ``directory`` is where its memory files are, or should be; ``memory_files`` what lies there, and
-    ``promised`` the bytes that it was promised; ``pinned`` those that it was admitted to keep in
-    RAM, None where that is not known. ``given``: the inodes of the files that had all their extents
-    once, on a disk. ``own``: what its qemu:commandline has QEMU map besides. ``discard_retracted``:
-    its discard flag was taken back after it started. ``labels``: what confines it. ``tuning``: to
-    which of the host's NUMA nodes its memory is bound.
+    ``directory`` is where its memory files are, or should be; ``memory_files`` is what lies there.
+    ``promised`` are the bytes that it was promised; ``pinned`` are those that it was admitted to
+    keep in RAM, None where that is not known. ``given`` are the inodes of the files that had all
+    their extents once, on a disk. ``own`` is what its qemu:commandline has QEMU map besides.
+    ``discard_retracted``: its discard flag was taken back after it started. ``labels`` say what
+    confines it. ``tuning`` says to which of the host's NUMA nodes its memory is bound.
     """
 
     guest: Guest
@@ -78,9 +79,9 @@ class PathDirectory:
 class BootOrder:
     """How the store comes back after a boot.
 
-    ``mounted_by`` names the fstab or mount unit, '' where nothing mounts it; ``requires`` are the
-    units that it waits for; ``services`` the services that read or start guests and are installed
-    here, each with the paths of its RequiresMountsFor.
+    ``mounted_by`` names /etc/fstab or the mount unit, '' where nothing mounts it. ``requires`` are
+    the units without which it is not mounted. ``services`` are the services that read or start
+    guests and are installed here, each with the paths of its RequiresMountsFor.
     """
 
     mounted_by: str
@@ -94,9 +95,9 @@ class StoreFacts:
 
     ``io_error`` is what the file system answered, '' where it works. ``file_system_errors`` is
     ext4's count, None where the file system keeps none. ``write_errors`` is None where no guest's
-    memory is written by way of a file system: on a tmpfs. ``path`` ends with the memory backing
-    directory. ``swaps`` are those on disks, ``devices`` below a tmpfs over swap those of all swap.
-    ``earlier`` are the promises from before an upgrade, to guests that libvirt still knows.
+    memory is written by way of a file system, as on a tmpfs. ``path`` ends with the memory backing
+    directory. ``swaps`` are those on disks; below a tmpfs over swap ``devices`` are those of all
+    swap. ``earlier`` are the promises from before an upgrade, to guests that libvirt still knows.
     """
 
     directory: MemoryDirectory
@@ -119,12 +120,12 @@ class Facts:
     """One host at one moment.
 
     ``kvm`` says why /dev/kvm cannot be used, '' where it can. ``qemu_conf_problem`` says why
-    qemu.conf could not be read (``store`` then tells of libvirt's default directory), else ''.
-    ``qemu_conf_changed`` and ``nova_changed`` are modification times, None and absent where there
-    is no such file. ``daemon`` reads qemu.conf, ``nova_compute`` nova.conf; None where it does not
-    run. ``sysctls`` are those of ``vm.``. ``slices`` hold the services (cgroup v2),
-    ``machine_slice`` the guests, None where libvirt made none. ``placement`` is an error where
-    Placement does not serve, None where it is not used.
+    qemu.conf could not be read (``store`` then tells of libvirt's default directory), '' where it
+    could. ``qemu_conf_changed`` and ``nova_changed`` are modification times; where there is no such
+    file, the former is None and the latter lacks it. ``daemon`` reads qemu.conf, ``nova_compute``
+    reads nova.conf; each is None where it does not run. ``sysctls`` are those of ``vm.``.
+    ``slices`` hold the services (cgroup v2), ``machine_slice`` holds the guests, None where libvirt
+    made none. ``placement`` is an error where Placement does not serve, None where it is not used.
     """
 
     config: Config | Unknown

@@ -1,1 +1,1 @@
-"""A domain: what libvirt says in XML of a guest, how its memory is made of that, and what edits it."""
+"""A guest's domain XML: what it says of the guest's memory, and what edits it."""

@@ -1,6 +1,6 @@
-"""How a guest's memory is backed: the one place that edits it.
+"""The one place that edits how a guest's memory is backed.
 
-Domain XML in, domain XML out. What is owned here is memoryBacking's source, access, allocation and
+It takes domain XML and gives domain XML. It owns memoryBacking's source, access, allocation and
 discard, and the attributes of NUMA cells and memory devices that would overrule them (libvirt's
 qemuBuildMemoryBackendProps asks the device first, then its cell, then memoryBacking). Everything
 else stays as it was: elements, attributes, comments, namespaces, order and white space.
@@ -28,24 +28,27 @@ from ramshelf.core.requirements import (
 from ramshelf.core.units import MIB, to_mib
 
 MAX_BYTES = 4 * MIB
-"""libvirt takes no longer string over its protocol (REMOTE_STRING_MAX)."""
+"""The longest string that libvirt takes over its protocol, in bytes (REMOTE_STRING_MAX)."""
 
 NAME_MAX_BYTES = 255 - len(".xml.new")
-"""libvirt first writes a definition to ``NAME.xml.new`` (virFileRewrite); a file name has 255 bytes.
+"""The longest name of a guest, in bytes.
+
+libvirt first writes a definition to ``NAME.xml.new`` (virFileRewrite), and a file name has at most
+255 bytes.
 """
 
 _OWNED = ("source", "access", "allocation", "discard")
-"""In the order in which libvirt and Nova write them."""
+"""The elements that are edited here, in the order in which libvirt and Nova write them."""
 
 _OWN_FILES = ("dimm", "virtio-mem")
-"""Models of memory devices whose memory libvirt puts on the memory backing directory."""
+"""The models of memory devices whose memory libvirt puts on the memory backing directory."""
 
 _SHARING = (
     "devices/filesystem/driver[@type='virtiofs']",
     "devices/interface[@type='vhostuser']",
     "devices/disk[@type='vhostuser']",
 )
-"""Devices of a process of their own, which maps the guest's memory."""
+"""Devices that are run by a process of their own, which maps the guest's memory."""
 
 _QEMU_ARG = "{http://libvirt.org/schemas/domain/qemu/1.0}arg"
 _INDENT = re.compile(r"\s*\n[ \t]*")
@@ -63,7 +66,7 @@ OFF = Finding(
 
 
 class Discard(enum.Enum):
-    """Whether QEMU is to discard the memory's contents when the guest ends."""
+    """The choice whether QEMU discards the memory's contents when the guest ends."""
 
     AUTO = "auto"
     YES = "yes"
@@ -71,7 +74,7 @@ class Discard(enum.Enum):
 
 
 class AllocationMode(enum.Enum):
-    """When the memory's pages are allocated."""
+    """The time at which the memory's pages are allocated."""
 
     ONDEMAND = "ondemand"
     IMMEDIATE = "immediate"
@@ -79,7 +82,10 @@ class AllocationMode(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Backing:
-    """The backing that is wished for. ``only``: other attributes of the owned elements are dropped."""
+    """The backing that is wished for.
+
+    Where ``only`` is set, all other attributes of the owned elements are dropped.
+    """
 
     allocation: AllocationMode = AllocationMode.ONDEMAND
     discard: Discard = Discard.AUTO
@@ -87,12 +93,12 @@ class Backing:
 
 
 LIKE_NOVA = Backing(allocation=AllocationMode.IMMEDIATE, discard=Discard.YES, only=True)
-"""What Nova writes (LibvirtDriver._get_guest_memory_backing_config)."""
+"""The backing that Nova writes (LibvirtDriver._get_guest_memory_backing_config)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Support:
-    """What is known of the host that will run the guest; None where it is not known."""
+    """What is known of the host that will run the guest; None stands for what is not known."""
 
     libvirt: Version | None = None
     qemu: Version | None = None
@@ -102,7 +108,10 @@ class Support:
 
 @dataclass(frozen=True, kw_only=True)
 class Applied:
-    """``xml`` is UTF-8; ``changed`` is False where the backing was already as wished."""
+    """The resulting domain XML, the guest that it describes, and notes for the user.
+
+    ``xml`` is UTF-8 text. ``changed`` is False where the backing was already as wished.
+    """
 
     xml: str
     guest: Guest
@@ -113,7 +122,7 @@ class Applied:
 def apply(document: bytes, backing: Backing, support: Support) -> Applied:
     """Make a domain file-backed.
 
-    Raises InputError ``xml.*`` for what is not a usable domain, RefusedError ``xml.hugepages``,
+    Raises InputError ``xml.*`` for what is not a usable domain, and RefusedError ``xml.hugepages``,
     ``xml.launch-security`` or ``discard.unsupported`` for what cannot be file-backed as wished.
     """
     root = parse(document)
@@ -140,17 +149,17 @@ def apply(document: bytes, backing: Backing, support: Support) -> Applied:
 
 
 def leave(document: bytes) -> Applied:
-    """The domain as it is, where file backing is off, with a note that says so."""
+    """Return the domain as it is, with a note that file backing is off."""
     root = parse(document)
     xml = _serialise(root, document)
     return Applied(xml=xml, guest=parse_guest(xml.encode()), changed=False, notes=(OFF,))
 
 
 def remove(document: bytes) -> Applied:
-    """Make a domain's memory anonymous: what ``apply`` owns is taken out.
+    """Make a domain's memory anonymous by taking out what ``apply`` owns.
 
     Raises InputError ``xml.*``, and RefusedError ``xml.shared-memory`` where another process is to
-    share it.
+    share the memory.
     """
     root = parse(document)
     domain_name(root)
@@ -179,7 +188,7 @@ def remove(document: bytes) -> Applied:
 
 
 def decide_discard(wish: Discard, support: Support) -> tuple[bool, Finding | None]:
-    """Whether to set discard, and what the user should know about that.
+    """Tell whether to set discard, and what the user should know about that.
 
     ``auto`` sets it only where it does what it is meant for. Raises RefusedError
     ``discard.unsupported`` where ``yes`` is asked of versions that are known not to have it.
@@ -230,10 +239,11 @@ def decide_discard(wish: Discard, support: Support) -> tuple[bool, Finding | Non
 
 
 def parse(document: bytes) -> etree._Element:
-    """The root of domain XML from anyone: nothing is fetched or expanded, no DTD is accepted.
+    """Return the root of domain XML that may come from anyone.
 
-    Raises InputError ``xml.empty``, ``xml.too-large``, ``xml.doctype``, ``xml.several-documents``,
-    ``xml.malformed`` or ``xml.not-a-domain``.
+    Nothing is fetched or expanded, and no DTD is accepted. Raises InputError ``xml.empty``,
+    ``xml.too-large``, ``xml.doctype``, ``xml.several-documents``, ``xml.malformed`` or
+    ``xml.not-a-domain``.
     """
     if not document.strip():
         raise InputError("xml.empty", "There is no domain XML: the input is empty.")
@@ -268,16 +278,15 @@ def parse(document: bytes) -> etree._Element:
 
 
 def domain_name(root: etree._Element) -> str:
-    """The domain's name.
+    """Return the domain's name.
 
-    Raises InputError ``xml.name`` for one that libvirt refuses (virDomainDefParseXML,
-    virDomainDefPostParse) or cannot use as a file's name (virFileRewrite). A carriage return it
-    takes, and loses when it copies the definition for a start (virDomainDefCopy): the guest is then
-    in no list any more.
+    Raises InputError ``xml.name`` for a name that libvirt refuses (virDomainDefParseXML,
+    virDomainDefPostParse) or cannot use as a file's name (virFileRewrite). libvirt accepts a
+    carriage return, but loses it when it copies the definition for a start (virDomainDefCopy): the
+    guest is then no longer in any list.
     """
-    name = str(
-        root.xpath("string(name)")
-    )  # as libvirt does: a comment within it is left out, a blank stays
+    # As libvirt reads it: a comment within the name is left out, a blank stays.
+    name = str(root.xpath("string(name)"))
     if not name:
         raise InputError("xml.name", "The domain has no name.")
     for character, word in (("/", "a slash"), ("\n", "a line break"), ("\r", "a carriage return")):
@@ -297,7 +306,7 @@ def domain_name(root: etree._Element) -> str:
 
 
 def with_uuid(root: etree._Element, identity: str) -> bytes:
-    """The domain with this UUID in place of none."""
+    """Return the XML of a domain that has no UUID, with this UUID."""
     element = etree.Element("uuid")
     element.text = identity
     for empty in root.findall("uuid"):
@@ -309,7 +318,7 @@ def with_uuid(root: etree._Element, identity: str) -> bytes:
 
 
 class _Prolog(Exception):  # noqa: N818 - no error: the document's prolog has been read
-    """The root element was reached."""
+    """Raised to stop the parser when it has reached the root element."""
 
 
 def _refuse_doctype(document: bytes) -> None:
@@ -329,7 +338,7 @@ def _refuse_doctype(document: bytes) -> None:
     except _Prolog:
         pass
     except expat.ExpatError:
-        pass  # lxml says it better, and knows more encodings
+        pass  # lxml explains the error better, and knows more encodings
 
 
 def _doctype() -> InputError:
@@ -358,7 +367,7 @@ def _check(root: etree._Element) -> None:
             )
     security = root.find("launchSecurity")
     if security is not None:
-        # SEV pins every page (KVM_MEMORY_ENCRYPT_REG_REGION); SEV-SNP and TDX keep them in
+        # SEV pins every page (KVM_MEMORY_ENCRYPT_REG_REGION); SEV-SNP and TDX keep the pages in
         # guest_memfd.
         raise RefusedError(
             "xml.launch-security",
@@ -384,7 +393,7 @@ def _hugepages(root: etree._Element) -> RefusedError:
 
 
 def _memory_backing(root: etree._Element) -> etree._Element:
-    """The domain's memoryBacking; where there is none, a new one after its memory sizes."""
+    """Return the domain's memoryBacking; where there is none, insert one after its memory sizes."""
     present = root.find("memoryBacking")
     if present is not None:
         return present
@@ -407,8 +416,9 @@ def _set_source(memory_backing: etree._Element) -> list[Finding]:
 
 
 def _set(parent: etree._Element, tag: str, attributes: dict[str, str], *, only: bool) -> None:
-    """Give ``parent`` a child with these attributes: the one that is there, else a new one in its
-    place.
+    """Give ``parent`` a child with these attributes.
+
+    The child that is there is used; where there is none, a new one is inserted in its proper place.
     """
     element = parent.find(tag)
     if element is None:
@@ -422,7 +432,10 @@ def _set(parent: etree._Element, tag: str, attributes: dict[str, str], *, only: 
 
 
 def _place(parent: etree._Element, element: etree._Element) -> None:
-    """Insert an owned element after those that libvirt writes before it; others keep their places."""
+    """Insert an owned element after those that libvirt writes before it.
+
+    All other elements keep their places.
+    """
     earlier = _OWNED[: _OWNED.index(str(element.tag))]
     later = _OWNED[len(earlier) + 1 :]
     children = list(parent.iterchildren("*"))
@@ -436,7 +449,7 @@ def _place(parent: etree._Element, element: etree._Element) -> None:
 
 
 def _insert_after(sibling: etree._Element, element: etree._Element) -> None:
-    """Insert with the indentation that stands before ``sibling``."""
+    """Insert an element with the indentation that stands before ``sibling``."""
     previous = sibling.getprevious()
     parent = sibling.getparent()
     assert parent is not None  # noqa: S101 - a child has a parent
@@ -450,12 +463,12 @@ def _insert_after(sibling: etree._Element, element: etree._Element) -> None:
 
 
 def _remarks_on_line(element: etree._Element, following: etree._Element) -> bool:
-    """Whether a comment stands behind ``element`` on its line."""
+    """Tell whether a comment stands behind ``element`` on its line."""
     return not isinstance(following.tag, str) and "\n" not in (element.tail or "")
 
 
 def _insert_first(parent: etree._Element, element: etree._Element) -> None:
-    """Insert as the first child, one level deeper than ``parent`` where the document is indented."""
+    """Insert the first child, one level deeper than ``parent`` where the document is indented."""
     first = next(iter(parent), None)
     text = parent.text or ""
     if first is not None:
@@ -478,7 +491,7 @@ def _insert_first(parent: etree._Element, element: etree._Element) -> None:
 
 
 def _remove(element: etree._Element) -> None:
-    """Take an element out; what stood before its successor or the parent's end stays there."""
+    """Take an element out, and leave the white space before its successor or the parent's end."""
     previous, parent = element.getprevious(), element.getparent()
     assert parent is not None  # noqa: S101 - a child has a parent
     tail = element.tail
@@ -490,8 +503,9 @@ def _remove(element: etree._Element) -> None:
 
 
 def _overriders(root: etree._Element) -> Iterator[tuple[str, str, etree._Element]]:
-    """The NUMA cells and memory devices that may overrule memoryBacking, each with its access
-    attribute.
+    """Yield the NUMA cells and memory devices that may overrule memoryBacking.
+
+    Each comes with a description and with the name of its access attribute.
     """
     for index, cell in enumerate(root.iterfind("cpu/numa/cell")):
         yield f"NUMA cell {cell.get('id', str(index))}", "memAccess", cell
@@ -501,10 +515,10 @@ def _overriders(root: etree._Element) -> Iterator[tuple[str, str, etree._Element
 
 
 def _drop_overrides(root: etree._Element, *, discard: bool) -> list[Finding]:
-    """Remove what contradicts memoryBacking, so that it decides.
+    """Remove what contradicts memoryBacking, so that memoryBacking decides.
 
-    A private mapping of a file would keep what the guest writes in anonymous memory, beside the
-    store.
+    A private mapping of a file would keep what the guest writes in anonymous memory, besides its
+    place on the store.
     """
     notes = []
     for name, access, element in _overriders(root):
@@ -528,7 +542,7 @@ def _drop_overrides(root: etree._Element, *, discard: bool) -> list[Finding]:
 
 
 def _remarks(root: etree._Element, guest: Guest) -> Iterator[Finding]:
-    """What stays as it is and yet bears on how the memory is backed."""
+    """Yield notes on what stays as it is, and yet bears on how the memory is backed."""
     if guest.locked:
         yield _warning(
             "backing.locked",
@@ -552,7 +566,10 @@ def _remarks(root: etree._Element, guest: Guest) -> Iterator[Finding]:
 
 
 def _serialise(root: etree._Element, document: bytes) -> str:
-    """UTF-8 text with one line break at its end, and an XML declaration where there was one."""
+    """Return UTF-8 text that ends with one line break.
+
+    It has an XML declaration where the document had one.
+    """
     declared = re.match(rb"(?:\xef\xbb\xbf)?<\?xml\s", document) is not None
     nodes = [*reversed(list(root.itersiblings(preceding=True))), root, *root.itersiblings()]
     lines = [etree.tostring(node, encoding="unicode", with_tail=False) for node in nodes]

@@ -1,6 +1,7 @@
 """A guest's memory as its domain XML describes it, and the files that libvirt will make for it.
 
-Read only, with the standard library, so that the hook can use it. ``core/domain/backing.py`` edits.
+This module only reads, and needs only the standard library, so that the hook can use it.
+``core/domain/backing.py`` edits.
 """
 
 from __future__ import annotations
@@ -35,12 +36,17 @@ MEMORY_IDS = (
     ("riscv64", "virt", "riscv_virt_board.ram"),
     ("loongarch64", "virt", "loongarch.ram"),
 )
-"""QEMU's MachineClass.default_ram_id by architecture and machine type prefix: the file that a guest
-without NUMA cells has. QEMU before 5.0 has no such ids; there, and for what is not here, the name
-is found out when the guest has started."""
+"""QEMU's MachineClass.default_ram_id by architecture and prefix of the machine type.
+
+That is the name of the file that a guest without NUMA cells has. QEMU before 5.0 has no such ids;
+there, and for machines that are not listed here, the name is found out when the guest has started.
+"""
 
 MEMORY_DEVICES = frozenset({"dimm", "virtio-mem"})
-"""Memory devices whose file libvirt makes; NVDIMM and virtio-pmem bring their own, SGX has none."""
+"""Memory devices whose file libvirt makes.
+
+NVDIMM and virtio-pmem bring a file of their own, and SGX has none.
+"""
 
 _PINNING = (
     ("devices/hostdev", "pci"),
@@ -53,24 +59,30 @@ _PINNING = (
 
 _PINNING_DISKS = frozenset({"nvme", "vhostvdpa"})
 _DISK_LAYERS = frozenset({"backingStore", "mirror", "source", "dataStore"})
-"""What may lie below a disk or beside it, and leads there: QEMU drives an NVMe device there by VFIO,
-as the disk itself. ``dataStore`` lies in a layer's source (libvirt 10.10)."""
+"""Elements that may lie below a disk or beside it, and may lead to an NVMe device.
+
+QEMU drives an NVMe device there by VFIO, as it does where the disk itself is one. ``dataStore``
+lies in a layer's source (libvirt 10.10).
+"""
 
 _PINNING_ARGUMENTS = ("vfio-", "vhost-vdpa")
 _LOCKING_ARGUMENTS = ("mem-lock=on",)
-"""Of a domain's own arguments for QEMU (qemu:commandline)."""
+"""Parts of a domain's own arguments for QEMU (qemu:commandline) that pin or lock its memory."""
 
 _BACKED_DEVICES = frozenset({"nvdimm", "virtio-pmem", "sgx-epc"})
-"""Memory devices whose memory is in a file of their own, or an enclave of the CPU: it is not
-anonymous."""
+"""Memory devices whose memory is in a file of their own or in an enclave of the CPU.
+
+That memory is not anonymous.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryFile:
-    """One file that libvirt makes QEMU open; ``name`` None where QEMU's name for it is not known.
+    """One file that libvirt makes QEMU open.
 
-    ``private``: QEMU maps it so that what the guest writes becomes anonymous memory (MAP_PRIVATE),
-    as it does with a file unless libvirt says share=on.
+    ``name`` is None where QEMU's name for it is not known. ``private``: QEMU maps it so that what
+    the guest writes becomes anonymous memory (MAP_PRIVATE), as it does with a file unless libvirt
+    says share=on.
     """
 
     name: str | None
@@ -80,18 +92,18 @@ class MemoryFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Guest:
-    """What ramshelf needs to know of a domain; sizes in bytes.
+    """What ramshelf needs to know of a domain; sizes are in bytes.
 
-    ``memory`` is all that the guest starts with, memory devices included. ``source`` is the
-    memoryBacking source type (``file``, ``memfd``, ``anonymous``) or None. ``discard``: QEMU is to
-    discard some memory when it ends; ``hugepages``: some uses pages larger than the system's, and
-    ``huge_bytes`` do so for certain. ``files`` are the memory files on the memory backing
-    directory, none for a guest that is not file-backed; ``hotplug`` is what may come to them by
-    hot-plug, up to maxMemory. ``passthrough``: all of its memory is pinned, because a device may
-    use it at any time or because it is encrypted. ``domain_id`` is None for a guest that is not
-    running. ``vcpus``: those that it may have at most. ``elsewhere`` of its memory is in files or
-    enclaves of its own devices (NVDIMM, virtio-pmem, SGX), and ``device_bytes`` is what devices
-    have for it besides its memory.
+    ``memory`` is all that the guest starts with, memory devices included. ``source`` is the type of
+    the memoryBacking source (``file``, ``memfd``, ``anonymous``) or None. ``discard``: QEMU is to
+    discard some of the memory when it ends. ``hugepages``: some of the memory uses pages larger
+    than the system's, and ``huge_bytes`` of it do so for certain. ``files`` are the memory files on
+    the memory backing directory; a guest that is not file-backed has none. ``hotplug`` is what may
+    be added to them by hot-plug, up to maxMemory. ``passthrough``: all of the memory is pinned,
+    because a device may use it at any time or because it is encrypted. ``domain_id`` is None for a
+    guest that is not running. ``vcpus`` is the most that it may have. ``elsewhere`` is the part of
+    its memory that is in files or enclaves of its own devices (NVDIMM, virtio-pmem, SGX), and
+    ``device_bytes`` is what devices have for it besides its memory.
     """
 
     name: str
@@ -127,22 +139,25 @@ class Guest:
 
     @property
     def private_bytes(self) -> int:
-        """What of its files is mapped privately: once it is written it takes RAM and swap, too.
+        """The bytes of its files that are mapped privately.
 
-        What may be hot-plugged is mapped as the guest's own memory is, unless the device says
-        otherwise.
+        Once they are written, they take RAM and swap, too. Memory that may be hot-plugged is mapped
+        as the guest's own memory is, unless the device says otherwise.
         """
         private = sum(file.size for file in self.files if file.private)
         return private + self.hotplug if private else 0
 
     @property
     def promise(self) -> int:
-        """What the store must be able to hold for it: its files, and what may be hot-plugged."""
+        """The bytes that the store must be able to hold for it.
+
+        These are its files, and what may be hot-plugged.
+        """
         return self.file_bytes + self.hotplug
 
     @property
     def paged(self) -> int:
-        """All that it may come to have of memory in the system's own pages, whatever backs it."""
+        """The most memory in the system's own pages that it may come to have, whatever backs it."""
         return max(0, self.max_memory - self.huge_bytes - self.elsewhere) + self.device_bytes
 
     @property
@@ -152,8 +167,9 @@ class Guest:
 
     @property
     def pinned(self) -> int:
-        """What it keeps in RAM for good, whatever backs it; huge pages have been taken from RAM
-        before.
+        """The bytes that it keeps in RAM for good, whatever backs them.
+
+        Huge pages do not count: they have been taken from RAM before.
         """
         if not (self.locked or self.passthrough) or self.huge_bytes >= self.memory:
             return 0
@@ -163,7 +179,7 @@ class Guest:
 def parse_guest(text: str | bytes, *, page_size: int = 4 * KIB) -> Guest:
     """Read domain XML, plain or inside the ``domstatus`` of /run/libvirt/qemu.
 
-    ``page_size``: the system's, in bytes; huge pages of that size are ordinary pages to libvirt.
+    ``page_size`` is the system's, in bytes; huge pages of that size are ordinary pages to libvirt.
     Raises InputError ``xml.malformed``, ``xml.not-a-domain`` or ``xml.memory``.
     """
     root = parse(text)
@@ -214,7 +230,10 @@ def _guest(domain: Element, page_size: int) -> Guest:
 
 
 def _vcpus(domain: Element) -> int:
-    """Those that it may have at most; a number that cannot be read is libvirt's to refuse."""
+    """Return the most vCPUs that it may have, or 1 where the number cannot be read.
+
+    Such a number is for libvirt to refuse.
+    """
     text = (domain.findtext("vcpu") or "").strip()
     return int(text) if text.isascii() and text.isdigit() else 1
 
@@ -227,7 +246,10 @@ def _discards(domain: Element) -> bool:
 
 
 def _passthrough(domain: Element) -> bool:
-    """Whether something pins the guest's memory; encryption does, too (KVM_MEMORY_ENCRYPT_REG_REGION)."""
+    """Tell whether something pins the guest's memory.
+
+    Encryption does so, too (KVM_MEMORY_ENCRYPT_REG_REGION).
+    """
     return (
         domain.find("launchSecurity") is not None
         or any(
@@ -239,20 +261,21 @@ def _passthrough(domain: Element) -> bool:
 
 
 def _argues(domain: Element, parts: tuple[str, ...]) -> bool:
-    """Whether one of the domain's own arguments for QEMU has one of these parts."""
+    """Tell whether one of the domain's own arguments for QEMU contains one of these parts."""
     arguments = domain.each("qemu:commandline/qemu:arg")
     return any(part in argument.get("value", "") for argument in arguments for part in parts)
 
 
 def _pins(layer: Element) -> bool:
-    """Whether a disk, or what lies below it, is driven by what pins the guest's memory."""
+    """Tell whether a disk, or what lies below it, is of a type that pins the guest's memory."""
     below = (child for child in layer.children if child.tag in _DISK_LAYERS)
     return layer.get("type") in _PINNING_DISKS or any(map(_pins, below))
 
 
 def _device_bytes(domain: Element) -> int:
-    """Memory that devices give the guest besides: what it shares with others (ivshmem), and its
-    screens'.
+    """Return the bytes that devices give the guest besides its memory.
+
+    These are what it shares with others (ivshmem), and the memory of its screens.
     """
     shared = sum(_bytes(size) for size in domain.each("devices/shmem/size"))
     screens = sum(
@@ -267,9 +290,10 @@ def _device_bytes(domain: Element) -> int:
 
 
 def _memory(domain: Element) -> int:
-    """All of the guest's memory; where <memory> does not say, its NUMA cells and memory devices do.
+    """Return the size of all of the guest's memory.
 
-    As virDomainDefPostParseMemory, which refuses a domain without any.
+    Where <memory> does not say it, the NUMA cells and memory devices do, as in
+    virDomainDefPostParseMemory, which refuses a domain without any memory.
     """
     element = domain.find("memory")
     memory = _bytes(element) if element is not None else 0
@@ -283,11 +307,11 @@ def _memory(domain: Element) -> int:
 
 
 class _Backends:
-    """Which parts of a domain's memory libvirt backs by files: qemuBuildMemoryBackendProps.
+    """The parts of a domain's memory, and which of them libvirt backs by files.
 
-    A part is huge pages where they are asked for (they win over the source), a memfd where that is
-    the source, a file where the source says so or any access mode is set (with an anonymous source,
-    too), and anonymous memory else.
+    The rules are those of qemuBuildMemoryBackendProps. A part is huge pages where they are asked
+    for (they win over the source), a memfd where that is the source, a file where the source says
+    so or any access mode is set (with an anonymous source, too), and anonymous memory otherwise.
     """
 
     def __init__(self, domain: Element, page_size: int) -> None:
@@ -313,13 +337,13 @@ class _Backends:
     def mixed_pages(self) -> bool:
         """Whether some memory is said to use pages of the system's own size.
 
-        On old machine types the first page size that is listed then counts for all
+        On old machine types the first page size that is listed then counts for all of the memory
         (qemuBuildMemPathStr).
         """
         return any(not self._larger(page) for page in self._pages)
 
     def files(self, memory: int) -> tuple[tuple[MemoryFile, ...], int]:
-        """The memory files, and the bytes that use huge pages."""
+        """Return the memory files, and the bytes that use huge pages."""
         parts = [
             *(self._cell_parts() if self._cells else [self._main_part(memory)]),
             *self._device_parts(),
@@ -327,7 +351,7 @@ class _Backends:
         return tuple(file for file, _ in parts if file is not None), sum(huge for _, huge in parts)
 
     def _main_part(self, memory: int) -> tuple[MemoryFile | None, int]:
-        # virDomainDefGetMemoryInitial: all memory devices count, whatever backs them.
+        # As in virDomainDefGetMemoryInitial, all memory devices count, whatever backs them.
         plugged = sum(_bytes(device.find("target/size")) for device in self._devices)
         if plugged > memory:
             raise ValueError("the memory devices are larger than the memory")
@@ -380,7 +404,10 @@ class _Backends:
         return MemoryFile(name=name, size=aligned, private=access != "shared"), 0
 
     def _huge(self, node: int | None) -> bool:
-        """Whether a NUMA node (None: a guest without) uses huge pages: qemuBuildMemoryGetPagesize."""
+        """Tell whether a NUMA node uses huge pages, as qemuBuildMemoryGetPagesize does.
+
+        ``node`` is None for a guest without NUMA nodes.
+        """
         general: Element | None = None
         for page in self._pages:
             nodes = page.get("nodeset")
@@ -397,7 +424,10 @@ class _Backends:
 
 
 def _in_node_set(node: int, text: str) -> bool:
-    """Whether libvirt's bitmap notation ``0-3,^1,7`` has the node (virBitmapParse); or ValueError."""
+    """Tell whether a node is in libvirt's bitmap notation ``0-3,^1,7`` (virBitmapParse).
+
+    Raises ValueError where the text cannot be read.
+    """
     found = False
     for item in text.replace(" ", "").split(","):
         if item.startswith("^"):

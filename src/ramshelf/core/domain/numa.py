@@ -1,13 +1,12 @@
-"""Which of the host's NUMA nodes a guest's memory is bound to, by its domain XML, and where it then
-lies.
+"""The NUMA nodes that a guest's domain XML binds its memory to, and where the memory then lies.
 
 Two things bind. A control group's ``cpuset.mems``, which libvirt sets from <numatune>
 (qemuProcessSetupPid), holds for whatever the guest's threads allocate. ``mbind``, which QEMU calls
 for each of its memory backends (host_memory_backend_memory_complete) and which is all that a strict
 <memnode> comes to, holds for anonymous memory and for a tmpfs, whose inode keeps it
-(shmem_set_policy). The kernel takes no notice of it where pages of a regular file are shared
-(filemap_alloc_folio; Documentation/admin-guide/mm/numa_memory_policy.rst): there the thread decides
-that touches a page first.
+(shmem_set_policy). The kernel takes no notice of ``mbind`` where pages of a regular file are shared
+(filemap_alloc_folio; Documentation/admin-guide/mm/numa_memory_policy.rst): there the thread that
+touches a page first decides.
 """
 
 from collections.abc import Iterator
@@ -21,13 +20,15 @@ from ramshelf.core.units import libvirt_bytes
 Nodes = frozenset[int]
 
 _BINDING = ("strict", "restrictive")
-"""Modes in which memory comes from the nodes that are named or not at all; ``strict`` is the default.
-"""
+"""Modes in which memory comes from the named nodes or not at all; ``strict`` is the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostNode:
-    """A NUMA node of the host that has memory; bytes. ``huge_pages`` are taken from it before."""
+    """A NUMA node of the host that has memory; sizes are in bytes.
+
+    ``huge_pages`` are taken from its RAM in advance.
+    """
 
     number: int
     ram: int
@@ -35,13 +36,13 @@ class HostNode:
 
     @property
     def room(self) -> int:
-        """What ordinary pages can have of it."""
+        """The RAM of the node that ordinary pages can have."""
         return self.ram - self.huge_pages
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostNuma:
-    """The host's nodes that have memory, and its ``vm.zone_reclaim_mode`` (0 where there is none)."""
+    """The host's nodes that have memory, and its ``vm.zone_reclaim_mode`` (0 if it has none)."""
 
     nodes: tuple[HostNode, ...] = ()
     zone_reclaim: int = 0
@@ -49,11 +50,12 @@ class HostNuma:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A NUMA cell, a memory device or all of a guest's memory, as one memory backend of QEMU's; bytes.
+    """A part of a guest's memory that is one memory backend of QEMU's; sizes are in bytes.
 
-    ``name`` is its memory file's, '' for the whole guest's. ``threads`` are the nodes from which
-    the guest's threads may allocate, ``asked`` those that the part is to come from by a call of
-    mbind; None: any.
+    It is a NUMA cell, a memory device, or all of the guest's memory. ``name`` is its memory file's,
+    '' where it is all of the memory. ``threads`` are the nodes from which the guest's threads may
+    allocate, ``asked`` those that the part is to come from by a call of mbind; None stands for any
+    node.
     """
 
     name: str
@@ -62,14 +64,18 @@ class Part:
     asked: Nodes | None
 
     def nodes(self, *, mbind: bool) -> Nodes | None:
-        """Those that its memory is bound to, where mbind counts and where it does not."""
+        """Return the nodes that its memory is bound to; ``mbind`` tells whether that call counts.
+
+        None stands for any node.
+        """
         return self.asked if mbind and self.asked is not None else self.threads
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """What a domain says of NUMA nodes. ``chosen``: numad chose its nodes, which the XML does not
-    show.
+    """What a domain says of NUMA nodes.
+
+    ``chosen``: numad chose its nodes, which the XML does not show.
     """
 
     parts: tuple[Part, ...] = ()
@@ -77,7 +83,7 @@ class Tuning:
 
 
 def parse_tuning(text: str | bytes) -> Tuning:
-    """The tuning in domain XML, plain or inside a ``domstatus``.
+    """Read the NUMA tuning in domain XML, plain or inside a ``domstatus``.
 
     Raises InputError ``xml.malformed`` or ``xml.memory``.
     """
@@ -98,8 +104,8 @@ def parse_tuning(text: str | bytes) -> Tuning:
 def _parts(domain: Element, memory: Element | None) -> Iterator[Part]:
     whole, mode = (None, "") if memory is None else (_bound(memory), memory.get("mode", "strict"))
     own = {node.get("cellid", ""): node for node in domain.each("numatune/memnode")}
-    # Threads of the guest touch each other's cells (qemuDomainNumatuneMaybeFormatNodesetUnion,
-    # libvirt 9.3).
+    # The guest's threads touch each other's cells, so they get the nodes of all of them
+    # (qemuDomainNumatuneMaybeFormatNodesetUnion, libvirt 9.3).
     threads = whole and whole.union(*(_bound(node) or () for node in own.values()))
     asked = {
         cell: _bound(node) if node.get("mode") != "restrictive" else None
@@ -135,7 +141,10 @@ def _parts(domain: Element, memory: Element | None) -> Iterator[Part]:
 
 
 def _bound(element: Element) -> Nodes | None:
-    """The nodes of a <memory> or <memnode> that binds; None for one that only prefers some."""
+    """Return the nodes of a <memory> or <memnode> that binds.
+
+    The result is None for one that only prefers some nodes.
+    """
     nodes = element.get("nodeset")
     if nodes is None or element.get("mode", "strict") not in _BINDING:
         return None
@@ -147,9 +156,9 @@ def _size(element: Element | None) -> int:
 
 
 def parse_nodes(text: str) -> Nodes:
-    """The numbers in a list such as ``0-3,^1,7`` (virBitmapParse; the kernel writes no ``^``).
+    """Return the numbers in a list such as ``0-3,^1,7``.
 
-    Raises ValueError.
+    The notation is that of virBitmapParse; the kernel writes no ``^``. Raises ValueError.
     """
     nodes: set[int] = set()
     for item in text.replace(" ", "").split(","):
@@ -162,6 +171,6 @@ def parse_nodes(text: str) -> Nodes:
 
 
 def format_nodes(nodes: Nodes) -> str:
-    """The nodes in words, such as ``NUMA node 1``."""
+    """Return the nodes in words, such as ``NUMA node 1``."""
     numbers = [str(number) for number in sorted(nodes)]
     return f"NUMA node {numbers[0]}" if len(numbers) == 1 else f"NUMA nodes {', '.join(numbers)}"

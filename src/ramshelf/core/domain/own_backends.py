@@ -1,6 +1,6 @@
-"""Memory that a domain's qemu:commandline gives QEMU in files, beside what libvirt makes for it.
+"""Memory in files that a domain's qemu:commandline gives QEMU, beside what libvirt makes for it.
 
-libvirt knows nothing of it, so neither does its hook: no promise counts it.
+libvirt knows nothing of it, so its hook does not either: no promise counts it.
 """
 
 import json
@@ -18,7 +18,7 @@ _SHIFTS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 
 @dataclass(frozen=True, kw_only=True)
 class OwnBackend:
-    """A memory-backend-file of the domain's own: what QEMU opens, and its size in bytes.
+    """A memory-backend-file of the domain's own: the path that QEMU opens, and its size in bytes.
 
     ``path`` may be a directory: QEMU makes a file there and unlinks it at once (file_ram_open).
     ``size`` is 0 where it cannot be read.
@@ -29,7 +29,10 @@ class OwnBackend:
 
 
 def own_backends(text: str | bytes) -> tuple[OwnBackend, ...]:
-    """Those in domain XML, plain or inside a ``domstatus``. Raises InputError ``xml.malformed``."""
+    """Return the domain's own backends from its XML, plain or inside a ``domstatus``.
+
+    Raises InputError ``xml.malformed``.
+    """
     root = parse(text)
     domain = root.find("domain") if root.tag == "domstatus" else root
     found = []
@@ -44,13 +47,17 @@ def own_backends(text: str | bytes) -> tuple[OwnBackend, ...]:
 
 
 def _arguments(domain: Element) -> list[str]:
-    """QEMU's own arguments; libvirt writes their elements with the prefix ``qemu``."""
+    """Return the domain's own arguments for QEMU.
+
+    libvirt writes their elements with the prefix ``qemu``.
+    """
     return [argument.get("value", "") for argument in domain.each("qemu:commandline/qemu:arg")]
 
 
 def _properties(value: str) -> tuple[str, dict[str, str]]:
-    """The type and properties of an object, in QEMU's own notation (where ``,,`` is a comma) or in
-    JSON.
+    """Return the type and the properties of an object.
+
+    It may be in QEMU's own notation, where ``,,`` stands for a comma, or in JSON.
     """
     if value.lstrip().startswith("{"):
         try:
@@ -65,7 +72,10 @@ def _properties(value: str) -> tuple[str, dict[str, str]]:
 
 
 def _bytes(size: str) -> int:
-    """A size as QEMU reads it (qemu_strtosz): bytes, or with a suffix."""
+    """Return the bytes of a size, with or without a suffix, as QEMU reads it (qemu_strtosz).
+
+    The result is 0 where the size cannot be read.
+    """
     size = size.strip().lower()
     if _HEXADECIMAL.fullmatch(size):
         return int(size, 16)

@@ -1,4 +1,4 @@
-"""Memory files that a guest maps so that what it writes does not reach them."""
+"""Guests that map memory files so that what they write does not reach the files."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from ramshelf.core.units import MIB, align_up, to_mib
 
 
 def private_mapping(guest: Guest) -> Iterator[Finding]:
-    """What is said of a guest whose memory files do not keep what it writes."""
+    """Yield a finding for a guest whose memory files do not keep what it writes."""
     if guest.private_bytes:
         size = to_mib(align_up(guest.private_bytes, MIB))
         yield finding(

@@ -1,13 +1,13 @@
 """Domain XML as a small tree, read as leniently as libvirt reads it.
 
-libvirt copies <metadata> as it is from what its user defined (virXMLFormatMetadata), and libxml2 is
-content with more than an XML parser with namespaces is: prefixes that nobody declared, references
-to entities that nobody declared (where a DTD was named), names of the fifth edition of XML 1.0. All
-else libvirt writes by itself, with ``<`` escaped. What is in <metadata> means nothing here, so it
-must not decide whether a guest is understood.
+libvirt copies <metadata> as it is from what its user defined (virXMLFormatMetadata), and libxml2
+accepts more than an XML parser with namespaces does: prefixes that nobody declared, references to
+entities that nobody declared (where a DTD was named), names of the fifth edition of XML 1.0. All
+else is written by libvirt itself, with ``<`` escaped. What is in <metadata> means nothing here, so
+it must not decide whether a guest is understood.
 
-No external entity is loaded, and expat bounds what internal ones expand to. For the hook: no
-``xml.etree``.
+No external entity is loaded, and expat bounds what internal ones expand to. The hook uses this
+module, so it does without ``xml.etree``.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 
 class Element:
-    """An element; ``text`` is what stands before its first child. Paths are tags with ``/`` between.
+    """An element; paths to others below it are tags with ``/`` between.
 
-    ``get`` gives an attribute by its name, or None, or the default that it is given.
+    ``text`` is what stands before its first child. ``get`` returns an attribute by its name, or
+    else None or the default that it is given.
     """
 
     __slots__ = ("attributes", "children", "get", "tag", "text")
@@ -38,7 +39,7 @@ class Element:
         self.get = attributes.get
 
     def each(self, path: str) -> Iterator[Element]:
-        """The elements at this path below it, in document order."""
+        """Yield the elements at this path below it, in document order."""
         tag, _, rest = path.partition("/")
         for child in self.children:
             if child.tag == tag:
@@ -48,19 +49,22 @@ class Element:
                     yield child
 
     def find(self, path: str) -> Element | None:
-        """The first element at this path."""
+        """Return the first element at this path, None where there is none."""
         return next(self.each(path), None)
 
     def findtext(self, path: str, default: str = "") -> str:
-        """The text of the first element at this path."""
+        """Return the text of the first element at this path, or the default where there is none."""
         found = self.find(path)
         return default if found is None else found.text
 
 
 def parse(text: str | bytes) -> Element:
-    """The document's root, without a domain's <metadata>. Raises InputError ``xml.malformed``."""
-    encoding = "utf-8" if isinstance(text, str) else None  # of bytes the document says it
-    # Text from a file may stand for bytes that are no UTF-8: the parser refuses them.
+    """Return the document's root, without a domain's <metadata>.
+
+    Raises InputError ``xml.malformed``.
+    """
+    encoding = "utf-8" if isinstance(text, str) else None  # for bytes, the document names it
+    # Text from a file may stand for bytes that are not UTF-8: the parser refuses them.
     document = text.encode(errors="surrogateescape") if isinstance(text, str) else text
     try:
         return _tree(document, encoding)
@@ -74,15 +78,17 @@ def parse(text: str | bytes) -> Element:
 
 
 _MALFORMED = (ExpatError, LookupError, ValueError)
-"""What a parser raises; the latter two for an encoding that the document names, and Python has not.
+"""What a parser raises.
+
+The latter two are for an encoding that the document names and Python does not have.
 """
 
 _DEPTH = 256
-"""Elements within one another, as in libxml2 (xmlParserMaxDepth)."""
+"""How deep elements may be nested, as in libxml2 (xmlParserMaxDepth)."""
 
 
 class _Builder:
-    """What the parser calls; ``root`` is the document's first element."""
+    """The handlers that the parser calls; ``root`` holds the document's first element."""
 
     def __init__(self) -> None:
         self.root = Element("", {})
@@ -117,16 +123,16 @@ class _Builder:
 
 
 def new_parser(encoding: str | None = None) -> XMLParserType:
-    """A parser without namespaces that passes over references to entities that are not declared."""
+    """Make a parser without namespaces that passes over references to undeclared entities."""
     parser = ParserCreate(encoding)
-    parser.UseForeignDTD(True)  # else such a reference ends the parse
+    parser.UseForeignDTD(True)  # without this, such a reference ends the parse
     return parser
 
 
 def without_metadata(document: bytes) -> bytes:
-    """The document with blanks for its <metadata>: every other byte stays where it was.
+    """Return the document with blanks for its <metadata>, every other byte where it was.
 
-    It is found by the text: libvirt escapes every other ``<``.
+    The element is found by its text, for libvirt escapes every other ``<``.
     """
     begins = [place for end in b"> \t\r\n" if (place := document.find(b"<metadata%c" % end)) >= 0]
     begin = min(begins, default=len(document))

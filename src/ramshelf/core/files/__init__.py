@@ -1,1 +1,1 @@
-"""Files of the host's that others write too: what they say."""
+"""Readers and editors of the host's files that others write too."""

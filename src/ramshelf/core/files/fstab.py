@@ -1,6 +1,6 @@
 """/etc/fstab: what should be mounted, and which of it is ramshelf's.
 
-The store's entry carries ``x-ramshelf.kind=KIND``: mount(8) ignores options that start with ``x-``,
+The store's entry carries ``x-ramshelf.kind=KIND``. mount(8) ignores options that start with ``x-``,
 so the expectation of what must lie at the memory backing directory lives where the operator looks
 for it. Entries with an option that starts with ``x-ramshelf.`` are ramshelf's own; all other lines
 stay byte for byte.
@@ -29,7 +29,7 @@ class Entry:
     options: tuple[str, ...]
 
     def option(self, name: str) -> str | None:
-        """The value of ``name=value``, '' for a bare ``name``, None where it is not set."""
+        """Return the value of ``name=value``, '' for a bare ``name``, None where it is not set."""
         for option in self.options:
             key, _, value = option.partition("=")
             if key == name:
@@ -38,34 +38,35 @@ class Entry:
 
     @property
     def bind(self) -> bool:
-        """Whether it shows a directory, ``spec``, in another place; its type is none, whatever is
-        written.
+        """Whether the entry shows a directory, ``spec``, in another place.
+
+        The type of such an entry is none, whatever is written.
         """
         return "bind" in self.options or "rbind" in self.options
 
     @property
     def own(self) -> bool:
-        """Whether ramshelf made it."""
+        """Whether ramshelf made the entry."""
         return any(option.startswith(OWN_PREFIX) for option in self.options)
 
     def line(self) -> str:
-        """The entry as fstab has it; its fields hold no white space."""
+        """Return the entry as fstab has it; its fields must hold no white space."""
         return f"{self.spec} {self.mount_point} {self.fstype} {','.join(self.options)} 0 0\n"
 
 
 def parse_fstab(text: str) -> tuple[Entry, ...]:
-    """The entries of an fstab; comments and lines with too few fields are passed over."""
+    """Return the entries of an fstab; comments and lines with too few fields are passed over."""
     return tuple(entry for line in text.splitlines() if (entry := _entry(line)))
 
 
 def add_entries(text: str, entries: tuple[Entry, ...]) -> str:
-    """The fstab with these entries at its end."""
+    """Return the fstab with these entries at its end."""
     separator = "" if not text or text.endswith("\n") else "\n"
     return text + separator + "".join(entry.line() for entry in entries)
 
 
 def remove_own(text: str) -> str:
-    """The fstab without ramshelf's entries."""
+    """Return the fstab without ramshelf's entries."""
     return "".join(
         line
         for line in text.splitlines(keepends=True)
@@ -80,7 +81,7 @@ class OwnEntries:
     entries: tuple[Entry, ...] = ()
 
     def __call__(self, text: str) -> str:
-        """The fstab with them; all other lines stay byte for byte."""
+        """Return the fstab with these entries; all other lines stay byte for byte."""
         return add_entries(remove_own(text), self.entries)
 
 

@@ -1,6 +1,6 @@
-"""oslo.config's file format, just enough to find where a value stands.
+"""A parser of oslo.config's file format, just enough to find where a value stands.
 
-oslo.config itself reads and checks the values; it does not say which file a winning value came
+oslo.config itself reads and checks the values. It does not say which file a winning value came
 from, nor which keys nobody registered, and it is too much for the hook.
 """
 
@@ -11,10 +11,10 @@ from ramshelf.core.setting import Setting
 
 
 def parse_ini(text: str, path: str) -> tuple[Setting, ...]:
-    """All settings in order, read as oslo.config reads them (iniparser.BaseParser, cfg.ConfigParser).
+    """Return all settings in order, read as oslo.config reads them.
 
-    Section names are normalized as there: lower case, except DEFAULT. Raises ConfigError
-    ``config.malformed`` naming path and line.
+    The model is iniparser.BaseParser and cfg.ConfigParser. Section names are normalized as there:
+    lower case, except DEFAULT. Raises ConfigError ``config.malformed`` naming path and line.
     """
     settings: list[Setting] = []
     section = ""
@@ -61,8 +61,9 @@ def parse_ini(text: str, path: str) -> tuple[Setting, ...]:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines as a text file gives them: str.splitlines also breaks at form feeds and Unicode
-    separators.
+    """Return lines as a text file gives them.
+
+    str.splitlines also breaks at form feeds and Unicode separators.
     """
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 

@@ -43,11 +43,10 @@ class Mount:
 
 
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
-    """All mounts, in the order in which they were made (a later one hides an earlier one)."""
+    """Return all mounts in the order in which they were made: a later one hides an earlier one."""
     mounts = []
-    for line in text.split(
-        "\n"
-    ):  # str.splitlines also breaks at what the kernel leaves as it is in a path
+    # str.splitlines also breaks at characters that the kernel leaves as they are in a path.
+    for line in text.split("\n"):
         left, separator, right = line.partition(" - ")
         fields, tail = left.split(" "), right.split(" ")
         if not separator or len(fields) < 6 or len(tail) < 3:
@@ -70,19 +69,22 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
 
 
 def normal(path: str) -> str:
-    """An absolute path as the kernel shows it: without needless slashes and dots; others as they are."""
+    """Return an absolute path as the kernel shows it: without needless slashes and dots.
+
+    Other paths stay as they are.
+    """
     if not path.startswith("/"):
         return path
     return "/" + "/".join(part for part in path.split("/") if part not in {"", "."})
 
 
 def is_below(path: str, directory: str) -> bool:
-    """Whether ``path`` is ``directory`` or lies below it; both absolute and normal."""
+    """Tell whether ``path`` is ``directory`` or lies below it; both are absolute and normal."""
     return path == directory or path.startswith(f"{directory.rstrip('/')}/")
 
 
 def covering(mounts: tuple[Mount, ...], path: str) -> Mount | None:
-    """The mount that ``path`` lies on: the deepest, and of equals the last one made."""
+    """Return the mount that ``path`` lies on: the deepest, and of equals the last one made."""
     best: Mount | None = None
     for mount in mounts:
         if is_below(path, mount.mount_point) and (
@@ -93,8 +95,9 @@ def covering(mounts: tuple[Mount, ...], path: str) -> Mount | None:
 
 
 def shown(mounts: tuple[Mount, ...], path: str) -> tuple[tuple[int, int], str] | None:
-    """What of which file system ``path`` is: the device, and what it is called there (a mount's
-    ``root``).
+    """Return which file system ``path`` lies on and its path there; None where no mount covers it.
+
+    The file system is given by its device, the path as in a mount's ``root``.
     """
     mount = covering(mounts, path)
     if mount is None:

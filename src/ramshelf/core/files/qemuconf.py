@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Value = int | str | tuple[str, ...]
     _Token = tuple[str, str, int]
 else:
-    Value = object  # for whoever imports it; such a union is Python 3.10's
+    Value = object  # For whoever imports it: such a union needs Python 3.10.
 
 DEFAULT_MEMORY_BACKING_DIR = "/var/lib/libvirt/qemu/ram"
 
@@ -26,7 +26,7 @@ _DIGITS = frozenset("0123456789")
 
 
 def parse_qemu_conf(text: str, path: str = "/etc/libvirt/qemu.conf") -> dict[str, Value]:
-    """Keys and values; of a repeated key the first one counts, as in libvirt (virConfGetValue).
+    """Return keys and values; of a repeated key the first counts, as in libvirt (virConfGetValue).
 
     Raises ConfigError ``config.malformed`` with path and line where libvirt would refuse the file.
     """
@@ -43,7 +43,7 @@ def parse_qemu_conf(text: str, path: str = "/etc/libvirt/qemu.conf") -> dict[str
 
 
 def _tokens(text: str, path: str) -> list[tuple[int, str, str]]:
-    """All tokens as (line, kind, text); white space and comments are none."""
+    """Return all tokens as (line, kind, text); white space and comments are no tokens."""
     tokens = []
     position, line = 0, 1
     while position < len(text):
@@ -58,7 +58,10 @@ def _tokens(text: str, path: str) -> list[tuple[int, str, str]]:
 
 
 def _token(text: str, position: int) -> _Token:
-    """The kind of the token there, its text, and where it ends; the kind is '' where there is none."""
+    """Return the kind of the token at this position, its text, and where it ends.
+
+    The kind is '' where there is no token.
+    """
     first = text[position]
     if first in " \t\r\n":
         return "space", "", position + 1
@@ -79,7 +82,10 @@ def _token(text: str, position: int) -> _Token:
 
 
 def _string(text: str, position: int) -> _Token:
-    """A string in three double quotes, which may have line ends, or in one quote of either kind."""
+    """Return the string at this position as a token.
+
+    It is in three double quotes, and may have line ends then, or in one quote of either kind.
+    """
     if text.startswith('"""', position) and (end := text.find('"""', position + 3)) > 0:
         return "string", text[position + 3 : end], end + 3
     end = text.find(text[position], position + 1)
@@ -88,7 +94,7 @@ def _string(text: str, position: int) -> _Token:
 
 
 def _past(text: str, mark: str, position: int) -> int:
-    """Where the next ``mark`` is, or the text ends."""
+    """Return where the next ``mark`` is, or where the text ends."""
     end = text.find(mark, position)
     return len(text) if end < 0 else end
 
@@ -139,9 +145,10 @@ class MemoryDirectory:
 
 
 def sets(text: str, key: str) -> bool:
-    """Whether qemu.conf may set this key: it stands on a line that is no comment.
+    """Tell whether qemu.conf may set this key: whether it stands on a line that is no comment.
 
-    For the hook, which is spared to parse what libvirt ships: half a thousand lines of comments.
+    This is for the hook, which need not parse what libvirt ships: half a thousand lines of
+    comments.
     """
     at = text.find(key)
     while at >= 0:
@@ -152,7 +159,7 @@ def sets(text: str, key: str) -> bool:
 
 
 def memory_directory(conf: dict[str, Value]) -> MemoryDirectory:
-    """Where libvirt puts guest memory, by the parsed qemu.conf."""
+    """Return where libvirt puts guest memory, by the parsed qemu.conf."""
     value = conf.get("memory_backing_dir")
     if not isinstance(value, str):
         return MemoryDirectory(
@@ -171,7 +178,7 @@ _OWN = "  # ramshelf"
 
 
 def set_memory_directory(text: str, directory: str) -> str:
-    """The qemu.conf with this memory_backing_dir; a former setting is kept as a comment."""
+    """Return the qemu.conf with this memory_backing_dir; a former setting is kept as a comment."""
     kept = [
         _FORMER + line if _sets_directory(line) else line for line in text.splitlines(keepends=True)
     ]
@@ -181,7 +188,7 @@ def set_memory_directory(text: str, directory: str) -> str:
 
 
 def restore_memory_directory(text: str) -> str:
-    """The qemu.conf without what set_memory_directory did; all other lines stay byte for byte."""
+    """Undo set_memory_directory in a qemu.conf; all other lines stay byte for byte."""
     return "".join(
         line.removeprefix(_FORMER)
         for line in text.splitlines(keepends=True)
@@ -196,11 +203,11 @@ def _sets_directory(line: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnDirectory:
-    """An edit of qemu.conf after which ramshelf sets this memory_backing_dir; '': none."""
+    """An edit of qemu.conf after which ramshelf sets this memory_backing_dir, or none for ''."""
 
     directory: str = ""
 
     def __call__(self, text: str) -> str:
-        """The qemu.conf with it; all other lines stay byte for byte."""
+        """Return the qemu.conf with the edit made; all other lines stay byte for byte."""
         others = restore_memory_directory(text)
         return set_memory_directory(others, self.directory) if self.directory else others

@@ -1,1 +1,1 @@
-"""A guest on its way: admitted, started, reserved late, trimmed, held for a moment."""
+"""A guest on its way: admitted, started, reserved late, trimmed, and held for a moment."""

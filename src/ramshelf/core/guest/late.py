@@ -1,10 +1,10 @@
-"""What a guest that runs lacks of its reservation, and may be given late.
+"""What a running guest lacks of its reservation, and may be given late.
 
-What guests that run may come to need is noted in any case: those that were started without the hook
+What running guests may come to need is noted in any case: those that were started without the hook
 get a note when somebody first looks. What can be missing is the promise of memory that was plugged
 in beyond it, and on disks the extents. Memory that is plugged in within the promise gets its
-extents then, and nothing was missing; nor is it where the guest has given memory back. Nobody is
-ended for it: what cannot be given any more is a finding.
+extents at this point, but nothing was missing; nor is anything missing where the guest has given
+memory back. No guest is ended for what it lacks: what can no longer be given is a finding.
 """
 
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from ramshelf.core.store.ledger import Note
 
 @dataclass(frozen=True, kw_only=True)
 class Late:
-    """What to do for a guest: bytes to note as its promise (0: nothing), files to give extents.
+    """What to do for a guest: bytes to note as its promise (0: nothing), and files to give extents.
 
-    ``given`` is what its note is to say of those that have had them, and ``overdue`` whether it has
-    lacked anything since its start. ``settled`` is False where its files are not those that it is
-    to have: it is starting, or ending, or its devices are just changing.
+    ``given`` is what its note is to say of the files that have had them, and ``overdue`` tells
+    whether it has lacked anything since its start. ``settled`` is False where its files are not
+    those that it is to have: it is starting, or ending, or its devices are just changing.
     """
 
     promise: int
@@ -39,10 +39,10 @@ def plan_late(
     kind: Kind,
     opened: frozenset[int] | None = None,
 ) -> Late:
-    """Hold a running guest's note and files against what the hook would have made sure of.
+    """Compare a running guest's note and files with what the hook would have made sure of.
 
-    The note is made to tell what the guest may come to need even where the store does not hold
-    that: it runs, and none must be admitted on the same space. ``opened`` is as for ``verify``.
+    The note is to tell what the guest may come to need even where the store cannot hold that: the
+    guest runs, and no other must be admitted on the same space. ``opened`` is as for ``verify``.
     """
     found = verify(guest, directory, kind, opened, note.given)
     if found.wrong or not directory.memory:

@@ -1,4 +1,4 @@
-"""Guests with a device that may use all of their memory (VFIO, vDPA): where the kernel can pin that."""
+"""Whether the kernel can pin all of a guest's memory, as its device may need (VFIO, vDPA)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from ramshelf.core.store.kind import Kind
 
 
 def check_device(guest: Guest, store: Store, kernel: Version) -> None:
-    """Refuse a guest with a device that needs pages pinned where the kernel does not pin them for
-    long.
+    """Refuse a guest whose memory must be pinned where the kernel does not pin it for long.
 
     QEMU would end with "VFIO_MAP_DMA failed: Bad address". Raises RefusedError
     ``guest.passthrough``.
@@ -27,6 +26,7 @@ def check_device(guest: Guest, store: Store, kernel: Version) -> None:
 
 
 def long_term_pin_refused(kind: Kind, kernel: Version) -> bool:
-    """Whether the kernel does not pin pages of a store of this kind for a device (FOLL_LONGTERM)."""
-    # check_vma_flags never allowed DAX file systems, writable_file_mapping_allowed came later.
+    """Tell whether the kernel refuses to pin pages of such a store for a device (FOLL_LONGTERM)."""
+    # check_vma_flags never allowed it on DAX file systems; writable_file_mapping_allowed, which
+    # refuses the others, came later.
     return kind.dax or (not kind.tmpfs and kernel >= LONG_TERM_PIN_REFUSED_SINCE)

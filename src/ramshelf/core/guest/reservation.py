@@ -1,7 +1,7 @@
-"""What the hook does about a guest that is starting, decided: refuse it, or which files to reserve.
+"""What the hook decides about a guest that is starting: to refuse it, or which files to reserve.
 
-Each ``check`` raises RefusedError with what libvirt's user sees; the order in which the hook calls
-them is that of this module.
+Each ``check`` raises RefusedError with what libvirt's user sees. The hook calls them in the order
+in which they stand in this module.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ class Reservation:
 
 
 def check_pages(guest: Guest) -> None:
-    """Refuse huge pages where the guest asks for file backing: they win, and are not on the store."""
+    """Refuse huge pages where the guest asks for file backing.
+
+    Huge pages win over file backing, and they are not on the store.
+    """
     if guest.source == "file" and guest.hugepages:
         raise RefusedError(
             "guest.huge-pages",
@@ -47,9 +50,7 @@ def check_pages(guest: Guest) -> None:
 
 
 def directory_missing(guest: Guest) -> RefusedError:
-    """What a guest is refused with whose directory is in none of the places where libvirt may have put
-    it.
-    """
+    """Return the error for a guest whose directory is nowhere where libvirt may have put it."""
     return RefusedError(
         "guest.directory-missing",
         f"The memory directory of guest {guest.name} is not where qemu.conf says.",
@@ -62,11 +63,10 @@ def directory_missing(guest: Guest) -> RefusedError:
 
 
 def require_store(store: Store | NoStore, *, off: bool) -> Store | None:
-    """The store that the guest is to be reserved on; None where this host has none and is to have
-    none.
+    """Return the store to reserve the guest on, or None where this host is to have none.
 
     ``off``: file_backed_memory is 0, so that nobody promised a store here. A store that is there is
-    guarded all the same, and one that fstab names but is not mounted too.
+    guarded all the same, and so is one that fstab names but that is not mounted.
     """
     if isinstance(store, NoStore):
         if off and store.expected is None:
@@ -83,10 +83,10 @@ def require_store(store: Store | NoStore, *, off: bool) -> Store | None:
 
 
 def check_leftovers(guest: Guest, directory: GuestDirectory, others: Iterable[Note]) -> None:
-    """Refuse to empty a directory that is another guest's by the notes of those that run.
+    """Refuse to empty a directory that belongs to another guest, by the notes of those that run.
 
-    libvirt uses a directory that is there as it is, and QEMU the files in it: what an earlier guest
-    with the same number left, after a crash of the host, would be the new guest's memory.
+    libvirt uses a directory that is there as it is, and QEMU uses the files in it: what an earlier
+    guest with the same number left, after a crash of the host, would be the new guest's memory.
     """
     owner = next((note.name for note in others if note.directory == directory.path), None)
     if owner is not None:
@@ -100,11 +100,11 @@ def check_leftovers(guest: Guest, directory: GuestDirectory, others: Iterable[No
 
 
 def reservations(guest: Guest) -> tuple[Reservation, ...]:
-    """The files that hold the guest's place, before QEMU opens them.
+    """Return the files that hold the guest's place, before QEMU opens them.
 
-    Each at full size; where the store is a disk their extents are allocated then. PROMISE_FILE is
-    for older versions: it states what cannot be named yet, a file whose name QEMU chooses and
-    memory to be hot-plugged.
+    Each has its full size; where the store is a disk, the extents are allocated at that time.
+    PROMISE_FILE is for older versions: it stands for what cannot be named yet, which is a file
+    whose name QEMU chooses, and memory to be hot-plugged.
     """
     files = tuple(
         Reservation(name=file.name, size=file.size) for file in guest.files if file.name is not None
@@ -116,13 +116,13 @@ def reservations(guest: Guest) -> tuple[Reservation, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """How a started guest's files differ from what it was to have.
+    """How a started guest's files differ from those that it was to have.
 
-    ``unallocated`` are to be given their extents, ``superfluous`` to be removed (the reservation
-    that QEMU did not take, having named its file otherwise; the promise that is fulfilled),
-    ``wrong`` is told. ``adopted`` are the names of the files that QEMU has named itself. ``given``
-    are, on a disk, the inodes of all that are its memory: with those that are ``unallocated`` they
-    all have had their extents.
+    ``unallocated`` are to be given their extents. ``superfluous`` are to be removed: the
+    reservation that QEMU did not take because it named its file otherwise, and the promise that is
+    fulfilled. ``wrong`` is reported. ``adopted`` are the names of the files that QEMU has named
+    itself. ``given`` are, on a disk, the inodes of all files that are its memory: once those that
+    are ``unallocated`` have got their extents, all of these have had them.
     """
 
     unallocated: tuple[FileUsage, ...]
@@ -139,19 +139,20 @@ def verify(
     opened: frozenset[int] | None = None,
     given: Iterable[int] = (),
 ) -> Verification:
-    """Hold the files of a guest that has started against those it was to have.
+    """Compare the files of a guest that has started with those that it was to have.
 
-    ``opened``: the inodes that its QEMU has open; others were put there by somebody else, and are
-    strangers whatever they look like. None where that was not looked at. ``given``: the inodes of
-    those that had all their extents before: QEMU punches holes where the guest gives memory back
-    (virtio-mem, a balloon, free page reporting; ram_block_discard_range), and they are left.
+    ``opened`` are the inodes that its QEMU has open: other files were put there by somebody else,
+    and are strangers whatever they look like. It is None where that was not looked at. ``given``
+    are the inodes of the files that had all their extents before: QEMU punches holes in them where
+    the guest gives memory back (virtio-mem, a balloon, free page reporting;
+    ram_block_discard_range), and these holes are left.
     """
     names = {file.name: file.size for file in guest.files if file.name is not None}
     present = {file.name: file for file in directory.memory}
     strangers = {name: file for name, file in present.items() if name not in names}
     superfluous = []
     # QEMU has made files that were not reserved: those with no known name, or (before QEMU 5.0,
-    # which knows no memory ids) one in place of the one that was.
+    # which knows no memory ids) one in place of a file that was reserved.
     expected = [file.size for file in guest.files if file.name is None]
     adopted = set()
     for stranger in list(strangers.values()):
@@ -194,7 +195,10 @@ def verify(
 
 
 def _replaced(guest: Guest, present: dict[str, FileUsage], size: int) -> str | None:
-    """The reserved main memory of a guest without NUMA cells, where QEMU may have chosen another name."""
+    """Return the name of the reserved main memory where QEMU may have chosen another name.
+
+    That concerns a guest without NUMA cells; for others the result is None.
+    """
     main = guest.files[0].name
     if (
         main is None

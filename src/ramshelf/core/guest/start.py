@@ -1,4 +1,4 @@
-"""What starting a guest takes: its definition made file-backed, and whether it may start at all."""
+"""What starting a guest takes: a file-backed definition, and the check whether it may start."""
 
 import uuid
 from collections.abc import Iterable
@@ -30,7 +30,10 @@ from ramshelf.core.units import MIB, align_up, to_mib
 
 @dataclass(frozen=True, kw_only=True)
 class Existing:
-    """The guest of that name that libvirt knows already. ``saved``: the XML in its managed save image."""
+    """The guest of that name that libvirt knows already.
+
+    ``saved`` is the XML in its managed save image.
+    """
 
     uuid: str
     definition: str
@@ -41,9 +44,10 @@ class Existing:
 class StartFacts:
     """What is known when a guest is to be started.
 
-    ``document`` is a file's content; None: what libvirt has. ``capacity`` and ``usage`` are None
-    where there is no store, ``hook`` is libvirt's hook as it is installed. ``earlier`` are the
-    promises from before an upgrade; ``hook_is_earlier``: the hook has not been upgraded yet.
+    ``document`` is a file's content, or None where the guest is the one that libvirt has.
+    ``capacity`` and ``usage`` are None where there is no store. ``hook`` is libvirt's hook as it is
+    installed. ``earlier`` are the promises from before an upgrade. ``hook_is_earlier``: the hook
+    has not been upgraded yet.
     """
 
     document: bytes | None
@@ -63,9 +67,10 @@ class StartFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """``define`` is the XML to define first, None where the definition is right already.
+    """What is to be done to start a guest.
 
-    ``previous`` is the definition to put back when the guest does not start, None for a new guest.
+    ``define`` is the XML to define first, None where the definition is right already. ``previous``
+    is the definition to put back when the guest does not start, None for a new guest.
     """
 
     name: str
@@ -76,10 +81,11 @@ class Plan:
 
 
 def plan_start(facts: StartFacts) -> Plan:
-    """What is to be done, or the reason why not.
+    """Return what is to be done, or raise the reason why nothing can be done.
 
-    Raises what ``core.backing.apply`` raises, HostError ``versions.*``, ``store.*`` or ``hook.*``,
-    and RefusedError ``guest.*`` or ``capacity.exceeded``, the latter with who holds the space.
+    Raises what ``core.domain.backing.apply`` raises, HostError ``versions.*``, ``store.*`` or
+    ``hook.*``, and RefusedError ``guest.*`` or ``capacity.exceeded``, the latter with who holds the
+    space.
     """
     document = _document(facts)
     if facts.off:
@@ -100,16 +106,17 @@ def plan_start(facts: StartFacts) -> Plan:
 
 
 def _to_run(facts: StartFacts, guest: Guest) -> Guest:
-    """The guest as it will be: a saved one comes back with the backing that it had."""
+    """Return the guest as it will be: a saved one comes back with the backing that it had."""
     saved = facts.existing.saved if facts.existing else None
     return guest if saved is None else replace(parse_guest(saved), name=guest.name)
 
 
 def _document(facts: StartFacts) -> bytes:
-    """The definition to start from; a file's guest gets the same UUID each time that it is started.
+    """Return the definition to start from.
 
-    libvirt would give a guest without UUID a new one, and then refuse its name when the same file
-    is defined again: a start that was interrupted could not be repeated.
+    The guest of a file gets the same UUID each time that it is started. libvirt would give a guest
+    without UUID a new one, and then refuse its name when the same file is defined again: a start
+    that was interrupted could not be repeated.
     """
     if facts.document is None:
         assert facts.existing is not None  # noqa: S101 - the caller found it by its name
@@ -132,12 +139,15 @@ def _document(facts: StartFacts) -> bytes:
 
 
 def same_uuid(one: str, other: str) -> bool:
-    """Whether libvirt takes both for the same: hyphens and case do not count (virUUIDParse)."""
+    """Tell whether libvirt takes both for the same UUID.
+
+    Hyphens and case do not count (virUUIDParse).
+    """
     return one.replace("-", "").lower() == other.replace("-", "").lower()
 
 
 def _require_host(facts: StartFacts) -> None:
-    """The versions, the hook and the store."""
+    """Raise HostError unless the versions, the store and the hook are as they must be."""
     if facts.support.libvirt and facts.support.qemu:
         require(facts.support.libvirt, facts.support.qemu)
     if isinstance(facts.store, NoStore):
@@ -161,7 +171,7 @@ def _unguarded(code: str, what: str) -> HostError:
 
 
 def _require_fit(facts: StartFacts, guest: Guest) -> None:
-    """The store can hold this guest, and the kernel can keep it there."""
+    """Raise RefusedError unless the store can hold this guest, and the kernel can keep it there."""
     assert isinstance(facts.store, Store)  # noqa: S101 - _require_host
     assert facts.capacity is not None  # noqa: S101 - a store has a capacity
     if facts.support.kernel:
@@ -188,7 +198,7 @@ def _require_fit(facts: StartFacts, guest: Guest) -> None:
 
 
 def with_holders(error: RefusedError, holdings: Iterable[Holding]) -> RefusedError:
-    """``capacity.exceeded`` that also says who holds the space."""
+    """Return ``capacity.exceeded`` with the addition of who holds the space."""
     held = tuple(holding for holding in holdings if holding.promised)
     return RefusedError(
         error.code,

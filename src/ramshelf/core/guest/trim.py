@@ -1,5 +1,6 @@
-"""Whether a running guest's memory may be trimmed: empty pages of it made holes again while it is
-paused.
+"""Whether a running guest's memory may be trimmed.
+
+Trimming makes empty pages of the memory holes again while the guest is paused.
 """
 
 from collections.abc import Sequence
@@ -9,16 +10,18 @@ from ramshelf.core.errors import RefusedError
 from ramshelf.core.store.find import Store
 
 _OWN_ACCESS = ("/dev/vfio/", "/dev/iommu", "/dev/vhost-vdpa", "/dev/bus/usb/")
-"""Device files of what reaches a guest's memory without asking its vCPUs; such memory may be pinned,
-too."""
+"""Device files of what reaches a guest's memory without asking its vCPUs.
+
+Such memory may be pinned, too.
+"""
 
 
 def check_trim(
     guest: Guest, store: Store, *, mappers: Sequence[int], opened: Sequence[str]
 ) -> None:
-    """Raise RefusedError unless nothing but QEMU, which can be paused, writes to the guest's memory.
+    """Raise RefusedError unless nothing but QEMU, which can be paused, writes to its memory.
 
-    ``mappers``: the processes that map its memory files; ``opened``: what QEMU has open. A
+    ``mappers`` are the processes that map its memory files, ``opened`` is what QEMU has open. A
     vhost-user back end must not write to the memory of a guest that is stopped ("suspended device
     state" of QEMU's vhost-user.rst, since 8.2); whether the one at hand keeps to that cannot be
     seen.

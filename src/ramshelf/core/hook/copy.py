@@ -1,8 +1,9 @@
-"""The copy of ramshelf's modules that libvirt's hook runs, apart from the installation that made it.
+"""The copy of ramshelf's modules that libvirt's hook runs.
 
-libvirtd's AppArmor profile lets hooks execute the distribution's own Python, and no other: a
-virtual environment's is denied, status 126. What that Python reads is not confined. So the hook
-needs modules that outlive the virtual environment, and nothing else of it.
+It lies apart from the installation that made it. libvirtd's AppArmor profile lets hooks execute the
+distribution's own Python, and no other: a virtual environment's is denied with status 126. What
+that Python reads is not confined. So the hook needs modules that outlive the virtual environment,
+and nothing else of it.
 """
 
 import ast
@@ -17,8 +18,10 @@ FLOOR = (3, 9, 0)
 """The oldest Python that the copied modules run on."""
 
 DIRECTORY = "/usr/local/lib/ramshelf/hook"
-"""Each copy lies in a directory below, which is named by what is in it: one that is in use never
-changes."""
+"""The directory below which each copy has a directory of its own.
+
+That is named by what is in it, so a copy that is in use never changes.
+"""
 
 MAIN = "ramshelf/hook/__main__.py"
 _CARER = "ramshelf/hook/carer.py"
@@ -27,14 +30,17 @@ _COMPILING = "ramshelf/hook/compiling.py"
 
 @dataclass(frozen=True, kw_only=True)
 class Copy:
-    """``files`` are texts by their paths in the copy; ``source`` is the directory that they come from."""
+    """The files of a copy.
+
+    ``files`` are texts by their paths in the copy; ``source`` is the directory that they come from.
+    """
 
     source: str
     files: Mapping[str, str] = field(repr=False)
 
     @property
     def path(self) -> str:
-        """Where it belongs."""
+        """The directory where the copy belongs."""
         digest = hashlib.sha256()
         for name, text in sorted(self.files.items()):
             digest.update(f"{name}\0{len(text)}\0{text}".encode(errors="surrogateescape"))
@@ -42,40 +48,44 @@ class Copy:
 
     @property
     def main(self) -> str:
-        """What the hook's script has Python run."""
+        """The file that the hook's script has Python run."""
         return f"{self.path}/{MAIN}"
 
     @property
     def compiling(self) -> str:
-        """What Python is to run once, when all files are there: it makes ``compiled``."""
+        """The file that Python is to run once, when all files are there: it makes ``compiled``."""
         return f"{self.path}/{_COMPILING}"
 
     @staticmethod
     def is_whole(compiled: bytes) -> bool:
-        """Whether the file of compiled modules is as it was made.
+        """Tell whether the file of compiled modules is as it was made.
 
-        That is: the SHA-256 of the rest, CPython's magic number, the modules by name (marshal).
+        It consists of the SHA-256 of the rest, CPython's magic number, and the modules by name
+        (marshal).
         """
         return hashlib.sha256(compiled[32:]).digest() == compiled[:32]
 
     def compiled(self, python: tuple[int, ...]) -> str:
-        """The file with all modules, compiled by this version of CPython
-        (sys.implementation.cache_tag).
+        """Return the path of the file with all modules, compiled by this version of CPython.
+
+        Its name is by sys.implementation.cache_tag.
         """
         return f"{self.path}/modules.cpython-{python[0]}{python[1]}"
 
 
 def make_copy(source: str, modules: Mapping[str, str], interpreter: str) -> Copy:
-    """The copy of what the hook needs of ``modules``: texts by path, such as
-    ``ramshelf/core/units.py``.
+    """Make the copy of what the hook needs of ``modules``.
+
+    These are texts by path, such as ``ramshelf/core/units.py``.
     """
     files = {name: modules[name] for name in needed(modules)}
     return Copy(source=source, files={**files, AFTERCARE: f"{interpreter}\n"})
 
 
 def needed(modules: Mapping[str, str]) -> frozenset[str]:
-    """What is run, and what that imports, directly or not and also inside functions, with its
-    packages.
+    """Return what is run and what that imports, with its packages.
+
+    It may be imported directly or not, and also inside functions.
     """
     found: set[str] = set()
     waiting = [MAIN, _CARER, _COMPILING]
@@ -102,7 +112,7 @@ def _imported(name: str, modules: Mapping[str, str]) -> Iterator[str]:
 
 
 def _files(parts: list[str], modules: Mapping[str, str]) -> Iterator[str]:
-    """The file of a module, and those of its packages; none for what is not ramshelf's."""
+    """Yield the file of a module, and those of its packages; none for what is not ramshelf's."""
     for length in range(1, len(parts) + 1):
         path = "/".join(parts[:length])
         yield from (name for name in (f"{path}.py", f"{path}/__init__.py") if name in modules)

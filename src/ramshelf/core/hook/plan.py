@@ -1,5 +1,6 @@
-"""How libvirt's hook is put there and taken away: the script, and the copy of the modules that it
-runs.
+"""How libvirt's hook is installed and removed.
+
+The hook is the script and the copy of the modules that it runs.
 """
 
 import re
@@ -28,13 +29,16 @@ from ramshelf.core.plan import (
 from ramshelf.core.requirements import Version, dotted
 
 DIRECTORY_SINCE = (6, 5, 0)
-"""libvirt: before this, it knows no qemu.d."""
+"""The version of libvirt that is the first to know qemu.d."""
 
 MADE = (HOOK_DIR, SCRIPT_DIR, "/usr/local/lib/ramshelf", DIRECTORY)
 """The directories that are made where they are missing, outer ones first."""
 
 _OWN = MADE[2:]
-"""Those that are nobody else's, whoever made them: a plan that was cut off cannot tell any more."""
+"""The directories that are ramshelf's alone, whoever made them.
+
+They are removed in any case: a plan that was cut off cannot tell any more which it made.
+"""
 
 _COPY = re.compile(rf"{DIRECTORY}/[0-9a-f]{{16}}")
 
@@ -51,12 +55,12 @@ class Wanted:
 class Installation:
     """What is in libvirt's hook directory, and who reads it.
 
-    ``text`` is the script's, None where there is nothing; ``odd``: what is there is no plain file.
-    ``copies`` are the paths of all copies of modules; ``intact``: the one that is wanted is there
-    as it should be. ``missing`` are those of MADE that are not there. ``libvirt`` None: not known;
-    ``python``: the version of PYTHON, None where there is none. ``daemons`` are the process ids of
-    the libvirt daemons that run; ``seen`` says whether they call the script, None where that is not
-    known.
+    ``text`` is the script's, None where there is nothing. ``odd``: what is there is no plain file.
+    ``copies`` are the paths of all copies of modules. ``intact``: the one that is wanted is there
+    as it should be. ``missing`` are those of MADE that are not there. ``libvirt`` is None where its
+    version is not known. ``python`` is the version of PYTHON, None where there is none. ``daemons``
+    are the process ids of the libvirt daemons that run. ``seen`` says whether they call the script,
+    None where that is not known.
     """
 
     text: str | None
@@ -72,20 +76,21 @@ class Installation:
 
     @property
     def foreign(self) -> bool:
-        """Whether something has the place that is not ramshelf's."""
+        """Whether something that is not ramshelf's has the script's place."""
         return self.odd or (self.text is not None and made_directories(self.text) is None)
 
 
 def is_current(installed: Installation, wanted: Wanted) -> bool:
-    """Whether all is as ``install`` would leave it."""
+    """Tell whether all is as ``install`` would leave it."""
     return installed.intact and installed.text == _text(installed, wanted)
 
 
 def plan_install(installed: Installation, wanted: Wanted) -> tuple[Action, ...]:
-    """What is missing until libvirt calls the script. Raises HostError, RefusedError.
+    """Return the actions that are missing until libvirt calls the script.
 
-    The script is written last: until then the former one runs the former copy. That stays for calls
-    that are under way, and is removed by the next plan.
+    The script is written after the copy: until then the former script runs the former copy. The
+    former copy stays for calls that are under way, and is removed by the next plan. Raises
+    HostError, RefusedError.
     """
     _require(installed)
     _refuse_foreign(installed)
@@ -166,7 +171,10 @@ def _copy(copy: Copy) -> tuple[Action, ...]:
 
 
 def plan_remove(installed: Installation) -> tuple[Action, ...]:
-    """Undo exactly what ``install`` did. Raises RefusedError."""
+    """Undo exactly what ``install`` did.
+
+    Raises RefusedError.
+    """
     if installed.text is None and not installed.odd and not installed.copies:
         return ()
     _refuse_foreign(installed)
@@ -193,7 +201,10 @@ def _text(installed: Installation, wanted: Wanted) -> str:
 
 
 def reload(installed: Installation) -> tuple[Run, ...]:
-    """Have the running daemons look for hooks; the shell's own kill, a minimal Debian has no other."""
+    """Have the running daemons look for hooks.
+
+    The kill that is used is the shell's own: a minimal Debian has no other.
+    """
     return tuple(
         Run(why="Have libvirt look for hooks", argv=("sh", "-c", f"kill -HUP {pid}"))
         for pid in installed.daemons
@@ -211,7 +222,10 @@ def _refuse_foreign(installed: Installation) -> None:
 
 
 def denied(status: int) -> HostError:
-    """Why libvirt's own call of the hook ends so, where the same call by root goes well."""
+    """Return the error for a call of the hook that fails for libvirt and succeeds for root.
+
+    ``status`` is the exit status of libvirt's own call.
+    """
     facts = {"path": SCRIPT, "status": status}
     if status == 126:
         return HostError(

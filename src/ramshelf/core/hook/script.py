@@ -1,6 +1,6 @@
-"""The script in libvirt's hook directory: small, so that it works where ramshelf does not.
+"""The script in libvirt's hook directory, small so that it works where ramshelf does not.
 
-It runs ramshelf's hook for the calls that matter and tells apart what was decided from what is
+It runs ramshelf's hook for the calls that matter, and tells apart what was decided from what is
 broken.
 """
 
@@ -22,8 +22,10 @@ from ramshelf.core.hook.call import (
 )
 
 HOOK_DIR = "/etc/libvirt/hooks"
-"""Built into libvirt (LIBVIRT_HOOK_DIR); its scripts run in the order qemu, then those of qemu.d by
-name."""
+"""The directory of hooks that is built into libvirt (LIBVIRT_HOOK_DIR).
+
+Its scripts run in this order: qemu, then those of qemu.d by name.
+"""
 
 SCRIPT_DIR = f"{HOOK_DIR}/qemu.d"
 SCRIPT = f"{SCRIPT_DIR}/ramshelf"
@@ -164,10 +166,10 @@ if [ $status != 10 ]; then
   echo "hint: 'ramshelf hook install' repairs it; 'ramshelf hook bypass --for 30min' lets guests pass" >&2
 fi
 exit 1
-"""
+"""  # noqa: E501 - the script's own lines
 
 _LOG_LIMIT = 1 << 20
-"""Bytes after which the script sets the log aside, as system/hooklog does."""
+"""The bytes after which the script sets the log aside, as system/hooklog.py does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +177,8 @@ class HookScript:
     """What the script depends on.
 
     ``python`` runs ``main`` (hook/__main__.py of the copied modules) with ``config_files``: files,
-    and directories whose ``*.conf`` count. ``made`` are the directories that were made to put it
-    in, for ``remove`` to take away again.
+    and directories whose ``*.conf`` count. ``made`` are the directories that were made to put the
+    script in, which ``remove`` takes away again.
     """
 
     python: str
@@ -186,7 +188,7 @@ class HookScript:
 
 
 def render(script: HookScript) -> str:
-    """The script's text."""
+    """Return the script's text."""
     return _TEMPLATE.format(
         made="".join(f" {shlex.quote(path)}" for path in script.made),
         command=shlex.join((script.python, "-IS", script.main, *script.config_files)),
@@ -202,6 +204,9 @@ def render(script: HookScript) -> str:
 
 
 def made_directories(text: str) -> tuple[str, ...] | None:
-    """The directories that an installed script says were made for it; None: it is not ramshelf's."""
+    """Return the directories that an installed script says were made for it.
+
+    The result is None where the script is not ramshelf's.
+    """
     match = _MADE.search(text)
     return tuple(shlex.split(match["paths"])) if match else None

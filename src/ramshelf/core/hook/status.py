@@ -7,10 +7,11 @@ from ramshelf.core.hook.bypass import Bypass
 
 @dataclass(frozen=True, kw_only=True)
 class HookStatus:
-    """libvirt's hook as installed; ``foreign``: something has its place that is not ramshelf's.
+    """libvirt's hook as it is installed.
 
-    ``seen``: whether the running libvirtd calls it, None where unknown. ``problem`` is half a
-    sentence that says why it does not work, '' where it does or nobody has tried.
+    ``foreign``: something that is not ramshelf's has its place. ``seen``: whether the running
+    libvirtd calls it, None where that is not known. ``problem`` is half a sentence that says why it
+    does not work, '' where it works or nobody has tried.
     """
 
     installed: bool

@@ -1,1 +1,1 @@
-"""Moving a guest to another host: whether, how, and what it becomes there."""
+"""Moving a guest to another host: whether it can move, how, and what it becomes there."""

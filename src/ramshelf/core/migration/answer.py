@@ -1,9 +1,8 @@
-"""What the hook of another host says of it: a line of JSON in the sentence with which it refuses a
-probe.
+"""What the hook of another host says of that host, in the sentence with which it refuses a probe.
 
-libvirt passes on what a hook prints when it refuses, in an error of at most 1023 bytes of which its
-own words take some 300 (VIR_ERROR_MAX_LENGTH): so the line is short. Keys may be added; they are
-never renamed.
+It is a line of JSON. libvirt passes on what a hook prints when it refuses, in an error of at most
+1023 bytes of which its own words take some 300 (VIR_ERROR_MAX_LENGTH), so the line is short. Keys
+may be added; they are never renamed.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ class Side(enum.Enum):
     FILE = "file"
     ANONYMOUS = "anonymous"
     BROKEN = "broken"
-    """It is to have a store, and has none."""
+    """The host is to have a store, and has none."""
 
 
 @dataclass(frozen=True)  # its fields are keywords, which only Python 3.10 can be told
 class HostAnswer:
-    """A host by its own hook.
+    """What a host is, by its own hook.
 
-    ``kind`` and ``fstype`` are the store's, None without one; ``problem`` then is the code that
-    says why. ``configured``: file_backed_memory says that there is to be one; ``off``: that there
-    is to be none. ``capacity_mib`` is what the store can hold, ``promised_mib`` what it has
-    promised of that and ``free_mib`` what a further guest may have. ``ram_mib`` is what guests may
-    have of RAM, ``resident_mib`` what file-backed ones have there, and ``pinnable_mib`` what is
-    left of it for what cannot go to the store (core/ram.py). ``kernel`` is Linux's release;
-    ``userfault``: it lets QEMU's user handle page faults (userfaultfd).
+    ``kind`` and ``fstype`` are the store's, None where there is none; ``problem`` then is the code
+    that says why. ``configured``: file_backed_memory says that there is to be one. ``off``: it says
+    that there is to be none. ``capacity_mib`` is what the store can hold, ``promised_mib`` what it
+    has promised of that, and ``free_mib`` what a further guest may have. ``ram_mib`` is what guests
+    may have of RAM, ``resident_mib`` what file-backed ones have there, and ``pinnable_mib`` what is
+    left of it for what cannot go to the store (core/ram.py). ``kernel`` is Linux's release.
+    ``userfault``: the kernel lets QEMU's user handle page faults (userfaultfd).
     """
 
     kernel: str
@@ -57,7 +56,7 @@ class HostAnswer:
 
     @property
     def side(self) -> Side:
-        """What it makes of a guest's memory."""
+        """What the host makes of a guest's memory."""
         if self.off:
             return Side.ANONYMOUS
         if self.kind is not None:
@@ -74,13 +73,16 @@ class HostAnswer:
         return self.fstype is not None and not punch_writes_back(self.fstype, version(self.kernel))
 
     def line(self) -> str:
-        """The line that says it."""
+        """Return the line that says all this."""
         values = {**asdict(self), "kind": self.kind.value if self.kind else None}
         return f"ramshelf-host {json.dumps(values, separators=(',', ':'))}"
 
 
 def read_answer(text: str) -> HostAnswer | None:
-    """The answer in what libvirt passed on; None where there is none that could be understood."""
+    """Read the answer in what libvirt passed on.
+
+    The result is None where there is no answer that could be understood.
+    """
     match = _LINE.search(text)
     try:
         said = json.loads(match[1]) if match else {}

@@ -1,9 +1,9 @@
-"""The policy of the host that a guest comes to: when its memory is allocated, and whether QEMU
-discards it.
+"""The policy of the host that a guest comes to.
 
-For the hook: standard library only, and every byte stays as it was but those of memoryBacking's
-allocation and discard. libvirt lets these change while a guest is on its way; the source of its
-memory it does not (virDomainDefCheckABIStability).
+It decides when the guest's memory is allocated, and whether QEMU discards it. The hook uses this
+module, so it needs only the standard library. Every byte stays as it was except those of
+memoryBacking's allocation and discard. libvirt lets these change while a guest is on its way, but
+not the source of its memory (virDomainDefCheckABIStability).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _MEMORY_BACKING = ["domain", "memoryBacking"]
 
 
 def check_backing(guest: Guest, *, file_backed: bool, off: bool) -> None:
-    """Refuse a guest whose memory is not backed as this host wants it: on its store, or (``off``) in
-    no file.
+    """Refuse a guest whose memory is not backed as this host wants it.
 
-    Raises RefusedError ``migration.becomes-file-backed`` or ``migration.becomes-anonymous``. A
-    guest that needs a store where none is mounted is refused when its memory is to be reserved.
+    It is to be on the host's store, or, where file backing is ``off``, in no file. Raises
+    RefusedError ``migration.becomes-file-backed`` or ``migration.becomes-anonymous``. A guest that
+    needs a store where none is mounted is refused when its memory is to be reserved.
     """
     if file_backed and not guest.file_backed:
         code, why = "migration.becomes-file-backed", "is not in files, as this host wants it"
@@ -45,13 +45,13 @@ def check_backing(guest: Guest, *, file_backed: bool, off: bool) -> None:
 
 
 def on_arrival(xml: bytes, *, discard: bool | None) -> bytes | None:
-    """The domain XML with memory allocated on demand, and with or without discard (None: as it is).
+    """Return the domain XML with memory allocated on demand, and with or without discard.
 
-    None where nothing is to be changed, or where it is not certain that nothing else would be: the
-    XML is left as it is then.
+    ``discard`` None leaves discard as it is. The result is None where nothing is to be changed, or
+    where it is not certain that nothing else would change: the XML is left as it is then.
     """
     try:
-        xml.decode()  # libvirt writes UTF-8, and so are the places found
+        xml.decode()  # libvirt writes UTF-8, and the places found hold for that alone
         changed = _edited(xml, _find(xml), discard=discard)
         if changed == xml or _else_than_policy(parse(changed)) != _else_than_policy(parse(xml)):
             return None
@@ -69,7 +69,7 @@ class _Places:
 
 
 def _find(xml: bytes) -> _Places:
-    """Where the children of memoryBacking are, as leniently as the whole is parsed."""
+    """Find the children of memoryBacking, as leniently as the whole is parsed."""
     try:
         return _places(xml)
     except ExpatError:
@@ -89,7 +89,7 @@ def _places(xml: bytes) -> _Places:
     def end(name: str) -> None:
         begin = begins.pop()
         if path[:-1] == _MEMORY_BACKING:
-            place = parser.CurrentByteIndex  # of its end tag; of an empty element the end
+            place = parser.CurrentByteIndex  # where the end tag begins, or an empty element ends
             tagged = xml.startswith(f"</{name}".encode(), place)
             places.last = xml.index(b">", place) + 1 if tagged else place
             if path[-1] in places.spans:
@@ -125,12 +125,15 @@ def _edited(xml: bytes, places: _Places, *, discard: bool | None) -> bytes:
 
 
 def _begin_of_line(xml: bytes, index: int) -> int:
-    """Where the white space before an element begins."""
+    """Return where the white space before an element begins."""
     return len(xml[:index].rstrip())
 
 
 def _else_than_policy(element: Element, parent: str = "") -> tuple[object, ...]:
-    """What an element says besides what may change; what is in <metadata> is not looked at."""
+    """Return what an element says besides what may change.
+
+    What is in <metadata> is not looked at.
+    """
     in_backing = parent == "memoryBacking"
     changes = {"mode"} if in_backing and element.tag == "allocation" else set()
     return (

@@ -1,4 +1,4 @@
-"""A live migration: how it is to go, and how far it is."""
+"""A live migration: how it is to go, and how far it has got."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from typing import Any
 class Passage:
     """What is asked of libvirt besides the destination; ``virsh migrate`` has the same.
 
-    ``migrate_uri``: where QEMU there listens, None: libvirt chooses. ``parallel``: connections
-    (QEMU's multifd), None: one stream. ``bandwidth_mib``: MiB per second at most, None: libvirt's
-    own limit.
+    ``migrate_uri`` is where QEMU listens there, None where libvirt chooses. ``parallel`` is the
+    number of connections (QEMU's multifd), None for one stream. ``bandwidth_mib`` is the most MiB
+    per second, None for libvirt's own limit.
     """
 
     migrate_uri: str | None = None
@@ -23,10 +23,10 @@ class Passage:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """A migration's figures by libvirt: bytes, seconds, bytes per second.
+    """A migration's figures by libvirt, in bytes, seconds, and bytes per second.
 
-    ``downtime``: what is expected while it goes on, what it was once it is done; None where not
-    known. ``iteration``: passes over memory that QEMU has begun.
+    ``downtime`` is what is expected while the migration goes on, and what it was once it is done;
+    None where that is not known. ``iteration`` counts the passes over memory that QEMU has begun.
     """
 
     elapsed: float
@@ -39,7 +39,7 @@ class Progress:
 
 
 def read_progress(stats: Mapping[str, Any]) -> Progress:
-    """From libvirt's job statistics (virDomainGetJobStats); milliseconds there."""
+    """Read libvirt's job statistics (virDomainGetJobStats), which count in milliseconds."""
     downtime = stats.get("downtime")
     return Progress(
         elapsed=stats.get("time_elapsed", 0) / 1000,

@@ -1,4 +1,7 @@
-"""Hosts of every sort as source and destination: what the reference shows, from the rules themselves."""
+"""Hosts of every sort as source and destination, as the reference shows them.
+
+The judgements come from the rules themselves.
+"""
 
 from ramshelf.core.domain.memory import Guest, parse_guest
 from ramshelf.core.migration.answer import HostAnswer
@@ -38,18 +41,18 @@ HOSTS: dict[str, tuple[Guest, Host]] = {
     "below the floors": (_ANONYMOUS, _host(None, libvirt=(3, 9, 0), qemu=(2, 5, 0))),
     "no hook": (_FILE, _host(None)),
 }
-"""By their sort: a guest such as runs there, and the host as one that guests come to."""
+"""Each sort of host: a guest such as runs there, and the host as one that guests come to."""
 
 
 def verdict(source: str, destination: str) -> Verdict:
-    """Whether a guest of the one can move to the other."""
+    """Judge whether a guest of the one host can move to the other."""
     guest, _ = HOSTS[source]
     _, there = HOSTS[destination]
     return judge(Moving(guest=guest, host_uuid="1"), there)
 
 
 def cell(source: str, destination: str) -> str:
-    """The same in words: the ways that there are, and what bars a live migration."""
+    """Return the same in words: the ways that there are, and what bars a live migration."""
     judged = verdict(source, destination)
     ways = [way.name.lower() for way in Way if judged.possible(way)]
     if "live" in ways and judged.discard:

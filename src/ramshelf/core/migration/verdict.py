@@ -1,13 +1,14 @@
 """Whether a guest can move to another host, in which way, and every reason why not.
 
-The rules, and where they come from:
+These are the rules, and where they come from:
 
-- libvirt keeps the source of a running guest's memory: what is in files stays in files, what is anonymous
-  stays anonymous (virDomainDefCheckABIStability). Allocation and discard may change.
-- The host that the guest comes to decides how its memory is backed (Nova's admin guide, file-backed-memory).
-  So a guest that is not file-backed comes to a host with a store only by being stopped, converted and
-  started.
-- What becomes of a guest's memory on a host only that host's hook knows: without it nothing is moved.
+- libvirt keeps the source of a running guest's memory: what is in files stays in files, what is
+  anonymous stays anonymous (virDomainDefCheckABIStability). Allocation and discard may change.
+- The host that the guest comes to decides how its memory is backed (Nova's admin guide,
+  file-backed-memory). So a guest that is not file-backed comes to a host with a store only by being
+  stopped, converted and started.
+- What becomes of a guest's memory on a host is known only to that host's hook: without it nothing
+  is moved.
 """
 
 import enum
@@ -32,17 +33,17 @@ class Way(enum.Enum):
     """It runs on; libvirt and QEMU carry its memory over."""
 
     POSTCOPY = "live with postcopy"
-    """Live, and it may run there before all of its memory has come."""
+    """It moves live, and it may run there before all of its memory has come."""
 
     COLD = "cold"
-    """It is stopped, its definition made what the other host wants, and started there."""
+    """It is stopped, its definition is made what the other host wants, and it is started there."""
 
 
 _USERFAULT_DEVICE_SINCE = (8, 1, 0)
-"""QEMU: since this it may be given /dev/userfaultfd instead."""
+"""The version of QEMU since which it may be given /dev/userfaultfd instead."""
 
 _PLENTY = 1 << 62
-"""Bytes; more than any guest needs."""
+"""A number of bytes that is more than any guest needs."""
 
 _LIVE = frozenset({Way.LIVE, Way.POSTCOPY})
 _ALL = frozenset(Way)
@@ -50,7 +51,7 @@ _ALL = frozenset(Way)
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """A host that a guest may come to: ``answer`` is its hook's, None where none was given."""
+    """A host that a guest may come to; ``answer`` is its hook's, None where none was given."""
 
     name: str
     uuid: str
@@ -60,7 +61,7 @@ class Host:
 
     @property
     def support(self) -> Support:
-        """What it would do with discard."""
+        """What is known of the host that decides whether it would use discard."""
         if self.answer is None:
             return Support(libvirt=self.libvirt, qemu=self.qemu)
         kernel = version(self.answer.kernel)
@@ -73,10 +74,10 @@ class Host:
 class Moving:
     """The guest that is to move.
 
-    ``active``: it runs; ``saved``: it has a saved state, which would be lost. ``inconvertible``:
-    why its definition cannot be made what the other host wants, None where it can. ``taken``: that
-    host has a guest of its name or UUID already. ``claimable_mib``: what Placement lets it have
-    there, None where it has no say.
+    ``active``: it runs. ``saved``: it has a saved state, which would be lost. ``inconvertible``
+    says why its definition cannot be made what the other host wants, None where it can. ``taken``:
+    that host has a guest of its name or UUID already. ``claimable_mib`` is what Placement lets it
+    have there, None where Placement has no say.
     """
 
     guest: Guest
@@ -100,7 +101,7 @@ class Reason:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Every reason, those that bar the most first.
+    """Every reason against moving, those that bar the most ways first.
 
     ``discard``: whether a guest that moves live has discard there, whatever it had here.
     """
@@ -109,16 +110,16 @@ class Verdict:
     discard: bool
 
     def possible(self, way: Way) -> bool:
-        """Whether nothing bars this way."""
+        """Tell whether nothing bars this way."""
         return not self.against(way)
 
     def against(self, way: Way) -> tuple[Reason, ...]:
-        """What bars this way."""
+        """Return the reasons that bar this way."""
         return tuple(reason for reason in self.reasons if way in reason.bars)
 
 
 def judge(moving: Moving, there: Host) -> Verdict:
-    """Whether the guest can move there."""
+    """Judge whether the guest can move there."""
     reasons = [*_identity(moving, there), *_host(moving, there), *_guest(moving)]
     if there.answer is not None:
         reasons += _memory(moving, there, there.answer)
@@ -168,7 +169,7 @@ def _host(moving: Moving, there: Host) -> Iterator[Reason]:
         )
     bars = set(_LIVE) if moving.guest.file_backed else set()
     if there.answer is not None and there.answer.side is Side.FILE:
-        bars.add(Way.COLD)  # elsewhere it becomes anonymous
+        bars.add(Way.COLD)  # on any other host a cold move makes it anonymous
     for name, found, floor in (
         ("libvirt", there.libvirt, FILE_BACKING.libvirt),
         ("QEMU", there.qemu, FILE_BACKING.qemu),
@@ -256,7 +257,10 @@ def _memory(moving: Moving, there: Host, answer: HostAnswer) -> Iterator[Reason]
 
 
 def _ram(moving: Moving, there: Host, answer: HostAnswer) -> Iterator[Reason]:
-    """What its hook refuses in any case; how much swap there is left it has not said."""
+    """Yield the reason where the hook there refuses the guest for want of RAM in any case.
+
+    How much swap is left there the hook has not said.
+    """
     guest = moving.guest
     if not guest.pinned and answer.side is not Side.FILE:
         return
@@ -366,7 +370,10 @@ def _to_store(moving: Moving, there: Host, answer: HostAnswer) -> Iterator[Reaso
 
 
 def _discard_there(guest: Guest, there: Host) -> bool:
-    """Where it costs nothing, as for a guest that ``guest start`` starts there."""
+    """Tell whether the guest has discard there.
+
+    It has discard where that costs nothing, as has a guest that ``guest start`` starts there.
+    """
     if not guest.file_backed or there.answer is None or there.answer.side is not Side.FILE:
         return False
     return decide_discard(Discard.AUTO, there.support)[0]

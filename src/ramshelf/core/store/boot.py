@@ -1,7 +1,7 @@
-"""What makes the store come back after a reboot, in the right order: systemd units and sysctl
-settings.
+"""The systemd units and sysctl settings that bring the store back after a reboot, in order.
 
-Paths that appear here were checked by ``core/store/plan``: they need no quoting anywhere.
+The paths of the operator's wish were checked by ``core/store/facts``: they need no quoting
+anywhere.
 """
 
 import re
@@ -20,14 +20,20 @@ SERVICES = (
     "libvirt-guests.service",
     "nova-compute.service",
 )
-"""What starts guests, or reads where their memory goes: after the store, and not without it."""
+"""The services that start guests, or read where their memory goes.
+
+They start after the store, and not without it.
+"""
 SYSCTL_PATH = "/etc/sysctl.d/90-ramshelf.conf"
 
 _HEADER = "# Made by 'ramshelf store create'; 'ramshelf store remove' takes it away.\n"
 
 
 def escape_path(path: str, suffix: str) -> str:
-    """The name of systemd's unit for an absolute path (systemd.unit(5), "String Escaping")."""
+    """Return the name of systemd's unit for an absolute path.
+
+    The rules are those of systemd.unit(5), "String Escaping".
+    """
     text = path.strip("/").replace("//", "/")
     escaped = "".join(
         "-" if character == "/" else character if _plain(character) else _hexadecimal(character)
@@ -47,27 +53,27 @@ def _hexadecimal(character: str) -> str:
 
 
 def drop_in_path(service: str) -> str:
-    """Where a service's drop-in lies."""
+    """Return the path of a service's drop-in."""
     return f"{SYSTEMD}/{service}.d/ramshelf.conf"
 
 
 def drop_in(mount_point: str, *, clean: bool = False) -> str:
-    """A service starts after the store is mounted, and not without it.
+    """Return a drop-in that starts a service after the store is mounted, and not without it.
 
-    ``clean``: after leftovers were removed, too, or could not be.
+    With ``clean`` the service also waits until leftovers were removed, or could not be.
     """
     order = f"Wants={CLEAN_UNIT}\nAfter={CLEAN_UNIT}\n" if clean else ""
     return f"{_HEADER}[Unit]\nRequiresMountsFor={mount_point}\n{order}"
 
 
 def attach_command(path: str, size: int) -> str:
-    """The shell command that attaches a store's file to a loop device; doing it twice does nothing.
+    """Return the shell command that attaches a store's file to a loop device.
 
-    Holes are filled first: a sparse file below loses guest memory without an error when its file
-    system is full. Discards are refused for the same reason: fstrim would punch holes. Direct I/O
-    keeps guest memory from being cached a second time; sectors of 4096 bytes let it work on every
-    disk. A device that was on its way out and is taken back may have cached what the file held
-    before.
+    Running it twice does nothing more. It fills holes first, since a sparse file below the store
+    loses guest memory without an error when its file system is full. It refuses discards for the
+    same reason: fstrim would punch holes. Direct I/O keeps guest memory from being cached a second
+    time; sectors of 4096 bytes let it work on every disk. The device's buffers are flushed because
+    a device that was on its way out and is taken back may have cached what the file held before.
     """
     return (
         f"fallocate --length {size} {path} && "
@@ -79,17 +85,17 @@ def attach_command(path: str, size: int) -> str:
 
 
 def loop_command(path: str) -> str:
-    """The command that prints the loop device of the store's file."""
+    """Return the command that prints the loop device of the store's file."""
     return f"losetup --noheadings --output NAME --associated {path}"
 
 
 def detach_command(path: str) -> str:
-    """The shell command that undoes attach_command."""
+    """Return the shell command that undoes attach_command."""
     return f"{loop_command(path)} | xargs --no-run-if-empty losetup --detach"
 
 
 def loop_unit(path: str, size: int) -> str:
-    """The unit that attaches the store's file before the store is mounted."""
+    """Return the unit that attaches the store's file before the store is mounted."""
     directory = path.rpartition("/")[0] or "/"
     return (
         f"{_HEADER}[Unit]\n"
@@ -108,9 +114,9 @@ def loop_unit(path: str, size: int) -> str:
 
 
 def clean_unit(mount_point: str, python: str) -> str:
-    """The unit that removes what a power cut left, each time before libvirt starts.
+    """Return the unit that removes what a power cut left, each time before libvirt starts.
 
-    ``python`` is any path (systemd.service(5), "Command lines", on quoting).
+    ``python`` may be any path: it is quoted as systemd.service(5), "Command lines", says.
     """
     quoted = re.sub(r'(["\\])', r"\\\1", python).replace("%", "%%").replace("$", "$$")
     return (
@@ -135,7 +141,7 @@ class Sysctl:
 
     @property
     def path(self) -> str:
-        """Its file below /proc/sys."""
+        """The setting's file below /proc/sys."""
         return "/proc/sys/" + self.key.replace(".", "/")
 
 
@@ -170,10 +176,10 @@ SYSCTL_KEYS = tuple(setting.key for settings in _SYSCTLS.values() for setting in
 
 
 def sysctls(kind: Kind, current: dict[str, int]) -> tuple[Sysctl, ...]:
-    """What to set for this kind.
+    """Return the kernel settings to make for a store of this kind.
 
-    vm.dirty_ratio stays as it is where it is higher already, or 0: then the operator uses
-    vm.dirty_bytes.
+    vm.dirty_ratio stays as it is where it is higher already, or where it is 0, which means that the
+    operator uses vm.dirty_bytes.
     """
     return tuple(
         Sysctl(key=wanted.key, value=wanted.value, reason=wanted.reason, before=current[wanted.key])
@@ -187,7 +193,7 @@ def sysctls(kind: Kind, current: dict[str, int]) -> tuple[Sysctl, ...]:
 
 
 def sysctl_text(settings: tuple[Sysctl, ...]) -> str:
-    """The sysctl.d file: each line with its reason and the value before."""
+    """Return the text of the sysctl.d file: each setting with its reason and the value before."""
     return _HEADER + "".join(
         f"\n# {setting.reason}\n# Before: {setting.before}\n{setting.key} = {setting.value}\n"
         for setting in settings
@@ -200,7 +206,7 @@ _SETTING = re.compile(
 
 
 def parse_sysctl_text(text: str) -> tuple[Sysctl, ...]:
-    """What sysctl_text wrote."""
+    """Return the settings in a text that sysctl_text wrote."""
     return tuple(
         Sysctl(
             key=match["key"],

@@ -1,9 +1,9 @@
 """What a store can hold, what it has promised, and whether one more guest fits.
 
-What is promised is the sum of the guests' notes (core/store/ledger.py). What of the store others
-than guests' memory takes is what the file system says is used, less what guests hold within their
-promises. A file beyond a promise, a directory of nobody, a file that was unlinked and is still
-open: each counts with the blocks that it takes, never with the size that it claims.
+What is promised is the sum of the guests' notes (core/store/ledger.py). What is taken by others
+than guests' memory is what the file system says is used, less what guests hold within their
+promises. A file beyond a promise, a directory that belongs to nobody, and a file that was unlinked
+and is still open each count with the blocks that they take, never with the size that they claim.
 """
 
 from __future__ import annotations
@@ -22,41 +22,44 @@ if TYPE_CHECKING:
     from ramshelf.core.store.ledger import Note
 
 _SLACK_SHARE, _SLACK_MOST = 50, 16 * MIB
-"""What disk kinds keep free beside the extents' records: 2 %, at most 16 MiB. Guests' directories and
-inodes come out of it; on XFS also the last blocks of each allocation group, which a transaction
-that holds another group cannot take (xfs_bmap_btalloc), and what a conversion reserves ahead
-(xfs_iomap_write_unwritten). ext4 keeps as much again from everybody for its extents
-(ext4_calculate_resv_clusters): not in f_bavail."""
+"""What disk kinds keep free beside the extents' records: 2 %, at most 16 MiB.
 
-_EARLIER_SHARE = 1024
-"""Version 0.1.0 set aside one byte in so many for the extents' records, and was wrong: pages were
-lost."""
-
-_ALARM = 4
-"""Few is left for extents' records where it is less than one part in so many of what was set aside.
+Guests' directories and inodes come out of it. On XFS so do the last blocks of each allocation
+group, which a transaction that holds another group cannot take (xfs_bmap_btalloc), and what a
+conversion reserves ahead (xfs_iomap_write_unwritten). ext4 keeps as much again from everybody for
+its extents (ext4_calculate_resv_clusters), which f_bavail does not count.
 """
 
+_EARLIER_SHARE = 1024
+"""The share of the size that version 0.1.0 set aside for extents' records: one byte in so many.
+
+That was too little: pages were lost.
+"""
+
+_ALARM = 4
+"""Little is left for extents' records below one part in so many of what was set aside."""
+
 _FEW = 100
-"""What is left is few where it is less than one in so many."""
+"""The share below which few are left, of inodes or of space: one in so many."""
 
 _MANY = 10
 """A directory is crowded where one in so many of the inodes that are used lies in it."""
 
 _INODES_OF_A_GUEST = 3
-"""The directory, a memory file and the promise of a guest with one NUMA cell."""
+"""The inodes of a guest with one NUMA cell: its directory, a memory file and the promise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreUsage:
-    """A store's figures as the kernel gives them; bytes.
+    """A store's figures as the kernel gives them, in bytes.
 
-    ``size`` and ``used`` are from statvfs (f_blocks, f_blocks - f_bavail); ``inodes`` and
-    ``inodes_free`` are numbers (f_files, f_ffree; 0 and 0 where there is no bound). ``file_system``
+    ``size`` and ``used`` are from statvfs (f_blocks, f_blocks - f_bavail). ``inodes`` and
+    ``inodes_free`` are numbers (f_files, f_ffree), both 0 where there is no bound. ``file_system``
     is its name in the mount table, ``block`` the size of its blocks, ``cluster`` that of ext4's
-    clusters (bigalloc). ``swap`` is what a store of kind ``swap`` has of it on disks: what swaps to
-    RAM (zram) makes no room. ``notes`` are of the guests on it, ``directories`` those of guests
-    that run or ran, and ``lost`` the memory files that are in no directory any more, but open in
-    the guest's QEMU.
+    clusters (bigalloc). ``swap`` is the swap on disks that a store of kind ``swap`` has; swap in
+    RAM (zram) makes no room. ``notes`` are those of the guests on the store, ``directories`` those
+    of guests that run or ran, and ``lost`` the memory files that are in no directory any more, but
+    open in the guest's QEMU.
     """
 
     kind: Kind
@@ -76,8 +79,10 @@ class StoreUsage:
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """``total``: guest memory that the store can hold at all, bytes; ``limit_reason`` says what bounds
-    it.
+    """How much guest memory a store can hold, and how much of it is promised and taken.
+
+    ``total`` is the guest memory that the store can hold at all, in bytes; ``limit_reason`` says
+    what bounds it.
     """
 
     total: int
@@ -92,11 +97,12 @@ class Capacity:
 
 
 def capacity(usage: StoreUsage, *, configured_mib: int | None, earlier: bool = False) -> Capacity:
-    """The store's capacity: the smallest of what it holds, its swap, and the configured value.
+    """Return the store's capacity: the least of what it holds, its swap and the configured value.
 
     ``configured_mib`` None means that the store decides. What is no guest's memory, and what is set
     aside for the file system's own records of it, are taken off what the store holds; tmpfs keeps
-    its own in RAM. ``earlier``: by what version 0.1.0 set aside (core/store/earlier.py).
+    its records in RAM. With ``earlier`` as much is set aside as version 0.1.0 did
+    (core/store/earlier.py).
     """
     allocated = within(usage)
     foreign = max(0, usage.used - allocated)
@@ -115,14 +121,14 @@ def capacity(usage: StoreUsage, *, configured_mib: int | None, earlier: bool = F
 
 
 def set_aside(usage: StoreUsage) -> int:
-    """What of a disk store is kept free for the records of its files' extents, and some; bytes."""
+    """Return the bytes that a disk store keeps free for its files' extent records, and some."""
     if usage.kind.tmpfs:
         return 0
     return align_up(_records(usage, usage.size) + min(usage.size // _SLACK_SHARE, _SLACK_MOST), MIB)
 
 
 def _set_aside_earlier(usage: StoreUsage) -> int:
-    """The same by version 0.1.0."""
+    """Return the bytes that version 0.1.0 kept free."""
     if usage.kind.tmpfs:
         return 0
     slack = min(usage.size // _SLACK_SHARE, _SLACK_MOST)
@@ -130,21 +136,24 @@ def _set_aside_earlier(usage: StoreUsage) -> int:
 
 
 def _records(usage: StoreUsage, size: int) -> int:
-    """What memory files of this size may occupy beyond it."""
+    """Return the bytes that memory files of this size may occupy beyond it."""
     return extents(usage.file_system, size, block=usage.block, cluster=usage.cluster)
 
 
 def extents_run_out(usage: StoreUsage) -> bool:
-    """Whether a disk store has hardly room left for the records of its files' extents, all promises
-    kept.
+    """Tell whether a disk store has hardly any room left for the records of its files' extents.
 
-    Each page that a guest writes may need more of them, and the kernel loses those that find none.
+    That is the room beside all promises. Each page that a guest writes may need more records, and
+    the kernel loses the pages that find none.
     """
     return not usage.kind.tmpfs and spare(usage) < set_aside(usage) // _ALARM
 
 
 def spare(usage: StoreUsage) -> int:
-    """What a disk store has left when all that is promised has its extents, bytes; may be below 0."""
+    """Return the bytes that a disk store has left when all that is promised has its extents.
+
+    The number may be below 0.
+    """
     return (
         usage.size
         - usage.used
@@ -153,14 +162,15 @@ def spare(usage: StoreUsage) -> int:
 
 
 def within(usage: StoreUsage) -> int:
-    """What guests hold of what they are promised, bytes: their memory, and nothing else that they
-    wrote.
+    """Return the bytes that guests hold of what they are promised.
+
+    That is their memory, and nothing else that they wrote.
     """
     return sum(held for _, held in _holdings(usage))
 
 
 def _holdings(usage: StoreUsage) -> Iterator[tuple[Note, int]]:
-    """Each guest's note, and what it holds of what it is promised."""
+    """Yield each guest's note, and what the guest holds of what it is promised."""
     directories = {directory.path: directory for directory in usage.directories}
     lost = {file.inode: file for file in usage.lost}
     for note in usage.notes:
@@ -170,9 +180,10 @@ def _holdings(usage: StoreUsage) -> Iterator[tuple[Note, int]]:
 def _held(
     usage: StoreUsage, note: Note, directory: GuestDirectory | None, lost: dict[int, FileUsage]
 ) -> int:
-    """The files that were made for the guest, each up to its size; others up to what else is promised.
+    """Return the bytes that a guest's memory files take, within what it is promised.
 
-    The blocks of a file's records count with it.
+    Each file that was made for the guest counts up to its size, with the blocks of its records.
+    Other files count up to what else is promised.
     """
     files = directory.memory if directory is not None else ()
     found = {**lost, **{file.inode: file for file in files}}
@@ -196,8 +207,7 @@ class Excess:
 
 
 def excesses(usage: StoreUsage) -> tuple[Excess, ...]:
-    """The guests whose directories have grown beyond their promises by more than a MiB, the largest
-    first.
+    """Return the guests whose directories are more than a MiB beyond their promises, largest first.
 
     A tmpfs has no quota for a directory: who may write there can fill the store.
     """
@@ -215,10 +225,10 @@ def excesses(usage: StoreUsage) -> tuple[Excess, ...]:
 
 
 def inodes_run_out(usage: StoreUsage) -> bool:
-    """Whether inodes end before space does: fewer than one in a hundred are left, or than one guest
-    needs.
+    """Tell whether the store runs out of inodes before it runs out of space.
 
-    An XFS without space says that it has no inodes either: it makes them of space.
+    It does where fewer than one in a hundred are left, or fewer than one guest needs. An XFS
+    without space says that it has no inodes either, since it makes them of space.
     """
     few = max(usage.inodes // _FEW, _INODES_OF_A_GUEST)
     return (
@@ -229,11 +239,11 @@ def inodes_run_out(usage: StoreUsage) -> bool:
 
 
 def crowded(usage: StoreUsage) -> GuestDirectory | None:
-    """The guest's directory that takes the inodes, None where none stands out.
+    """Return the guest's directory that takes the inodes, or None where none stands out.
 
-    What lies deeper is not looked at. So a directory that has few entries is only taken for it
-    where it has others than regular files, of which QEMU makes none, and more of them than each
-    other guest's.
+    What lies deeper is not looked at. So a directory that has few entries is only taken for the one
+    where it has entries other than regular files, of which QEMU makes none, and more of them than
+    each other guest's directory.
     """
     fullest = max(usage.directories, key=lambda each: each.entries, default=None)
     if (
@@ -249,7 +259,7 @@ def crowded(usage: StoreUsage) -> GuestDirectory | None:
 def admit(current: Capacity, guest_name: str, wanted: int, *, present: int = 0) -> None:
     """Refuse a guest that the store cannot hold in full beside the others.
 
-    ``wanted``: bytes of all the guest's memory files; ``present``: what of them is already
+    ``wanted`` is the bytes of all the guest's memory files, ``present`` what of them is already
     promised. Raises RefusedError ``capacity.exceeded`` with what is missing.
     """
     missing = current.promised - present + wanted - current.total

@@ -1,4 +1,7 @@
-"""A guest's directory on the store, as it was found: QEMU's user may write, rename and plant there."""
+"""A guest's directory on the store, as it was found.
+
+QEMU's user may write, rename and plant files there.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,27 @@ import posixpath
 from ramshelf.core.record import dataclass
 
 PROMISE_FILE = ".ramshelf-promise"
-"""In a guest's directory: its apparent size is what the guest is promised. Versions before 0.2 go by
-it, so that a downgrade keeps what is promised; this one goes by its own notes
-(core/store/ledger.py)."""
+"""A file in a guest's directory whose apparent size is what the guest is promised.
+
+Versions before 0.2 go by it, so that a downgrade keeps what is promised; this version goes by its
+own notes (core/store/ledger.py).
+"""
 
 
 SHORT_NAME_MAX = 20
-"""Characters of a guest's name in its directory's name (VIR_DOMAIN_SHORT_NAME_MAX)."""
+"""The characters of a guest's name in its directory's name (VIR_DOMAIN_SHORT_NAME_MAX)."""
 
 
 def directory_name(domain_id: int, name: str) -> str:
-    """The guest's directory below the memory backing directory (virDomainDefGetShortName)."""
+    """Return the name of the guest's directory (virDomainDefGetShortName)."""
     return f"{domain_id}-{name[:SHORT_NAME_MAX]}"
 
 
 def directory_names(domain_id: int, name: str) -> tuple[str, ...]:
-    """The names that the directory may have: a libvirtd in the C locale cuts the name by bytes."""
+    """Return the names that the guest's directory may have.
+
+    There is a second one because a libvirtd in the C locale cuts the guest's name by bytes.
+    """
     by_bytes = name.encode(errors="surrogateescape")[:SHORT_NAME_MAX].decode(
         errors="surrogateescape"
     )
@@ -30,13 +38,13 @@ def directory_names(domain_id: int, name: str) -> tuple[str, ...]:
 
 
 def guest_directory(memory_dir: str, domain_id: int, name: str) -> str:
-    """The absolute path of a running guest's directory."""
+    """Return the absolute path of a running guest's directory."""
     return posixpath.join(memory_dir, directory_name(domain_id, name))
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileUsage:
-    """A regular file in a guest's directory; bytes."""
+    """A regular file in a guest's directory; sizes are in bytes."""
 
     path: str
     apparent: int
@@ -45,12 +53,12 @@ class FileUsage:
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
+        """The last part of the file's path."""
         return self.path.rpartition("/")[2]
 
     @property
     def is_promise(self) -> bool:
-        """Whether it is no memory, but tells older versions what its directory is promised."""
+        """Whether the file is no memory, but tells older versions what the guest is promised."""
         return self.name == PROMISE_FILE
 
 
@@ -58,9 +66,9 @@ class FileUsage:
 class GuestDirectory:
     """The directory that libvirt made for a guest's memory files.
 
-    ``device``: major and minor number of its file system; ``changed`` is its ctime in ns. ``files``
-    are its regular files; ``others`` the names of whatever else is in it. ``cut``: it holds more
-    than was looked at.
+    ``device`` is the major and minor number of its file system, ``changed`` its ctime in ns.
+    ``files`` are its regular files, ``others`` the names of whatever else is in it. ``cut`` says
+    that it holds more than was looked at.
     """
 
     path: str
@@ -75,12 +83,12 @@ class GuestDirectory:
 
     @property
     def name(self) -> str:
-        """The last part of its path: ID-NAME."""
+        """The last part of the directory's path: ID-NAME."""
         return self.path.rpartition("/")[2]
 
     @property
     def entries(self) -> int:
-        """How much lies in it, as far as was looked at."""
+        """The number of entries in the directory, as far as was looked at."""
         return len(self.files) + len(self.others)
 
     @property
@@ -90,10 +98,10 @@ class GuestDirectory:
 
     @property
     def size(self) -> int:
-        """The sizes of its memory files, together."""
+        """The sum of the apparent sizes of the memory files."""
         return sum(file.apparent for file in self.memory)
 
     @property
     def allocated(self) -> int:
-        """What its files occupy."""
+        """The bytes that all files in the directory occupy."""
         return sum(file.allocated for file in self.files)

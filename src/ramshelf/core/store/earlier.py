@@ -1,10 +1,10 @@
-"""What guests were promised when more of the store counted as its capacity, and may have again.
+"""What guests were promised when more of the store counted as capacity, and may have again.
 
 Version 0.1.0 set aside too little of a disk store for the records of memory files' extents. Guests
 that were promised more together than the capacity is now are put on record when the hook is
 upgraded under them. Each may start again, with no more than it was promised, as long as what 0.1.0
-called the capacity holds them all. The others count by the capacity as it is. The record goes when
-these promises fit.
+called the capacity holds them all. All other guests count by the capacity as it is. The record goes
+when these promises fit.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from ramshelf.core.store.ledger import Note
 
 MOST = 10_000
-"""Guests on record; a host runs some hundred."""
+"""The most guests on record; a host runs some hundred."""
 
 _DIGITS = 20
-"""Of a number of bytes; what is longer is none."""
+"""A number of bytes on record has fewer digits than this; what is longer is no number."""
 
 GRACE = 900.0
 """Seconds that a guest on record may be unknown to libvirt before the agent strikes it off."""
@@ -33,8 +33,9 @@ GRACE = 900.0
 
 @dataclass(frozen=True, kw_only=True)
 class EarlierPromise:
-    """A guest that may start again with ``promised`` bytes; its UUID tells it from another of its
-    name.
+    """A guest that may start again with ``promised`` bytes.
+
+    Its UUID tells it from another guest of the same name.
     """
 
     name: str
@@ -43,12 +44,12 @@ class EarlierPromise:
 
 
 def format_promises(promises: Iterable[EarlierPromise]) -> str:
-    """The record's text: a guest on each line."""
+    """Return the record's text, with a guest on each line."""
     return "".join(f"{each.uuid} {each.promised} {each.name}\n" for each in promises)
 
 
 def parse_promises(text: str) -> tuple[EarlierPromise, ...]:
-    """The guests on record; a line that is none is passed over."""
+    """Return the guests on record; a line that is not a guest's is passed over."""
     found = []
     for line in text.split("\n")[:MOST]:
         uuid, _, rest = line.partition(" ")
@@ -59,7 +60,10 @@ def parse_promises(text: str) -> tuple[EarlierPromise, ...]:
 
 
 def recorded(usage: StoreUsage, before: Iterable[EarlierPromise]) -> tuple[EarlierPromise, ...]:
-    """Who is to be on record: those ``before``, and where more is promised than a disk holds who runs."""
+    """Return who is to be on record, given who was ``before``.
+
+    Where more is promised than a disk store holds, those who run are put on record, too.
+    """
     promises = {each.uuid: each for each in before}
     current = capacity(usage, configured_mib=None)
     if not usage.kind.tmpfs and current.promised > current.total:
@@ -70,9 +74,10 @@ def recorded(usage: StoreUsage, before: Iterable[EarlierPromise]) -> tuple[Earli
 def still_needed(
     usage: StoreUsage, promises: Iterable[EarlierPromise], known: Collection[str]
 ) -> tuple[EarlierPromise, ...]:
-    """The promises to guests that libvirt still knows (by UUID); none where all that is promised fits.
+    """Return the promises to guests that libvirt still knows, by UUID.
 
-    A guest on record that runs counts with what it has now: it may have been made smaller.
+    There are none where all that is promised fits. A guest on record that runs counts with what it
+    has now, since it may have been made smaller.
     """
     left = {each.uuid: each for each in promises if each.uuid in known}
     running = {note.uuid: note.promised for note in usage.notes if note.promised}
@@ -87,22 +92,22 @@ def missed(
     before: Mapping[str, float],
     now: float,
 ) -> dict[str, float]:
-    """Since when libvirt has not known each guest on record, by its UUID; ``before`` is the answer
-    before.
+    """Return since when libvirt has not known each guest on record, by the guest's UUID.
 
-    One that it does not know may come back: Nova undefines a server that it starts or reboots hard,
-    and defines it anew a moment later. Times are in seconds, of any clock that goes on.
+    ``before`` is what this returned the last time. A guest that libvirt does not know may come
+    back: Nova undefines a server that it starts or reboots hard, and defines it anew a moment
+    later. Times are in seconds, of any clock that goes on.
     """
     return {each.uuid: before.get(each.uuid, now) for each in promises if each.uuid not in known}
 
 
 def granted(promises: Iterable[EarlierPromise], uuid: str) -> int:
-    """What the guest may have whatever the capacity is now, bytes; 0 for one that is not on record."""
+    """Return the bytes that the guest may have whatever the capacity is now; 0 if not on record."""
     return max((each.promised for each in promises if each.uuid == uuid), default=0)
 
 
 def as_if_on_record(guest: Guest) -> tuple[EarlierPromise, ...]:
-    """What goes for each guest while the hook has not been upgraded too."""
+    """Return the record that goes for each guest while the hook has not been upgraded yet."""
     return (EarlierPromise(name=guest.name, uuid=guest.uuid, promised=guest.promise),)
 
 
@@ -113,10 +118,10 @@ def is_honoured(
     *,
     configured_mib: int | None,
 ) -> bool:
-    """Whether a guest for which the store has no room may start all the same.
+    """Tell whether a guest for which the store has no room may start all the same.
 
-    What all promises take must be there when it has its own, too: the kernel gives each page of a
-    running guest its extents while there is room.
+    The store must have room for all promises, with this guest's among them: the kernel gives each
+    page of a running guest its extents only while there is room.
     """
     if guest.promise > granted(promises, guest.uuid) or spare(usage) < guest.promise:
         return False
@@ -131,10 +136,10 @@ def is_honoured(
 def refused_anew(
     usage: StoreUsage, promises: Iterable[EarlierPromise], *, configured_mib: int | None
 ) -> tuple[str, ...]:
-    """The guests for which there would be no room if all started anew, as after a reboot.
+    """Return the guests for which there would be no room if all started anew, as after a reboot.
 
-    Those that run in the order in which they were started, then those on record: whoever comes last
-    is refused.
+    Those that run come first, in the order in which they were started, then those on record:
+    whoever comes last is refused.
     """
     total = capacity(usage, configured_mib=configured_mib).total
     most = capacity(usage, configured_mib=configured_mib, earlier=True).total

@@ -1,4 +1,7 @@
-"""What the store's planner is given: the operator's wish, and the host as it was seen. Sizes in bytes."""
+"""What the store's planner is given: the operator's wish, and the host as it was seen.
+
+Sizes are in bytes.
+"""
 
 import re
 from collections.abc import Mapping
@@ -17,11 +20,11 @@ _PATH = re.compile(r"/[A-Za-z0-9/._+@:-]*[A-Za-z0-9._+@:-]")
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """The store that is asked for; ``size`` None: all of the device.
+    """The store that is asked for.
 
-    ``file_system`` is None for tmpfs kinds. ``wipe`` names the device again whose content may be
-    lost. ``directory`` is a memory backing directory other than libvirt's, ``tmpfs_size`` a size
-    beyond the swap.
+    ``size`` None means all of the device. ``file_system`` is None for tmpfs kinds. ``wipe`` names
+    the device again whose content may be lost. ``directory`` is a memory backing directory other
+    than libvirt's, ``tmpfs_size`` a size beyond the swap.
     """
 
     kind: Kind
@@ -35,7 +38,7 @@ class Spec:
 
 
 def checked(spec: Spec) -> Spec:
-    """The wish with its defaults filled in and its sizes cut to whole MiB.
+    """Return the wish with its defaults filled in and its sizes cut to whole MiB.
 
     Raises UsageError ``store.usage`` or ``store.path`` where it makes no sense.
     """
@@ -89,7 +92,10 @@ def _complaint(spec: Spec) -> str:
 
 
 def _check_path(path: str) -> None:
-    """Paths go into fstab, units and qemu.conf, each with its own quoting: take those that need none."""
+    """Raise UsageError ``store.path`` unless the path can stand anywhere without quoting.
+
+    Paths go into fstab, units and qemu.conf, each of which has its own quoting.
+    """
     if _PATH.fullmatch(path) and not {"", ".", ".."} & set(path.split("/")[1:]):
         return
     raise UsageError(
@@ -114,10 +120,10 @@ class Signature:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockDevice:
-    """A block device. ``path`` is its name below /dev, ``number`` (major, minor).
+    """A block device of the host.
 
-    ``users`` says in words what uses it or a partition of it. ``below`` are all the devices that it
-    lies on, itself first.
+    ``path`` is its name below /dev, ``number`` its major and minor number. ``users`` says in words
+    what uses it or a partition of it. ``below`` are all the devices that it lies on, itself first.
     """
 
     path: str
@@ -137,11 +143,11 @@ class BlockDevice:
 
 @dataclass(frozen=True, kw_only=True)
 class AreaFile:
-    """The file to hold the store, or the place for it.
+    """The file that is to hold the store, or the place for it.
 
-    ``file_system`` is what its directory lies on, '' where there is no such directory; ``free`` is
-    what that has for a file of root's; ``loop`` the loop device that the file is attached to;
-    ``signatures`` are as that shows them.
+    ``file_system`` is what its directory lies on, '' where there is no such directory. ``free`` is
+    the room there for a file that root owns. ``loop`` is the loop device that the file is attached
+    to; ``signatures`` are those that this device shows.
     """
 
     path: str
@@ -158,7 +164,10 @@ class AreaFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Directory:
-    """A directory's owner and mode, and what lies below it that is no part of the way to guest memory."""
+    """A directory's owner and mode, and what lies below it.
+
+    ``foreign`` is what lies below it that is no part of the way to guest memory.
+    """
 
     uid: int
     gid: int
@@ -170,13 +179,13 @@ class Directory:
 class Seen:
     """The host, as far as it matters to a store.
 
-    ``files`` holds the text of those files that ramshelf may write, ``directories`` those that are
-    there of the mount point, its parent, the memory directory and its parents below the mount
-    point, and drop-in directories. ``swaps`` are the active areas' paths. ``owner`` is QEMU's (uid,
-    gid). ``guests`` are running with memory in files. ``area`` is the device or file that the wish
-    names, or None where there is no such thing or it is no block device; ``area_problem`` then says
-    which. ``links`` are those of the paths in the wish, and of the mount point, that lead through a
-    symbolic link. ``python`` is what runs ramshelf here.
+    ``files`` holds the text of those files that ramshelf may write. ``directories`` holds those
+    that are there of the mount point, its parent, the memory directory and its parents below the
+    mount point, and drop-in directories. ``swaps`` are the active areas' paths. ``owner`` is QEMU's
+    (uid, gid). ``guests`` are running with memory in files. ``area`` is the device or file that the
+    wish names, or None where there is no such thing or it is no block device; ``area_problem`` then
+    says which. ``links`` are those of the paths in the wish, and of the mount point, that lead
+    through a symbolic link. ``python`` is the interpreter that runs ramshelf here.
     """
 
     root: bool = True
@@ -201,5 +210,5 @@ class Seen:
     links: tuple[str, ...] = ()
 
     def mounted_at(self, path: str) -> Mount | None:
-        """The mount at exactly this path, the topmost."""
+        """Return the topmost mount at exactly this path."""
         return next((mount for mount in reversed(self.mounts) if mount.mount_point == path), None)

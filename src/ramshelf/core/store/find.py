@@ -12,20 +12,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SYSTEMS_OWN = frozenset({"/", "/var", "/var/lib", "/var/lib/libvirt"})
-"""Where a file system is mounted that is more than a store."""
+"""The mount points of file systems that are more than a store."""
 
 DISK_FILE_SYSTEMS = ("ext4", "xfs")
 BEYOND_SWAP_OPTION = "x-ramshelf.beyond-swap"
-"""fstab mark of a ``swap`` store that the operator made larger than its swap on purpose."""
+"""The fstab mark of a ``swap`` store that the operator made larger than its swap on purpose."""
 
 NO_SWAP = "noswap"
-"""tmpfs' option that keeps all of it in RAM (Linux 6.4, shmem_show_options); it cannot be remounted
-away."""
+"""The option of tmpfs that keeps all of it in RAM (Linux 6.4, shmem_show_options).
+
+Remounting cannot take it away.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """A store that is mounted. ``marked``: its fstab entry is ramshelf's own."""
+    """A store that is mounted; ``marked`` says that its fstab entry is ramshelf's own."""
 
     kind: Kind
     mount: Mount
@@ -35,13 +37,13 @@ class Store:
 
     @property
     def mount_point(self) -> str:
-        """Where it is mounted."""
+        """The path at which the store is mounted."""
         return self.mount.mount_point
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoStore:
-    """Why the memory backing directory does not lie on a store.
+    """The reason why the memory backing directory does not lie on a store.
 
     ``code`` is one of ``store.not-mounted`` (fstab names a mount that is not there, or another file
     system or device is in its place, or a tmpfs that cannot swap), ``store.root-file-system`` (a
@@ -65,10 +67,10 @@ def find_store(
     devices: Mapping[str, tuple[int, int]],
     swap_active: bool,
 ) -> Store | NoStore:
-    """The store at ``memory_dir``, by the mount table, held against what fstab expects there.
+    """Return the store at ``memory_dir`` by the mount table, or why there is none.
 
-    ``devices``: major and minor number of the block devices that fstab names, by its first field,
-    as far as they are there.
+    The mount is compared with what fstab expects there. ``devices`` gives the major and minor
+    number of the block devices that fstab names, by its first field, as far as they are there.
     """
     mount = covering(mounts, memory_dir)
     expected = _expected(fstab, memory_dir, mount)
@@ -130,7 +132,10 @@ def find_store(
 
 
 def not_followed(link: str, instead: NoStore) -> NoStore:
-    """What is said of a directory behind a symbolic link that others than root could have made."""
+    """Return what to say of a directory behind a link that others than root could have made.
+
+    Such a symbolic link is not followed.
+    """
     return replace(
         instead,
         code="store.symbolic-link",
@@ -150,11 +155,11 @@ def _is(
     mounts: tuple[Mount, ...],
     devices: Mapping[str, tuple[int, int]],
 ) -> bool:
-    """Whether the mount is the one that fstab means: place, file system and, where known, device.
+    """Tell whether the mount is the one that fstab means, by place, file system and device.
 
-    A bind mount is it where it shows the very directory that fstab names, as that lies there now:
-    not one of the file system below, which it shows if it was made before something was mounted
-    there.
+    The device counts where it is known. A bind mount is the one where it shows the very directory
+    that fstab names, as that lies there now: not a directory of the file system below, which it
+    shows if it was made before something was mounted there.
     """
     if mount.mount_point != expected.mount_point:
         return False
@@ -167,7 +172,7 @@ def _is(
 
 
 def _is_systems_own(mount: Mount, mounts: tuple[Mount, ...]) -> bool:
-    """Whether it is the system's own file system, or shows a directory of that in another place."""
+    """Tell whether this is the system's own file system, or shows a directory of it elsewhere."""
     return mount.mount_point in _SYSTEMS_OWN or any(
         other.device == mount.device
         and (other.mount_point == "/" or (other.mount_point in _SYSTEMS_OWN and other.root == "/"))
@@ -176,10 +181,10 @@ def _is_systems_own(mount: Mount, mounts: tuple[Mount, ...]) -> bool:
 
 
 def _expected(fstab: tuple[Entry, ...], memory_dir: str, mount: Mount | None) -> Entry | None:
-    """The fstab entry of the store: the deepest above the directory.
+    """Return the fstab entry of the store: the deepest above the directory.
 
-    One that is not marked as ramshelf's says nothing of what is mounted below it, as by a mount
-    unit.
+    An entry that is not marked as ramshelf's says nothing of what is mounted below it, as by a
+    mount unit.
     """
     candidates = [
         entry
@@ -200,8 +205,9 @@ def _lies_above(path: str, mount: Mount | None) -> bool:
 def _marking(
     fstab: tuple[Entry, ...], expected: Entry | None, mounts: tuple[Mount, ...]
 ) -> Entry | None:
-    """The entry whose marks say how the store is built: of a bind mount, that of what it shows a part
-    of.
+    """Return the entry whose marks say how the store is built.
+
+    For a bind mount that is the entry of the file system of which it shows a part.
     """
     if expected is None or not expected.bind or expected.option(KIND_OPTION) is not None:
         return expected

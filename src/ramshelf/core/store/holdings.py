@@ -1,4 +1,7 @@
-"""Who holds what on the store: what guests were promised, their files, directories that are nobody's."""
+"""Who holds what on the store.
+
+That is what guests were promised, their files, and the directories that belong to nobody.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +13,10 @@ from ramshelf.core.units import MIB, align_up, to_mib
 
 @dataclass(frozen=True, kw_only=True)
 class Holding:
-    """One directory on the store; ``guest`` is None where it belongs to no running guest. Bytes."""
+    """One directory on the store, with sizes in bytes.
+
+    ``guest`` is None where the directory belongs to no running guest.
+    """
 
     directory: str
     guest: str | None
@@ -24,14 +30,15 @@ class Holding:
 
     @property
     def allocated(self) -> int:
-        """What the memory files occupy."""
+        """The bytes that the memory files occupy."""
         return sum(file.allocated for file in self.files)
 
 
 def holdings(usage: StoreUsage, guests: Mapping[str, str]) -> tuple[Holding, ...]:
-    """What notes and directories there are, most promised first; ``guests``: name by directory name.
+    """Return what the notes and directories hold, those with the largest promises first.
 
-    A guest holds what its note says. A directory without a note was promised nothing.
+    ``guests`` has the guests' names by the names of their directories. A guest holds what its note
+    says. A directory without a note was promised nothing.
     """
     directories = {directory.path: directory for directory in usage.directories}
     running = frozenset(guests.values())
@@ -54,7 +61,7 @@ def holdings(usage: StoreUsage, guests: Mapping[str, str]) -> tuple[Holding, ...
 
 
 def who_holds(found: Iterable[Holding], *, most: int = 5) -> str:
-    """A sentence that names the largest holders; '' where nothing is held."""
+    """Return a sentence that names the largest holders; '' where nothing is held."""
     parts = [
         f"{holding.guest or holding.directory} {to_mib(align_up(holding.promised, MIB))} MiB"
         for holding in found

@@ -1,17 +1,21 @@
-"""How a store may be built. No imports of ramshelf's: ramshelf-nova's wheel has a copy of this module."""
+"""How a store may be built.
+
+This module imports nothing of ramshelf's: ramshelf-nova's wheel has a copy of it.
+"""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # type checkers know the name, and are shown the standard Enum
+TYPE_CHECKING = False  # Type checkers know the name, and are shown the standard Enum.
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from enum import Enum
 else:
 
     class _Members(type):
-        """Makes the capitals of a class its members: of ``enum.EnumMeta`` what is used.
+        """A metaclass that makes a class's names in capitals its members.
 
-        Importing enum costs milliseconds, and the hook has none to spare.
+        It does what is used of ``enum.EnumMeta``: importing enum costs milliseconds, and the hook
+        has none to spare.
         """
 
         def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, object]) -> _Members:
@@ -35,7 +39,7 @@ else:
             return iter(cls.members.values())
 
     class Enum(metaclass=_Members):
-        """The face of ``enum.Enum``."""
+        """A stand-in for ``enum.Enum`` with the same look."""
 
         def __reduce__(self) -> tuple[type, tuple[object]]:
             return type(self), (self.value,)
@@ -48,7 +52,7 @@ else:
 
 
 class Kind(Enum):
-    """How a store is built; ``_BUILT`` says what follows from it."""
+    """The way in which a store is built; ``_BUILT`` says what follows from it."""
 
     SWAP = "swap"
     DISK = "disk"
@@ -82,7 +86,7 @@ class Kind(Enum):
 
 
 _BUILT = {
-    # Of each kind: is the store a tmpfs, does it swap, is it DAX.
+    # The columns tell whether a store of this kind is a tmpfs, whether it swaps, whether it is DAX.
     "swap": (True, True, False),
     "disk": (False, False, False),
     "dax": (False, False, True),
@@ -90,4 +94,4 @@ _BUILT = {
 }
 
 TRAIT_PREFIX = "CUSTOM_RAMSHELF_STORE_"
-"""Begin of the traits of all kinds."""
+"""The beginning of the traits of all kinds."""

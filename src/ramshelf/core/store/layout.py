@@ -17,8 +17,8 @@ QEMU_CONF = "/etc/libvirt/qemu.conf"
 _NAMESPACE = uuid.UUID("9e6d3f0c-5b0f-4b8e-9a55-6f2d0c1f7a10")
 _SWAP_PRIORITY = 100
 _MADE_MOUNT_POINT = "x-mount.mkdir"
-# What the SELinux policy gives to /var/lib/libvirt/qemu; QEMU may not use a new file system's root
-# as it is.
+# The SELinux policy gives this context to /var/lib/libvirt/qemu; QEMU may not use a new file
+# system's root as it is.
 _ROOT_CONTEXT = "system_u:object_r:qemu_var_run_t:s0"
 
 
@@ -27,8 +27,8 @@ class MadeStore:
     """The store that fstab says ramshelf made.
 
     fstab is written first and cleared last, so that an interrupted create or remove finds what it
-    began. ``uuid`` is that of the device's swap area or file system; ``file`` the swap file or the
-    file on a loop device; ``made_mount_point``: create made the mount point.
+    began. ``uuid`` is that of the device's swap area or file system, ``file`` the swap file or the
+    file on a loop device. ``made_mount_point`` says that create made the mount point.
     """
 
     kind: Kind
@@ -41,7 +41,7 @@ class MadeStore:
 
 
 def find_claim(fstab: str) -> MadeStore | None:
-    """The store of ramshelf's in this fstab; None where it has none."""
+    """Return the store that this fstab says ramshelf made; None where it names none."""
     own = tuple(entry for entry in parse_fstab(fstab) if entry.own)
     store = next((entry for entry in own if entry.option(KIND_OPTION) is not None), None)
     if store is None:
@@ -61,7 +61,7 @@ def find_claim(fstab: str) -> MadeStore | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """A wish turned into names and sizes. ``size`` is that of the area, ``uuid`` its identity."""
+    """A wish turned into names and sizes; ``size`` is that of the area, ``uuid`` its identity."""
 
     mount_point: str
     memory_dir: str
@@ -83,7 +83,7 @@ class Layout:
 
 
 def memory_directory_for(spec: Spec, seen: Seen) -> MemoryDirectory:
-    """The memory backing directory after the store is made."""
+    """Return the memory backing directory after the store is made."""
     if spec.directory is None or spec.directory == seen.directory.configured:
         return seen.directory
     return MemoryDirectory(
@@ -92,7 +92,7 @@ def memory_directory_for(spec: Spec, seen: Seen) -> MemoryDirectory:
 
 
 def area_uuid(spec: Spec, seen: Seen, size: int) -> str:
-    """The identity of the store's area: the same for the same wish on the same host.
+    """Return the UUID of the store's area: the same for the same wish on the same host.
 
     So a dry run shows what will be done, and an interrupted create knows its own work again.
     """
@@ -101,7 +101,7 @@ def area_uuid(spec: Spec, seen: Seen, size: int) -> str:
 
 
 def signed(area: BlockDevice | AreaFile | None, identity: str) -> bool:
-    """Whether the area carries the signature with this UUID, whole, and no other."""
+    """Tell whether the area carries the signature with this UUID, whole, and no other."""
     return (
         area is not None
         and bool(area.signatures)
@@ -110,7 +110,7 @@ def signed(area: BlockDevice | AreaFile | None, identity: str) -> bool:
 
 
 def lay_out(spec: Spec, seen: Seen, claim: MadeStore | None) -> Layout:
-    """The names and sizes of the store that is wished for."""
+    """Return the names and sizes of the store that is wished for."""
     directory = memory_directory_for(spec, seen)
     size = spec.size or (seen.area.size // MIB * MIB if seen.area else 0)
     identity = area_uuid(spec, seen, size)
@@ -135,8 +135,9 @@ def lay_out(spec: Spec, seen: Seen, claim: MadeStore | None) -> Layout:
 
 
 def _makes_directory(seen: Seen, mount_point: str) -> bool:
-    """Whether the mount point is ours: libvirt's own directory stays, as libvirtd makes it when it
-    starts.
+    """Tell whether ramshelf makes the mount point, and so removes it with the store.
+
+    libvirt's own directory stays, as libvirtd makes it when it starts.
     """
     return mount_point != seen.directory.configured and mount_point not in seen.directories
 
@@ -148,7 +149,11 @@ def _area_mark(layout: Layout) -> str:
 def _tmpfs_entries(
     spec: Spec, seen: Seen, layout: Layout, marks: tuple[str, ...]
 ) -> tuple[Entry, ...]:
-    """A tmpfs, after the swap area below it and as large as that holds: its first page is a header."""
+    """Return the entries of a tmpfs, preceded by the swap area below it if there is one.
+
+    A tmpfs over swap is as large as the swap area holds, whose first page is a header, unless a
+    larger size is asked for.
+    """
     uid, gid = seen.owner or (0, 0)
     size = layout.size
     area: tuple[Entry, ...] = ()

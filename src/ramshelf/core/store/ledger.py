@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from ramshelf.core.domain.memory import Guest
 
 STARTING = 600
-"""Seconds after which a guest without any trace but its note is taken to have failed to start. libvirt
-needs milliseconds from its hook's answer to its record of the guest; the hook's script takes the
-note away where a start fails, and this is for one that was killed in the middle."""
+"""Seconds after which a guest with no trace but its note is taken to have failed to start.
+
+libvirt needs milliseconds from its hook's answer to its record of the guest. The hook's script
+takes the note away where a start fails; this is for one that was killed in the middle.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +42,15 @@ class Note:
     bytes. ``files`` are those that were made for it. ``given`` are the inodes of its files that had
     all their extents once, on a disk: holes in them are what the guest gave back. ``starter`` is
     the process that called the hook, as "PID START", '' for a note that was made again. ``since``,
-    in seconds since boot, and ``written``, in bytes, are where clock and device's counter stood
-    when it was written. ``flushes``: discard is set, and would write the guest's memory. ``pid`` is
-    its QEMU's, 0 before that is known.
+    in seconds since boot, and ``written``, in bytes, are where the clock and the device's counter
+    stood when the note was written. ``flushes`` says that discard is set, and would write the
+    guest's memory. ``pid`` is that of its QEMU, 0 before it is known.
 
     The rest is what core/ram.py asks, in bytes. ``memory`` is all that the guest may come to have
     in the system's own pages, wherever that is, and ``private`` what of its files is mapped
-    privately. ``plugged`` is what it keeps in RAM since a device was plugged in, and ``emulated``:
-    QEMU itself runs its instructions. ``vcpus`` is 0 in a note of an older version, which does not
-    say any of this.
+    privately. ``plugged`` is what it keeps in RAM since a device was plugged in. ``emulated`` says
+    that QEMU itself runs its instructions. ``vcpus`` is 0 in a note of an older version, which does
+    not say any of this.
     """
 
     name: str
@@ -72,7 +74,7 @@ class Note:
 
     @property
     def noted(self) -> int:
-        """The sizes of the files that were made for it, together."""
+        """The sum of the sizes of the files that were made for the guest."""
         return sum(file.size for file in self.files)
 
 
@@ -92,7 +94,10 @@ _WORDS = {"uuid": "uuid", "directory": "directory", "starter": "starter"}
 
 
 def format_note(note: Note) -> str:
-    """The text of a note: a key and a value on each line; the guest's name is that of the file."""
+    """Return the text of a note, with a key and a value on each line.
+
+    The guest's name is not in it: it is that of the file.
+    """
     lines = [f"{key} {getattr(note, name)}" for key, name in (*_WORDS.items(), *_NUMBERS.items())]
     lines.append(f"since {note.since}")
     lines += [f"{flag} 1" for flag in _FLAGS if getattr(note, flag)]
@@ -102,7 +107,7 @@ def format_note(note: Note) -> str:
 
 
 def parse_note(name: str, text: str) -> Note | None:
-    """The note of the guest ``name``; None for what is no whole note."""
+    """Return the note of the guest ``name``; None for a text that is no whole note."""
     values: dict[str, object] = {"name": name}
     files, given = [], []
     lines = text.split("\n")
@@ -130,7 +135,7 @@ def parse_note(name: str, text: str) -> Note | None:
 
 
 def note_of(guest: Guest, *, directory: str = "", files: Iterable[NotedFile] = ()) -> Note:
-    """The note of a guest by its XML."""
+    """Return the note of a guest by its XML."""
     return Note(
         name=guest.name,
         uuid=guest.uuid,
@@ -148,7 +153,7 @@ def note_of(guest: Guest, *, directory: str = "", files: Iterable[NotedFile] = (
 
 
 def completed(note: Note, guest: Guest) -> Note:
-    """A note of an older version with what that did not say, by the guest's XML."""
+    """Return a note of an older version with what it did not say filled in by the guest's XML."""
     now = note_of(guest)
     return replace(
         note,

@@ -1,8 +1,8 @@
-"""The store's plans: what to do so that it is there, and so that it is gone.
+"""The plans that make and remove a store.
 
 A plan is the difference between what is wished and what is seen, so it is empty where nothing is to
 be done, and goes on where an earlier one was interrupted. The entries in fstab come first and go
-last: they tell which area is ours (see ``storelayout.Claim``).
+last: they tell which area is ours (see ``MadeStore`` in core/store/layout.py).
 """
 
 from ramshelf.core.errors import RamshelfError, RefusedError
@@ -56,7 +56,7 @@ _PATIENCE = 5
 
 
 def backup_path(path: str) -> str:
-    """Where an existing file is kept as it was before ramshelf edited it."""
+    """Return where an existing file is kept as it was before ramshelf edited it."""
     return f"{path}.ramshelf-backup"
 
 
@@ -69,13 +69,13 @@ WRITTEN = (
     CLEAN_UNIT_PATH,
     SYSCTL_PATH,
 )
-"""Every file that a store's plans read or write, besides the area."""
+"""The files that a store's plans read or write, besides the area."""
 
 
 def plan_create(spec: Spec, seen: Seen) -> tuple[Action, ...]:
-    """What makes the store; empty where it is there as wished.
+    """Return the actions that make the store; none where it is there as wished.
 
-    Raises what ``storechecks.refusals`` finds: the first error, with the others among its facts.
+    Raises what ``refusals`` finds: the first error, with the others among its facts.
     """
     claim = find_claim(seen.files.get(FSTAB, ""))
     layout = lay_out(spec, seen, claim)
@@ -112,7 +112,7 @@ def _together(refused: tuple[RamshelfError, ...]) -> RamshelfError:
 
 
 def _edit(seen: Seen, path: str, edit: Edit, why: str) -> tuple[Action, ...]:
-    """Edit a file that others edit too, and before keep what ramshelf has not touched yet."""
+    """Edit a file that others edit too; first keep a copy if ramshelf has not touched it yet."""
     before = seen.files.get(path)
     action = EditFile(why=why, path=path, edit=edit, before=before)
     if action.changed(before) == before:
@@ -130,8 +130,9 @@ def _claim(seen: Seen, layout: Layout, claim: MadeStore | None) -> tuple[Action,
 
 
 def _prepare_area(spec: Spec, seen: Seen, layout: Layout) -> tuple[Action, ...]:
-    """The device or file with our signature and no other; a file that has it already is only filled
-    up.
+    """Return the actions that give the area our signature and no other.
+
+    A file that has it already is only filled up.
     """
     area = seen.area
     if area is None or area.path in seen.swaps:
@@ -159,16 +160,20 @@ def _wipe(path: str) -> Run:
 
 
 def _writable(area: BlockDevice | AreaFile) -> str:
-    """Where to write: past a loop device its cache would go on showing what was there."""
+    """Return where to write: to the loop device, where the area is a file that is attached to one.
+
+    If the file were written past its loop device, the device's cache would go on showing what was
+    there.
+    """
     return area.loop.path if isinstance(area, AreaFile) and area.loop else area.path
 
 
 def _make(spec: Spec, area: BlockDevice | AreaFile, path: str, layout: Layout) -> Run:
-    """The swap area or file system, exactly as large as asked for.
+    """Return the command that makes the swap area or file system, exactly as large as asked for.
 
-    Nothing is discarded on a file or a loop device: that would punch holes. Few inodes and no
-    reserved blocks for ext4, no reflinks for XFS (DAX needs that before Linux 6.1): the store holds
-    a few large files.
+    Nothing is discarded on a file or a loop device: that would punch holes. ext4 gets few inodes
+    and no reserved blocks, XFS no reflinks (DAX needs that before Linux 6.1): the store holds a few
+    large files.
     """
     kib = str(layout.size // KIB)
     keep = isinstance(area, AreaFile) or area.loop
@@ -239,7 +244,7 @@ def _activate(spec: Spec, seen: Seen, layout: Layout, *, mounted: bool) -> tuple
         actions.append(Run(why="Attach the file to a loop device", argv=attach))
     if not mounted:
         if layout.mount_point not in seen.directories and seen.owner:
-            uid, gid = seen.owner  # as libvirtd makes it
+            uid, gid = seen.owner  # libvirtd makes it like this, too.
             actions.append(
                 MakeDirectory(
                     why="Make the mount point",
@@ -254,8 +259,10 @@ def _activate(spec: Spec, seen: Seen, layout: Layout, *, mounted: bool) -> tuple
 
 
 def _mount(spec: Spec, seen: Seen, layout: Layout) -> tuple[str, ...]:
-    """A disk store by its device: a new UUID is not known at once, and with nofail that would be no
-    error.
+    """Return the command that mounts the store.
+
+    A disk store is mounted by its device: a new UUID is not known at once, and with nofail that
+    would be no error.
     """
     entry = layout.entries[-1]
     if spec.kind.tmpfs or seen.area is None:
@@ -271,7 +278,10 @@ def _mount(spec: Spec, seen: Seen, layout: Layout) -> tuple[str, ...]:
 
 
 def _directories(spec: Spec, seen: Seen, layout: Layout, *, mounted: bool) -> tuple[Action, ...]:
-    """QEMU's user owns the store's root and all down to the memory directory; nobody else reads there."""
+    """Let only QEMU's user into the store.
+
+    That user owns the store's root and all down to the memory directory; nobody else reads there.
+    """
     if seen.owner is None:
         return ()
     uid, gid = seen.owner
@@ -314,11 +324,10 @@ def _apply_sysctls(spec: Spec, seen: Seen) -> tuple[Action, ...]:
 
 
 def plan_remove(seen: Seen) -> tuple[Action, ...]:
-    """What undoes create, and nothing else; empty where there is no store of ramshelf's.
+    """Return the actions that undo create, and nothing else; none where ramshelf made no store.
 
     ``seen.area`` is the claimed device or file, ``seen.guests`` those that run on the store. Raises
-    RefusedError ``store.guests-running`` or ``store.mount-point-busy``, HostError
-    ``store.needs-root``.
+    RefusedError ``store.guests-running`` or ``store.mount-point-busy``.
     """
     fstab = seen.files.get(FSTAB, "")
     claim = find_claim(fstab)
@@ -369,7 +378,8 @@ def _deactivate(seen: Seen, claim: MadeStore) -> tuple[Action, ...]:
             Run(why="Stop using the swap area", argv=("swapoff", area.path), timeout=_LONG)
         )
     if isinstance(area, AreaFile) and area.loop:
-        # One that somebody looks at is detached late: it must not be found by its UUID meanwhile.
+        # A device that somebody looks at is detached late, and must not be found by its UUID until
+        # then.
         actions += [_wipe(area.loop.path)] if area.signatures else []
         actions.append(Run(why="Detach the file", argv=("losetup", "--detach", area.loop.path)))
     return tuple(actions)
@@ -416,7 +426,7 @@ def _remove_area(seen: Seen, claim: MadeStore) -> tuple[Action, ...]:
 
 
 def _ours(area: BlockDevice, claim: MadeStore) -> bool:
-    """Whether the device carries what create put there, and nothing else."""
+    """Tell whether the device carries what create put there, and nothing else."""
     return bool(area.signatures) and all(
         signature.uuid == claim.uuid for signature in area.signatures
     )
@@ -436,8 +446,9 @@ def _remove_boot_files(seen: Seen, claim: MadeStore | None) -> tuple[Action, ...
 
 
 def _remove_backups(seen: Seen) -> tuple[Action, ...]:
-    """Remove the back-ups of files that are as they were; one that differs is the operator's to look
-    at.
+    """Remove the back-ups of files that are as they were.
+
+    A back-up that differs is left for the operator to look at.
     """
     actions: list[Action] = []
     for path in EDITED:

@@ -16,7 +16,7 @@ from ramshelf.core.store.layout import QEMU_CONF, Layout, MadeStore, memory_dire
 from ramshelf.core.units import GIB, MIB, format_size, to_mib
 
 _SMALLEST = {"ext4": 64 * MIB, "xfs": 300 * MIB}
-"""mkfs.xfs refuses less than 300 MiB since xfsprogs 5.19."""
+"""The smallest size of each file system; mkfs.xfs refuses less than 300 MiB since xfsprogs 5.19."""
 _SMALLEST_TMPFS = 64 * MIB
 _FILE_SYSTEMS_FOR_SWAP = ("ext4", "xfs", "btrfs")
 _FILE_SYSTEMS_FOR_LOOP = ("ext4", "xfs")
@@ -25,7 +25,7 @@ _FILE_SYSTEMS_FOR_LOOP = ("ext4", "xfs")
 def refusals(
     spec: Spec, seen: Seen, layout: Layout, claim: MadeStore | None
 ) -> tuple[RamshelfError, ...]:
-    """Every reason not to make this store; those that hide others stand alone."""
+    """Return every reason not to make this store; those that hide others stand alone."""
     if not seen.root:
         return (
             HostError("store.needs-root", "Only root can make a store.", hint="Run it with sudo."),
@@ -92,7 +92,7 @@ def _tools(spec: Spec) -> frozenset[str]:
 
 
 def _place(seen: Seen, layout: Layout, claim: MadeStore | None) -> Iterator[RamshelfError]:
-    """Where it is to be mounted."""
+    """Yield what speaks against the place where the store is to be mounted."""
     mount = seen.mounted_at(layout.mount_point)
     mounted = store_mount(seen, layout, claim) is not None
     if mount is not None and not mounted:
@@ -137,7 +137,7 @@ def _changed_conf(seen: Seen, layout: Layout) -> dict[str, Value]:
 
 
 def store_mount(seen: Seen, layout: Layout, claim: MadeStore | None) -> Mount | None:
-    """The store's own mount, where it is mounted."""
+    """Return the store's own mount; None where it is not mounted."""
     mount = seen.mounted_at(layout.mount_point)
     if mount is None or claim is None or mount.fstype != layout.entries[-1].fstype:
         return None
@@ -150,7 +150,7 @@ def store_mount(seen: Seen, layout: Layout, claim: MadeStore | None) -> Mount | 
 def _area(
     spec: Spec, seen: Seen, layout: Layout, claim: MadeStore | None
 ) -> Iterator[RamshelfError]:
-    """What it is to lie on."""
+    """Yield what speaks against the device, file or RAM that the store is to lie on."""
     if seen.area_problem:
         yield RefusedError(
             "store.not-a-block-device",
@@ -212,12 +212,15 @@ def _device(spec: Spec, device: BlockDevice, layout: Layout) -> Iterator[Ramshel
 
 
 def _remade(device: BlockDevice, identity: str) -> bool:
-    """Whether all that the device carries is our own work, interrupted."""
+    """Tell whether all that the device carries is our own work, interrupted."""
     return all(signature.uuid == identity for signature in device.signatures)
 
 
 def _thin(path: str, below: tuple[Device, ...]) -> Iterator[RamshelfError]:
-    """A thin device that fills up loses guest memory without an error."""
+    """Yield a refusal where a device below is thin or in RAM.
+
+    A thin device that fills up loses guest memory without an error.
+    """
     for device in below:
         reason = device.thin
         if isinstance(reason, Unknown):
@@ -296,7 +299,7 @@ def _memory(seen: Seen, layout: Layout) -> Iterator[RamshelfError]:
 
 
 def warnings(spec: Spec, seen: Seen, layout: Layout) -> tuple[str, ...]:
-    """What the operator should know though it is done as asked."""
+    """Return what the operator should know although it is done as asked."""
     said = []
     for device in seen.area.below if seen.area else ():
         if device.network:

@@ -1,10 +1,10 @@
-"""What the kernel's log says of writes to a disk store that failed: memory that guests have lost.
+"""What the kernel's log says of failed writes to a disk store: memory that guests have lost.
 
-Memory of a guest's on a disk store is written to the device long after the guest wrote it
+Memory of a guest on a disk store is written to the device long after the guest wrote it
 (writeback). When that fails the kernel marks the pages clean all the same, and drops them when it
 needs RAM: the guest goes on, and reads something else later. Nobody is told but who syncs the file,
 and of ext4's failed allocations not even they. The log tells all of it, by the name of the file
-system's device. How many pages were lost it does not tell: the kernel keeps most of these messages
+system's device. It does not tell how many pages were lost: the kernel keeps most of these messages
 back (printk_ratelimit).
 """
 
@@ -27,14 +27,15 @@ _LOST = (
     # fs/ext4/page-io.c buffer_io_error; fs/buffer.c end_buffer_async_write, end_buffer_write_sync
     r"Buffer I/O error on device {device}, logical block \d+$",
     r"Buffer I/O error on dev {device}, logical block \d+, lost a?sync page write$",
-    # A file system that writes no more: ext4_handle_error, ext4_force_shutdown
+    # A file system that writes no more says this: ext4_handle_error, ext4_force_shutdown
     r"EXT4-fs \({device}\): (Remounting filesystem read-only|shut down requested)",
     # xfs: fs/iomap iomap_finish_ioend; before Linux 5.5 xfs_destroy_ioend; xfs_discard_folio
     r"{device}: writeback error on inode (?P<inode>\d+), ",
     r"XFS \({device}\): writeback error on sector ",
     r"XFS \({device}\): page discard on page .*, inode (?P<hexadecimal>0x[0-9a-f]+), ",
-    # xfs_do_force_shutdown, xlog_force_shutdown; the latter words since Linux 5.15 and not what a
-    # process says that is called as if it were XFS ("COMM[PID]: segfault ... in FILE")
+    # xfs_do_force_shutdown, xlog_force_shutdown; the latter words are there since Linux 5.15. The
+    # pattern leaves out what is said of a process that is called as if it were XFS
+    # ("COMM[PID]: segfault ... in FILE").
     r"XFS \({device}\): (?!\[\d+\]: ).*(Shutting down filesystem|Filesystem has been shut down)",
 )
 _MOUNTED = (
@@ -44,13 +45,15 @@ _MOUNTED = (
 )
 
 _UNSTEADY = 2000
-"""The log's clock is not steered as others are, and NTP corrects one part in so many at most
-(MAXFREQ)."""
+"""The part of the time by which the log's clock may differ from others: one in so many.
+
+It is not steered as other clocks are, and NTP corrects at most this much (MAXFREQ).
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """A message of the kernel's own. ``at``: seconds since boot, by the log's clock."""
+    """A message of the kernel's own; ``at`` is in seconds since boot, by the log's clock."""
 
     at: float
     text: str
@@ -60,8 +63,8 @@ class Message:
 class WriteErrors:
     """What the log tells of the store as it is mounted now: how many messages, and the last one.
 
-    ``inodes`` are those of the files that were named, each with the last time. ``cut``: messages
-    since the mount may have been overwritten before they were read.
+    ``inodes`` are those of the files that were named, each with the last time. ``cut`` says that
+    messages since the mount may have been overwritten before they were read.
     """
 
     messages: int = 0
@@ -71,10 +74,10 @@ class WriteErrors:
 
 
 def parse_message(record: bytes) -> Message | None:
-    """A record of /dev/kmsg (Documentation/ABI/testing/dev-kmsg); None where it is not the kernel's
-    own.
+    """Return the message in a record of /dev/kmsg; None where it is not the kernel's own.
 
-    What processes write there has another facility. A line end within a text is escaped.
+    The format is that of Documentation/ABI/testing/dev-kmsg. What processes write there has another
+    facility. A line end within a text is escaped.
     """
     head, _, rest = record.partition(b";")
     fields = head.split(b",")
@@ -85,11 +88,10 @@ def parse_message(record: bytes) -> Message | None:
 
 
 def follow(seen: WriteErrors, messages: Iterable[Message], device: str) -> WriteErrors:
-    """What was seen before and what these messages add, for the file system on the device of this
-    name.
+    """Return what was seen before with what these messages add.
 
-    A mount begins anew: names of devices are used again, and what another file system there has
-    lost is nothing to this one.
+    They count for the file system on the device of this name. A mount begins anew: names of devices
+    are used again, and what another file system there has lost is nothing to this one.
     """
     lost, mounted = _patterns(device)
     for message in messages:
@@ -118,9 +120,10 @@ def _patterns(device: str) -> tuple[tuple[re.Pattern[str], ...], re.Pattern[str]
 
 
 def concerned(errors: WriteErrors, notes: Iterable[Note]) -> tuple[str, ...]:
-    """The guests that have surely lost memory: a file of theirs was named, and after they were noted.
+    """Return the guests that have surely lost memory.
 
-    File systems use inodes again, so a guest that started later may have that of one that is gone.
+    A file of theirs was named, after their note was written. File systems use inodes again, so a
+    guest that started later may have the inode of one that is gone.
     """
     return tuple(
         sorted(

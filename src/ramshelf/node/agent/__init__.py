@@ -1,1 +1,1 @@
-"""What the agent needs of its host."""
+"""What the agent needs from its host."""

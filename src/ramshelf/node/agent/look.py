@@ -1,6 +1,6 @@
-"""One look of the agent's at its host: the store, who runs, who holds what, what the device has done.
+"""One look of the agent at its host: the store, the guests, what they hold, the device's counters.
 
-One question to libvirt, which asks no QEMU; the rest is the kernel's own figures.
+libvirt is asked one question, for which it asks no QEMU; the rest is the kernel's own figures.
 """
 
 import os
@@ -26,10 +26,11 @@ PRESSURES = ("memory", "io")
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What was seen. ``active`` are all guests that run, from the store or not, by name.
+    """What was seen in one look.
 
-    ``shares`` is None where there is no store, and ``problem`` says why. ``stale`` are directories
-    of nobody. ``read`` and ``written``: bytes of the store's device, since it is there.
+    ``active`` are all guests that run, from the store or not, by name. ``shares`` is None where
+    there is no store, and ``problem`` then says why. ``stale`` are the directories that belong to
+    nobody. ``read`` and ``written`` are the bytes of the store's device since it is there.
     ``pressure`` lacks what the kernel does not tell.
     """
 
@@ -50,12 +51,13 @@ def look(
     before: Look | None = None,
     measure: Callable[[FileUsage], int] = in_ram,
 ) -> Look:
-    """Look once; ``measure`` as for ``shares``. Raises ServiceError ``libvirt.*``, ConfigError,
-    OSError.
+    """Look at the host once; ``measure`` is as for ``shares``.
 
-    Directories and files are listed before libvirt is asked: what nobody owns then is nobody's.
-    Without a hypervisor those who ran ``before`` are taken to run still, and nobody's directories
-    are not known.
+    Raises ServiceError ``libvirt.*``, ConfigError, OSError.
+
+    Directories and files are listed before libvirt is asked, so that what nobody owns then is
+    nobody's. Without a hypervisor the guests that ran ``before`` are taken to be running still, and
+    it is not known which directories are nobody's.
     """
     listed = list_directories() if hypervisor is not None else ()
     observed = observe_store()
@@ -70,7 +72,7 @@ def look(
         current = capacity(observed.usage, configured_mib=config.limit.mib)
         ram = observe_ram(observed, observed.store, config)
         found = shares(observed.store, current, domains, held, ram=ram, measure=measure)
-        with suppress(OSError):  # a file system that shows another device than a real one
+        with suppress(OSError):  # the file system may show a device that is none
             read, written = bytes_read(observed.store), bytes_written(observed.store)
     pressures = {resource: pressure(resource) for resource in PRESSURES}
     return Look(
@@ -88,9 +90,10 @@ def look(
 
 
 def to_verify(before: Look | None, now: Look) -> frozenset[str]:
-    """The guests whose reservation is to be looked at: new ones, and those with other memory files.
+    """Return the guests whose reservation is to be looked at: new ones, or with other memory files.
 
-    Holes that a balloon punches in them are nobody else's, by what is promised, and are left.
+    Holes that a balloon punches in the files are left alone: by what is promised, nobody else gets
+    that space.
     """
     old = _files(before) if before is not None else {}
     return frozenset(name for name, files in _files(now).items() if old.get(name) != files)
@@ -110,7 +113,11 @@ def _files(seen: Look) -> dict[str, tuple[object, ...]]:
 
 
 def differ(before: Look | None, now: Look | None) -> bool:
-    """Whether Placement is to hear of it: other guests, or another size of them or of the store."""
+    """Tell whether Placement has to hear of a change.
+
+    That is so for other guests, for another size of a guest or of the store, and for other
+    directories that are nobody's.
+    """
     return _reportable(before) != _reportable(now)
 
 

@@ -1,4 +1,4 @@
-"""The agent's service on this host: put there, taken away."""
+"""Installing and removing the agent's service on this host."""
 
 import os
 import sys
@@ -12,7 +12,10 @@ from ramshelf.system.backingstore import observe_store
 from ramshelf.system.filesystem import read_text, resolved
 
 _DEFAULT_WRITABLE = "/var/lib/libvirt/qemu"
-"""Above libvirt's own memory backing directory: what is mounted there later is writable as well."""
+"""The directory above libvirt's own memory backing directory.
+
+What is mounted there later is writable as well.
+"""
 
 
 def install(
@@ -49,7 +52,7 @@ def _observe() -> Service:
 
 def _writable() -> tuple[str, ...]:
     paths = [_DEFAULT_WRITABLE]
-    with suppress(ConfigError, OSError):  # the doctor tells
+    with suppress(ConfigError, OSError):  # the doctor tells of it
         paths.append(resolved(observe_store().directory.configured))
     return tuple(
         path

@@ -1,1 +1,1 @@
-"""Guests on this host: looked at, started, ended, trimmed."""
+"""Looking at, starting, ending and trimming the guests on this host."""

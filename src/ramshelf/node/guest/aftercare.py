@@ -1,9 +1,10 @@
 """What is done for a guest once libvirt has done with its start.
 
 The hook leaves ``python -m ramshelf.node.guest.aftercare GUEST ID TASK...`` behind, since libvirt
-alone can talk to QEMU and cannot be asked from its own hook. So do others where it takes long. The
-tasks are ``discard`` (node/guest/discard.py) and ``trim`` (node/guest/trim.py), for this run of the
-guest only, and ``resume`` (node/guest/let_go.py), for whichever run it was; the hook's log tells.
+alone can talk to QEMU and cannot be asked from its own hook. Others leave it behind where a task
+takes long. The tasks are ``discard`` (node/guest/discard.py) and ``trim`` (node/guest/trim.py), for
+this run of the guest only, and ``resume`` (node/guest/let_go.py), for whichever run it was. The
+hook's log tells what was done.
 """
 
 import subprocess
@@ -19,7 +20,9 @@ from ramshelf.system.hypervisor import Domain, Hypervisor
 
 _URI = "qemu:///system"
 _PATIENCE = 900
-"""Seconds for libvirt to be there and to have done with the start; an incoming migration is one, too.
+"""Seconds for libvirt to be there and to have done with the start.
+
+An incoming migration is a start, too.
 """
 
 
@@ -35,7 +38,7 @@ def leave(name: str, domain_id: int, *tasks: str) -> "subprocess.Popen[bytes]":
 
 
 def main(name: str, domain_id: int, *tasks: str) -> None:
-    """Do the tasks as soon as libvirt lets one, unless the guest has ended."""
+    """Do the tasks as soon as libvirt lets that be done, unless the guest has ended."""
     if "resume" in tasks:  # first: nothing else can be done with a guest that is paused
         until_resumed(_URI, name)
     left = [task for task in tasks if task != "resume"]
@@ -59,7 +62,7 @@ def main(name: str, domain_id: int, *tasks: str) -> None:
 
 
 def _final(error: RamshelfError) -> bool:
-    """The guest is gone, or there is no way: trying again does not help."""
+    """Tell whether trying again does not help: the guest is gone, or there is no way."""
     return isinstance(error, RefusedError | HostError) and error.code != "guest.busy"
 
 

@@ -1,4 +1,4 @@
-"""Taking QEMU's discard flag back from a running guest, where ending it would write its memory first.
+"""Taking QEMU's discard flag back from a running guest whose memory would be written at its end.
 
 QEMU punches out all of its memory when it ends and the flag is set (MADV_REMOVE,
 file_backend_unparent), and XFS, and ext4 before Linux 6.14, write a range back before they punch
@@ -13,7 +13,7 @@ from ramshelf.system.hypervisor import Hypervisor
 
 
 def retract(hypervisor: Hypervisor, name: str) -> tuple[str, ...]:
-    """Clear the flag of each memory file of the guest; the ids of the backends that had it."""
+    """Clear the flag of each memory file of the guest; return the ids of backends that had it."""
     directories = {place.path for place in places()}
     retracted = []
     for child in hypervisor.monitor(name, "qom-list", path="/objects"):

@@ -1,12 +1,13 @@
-"""Holding a guest still for moments, such that it goes on whatever becomes of the process that does
-it.
+"""Holding a guest still for moments, so that it goes on whatever becomes of this process.
 
-First libvirt pauses the guest: its vCPUs stop, its devices stop, block requests are drained (QEMU's
-do_vm_stop). Only then QEMU's threads are stopped (system/ptrace.py), so that nobody else's ``virsh
-resume`` takes effect before the moment is over. That alone would not do: it stops neither vhost nor
-I/O that is under way, and these write to the guest's memory. The kernel lets QEMU go on when this
-process ends. libvirt's pause outlives it: a note (system/heldnotes.py) tells whoever comes next
-(node/guest/let_go.py), and a guard is there to come at once.
+First libvirt pauses the guest: its vCPUs stop, its devices stop, and block requests are drained
+(QEMU's do_vm_stop). Only then are QEMU's threads stopped (system/ptrace.py), so that nobody else's
+``virsh resume`` takes effect before the moment is over. Stopping the threads alone would not do: it
+stops neither vhost nor I/O that is under way, and these write to the guest's memory.
+
+The kernel lets QEMU go on when this process ends. libvirt's pause outlives it: a note
+(system/heldnotes.py) tells whoever comes next (node/guest/let_go.py), and a guard is there to come
+at once.
 """
 
 from collections.abc import Iterator
@@ -25,13 +26,13 @@ _STOP_TIMEOUT = 2
 """Seconds for the threads of QEMU to stop."""
 
 _UNKNOWN = frozenset({"libvirt.connection-lost", "libvirt.no-answer"})
-"""With these errors libvirt may still do what it was asked for."""
+"""The errors after which libvirt may still do what it was asked for."""
 
 
 class Pauser:
     """Holds one run of a guest still, again and again; a context manager.
 
-    ``pid`` is its QEMU's. Nobody else can hold the guest meanwhile. Raises RefusedError
+    ``pid`` is that of its QEMU. Nobody else can hold the guest meanwhile. Raises RefusedError
     ``guest.busy``, ``guest.state``, ``guest.not-found``, ``guest.traced``, ``guest.not-stopped``,
     HostError ``host.no-ptrace``, ServiceError.
     """
@@ -47,7 +48,7 @@ class Pauser:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            # The note is let go of before the guard is, which looks whether it has to do anything.
+            # The note is let go of before the guard, which then looks whether it must do anything.
             guard = Guard("ramshelf.node.guest.hold_guard", self._hypervisor.uri, self._name)
             self._guard = stack.enter_context(guard)
             try:
@@ -66,13 +67,13 @@ class Pauser:
         trace: TracebackType | None,
     ) -> None:
         if self._note.domain_id is not None:
-            with suppress(ServiceError):  # without the guard somebody else comes next
-                self._guard.tell("paused")  # it is not waited for
+            with suppress(ServiceError):  # without the guard somebody else resumes it
+                self._guard.tell("paused")  # the guard is not waited for
         self._held.close()
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """The guest is paused meanwhile; one that somebody else had paused stays so."""
+        """Keep the guest paused meanwhile; one that somebody else had paused stays so."""
         require_untraced(self._pid)
         state = self._hypervisor.state(self._domain_id)
         if state not in PAUSABLE:
@@ -90,7 +91,7 @@ class Pauser:
             self._resume()
 
     def still_paused(self) -> bool:
-        """Whether nobody has let the guest go on since; to be asked a while after it is held."""
+        """Tell whether nobody has resumed the guest since; to be asked a while after it is held."""
         # QEMU tells libvirt before its vCPUs run (vm_prepare_start), and it was stopped after that.
         return self._hypervisor.state(self._domain_id) == "paused"
 
@@ -107,7 +108,7 @@ class Pauser:
             self._hypervisor.resume(self._domain_id)
         except RefusedError as error:
             self._note.clear()
-            if error.code != "guest.state":  # else somebody was quicker
+            if error.code != "guest.state":  # with that code somebody was quicker
                 raise
         else:
             self._note.clear()

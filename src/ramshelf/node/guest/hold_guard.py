@@ -1,8 +1,7 @@
-"""The guard of a guest that is paused for moments: the one who comes next where whoever holds it is
-killed.
+"""The guard of a guest that is paused for moments.
 
-``python -m ramshelf.node.guest.hold_guard URI NAME`` (node/guard.py). It costs little as long as it
-waits.
+``python -m ramshelf.node.guest.hold_guard URI NAME`` (node/guard.py) comes next where the process
+that holds the guest is killed. It costs little as long as it waits.
 """
 
 import sys

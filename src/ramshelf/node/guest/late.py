@@ -1,4 +1,4 @@
-"""Give a guest that runs what of its reservation is missing; see ``core/guest/late``."""
+"""Giving a running guest what is missing of its reservation; see ``core/guest/late``."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class LateReservation:
 def reserve_late(guest: Guest) -> LateReservation:
     """Note and allocate what is missing, under the store's lock, and put it on the hook's record.
 
-    libvirt must not be asked meanwhile: it may be waiting for its hook, and that for the lock.
+    libvirt must not be asked meanwhile: it may be waiting for its hook, and the hook for the lock.
     Raises RefusedError ``store.locked``, ``store.full``, ``store.no-fallocate``; OSError.
     """
     nothing = LateReservation(guest=guest.name, late=None)
@@ -43,7 +43,7 @@ def reserve_late(guest: Guest) -> LateReservation:
         note = _with_plugged(guest, note)
         if not guest.file_backed:
             return nothing
-        if not (note.files or note.starter):  # noted by who looked before QEMU had made its files
+        if not (note.files or note.starter):  # it was noted before QEMU had made its files
             note = replace(note, files=backingstore.noted_again(guest, places).files)
             ledger.write_note(note)
         directory = note.directory or backingstore.directory_of(guest, places)
@@ -83,7 +83,10 @@ def reserve_late(guest: Guest) -> LateReservation:
 
 
 def _with_plugged(guest: Guest, note: Note) -> Note:
-    """The note of a guest with what has been plugged in: what that keeps in RAM, and may take of it."""
+    """Return the guest's note with what has been plugged in; write it where that is new.
+
+    What is noted is what the plugged-in parts keep in RAM, and may take of it.
+    """
     now = replace(
         note,
         plugged=guest.pinned if guest.pinned > note.pinned else 0,

@@ -1,8 +1,8 @@
-"""Resuming guests that were paused for a moment by somebody who died meanwhile, by whoever comes next.
+"""Resuming guests that were paused for a moment by a process that has died meanwhile.
 
-That is the guard of the dead (node/guest/hold_guard.py), each look of the agent's, the next trim or
-stop, and what the hook leaves behind. system/heldnotes.py says which guests these are; the hook's
-log tells.
+That is done by whoever comes next: the guard of the dead process (node/guest/hold_guard.py), each
+look of the agent, the next trim or stop, and what the hook leaves behind. system/heldnotes.py says
+which guests these are; the hook's log tells which were resumed.
 """
 
 import time
@@ -18,11 +18,11 @@ _PATIENCE = 900
 """Seconds for libvirt to be there again and to have ended other jobs."""
 
 _MOMENT = 5.0
-"""Seconds, at most, for a moment to pass in which somebody holds a guest."""
+"""Seconds, at most, to wait for the moment to pass in which somebody holds a guest."""
 
 
 def resume_left(hypervisor: Hypervisor) -> tuple[RamshelfError, ...]:
-    """Resume what was left paused; what failed, for each guest of which that is so.
+    """Resume what was left paused; return the error of each guest for which that failed.
 
     Raises ServiceError ``libvirt.*`` where libvirt goes away. A guest that cannot be resumed yet is
     left to whoever comes next.
@@ -30,7 +30,7 @@ def resume_left(hypervisor: Hypervisor) -> tuple[RamshelfError, ...]:
     failed = []
     for name in orphaned():
         try:
-            with suppress(BlockingIOError), HeldNote(name) as note:  # else somebody is quicker
+            with suppress(BlockingIOError), HeldNote(name) as note:  # otherwise somebody is quicker
                 _settle(hypervisor, note)
         except RamshelfError as error:
             if error.code == "libvirt.connection-lost":
@@ -40,7 +40,7 @@ def resume_left(hypervisor: Hypervisor) -> tuple[RamshelfError, ...]:
 
 
 def until_resumed(uri: str, name: str) -> None:
-    """Resume what was left paused as soon as that can be, until this guest is."""
+    """Resume what was left paused as soon as that can be done, until this guest is resumed."""
     deadline = time.monotonic() + _PATIENCE
     while pending(name) and time.monotonic() < deadline:
         with suppress(RamshelfError), Hypervisor(uri) as hypervisor:
@@ -50,7 +50,7 @@ def until_resumed(uri: str, name: str) -> None:
 
 
 def find_settled(hypervisor: Hypervisor, name: str) -> Domain:
-    """The domain of this name, once it is not held for a moment, as ``Hypervisor.find``."""
+    """Return the domain of this name, as ``Hypervisor.find``, once it is not held for a moment."""
     resume_left(hypervisor)
     deadline = time.monotonic() + _MOMENT
     while (domain := hypervisor.find(name)).state == "paused":

@@ -1,4 +1,4 @@
-"""Guests on this host, and what they hold on the store; see starting.py and stopping.py for the rest."""
+"""Guests on this host, and what they hold on the store; see start.py and stop.py for the rest."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -25,9 +25,9 @@ from ramshelf.system.procfs import host_ram
 
 
 def in_ram(file: FileUsage) -> int:
-    """Bytes of the file in RAM; none of a file that has gone meanwhile.
+    """Return the bytes of the file that are in RAM; 0 for a file that has gone meanwhile.
 
-    The kernel looks at each page that is: the more there are, the longer it takes.
+    The kernel looks at each page that is in RAM: the more there are, the longer it takes.
     """
     try:
         return resident(file)
@@ -37,7 +37,7 @@ def in_ram(file: FileUsage) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class ObservedFile:
-    """A memory file on the store; bytes."""
+    """A memory file on the store; sizes in bytes."""
 
     path: str
     size: int
@@ -47,7 +47,7 @@ class ObservedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class RunningGuest:
-    """A running guest and what it holds on the store; bytes."""
+    """A running guest and what it holds on the store; sizes in bytes."""
 
     domain: Domain
     promised: int
@@ -55,27 +55,27 @@ class RunningGuest:
 
     @property
     def size(self) -> int:
-        """The size of its memory files."""
+        """The size of the guest's memory files."""
         return sum(file.size for file in self.files)
 
     @property
     def allocated(self) -> int:
-        """What its memory files occupy."""
+        """The space that the guest's memory files occupy."""
         return sum(file.allocated for file in self.files)
 
     @property
     def resident(self) -> int:
-        """What of its memory files is in RAM."""
+        """What of the guest's memory files is in RAM."""
         return sum(file.resident for file in self.files)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreShares:
-    """The store, what it can hold, and who holds it: running guests, and directories that are
-    nobody's.
+    """The store, what it can hold, and who holds it.
 
-    ``ram`` is RAM held against what cannot go there. ``earlier`` are the promises from before an
-    upgrade, and ``refused_anew`` the guests for which there would be no room after a reboot; empty
+    ``guests`` are the running guests, ``unknown`` the directories that are nobody's. ``ram`` is RAM
+    held against what cannot go to the store. ``earlier`` are the promises from before an upgrade,
+    and ``refused_anew`` the guests for which there would be no room after a reboot; both are empty
     where nobody looked.
     """
 
@@ -89,7 +89,7 @@ class StoreShares:
 
 
 def observe_shares(hypervisor: Hypervisor | None, config: Config) -> StoreShares:
-    """Who holds what on the store; without a hypervisor nobody can be named.
+    """Return who holds what on the store; without a hypervisor nobody can be named.
 
     Raises HostError ``store.*`` where there is no store to look at.
     """
@@ -107,7 +107,7 @@ def observe_shares(hypervisor: Hypervisor | None, config: Config) -> StoreShares
 
 
 def observe_ram(observed: ObservedStore, store: Store, config: Config) -> Balance:
-    """RAM held against what the guests that were seen, and the host, need of it."""
+    """Hold RAM against what the host, and the guests that were seen, need of it."""
     return balance(observed.notes, host_ram(store, reserved=config.host_reserved_mib * MIB))
 
 
@@ -120,7 +120,10 @@ def shares(
     ram: Balance,
     measure: Callable[[FileUsage], int] = in_ram,
 ) -> StoreShares:
-    """The holdings by the guests that hold them; ``measure`` gives what of a file is in RAM, in bytes."""
+    """Return the holdings by the guests that hold them.
+
+    ``measure`` gives how many bytes of a file are in RAM.
+    """
     held = tuple(held)
     guests = [
         RunningGuest(
@@ -154,7 +157,10 @@ class GuestDetails:
 
 
 def show_guest(hypervisor: Hypervisor, name: str) -> GuestDetails:
-    """A guest, running or not. Raises RefusedError ``guest.not-found``."""
+    """Return the details of a guest, running or not.
+
+    Raises RefusedError ``guest.not-found``.
+    """
     domain = hypervisor.find(name)
     xml = hypervisor.live_xml(name)
     description = described(xml, name)
@@ -197,7 +203,7 @@ def _memory_files(
 
 
 def described(xml: str, name: str) -> Guest:
-    """A guest by the XML that libvirt has of it, and the name that libvirt has for it.
+    """Return a guest by the XML that libvirt has of it, and the name that libvirt has for it.
 
     libvirt writes a carriage return in a name as it is, which no XML parser gives back.
     """

@@ -37,7 +37,7 @@ from ramshelf.system.hypervisor import Domain, Hypervisor
 
 
 def observe_support(hypervisor: Hypervisor | None) -> Support:
-    """What this host would do with discard, as far as it can be seen."""
+    """Return what this host would do with discard, as far as it can be seen."""
     libvirt, qemu, fstype = None, None, None
     if hypervisor is not None:
         with suppress(RamshelfError):
@@ -50,11 +50,11 @@ def observe_support(hypervisor: Hypervisor | None) -> Support:
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """``already``: it ran before, and nothing was done.
+    """A guest that was started, or ran before.
 
-    ``written``: bytes that went to the store's device meanwhile, whosever; None without a store.
-    ``guarded``: the hook works, so what the guest is promised is reserved; else it passed by a
-    bypass.
+    ``already``: it ran before, and nothing was done. ``written``: bytes that went to the store's
+    device meanwhile, whoever wrote them; None without a store. ``guarded``: the hook works, so what
+    the guest is promised is reserved; else the guest passed by a bypass.
     """
 
     name: str
@@ -105,9 +105,8 @@ def start_guest(
     except RefusedError as error:
         if error.code != "capacity.exceeded":
             raise
-        _, held = observe_holdings(
-            hypervisor, observe_store()
-        )  # others were quicker: the hook refused it
+        # Others were quicker, so the hook refused it.
+        _, held = observe_holdings(hypervisor, observe_store())
         raise with_holders(error, held) from error
     return Started(
         name=name,
@@ -122,7 +121,7 @@ def start_guest(
 
 @contextmanager
 def _on_record(guest: str) -> Iterator[None]:
-    """A refusal before libvirt is asked is put into the hook's log, as the hook puts its own."""
+    """Put a refusal before libvirt is asked into the hook's log, as the hook puts its own."""
     try:
         yield
     except RefusedError as error:
@@ -132,7 +131,10 @@ def _on_record(guest: str) -> Iterator[None]:
 
 
 def _already(hypervisor: Hypervisor, config: Config, domain: Domain) -> Started:
-    """Nothing is to be done for a guest that runs as wished."""
+    """Return a guest that runs already as one for which nothing is to be done.
+
+    Raises RefusedError ``guest.not-file-backed`` where it does not run as wished.
+    """
     guest = described(hypervisor.live_xml(domain.name), domain.name)
     if not guest.file_backed and not config.off:
         raise RefusedError(
@@ -172,12 +174,15 @@ def _start_facts(
 
 
 def _hook_status(hypervisor: Hypervisor) -> HookStatus:
-    """The hook; whether the running daemon calls it is tried out where it is not known yet."""
+    """Return the hook's status.
+
+    Whether the running daemon calls the hook is tried out where it is not known yet.
+    """
     return hook.tried(hook.status(hook.wanted_hook()), hypervisor.uri)
 
 
 def _apply(hypervisor: Hypervisor, plan: Plan, after_step: Callable[[str], None]) -> None:
-    """Define, start; and where that fails put the definition back."""
+    """Define and start the guest; put the definition back where that fails."""
     try:
         if plan.define is not None:
             hypervisor.define(plan.define, validate=plan.previous is None)
@@ -186,19 +191,22 @@ def _apply(hypervisor: Hypervisor, plan: Plan, after_step: Callable[[str], None]
     except BaseException as error:
         problem = _undo(hypervisor, plan)
         if problem is not None and isinstance(error, RamshelfError):
-            error.hint = f"{error.hint} The definition of {plan.name} may not be what it was before.".lstrip()
+            error.hint = (
+                f"{error.hint} The definition of {plan.name} may not be what it was before."
+            ).lstrip()
         raise
     after_step("start")
 
 
 def _undo(hypervisor: Hypervisor, plan: Plan) -> RamshelfError | None:
-    """Put the definition back that was there before; the reason where that cannot be done."""
+    """Put back the definition from before; return the reason where that cannot be done."""
     if plan.define is None:
         return None
     try:
         domain = hypervisor.find(plan.name)
         if domain.active or not same_uuid(domain.uuid, plan.guest.uuid):
-            return None  # it runs after all, or somebody else was quicker to define a guest of that name
+            # It runs after all, or somebody else was quicker to define a guest of that name.
+            return None
         if plan.previous is None:
             hypervisor.undefine(plan.name)
         else:

@@ -1,4 +1,4 @@
-"""Ending a guest: asked or at once, and what that costs the store's device."""
+"""Ending a guest, by asking it or at once, and what that costs the store's device."""
 
 import os
 import time
@@ -25,21 +25,27 @@ _POLL = 0.2
 """Seconds between two looks at a guest that is to stop."""
 
 _ASK_AGAIN = 10.0
-"""Seconds until a guest that still runs is asked again: one that boots does not hear the first time.
+"""Seconds until a guest that still runs is asked again.
+
+A guest that boots does not hear the first time.
 """
 
 _RARER = 20
-"""Looks at a guest's pages take at most one part in so many of the time: 5 ms for each GiB in RAM.
+"""Looks at a guest's pages take at most one part in so many of the time.
+
+A look takes 5 ms for each GiB in RAM.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
-    """``how`` it ended: ``not running`` before, ``shut down`` by itself, ``destroyed``.
+    """How a guest ended, and what that cost.
 
-    ``released``: bytes that were promised to it. ``written``: bytes that went to the store's device
-    from the request until the guest was gone, whosever; ``dropped``: bytes of its memory that were
-    in RAM only when it was last looked at, and never got there. None where that is not known.
+    ``how`` is ``not running`` (before), ``shut down`` (by itself) or ``destroyed``. ``released``:
+    bytes that were promised to it. ``written``: bytes that went to the store's device from the
+    request until the guest was gone, whoever wrote them. ``dropped``: bytes of its memory that were
+    in RAM only when it was last looked at, and never got to the device. The last two are None where
+    they are not known.
     """
 
     name: str
@@ -78,12 +84,12 @@ def end_guest(
     progress: Callable[[float], None] = lambda _seconds: None,
     after_step: Callable[[str], None] = lambda _step: None,
 ) -> Stopped:
-    """Ask a running guest to shut down, and end it when it still runs after ``timeout`` seconds (0: at
-    once).
+    """Ask a running guest to shut down, and end it when it still runs after ``timeout`` seconds.
 
-    ``progress`` is told the seconds waited so far, ``after_step`` each step that has been done, for
-    tests that stop there: whatever a killed stop leaves is libvirt's to end, or the next stop's.
-    Raises RefusedError ``guest.paused`` for a guest that cannot hear.
+    With a ``timeout`` of 0 it is ended at once. ``progress`` is told the seconds waited so far,
+    ``after_step`` each step that has been done, for tests that stop there: whatever a killed stop
+    leaves is libvirt's to end, or the next stop's. Raises RefusedError ``guest.paused`` for a guest
+    that cannot hear.
     """
     begin = time.monotonic()
     name = domain.name
@@ -116,7 +122,10 @@ def end_guest(
 
 
 def _unless_ended(do: Callable[[str], None], name: str) -> None:
-    """Do it; a guest that ends meanwhile, and is forgotten if it was transient, needs it no more."""
+    """Do it, unless the guest has ended meanwhile.
+
+    A guest that has ended, and is forgotten if it was transient, needs it no more.
+    """
     try:
         do(name)
     except RefusedError as error:
@@ -125,7 +134,7 @@ def _unless_ended(do: Callable[[str], None], name: str) -> None:
 
 
 def runs(hypervisor: Hypervisor, domain: Domain) -> bool:
-    """Whether this very run of the guest goes on: started anew it has another id."""
+    """Tell whether this very run of the guest goes on; a guest started anew has another id."""
     try:
         return hypervisor.find(domain.name).domain_id == domain.domain_id
     except RefusedError as error:
@@ -142,7 +151,7 @@ class _Cost:
         self._holding: Holding | None = None
         self._dropped: int | None = None
         self._next = 0.0
-        with suppress(RamshelfError, OSError):  # no figures are no reason not to stop a guest
+        with suppress(RamshelfError, OSError):  # a guest is stopped without figures, too
             observed = observe_store()
             _, held = observe_holdings(hypervisor, observed)
             self._holding = next(
@@ -155,19 +164,19 @@ class _Cost:
         self.look()
 
     def look(self) -> None:
-        """See what of the guest's memory is in RAM only."""
+        """See how much of the guest's memory is in RAM only."""
         begin = time.monotonic()
         if self._store is None or self._holding is None or begin < self._next:
             return
         count = resident if self._store.kind.tmpfs else dirty
-        with suppress(OSError):  # it is just ending
+        with suppress(OSError):  # the guest is just ending
             found = [count(file) for file in self._holding.files]
             known = [each for each in found if each is not None]
             self._dropped = sum(known) if len(known) == len(found) else None
         self._next = begin + _RARER * (time.monotonic() - begin)
 
     def of(self, stopped: Stopped) -> Stopped:
-        """With the figures, now that the guest is gone."""
+        """Return the outcome with the figures, now that the guest is gone."""
         if self._store is None or self._holding is None:
             return stopped
         written = bytes_written(self._store) - self._before
@@ -177,7 +186,10 @@ class _Cost:
 
 
 def _take_back_discard(hypervisor: Hypervisor, name: str, store: Store) -> None:
-    """Where QEMU would write the guest's memory when it ends: the hook was not there when it started."""
+    """Take the discard flag back where QEMU would write the guest's memory when it ends.
+
+    The guest has the flag where the hook was not there when it started.
+    """
     flushes = punch_writes_back(store.mount.fstype, version(os.uname().release))
     if flushes and described(hypervisor.live_xml(name), name).discard:
         retract(hypervisor, name)

@@ -1,9 +1,9 @@
 """Giving back what a save, a dump or a migration has populated of a guest's memory on a tmpfs.
 
-They read all of it, and on a tmpfs a page that is read through a mapping is a page that is
+These read all of the memory, and on a tmpfs a page that is read through a mapping is a page that is
 allocated. Pages that are zero are made holes again, which read the same. They are looked for while
-the guest runs. A page that the guest wrote to between the last look and the punch would be lost: so
-both happen while it is held still, for moments.
+the guest runs. A page that the guest wrote to between the last look and the punch would be lost, so
+both happen while the guest is held still, for moments.
 """
 
 import os
@@ -32,26 +32,32 @@ from ramshelf.system.storetree import open_memory
 from ramshelf.system.zeropages import Extent, blocks, zeros
 
 _LOOK = 0.02
-"""Seconds that the last look may take while the guest is held; to punch what it finds takes about as
-long."""
+"""Seconds that the last look may take while the guest is held.
+
+To punch what it finds takes about as long.
+"""
 
 _SHARE = 4
-"""The guest runs so many times as long as it was held before it is held again."""
+"""After being held, the guest runs so many times as long before it is held again."""
 
 _BATCH = 256 * MIB
 _BATCH_EXTENTS = 4096
-"""So much is found, at most, before it is punched: what is found later has had less time to change.
+"""The bytes and the extents that are found, at most, before they are punched.
+
+What is found later has had less time to change.
 """
 
 _WORTH = MIB
-"""A guest is not held for less; bytes."""
+"""The bytes for less than which a guest is not held."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trimmed:
-    """``examined``: bytes of the guest's memory that were in RAM; ``given_back``: of them, made holes.
+    """What trimming a guest did.
 
-    ``longest``: seconds that the guest was held at a time, ``pauses`` times.
+    ``examined``: bytes of the guest's memory that were in RAM. ``given_back``: bytes of these that
+    were made holes. ``longest``: seconds that the guest was held at a time, at most. ``pauses``:
+    how many times it was held.
     """
 
     name: str
@@ -74,8 +80,9 @@ def trim_guest(
 ) -> Trimmed:
     """Make holes of the pages of the running guest's memory files that are in RAM and zero.
 
-    What is swapped out stays so. Raises RefusedError; ``after_step`` is told what has been done
-    while the guest is held, for tests that stop there.
+    What is swapped out stays so. Raises RefusedError, and HostError ``store.*`` where there is no
+    store. ``after_step`` is told what has been done while the guest is held, for tests that stop
+    there.
     """
     begin = time.monotonic()
     resume_left(hypervisor)
@@ -155,7 +162,10 @@ def _trim(
 
 
 class _Trimming:
-    """Looks through all files once; bytes, and the seconds that the guest was held each time."""
+    """Looks through all files once.
+
+    It counts bytes, and keeps the seconds that the guest was held each time.
+    """
 
     def __init__(self, pauser: Pauser, files: list[int], after_step: Callable[[str], None]) -> None:
         self._pauser = pauser
@@ -166,7 +176,7 @@ class _Trimming:
         self.held: list[float] = []
 
     def run(self) -> None:
-        """All of it."""
+        """Give back all that is zero."""
         for batch in self._batches():
             while batch:
                 begin = time.monotonic()
@@ -178,7 +188,7 @@ class _Trimming:
                 time.sleep(_SHARE * self.held[-1])
 
     def _batches(self) -> Iterator[list[_Found]]:
-        """What is zero now, in parts that are worth holding the guest for."""
+        """Yield what is zero now, in parts that are worth holding the guest for."""
         batch: list[_Found] = []
         size = 0
         for file in self._files:

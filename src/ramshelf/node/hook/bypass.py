@@ -1,4 +1,4 @@
-"""The hook's break-glass on this host: begun, ended, looked at."""
+"""The hook's break-glass bypass on this host: beginning it, ending it, looking at it."""
 
 import os
 import time
@@ -24,7 +24,10 @@ def begin(seconds: int) -> Bypass:
 
 
 def end() -> Bypass:
-    """End it now; gives the bypass that was ended, or that had ended by itself since it was begun."""
+    """End the bypass now, and return it.
+
+    That is the bypass that was ended, or that had ended by itself since it was begun.
+    """
     _require_root()
     if not os.path.exists(_FILE):
         return Bypass()
@@ -36,7 +39,7 @@ def end() -> Bypass:
 
 
 def bypass() -> Bypass:
-    """The bypass that is in force, if one is."""
+    """Return the bypass that is in force, if one is."""
     try:
         remaining = left(read_text(_FILE, ""), _clock())
     except OSError:
@@ -45,10 +48,13 @@ def bypass() -> Bypass:
 
 
 def _passed() -> int:
-    """How many times guests have passed since the bypass was last begun, by the hook's log."""
+    """Count how many times guests have passed since the bypass was last begun.
+
+    The hook's log tells.
+    """
     count = 0
     log = Follower()
-    with suppress(OSError):  # root's alone
+    with suppress(OSError):  # the log is for root alone
         for entry in log.entries():
             count = (
                 0 if entry.get("event") == "bypass" else count + (entry.get("event") == "bypassed")

@@ -1,5 +1,6 @@
-"""libvirt's hook on this host: put there, taken away, looked at; and whether the running daemon calls
-it.
+"""Installing and removing libvirt's hook on this host, and looking at it.
+
+Whether the running daemon calls the hook is found out here, too.
 """
 
 import os
@@ -46,17 +47,22 @@ from ramshelf.system.run import run
 from ramshelf.system.textfiles import write_atomically
 
 _SEEN = f"{RUN_DIR}/hook-seen"
-"""The daemons, one "PID START" a line, that were once seen to call the hook: they do so while they
-live."""
+"""The daemons that were once seen to call the hook, one "PID START" a line.
+
+They do so as long as they live.
+"""
 
 _CONFIGURATION = "/etc/libvirt"
 _PATIENCE = 15.0
-"""Seconds for a daemon to act upon SIGHUP. It does so in a thread of its own, and drops a SIGHUP that
-comes while it starts or still reloads (daemonReloadHandler): so it is asked again."""
+"""Seconds for a daemon to act upon SIGHUP.
+
+It does so in a thread of its own, and drops a SIGHUP that comes while it starts or still reloads
+(daemonReloadHandler): so it is asked again.
+"""
 
 _LOCK = f"{RUN_DIR}/hook.lock"
 _LOCK_TIMEOUT = 30
-"""One installation is made or removed at a time."""
+"""Seconds to wait for the lock: one installation is made or removed at a time."""
 
 _LAYERS = ("core", "system", "hook")
 _COPY = re.compile(r"[0-9a-f]{16}")
@@ -65,8 +71,9 @@ _QEMU_LOGS = Path("/var/log/libvirt/qemu")
 
 @dataclass(frozen=True, kw_only=True)
 class HookOutcome:
-    """What was done (or would be), and whether the running daemon calls the hook; None: no daemon
-    answers.
+    """What was done (or would be), and whether the running daemon calls the hook.
+
+    ``seen`` is None where that is not known, as where no daemon answers.
     """
 
     actions: tuple[Action, ...]
@@ -74,7 +81,10 @@ class HookOutcome:
 
 
 def wanted_hook(config_files: tuple[str, ...] = (), directories: tuple[str, ...] = ()) -> Wanted:
-    """What this installation would install, for the configuration files that were named, if any."""
+    """Return what this installation would install, for the configuration files that were named.
+
+    Where none were named it is for the default ones.
+    """
     sources = (*config_files, *directories) or DEFAULT_FILES
     source = os.path.dirname(os.path.dirname(os.path.abspath(ramshelf.__file__)))
     copy = make_copy(source, dict(_modules(source)), sys.executable)
@@ -85,7 +95,7 @@ def wanted_hook(config_files: tuple[str, ...] = (), directories: tuple[str, ...]
 
 
 def _modules(source: str) -> Iterator[tuple[str, str]]:
-    """The texts of ramshelf's modules that the hook may need, by path."""
+    """Yield the path and text of each of ramshelf's modules that the hook may need."""
     package = os.path.join(source, "ramshelf")
     for directory in ("", *(name for name in sorted(os.listdir(package)) if name in _LAYERS)):
         for parent, _, names in os.walk(os.path.join(package, directory) if directory else package):
@@ -98,7 +108,7 @@ def _modules(source: str) -> Iterator[tuple[str, str]]:
 
 
 def observe(wanted: Wanted, uri: str | None = None) -> Installation:
-    """What is installed; with ``uri`` libvirt's version, where it can be reached."""
+    """Return what is installed; with ``uri`` also libvirt's version, where it can be reached."""
     daemons = tuple(_daemons())
     libvirt = None
     if uri is not None:
@@ -128,7 +138,11 @@ def _copies() -> Iterator[str]:
 
 
 def _intact(copy: Copy, python: Version | None) -> bool:
-    """Whether exactly these files are there, and compiled for this Python, and only root can write."""
+    """Tell whether the copy is whole.
+
+    It is where exactly these files are there, compiled for this Python, and only root can write
+    them.
+    """
     found = set()
     compiled = os.path.relpath(copy.compiled(python), copy.path) if python else ""
     for parent, directories, names in os.walk(copy.path):
@@ -161,7 +175,7 @@ def _is_whole(path: str) -> bool:
 
 
 def _python() -> Version | None:
-    """The version of the distribution's Python; None where there is none that runs."""
+    """Return the version of the distribution's Python; None where there is none that runs."""
     program = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
     try:
         return version(run((PYTHON, "-IS", "-c", program)).stdout)
@@ -176,11 +190,11 @@ def install(
     dry_run: bool,
     after_step: Callable[[int], None] = lambda _number: None,
 ) -> HookOutcome:
-    """Put the hook there and make the running daemon call it; ``after_step`` is for tests that stop
-    there.
+    """Put the hook there and make the running daemon call it.
 
-    Raises HostError ``hook.not-called`` where it does not, ``hook.broken``, ``hook.denied`` or
-    ``hook.no-python`` where that does not work, and what ``plan_install`` raises.
+    ``after_step`` is for tests that stop there. Raises HostError ``hook.not-called`` where the
+    daemon does not call it; ``hook.broken``, ``hook.denied`` or ``hook.no-python`` where the hook
+    does not work; and what ``plan_install`` raises.
     """
     if dry_run:
         installed = observe(wanted, uri)
@@ -238,15 +252,16 @@ def remove(*, dry_run: bool) -> HookOutcome:
 
 
 def _forget_notes() -> None:
-    """Have what running guests were promised noted anew: another hook, or none, has not kept the
-    notes.
+    """Have what running guests were promised noted anew.
+
+    Another hook, or none, has not kept the notes.
     """
     with store_lock(timeout=_LOCK_TIMEOUT):
         ledger.forget()
 
 
 def status(wanted: Wanted) -> HookStatus:
-    """The hook as it is, changing nothing and asking nobody."""
+    """Return the hook's status as it is, changing nothing and asking nobody."""
     installed = observe(wanted)
     return HookStatus(
         installed=installed.text is not None and not installed.foreign,
@@ -259,9 +274,10 @@ def status(wanted: Wanted) -> HookStatus:
 
 
 def tried(found: HookStatus, uri: str, *, again: bool = False) -> HookStatus:
-    """The status with what trying it out tells, where this user may: whether it works, and is called.
+    """Return the status with what trying the hook out tells: whether it works, and is called.
 
-    libvirt is asked where it is not known whether it calls the hook, or ``again``.
+    It is tried out where this user may do so. libvirt is asked where it is not known whether it
+    calls the hook, or where ``again`` is set.
     """
     if not (found.installed and found.executable and may_probe()):
         return found
@@ -275,10 +291,11 @@ def tried(found: HookStatus, uri: str, *, again: bool = False) -> HookStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class Probed:
-    """``seen``: whether the running daemon calls the hook, None where libvirt does not answer.
+    """What asking the running daemon has shown.
 
-    ``status``: how the call ended where the hook did not answer, as of a program that could not be
-    run.
+    ``seen`` tells whether the running daemon calls the hook, None where libvirt does not answer.
+    ``status`` is how the call ended where the hook did not answer, as of a program that could not
+    be run.
     """
 
     seen: bool | None
@@ -286,8 +303,7 @@ class Probed:
 
 
 _ENDED = re.compile(rf"the hook is broken \(status (\d+)\)|cannot execute binary {SCRIPT}")
-"""What libvirt passes on of the hook's script, or says where it could not even run that (virExec).
-"""
+"""What libvirt passes on of the hook's script, or says where it could not even run it (virExec)."""
 
 _CANNOT_EXECUTE = 126
 
@@ -313,7 +329,7 @@ def probe(uri: str) -> Probed:
 
 
 def try_out() -> str:
-    """Call the script as libvirt would; why it does not work, '' where it does."""
+    """Call the script as libvirt would; return why it does not work, '' where it does."""
     name = f"{PROBE}direct"
     try:
         ended = run((SCRIPT, name, "prepare", "begin", "-"), ok=range(256))
@@ -331,7 +347,7 @@ def _remember(text: str) -> None:
 
 
 def may_probe() -> bool:
-    """Whether this user can ask libvirt for a guest, and remember the answer."""
+    """Tell whether this user can ask libvirt for a guest, and remember the answer."""
     return os.geteuid() == 0
 
 
@@ -343,7 +359,10 @@ def _require_root() -> None:
 
 
 def _known_to_be_seen(daemons: tuple[tuple[int, int], ...]) -> bool | None:
-    """Whether all daemons are known to call the script: once seen to, or started after it was there."""
+    """Tell whether all daemons are known to call the script; None where that is not known.
+
+    A daemon is known to do so where it was once seen to, or started after the script was there.
+    """
     if not daemons:
         return None
     lines = set(read_text(_SEEN, "").splitlines())
@@ -357,7 +376,7 @@ def _known_to_be_seen(daemons: tuple[tuple[int, int], ...]) -> bool | None:
 
 
 def _daemons() -> Iterator[tuple[int, int]]:
-    """The libvirt daemons that see this /etc/libvirt: process id, and start in ticks since boot."""
+    """Yield the libvirt daemons that see this /etc/libvirt: pid, and start in ticks since boot."""
     found = libvirt_daemons()
     if isinstance(found, Unknown):
         return

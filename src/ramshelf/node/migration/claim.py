@@ -1,9 +1,9 @@
-"""A guest's claim in Placement while the guest moves: there first, and here no longer once it has
-left.
+"""A guest's claim in Placement while the guest moves.
 
-Both are held by the guest itself, so that neither host is given more than it has, at any time. Each
-host's agent removes what is held by guests that do not run there. Here it runs until it has left,
-or is noted in system/claims.py; there it is expected (``announce``) until it has arrived.
+The claim is made there first, and is given up here once the guest has left. Both are held by the
+guest itself, so that neither host is given more than it has, at any time. Each host's agent removes
+what is held by guests that do not run there. On this host the guest runs until it has left, or is
+noted in system/claims.py; on the other host it is expected (``announce``) until it has arrived.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,8 +28,9 @@ from ramshelf.system.placement import Placement
 
 @dataclass(frozen=True, kw_only=True)
 class MovedClaim:
-    """The claim there. ``again`` makes sure of it, where much time has passed; raises as
-    ``moved_claim``.
+    """The claim on the other host.
+
+    ``again`` makes sure of it where much time has passed; it raises as ``moved_claim`` does.
     """
 
     notes: tuple[Finding, ...] = ()
@@ -40,11 +41,12 @@ class MovedClaim:
 def moved_claim(
     here: Hypervisor, there: Hypervisor, config: Config, *, uuid: str, guest: Guest
 ) -> Iterator[MovedClaim]:
-    """While a guest moves it has its claim there too; afterwards it has one where it runs.
+    """Have the guest's claim on the other host, too, while the guest moves.
 
-    ``guest`` is what it will be there. Nothing is written for a provider that is not ramshelf's
-    own. Raises RefusedError ``placement.full``; where Placement does not serve ServiceError
-    ``placement.*`` if ``placement_required`` is set, else a note says so.
+    Afterwards the guest has a claim where it runs. ``guest`` is what it will be there. Nothing is
+    written for a provider that is not ramshelf's own. Raises RefusedError ``placement.full``. Where
+    Placement does not serve, raises ServiceError ``placement.*`` if ``placement_required`` is set,
+    else a note says so.
     """
     placement = own_provider(here, config)
     if placement is None:
@@ -57,7 +59,7 @@ def moved_claim(
         try:
             yield _claimed(elsewhere, there, wanted, required=config.placement_required)
         finally:
-            # What fails here the agents put right, as they do where nobody comes this far.
+            # The agents put right what fails here, as they do where nobody comes this far.
             with suppress(RamshelfError):
                 for hypervisor, share in ((there, elsewhere), (here, placement)):
                     if identity not in {each.uuid for each in hypervisor.active()}:
@@ -79,7 +81,10 @@ def _claimed(
 
 
 def _claim(elsewhere: Placement, there: Hypervisor, wanted: Claim) -> bool:
-    """Whether it is claimed: the provider is one of ramshelf's, and the guest needs room there."""
+    """Claim the guest's memory on the other host; return whether it is claimed.
+
+    It is where the provider is one of ramshelf's and the guest needs room there.
+    """
     if not wanted.memory_mib or not elsewhere.observe().ours:
         return False
     announce(there, wanted.uuid)

@@ -1,4 +1,7 @@
-"""Moving a guest to another host by stopping it: converted to what that host wants, and started there."""
+"""Moving a guest to another host by stopping it.
+
+The guest is converted to what that host wants, and started there.
+"""
 
 import time
 from collections.abc import Callable
@@ -25,13 +28,13 @@ def move_cold(
     progress: Callable[[float], None] = lambda _seconds: None,
     after_step: Callable[[str], None] = lambda _step: None,
 ) -> Moved:
-    """Stop a guest (see ``end_guest``), and start it there; one that does not run is only defined
-    there.
+    """Stop a guest (see ``end_guest``), and start it on the other host.
 
-    It is undefined here once it runs there. Where it does not start there it is started here again,
-    and what was the matter there is raised. A guard sees to that where this process is killed,
-    where Ctrl-C ends the wait for a guest that was asked to stop, or where it cannot be known
-    (``migration.unknown``). ``after_step`` is told each step that has been done.
+    A guest that does not run is only defined there. The guest is undefined here once it runs there.
+    Where it does not start there it is started here again, and the error from there is raised. A
+    guard sees to that where this process is killed, where Ctrl-C ends the wait for a guest that was
+    asked to stop, or where the outcome cannot be known (``migration.unknown``). ``after_step`` is
+    told each step that has been done.
     """
     require(move, Way.COLD)
     assert move.converted is not None  # noqa: S101 - else it would not be possible
@@ -46,7 +49,7 @@ def move_cold(
     ):
 
         def stopping(step: str) -> None:
-            guard.tell(MOVING)  # before it is asked
+            guard.tell(MOVING)  # before the guest is asked
             after_step(step)
 
         if move.domain.active:
@@ -103,7 +106,11 @@ def _arrive(there: Hypervisor, move: Move, after_step: Callable[[str], None]) ->
 def _come_back(
     here: Hypervisor, there: Hypervisor, move: Move, guard: Guard, error: BaseException
 ) -> None:
-    """Have nothing of it there, and start it here again; raises where that cannot be done."""
+    """Remove what there is of the guest there, and start it here again if it ran.
+
+    Raises ServiceError ``migration.unknown`` or RefusedError ``migration.stranded`` where that
+    cannot be done.
+    """
     name, active = move.domain.name, move.domain.active
     try:
         take_back(there, move.domain)

@@ -1,9 +1,10 @@
-"""The guard of a guest that moves cold, and the two ends that such a move has: it runs there, or here
-again.
+"""The guard of a guest that moves cold, and the two ends that such a move has.
+
+In the end the guest runs there, or here again.
 
 ``python -m ramshelf.node.migration.cold_guard HERE THERE NAME TIMEOUT`` (node/guard.py) brings
-about one of them where ``guest migrate --offline`` was killed, or could not find out which it is.
-The hook's log tells.
+about one of these where ``guest migrate --offline`` was killed, or could not find out which it is.
+The hook's log tells which it was.
 """
 
 import sys
@@ -22,41 +23,49 @@ MOVING = "moving"
 """What the guard is told before the guest is asked to stop."""
 
 _STOPS = 30
-"""Seconds besides the time-out in which a guest may still end here: so long libvirt waits for other
-jobs."""
+"""Seconds, besides the time-out, in which a guest may still end here.
+
+That is how long libvirt waits for other jobs.
+"""
 
 _PATIENCE = 900
 """Seconds for the other host to answer, and for libvirt to be there."""
 
 _ANSWER = 90
-"""Seconds for one answer of the other host; libvirt waits 30 s for a start to end before it gives one.
+"""Seconds for one answer of the other host.
+
+libvirt waits 30 s for a start to end before it gives one.
 """
 
 _POLL = 0.5
 
 
 def take_back(there: Hypervisor, domain: Domain) -> None:
-    """Have nothing of it there any more; what was begun there for it comes to nothing."""
+    """Remove what there is of the guest there; what was begun there for it comes to nothing."""
     if _found(there, domain) is None:
-        return  # it has not come that far, or somebody else was quicker to define a guest of that name
+        # It has not come that far, or somebody else was quicker to define a guest of that name.
+        return
     there.undefine(domain.name)  # from here on nothing starts it
     if _found(there, domain) is not None:
         there.destroy(domain.name)
 
 
 def start_again(here: Hypervisor, name: str, definition: str | None) -> None:
-    """Start it here; ``definition`` is None where libvirt has kept it."""
+    """Start the guest here; ``definition`` is None where libvirt has kept it."""
     if definition is not None:
         here.define(definition)
     try:
         here.start(name)
     except RefusedError as error:
-        if error.code != "guest.state":  # else somebody was quicker
+        if error.code != "guest.state":  # with that code somebody was quicker
             raise
 
 
 def leave(here: Hypervisor, name: str) -> tuple[Finding, ...]:
-    """Undefine it here; a note where libvirt does not, as with a guest that has snapshots."""
+    """Undefine the guest here.
+
+    Return a note where libvirt does not do so, as with a guest that has snapshots.
+    """
     if name not in here.names():
         return ()
     try:
@@ -74,8 +83,7 @@ def leave(here: Hypervisor, name: str) -> tuple[Finding, ...]:
 
 
 def main(here_uri: str, there_uri: str, name: str, timeout: float) -> None:
-    """See to it in the end that the guest runs on one of the hosts, and nothing of it is left on the
-    other.
+    """See to it that the guest runs on one of the hosts and nothing of it is left on the other.
 
     ``timeout`` is how long the guest may take to stop (seconds); one that does not stop is left
     alone.
@@ -106,7 +114,7 @@ def main(here_uri: str, there_uri: str, name: str, timeout: float) -> None:
 
 
 def _ends(here: Hypervisor, domain: Domain, timeout: float) -> bool:
-    """Whether it ends here in time, and nobody has started it here again since."""
+    """Tell whether the guest ends here in time, and nobody has started it here again since."""
     deadline = time.monotonic() + timeout + _STOPS
     while runs(here, domain):
         if time.monotonic() > deadline:
@@ -116,7 +124,7 @@ def _ends(here: Hypervisor, domain: Domain, timeout: float) -> bool:
 
 
 def _settle(here: Hypervisor, there: Hypervisor, domain: Domain, definition: str | None) -> str:
-    """Which of the two ends it has come to."""
+    """Bring the move to one of its two ends; return the event for the hook's log."""
     there.progress(domain.name)  # waits for a start that goes on there
     found = _found(there, domain)
     left = definition is None and domain.name not in here.names()  # it has run there
@@ -129,7 +137,7 @@ def _settle(here: Hypervisor, there: Hypervisor, domain: Domain, definition: str
 
 
 def _found(there: Hypervisor, domain: Domain) -> Domain | None:
-    """What the domain is there."""
+    """Return the domain as it is there; None where there is none of that name and UUID."""
     if domain.name not in there.names():
         return None
     found = there.find(domain.name)

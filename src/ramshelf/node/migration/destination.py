@@ -1,4 +1,4 @@
-"""Another host, and whether a guest of this one can move there: asked and judged."""
+"""Another host, and the verdict on whether a guest of this host can move there."""
 
 import secrets
 from contextlib import suppress
@@ -21,8 +21,8 @@ from ramshelf.system.hypervisor import Domain, Hypervisor
 class Move:
     """A guest and the host that it is to move to, as they were when they were looked at.
 
-    ``definition`` is the guest's here, ``converted`` what it would be there; None where it cannot
-    be.
+    ``definition`` is the guest's here, ``converted`` what it would be there, or None where it
+    cannot be converted.
     """
 
     domain: Domain
@@ -35,7 +35,10 @@ class Move:
 
 
 def look_at_move(here: Hypervisor, there: Hypervisor, config: Config, name: str) -> Move:
-    """What is known before a guest moves; nothing changes. Raises RefusedError ``guest.not-found``."""
+    """Return what is known before a guest moves; nothing is changed.
+
+    Raises RefusedError ``guest.not-found``.
+    """
     domain = here.find(name)
     guest = described(here.live_xml(name), name)
     definition = here.definition(name)
@@ -62,7 +65,7 @@ def look_at_move(here: Hypervisor, there: Hypervisor, config: Config, name: str)
 
 
 def observe(there: Hypervisor) -> Host:
-    """A host as libvirt and ramshelf's hook there describe it."""
+    """Return a host as libvirt and ramshelf's hook there describe it."""
     said = there.attempt(probe_xml(f"{HOST_PROBE}{secrets.token_hex(4)}"))
     return Host(
         name=there.host_name(),
@@ -79,7 +82,7 @@ def announce(there: Hypervisor, uuid: str) -> None:
 
 
 def _converted(definition: str, there: Host) -> tuple[Applied | None, RamshelfError | None]:
-    """The definition as that host wants it, or why it cannot be."""
+    """Return the definition as that host wants it, or the error for which it cannot be had."""
     try:
         if there.answer is not None and there.answer.side is Side.FILE:
             return apply(definition.encode(), Backing(), there.support), None
@@ -89,7 +92,10 @@ def _converted(definition: str, there: Host) -> tuple[Applied | None, RamshelfEr
 
 
 def _claimable(here: Hypervisor, there: str, config: Config, domain: Domain) -> int | None:
-    """MiB that Placement lets the guest have there; None where it has no say, or does not serve."""
+    """Return the MiB that Placement lets the guest have there.
+
+    Return None where Placement has no say, or does not serve.
+    """
     with suppress(RamshelfError):
         placement = own_provider(here, config)
         if placement is not None:

@@ -1,5 +1,6 @@
-"""Moving a guest to another host, live: judged first, then libvirt's own migration, watched until its
-end.
+"""Moving a guest to another host, live.
+
+The move is judged first; then libvirt migrates the guest, and is watched until the end.
 """
 
 import time
@@ -20,15 +21,19 @@ from ramshelf.system.backingstore import observe_store
 from ramshelf.system.hypervisor import Hypervisor, Migration
 
 _POLL = 0.5
-"""Seconds between two looks at how far it is."""
+"""Seconds between two looks at how far the migration is."""
 
 _PRECOPY = 1
-"""Passes over memory before a guest that may do postcopy runs there."""
+"""Passes over memory before a guest that may use postcopy runs on the other host."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moved:
-    """``figures`` are libvirt's of a live migration, None of another or where it does not tell."""
+    """A guest that has moved.
+
+    ``figures`` are libvirt's of a live migration; None of another one, or where libvirt does not
+    tell.
+    """
 
     name: str
     host: str
@@ -39,8 +44,9 @@ class Moved:
 
 
 def require(move: Move, way: Way) -> None:
-    """Raise RefusedError ``migration.refused``, with every reason, where a guest cannot move in this
-    way.
+    """Raise RefusedError ``migration.refused`` where a guest cannot move in this way.
+
+    The error gives every reason.
     """
     against = move.verdict.against(way)
     if not against:
@@ -89,7 +95,7 @@ def migrate(
             _give_back(move)
             raise
     seconds, figures = time.monotonic() - begin, None
-    with suppress(RamshelfError):  # it has moved, whether that can be asked or not
+    with suppress(RamshelfError):  # it has moved, even if libvirt cannot be asked
         figures = there.progress(name, completed=True)
     return Moved(
         name=name,
@@ -102,7 +108,10 @@ def migrate(
 
 
 def _give_back(move: Move) -> None:
-    """Have the guest trimmed, which stays: what was read of its memory is allocated on a tmpfs."""
+    """Have the guest that stays here trimmed.
+
+    What was read of its memory is allocated on a tmpfs.
+    """
     store = observe_store().store
     if move.guest.file_backed and isinstance(store, Store) and store.kind.tmpfs:
         leave(move.domain.name, move.domain.domain_id or 0, "trim")
@@ -122,15 +131,18 @@ def _watch(
             continue
         progress(figures)
         if postcopy and figures.iteration > _PRECOPY:
-            with suppress(RefusedError):  # it is just done without
+            with suppress(RefusedError):  # then it is done without postcopy
                 here.start_postcopy(name)
                 postcopy = False
 
 
 def _abort(here: Hypervisor, name: str, migration: Migration) -> None:
-    """Give it up; returns where it was too late for that, and the guest has moved."""
+    """Give the migration up; return where it was too late for that, and the guest has moved.
+
+    Raises RamshelfError ``cli.interrupted`` where the migration was given up.
+    """
     while True:
-        with suppress(RamshelfError):  # it has not begun, or is just done
+        with suppress(RamshelfError):  # it has not begun, or has just ended
             here.abort_job(name)
         try:
             if migration.ended(_POLL):

@@ -1,4 +1,7 @@
-"""Remove directories that belong to no guest: observe, decide, remove; see ``core/store/clean``."""
+"""Removing directories that belong to no guest; see ``core/store/clean``.
+
+They are observed, it is decided which are to go, and these are removed.
+"""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -19,10 +22,11 @@ _LOCK_TIMEOUT = 30
 
 
 def find_stale(uri: str | None) -> tuple[GuestDirectory, ...]:
-    """What ``clean`` would remove, by libvirt at ``uri`` or, where that is None, by libvirt's records.
+    """Return what ``clean`` would remove.
 
-    Raises ServiceError where libvirt does not answer; without a URI HostError ``libvirt.running``
-    where it runs: a guest that starts has no record yet.
+    The guests are those of libvirt at ``uri`` or, where that is None, those of libvirt's records.
+    Raises ServiceError where libvirt does not answer. Without a URI raises HostError
+    ``libvirt.running`` where libvirt runs or may run: a guest that starts has no record yet.
     """
     if uri is None:
         _require_no_daemon()
@@ -35,16 +39,19 @@ def find_stale(uri: str | None) -> tuple[GuestDirectory, ...]:
 
 
 def list_directories() -> tuple[GuestDirectory, ...]:
-    """The guests' directories, of guests that run and others; who uses them is not looked at yet."""
+    """List the guests' directories, of guests that run and of others.
+
+    Who uses them is not looked at yet.
+    """
     return backingstore.directories(backingstore.places())
 
 
 def stale_among(
     listed: Iterable[GuestDirectory], active: Iterable[tuple[int | None, str]]
 ) -> tuple[GuestDirectory, ...]:
-    """Those that nobody owns or uses and that have not changed since they were listed.
+    """Return those that nobody owns or uses and that have not changed since they were listed.
 
-    ``active``: the guests (id, name) that libvirt named after that.
+    ``active`` are the guests (id, name) that libvirt named after that.
     """
     candidates = stale(listed, active)
     if not candidates:
@@ -76,7 +83,7 @@ def _require_no_daemon() -> None:
 
 
 def _recorded() -> Iterator[tuple[int | None, str]]:
-    """The guests that libvirt will look for when it starts: those of its records in /run."""
+    """Yield the guests that libvirt will look for when it starts: those of its records in /run."""
     for live in live_guests():
         yield live.guest.domain_id if live.guest is not None else None, live.name
 
@@ -84,9 +91,9 @@ def _recorded() -> Iterator[tuple[int | None, str]]:
 def clean(
     found: tuple[GuestDirectory, ...], after_step: Callable[[str], None] = lambda _path: None
 ) -> tuple[GuestDirectory, ...]:
-    """Remove what ``find_stale`` found and is still so; gives what was removed.
+    """Remove what ``find_stale`` found, as far as it is still so; return what was removed.
 
-    A directory in which somebody makes files all the while stays, and holds up no other.
+    A directory in which somebody makes files all the while stays, and does not hold up the others.
     """
     removed = []
     for each in found:
@@ -106,7 +113,10 @@ def clean(
 
 @contextmanager
 def _opened(directory: GuestDirectory) -> Iterator[tuple[int, int]]:
-    """Descriptors of the directory that it lies in and of itself. Raises OSError."""
+    """Yield descriptors of the directory that it lies in and of the directory itself.
+
+    Raises OSError.
+    """
     above = os.path.dirname(directory.path)
     place = next((place for place in backingstore.places() if place.path == above), None)
     if place is None or place.mount is None:

@@ -1,5 +1,6 @@
-"""Promises from before an upgrade: put on record, and struck off when they fit or their guests are
-gone.
+"""Promises from before an upgrade.
+
+They are put on record, and struck off when they fit or their guests are gone.
 """
 
 import time
@@ -18,7 +19,10 @@ _LOCK_TIMEOUT = 30
 
 
 def promises(hypervisor: Hypervisor | None) -> tuple[EarlierPromise, ...]:
-    """Those on record that libvirt still knows; all without it. Raises ServiceError, OSError."""
+    """Return the promises on record whose guests libvirt still knows; without libvirt return all.
+
+    Raises ServiceError, OSError.
+    """
     found = read_promises()
     if not found or hypervisor is None:
         return found
@@ -27,8 +31,9 @@ def promises(hypervisor: Hypervisor | None) -> tuple[EarlierPromise, ...]:
 
 
 def keep() -> None:
-    """Put the guests on record that run with more together than the store has capacity. Raises
-    OSError.
+    """Put the running guests on record where they are promised more together than the capacity.
+
+    Raises OSError.
     """
     usage = None
     with suppress(RamshelfError, OSError):  # a store that does not answer has no room for anybody
@@ -42,14 +47,17 @@ def keep() -> None:
 
 
 class Settling:
-    """Strikes off, look by look, who has been gone for long, and all where what is promised fits."""
+    """Strikes off, look by look, who has been gone for long, and all once what is promised fits."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._missed: dict[str, float] = {}
 
     def look(self, hypervisor: Hypervisor, usage: StoreUsage) -> None:
-        """Raises ServiceError, OSError."""
+        """Look once, and strike off what is not needed any more.
+
+        Raises ServiceError, OSError.
+        """
         promises = read_promises()
         known = hypervisor.uuids() if promises else frozenset()
         now = self._clock()
@@ -68,9 +76,10 @@ def _settle(usage: StoreUsage, known: Collection[str]) -> None:
 
 
 def settle_by(uri: str) -> None:
-    """Strike off who is gone now, and all where what is promised fits; nobody where nothing answers.
+    """Strike off the guests that are gone now, and all where what is promised fits.
 
-    Raises OSError where the record cannot be written.
+    Nobody is struck off where libvirt or the store does not answer. Raises OSError where the record
+    cannot be written.
     """
     if read_promises():
         with suppress(RamshelfError), Hypervisor(uri, read_only=True) as hypervisor:
@@ -80,6 +89,9 @@ def settle_by(uri: str) -> None:
 
 
 def forget() -> None:
-    """Strike all off. Raises OSError."""
+    """Strike all promises off.
+
+    Raises OSError.
+    """
     with store_lock(timeout=_LOCK_TIMEOUT):
         write_promises(())

@@ -12,9 +12,10 @@ from ramshelf.system.hypervisor import Domain, Hypervisor
 def observe_holdings(
     hypervisor: Hypervisor | None, observed: ObservedStore
 ) -> tuple[dict[str, Domain], tuple[Holding, ...]]:
-    """The running guests by name, and the directories on the store, which were looked at before.
+    """Return the running guests by name, and the directories on the store with who holds them.
 
-    A guest that has started since is left out, and a directory whose guest has ended since.
+    The directories were looked at before. A guest that has started since holds none of them; a
+    directory whose guest has ended since is left out.
     """
     return held_by(hypervisor.active() if hypervisor is not None else (), observed)
 
@@ -22,7 +23,7 @@ def observe_holdings(
 def held_by(
     active: Iterable[Domain], observed: ObservedStore
 ) -> tuple[dict[str, Domain], tuple[Holding, ...]]:
-    """The same by the guests that were found to run after the store was looked at."""
+    """Do as ``observe_holdings``, with guests that were found to run after the store was seen."""
     domains = {domain.name: domain for domain in active}
     guests = {
         directory: domain.name

@@ -1,4 +1,4 @@
-"""The store of this host: observe it, plan, apply."""
+"""Making, removing and showing the store of this host: observe, plan, apply."""
 
 import grp
 import os
@@ -79,7 +79,10 @@ class Planned:
 
 
 def prepare_create(spec: Spec, config: Config) -> Planned:
-    """What ``create`` would do. Raises UsageError, RefusedError or HostError."""
+    """Return what ``create`` would do.
+
+    Raises UsageError, RefusedError or HostError.
+    """
     spec = checked(spec)
     seen = _see_for_create(spec, config)
     actions = plan_create(spec, seen)
@@ -100,7 +103,7 @@ def create(
     after_step: Step = _no_step,
     announce: Callable[[Planned], None] = lambda _planned: None,
 ) -> Planned:
-    """Make the store, or what is missing of it; gives what was done."""
+    """Make the store, or what is missing of it; return what was done."""
     _require_root()
     with store_lock(f"{RUN_DIR}/store.lock", timeout=_LOCK_TIMEOUT):
         planned = prepare_create(spec, config)
@@ -111,7 +114,10 @@ def create(
 
 
 def prepare_remove() -> Planned:
-    """What ``remove`` would do. Raises RefusedError or HostError."""
+    """Return what ``remove`` would do.
+
+    Raises RefusedError or HostError.
+    """
     _require_root()
     actions = plan_remove(_see_for_remove())
     edits = (action for action in actions if isinstance(action, EditFile))
@@ -124,7 +130,7 @@ def remove(
     after_step: Step = _no_step,
     announce: Callable[[Planned], None] = lambda _planned: None,
 ) -> Planned:
-    """Undo what ``create`` did; gives what was done.
+    """Undo what ``create`` did; return what was done.
 
     The store's lock is held from the look at the guests until the end: a guest that starts
     meanwhile waits in the hook, and is then refused because its store is gone.
@@ -143,7 +149,10 @@ def remove(
 
 
 def _verify(planned: Planned, left: Planned) -> None:
-    """Commands that end well may have done nothing: look again, and say so if anything is left to do."""
+    """Raise HostError ``store.incomplete`` if anything is left to do.
+
+    Commands that end well may have done nothing, so what is left is looked at again.
+    """
     if planned.actions and left.actions:
         raise HostError(
             "store.incomplete",
@@ -162,11 +171,12 @@ def _require_root() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """The store as ``store show`` tells of it. Sizes in bytes.
+    """The store as ``store show`` describes it; sizes in bytes.
 
-    ``area`` is the swap area's or file system's device, ``file`` the file that it is in, '' where
-    there is none. ``size`` and ``capacity`` are None where no store is mounted. ``drop_ins`` are
-    the services that wait for it at boot; ``in_fstab``: it is mounted at boot.
+    ``area`` is the device of the swap area or file system, ``file`` the file that it is in; each is
+    '' where there is none. ``size`` and ``capacity`` are None where no store is mounted.
+    ``drop_ins`` are the services that wait for it at boot. ``in_fstab`` tells whether it is mounted
+    at boot.
     """
 
     directory: MemoryDirectory
@@ -182,7 +192,7 @@ class Shown:
 
 
 def show(config: Config) -> Shown:
-    """Look at the store; raises ConfigError where qemu.conf cannot be read."""
+    """Look at the store; raise ConfigError where qemu.conf cannot be read."""
     observed = observe_store()
     fstab = read_text(FSTAB, "")
     claim = find_claim(fstab)
@@ -293,7 +303,10 @@ def _qemu_conf() -> dict[str, Value]:
 
 
 def _lenient_directory(text: str) -> MemoryDirectory:
-    """A store can be removed whatever somebody has done to qemu.conf."""
+    """Return qemu.conf's memory directory, or the default one where qemu.conf is not understood.
+
+    A store can be removed whatever somebody has done to qemu.conf.
+    """
     try:
         return memory_directory(parse_qemu_conf(text, QEMU_CONF))
     except ConfigError:
@@ -301,7 +314,10 @@ def _lenient_directory(text: str) -> MemoryDirectory:
 
 
 def _owner(conf: dict[str, Value]) -> tuple[int, int] | None:
-    """QEMU's user, and its group as libvirt has it: qemu.conf's, else the group of the same name."""
+    """Return the ids of QEMU's user and of its group as libvirt has it.
+
+    The group is that of qemu.conf, else the one of the same name as the user.
+    """
     try:
         account = qemu_account(conf)
         group = str(conf.get("group", account.user)).removeprefix("+")
@@ -351,7 +367,7 @@ def _directory(path: str, foreign: tuple[str, ...]) -> Directory:
 
 
 def _foreign(top: str, way: set[str]) -> Iterator[str]:
-    """What lies below ``top`` beside the way to the memory directory."""
+    """Yield what lies below ``top`` beside the way to the memory directory."""
     for name in sorted(os.listdir(top)):
         path = os.path.join(top, name)
         if path in way and os.path.isdir(path):
@@ -361,7 +377,7 @@ def _foreign(top: str, way: set[str]) -> Iterator[str]:
 
 
 def _through_link(path: str) -> bool:
-    """Whether the path, as far as it is there, leads through a symbolic link."""
+    """Tell whether the path, as far as it is there, leads through a symbolic link."""
     return os.path.realpath(path) != path
 
 
@@ -389,8 +405,9 @@ def _area_file(path: str) -> AreaFile:
 
 
 def _live_guests() -> Iterator[str]:
-    """The running guests that have memory in files, by libvirt's own records; and those not
-    understood.
+    """Yield the running guests that have memory in files, by libvirt's own records.
+
+    Guests whose record is not understood are among them.
     """
     for live in live_guests():
         if live.guest is None or live.guest.file_backed:
@@ -398,7 +415,7 @@ def _live_guests() -> Iterator[str]:
 
 
 def _guests_on(mount_point: str) -> Iterator[str]:
-    """The guests, and the processes that are none, which use files on the store."""
+    """Yield the guests that use files on the store; where there are none, the processes that do."""
     found, mount = places(), covering(mounts(), mount_point)
     if mount is None or mount.mount_point != mount_point:
         return

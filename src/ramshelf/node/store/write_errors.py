@@ -1,4 +1,4 @@
-"""Whether the kernel has failed to write guests' memory to the store, look by look."""
+"""Watching whether the kernel has failed to write guests' memory to the store."""
 
 import os
 from dataclasses import replace
@@ -12,7 +12,7 @@ from ramshelf.system.kernellog import KernelLog
 
 
 class WriteWatch:
-    """Reads of the kernel's log what is new, and remembers what the log has forgotten since."""
+    """Reads what is new in the kernel's log, and remembers what the log has forgotten since."""
 
     def __init__(self) -> None:
         self._device: str | None = None
@@ -20,7 +20,7 @@ class WriteWatch:
         self._seen = WriteErrors()
 
     def look(self, store: Store) -> WriteErrors | Unknown | None:
-        """What is known now; None for a tmpfs, which is written nowhere by this way."""
+        """Return what is known now; None for a tmpfs, which is not written anywhere in this way."""
         if store.kind.tmpfs:
             return None
         return known(self._look, block_name(os.makedev(*store.mount.device)))
@@ -37,7 +37,7 @@ class WriteWatch:
         return self._seen
 
     def close(self) -> None:
-        """Let the log go, and forget."""
+        """Close the log, and forget what was seen."""
         if self._log is not None:
             self._log.close()
         self._log, self._device, self._seen = None, None, WriteErrors()

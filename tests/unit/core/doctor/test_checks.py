@@ -103,8 +103,10 @@ NUMA = HostNuma(nodes=(HostNode(number=0, ram=4 * GIB), HostNode(number=1, ram=4
 
 
 def bound(gib: int, *, cells: bool = False, **guest: Any) -> Facts:
-    """A host with two nodes of 4 GiB, and a guest of this size bound to one, as a whole or by its
-    cell."""
+    """A host with two nodes of 4 GiB, and a guest of this size bound to one of them.
+
+    It is bound as a whole or by its cell.
+    """
     node, all_nodes = frozenset({1}), frozenset({0, 1})
     part = Part(name="", size=gib * GIB, threads=node, asked=node)
     if cells:
@@ -575,7 +577,7 @@ def test_nothing_is_said_of_nodes_where_there_is_only_one() -> None:
 
 
 def of_nodes(facts: Facts) -> dict[str, tuple[str, object, object]]:
-    """What is said of each set of nodes: the code, what they have and what is bound to them, in MiB."""
+    """What is said of each set of nodes: the code, their MiB, and the MiB bound to them."""
     return {
         str(each.facts["nodes"]): (each.code, each.facts["ram_mib"], each.facts["bound_mib"])
         for each in check(facts)
@@ -606,8 +608,10 @@ def test_a_node_without_enough_ram_does_not_hide_the_other() -> None:
     ],
 )
 def test_what_a_node_must_hold(facts: Facts, code: str) -> None:
-    """Not what is on pmem or in huge pages, nor what mbind does not bind; what stays in RAM weighs
-    more."""
+    """What is on pmem or in huge pages does not count, nor what mbind does not bind.
+
+    What stays in RAM weighs more.
+    """
     assert of_nodes(facts)["[1]"][0] == code
 
 

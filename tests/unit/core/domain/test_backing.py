@@ -352,8 +352,14 @@ OTHERS = st.sampled_from([
     "<vcpu placement='static'>2</vcpu>",
     "<os><type arch='x86_64' machine='q35'>hvm</type></os>",
     f"<qemu:commandline {QEMU_NS}><qemu:arg value='-s'/></qemu:commandline>",
-    "<metadata><x:y xmlns:x='urn:x' x:source='file'><source type='memfd'/><discard/></x:y></metadata>",
-    "<devices><disk type='file' device='disk'><source file='/a'/><access mode='x'/></disk></devices>",
+    (
+        "<metadata><x:y xmlns:x='urn:x' x:source='file'><source type='memfd'/><discard/></x:y>"
+        "</metadata>"
+    ),
+    (
+        "<devices><disk type='file' device='disk'><source file='/a'/><access mode='x'/></disk>"
+        "</devices>"
+    ),
     "<description>a &lt; b <![CDATA[<memoryBacking/>]]></description>",
     "<title/>",
 ])  # fmt: skip

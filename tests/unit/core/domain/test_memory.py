@@ -287,7 +287,7 @@ def test_memory_that_devices_have_for_the_guest_counts() -> None:
 
 @pytest.mark.parametrize("model", ["dimm", "nvdimm", "virtio-mem", "virtio-pmem", "sgx-epc"])
 def test_every_device_counts_towards_the_memory(model: str) -> None:
-    """Without NUMA cells the main memory is what the devices leave (virDomainDefGetMemoryInitial)."""
+    """Without NUMA cells the main memory is what devices leave (virDomainDefGetMemoryInitial)."""
     guest = parse_guest(domain(memory_kib=393216, devices=memory_device(model, node=None)))
     assert files(guest)[0] == ("pc.ram", 256)
 

@@ -29,9 +29,11 @@ METADATA = [
     "<metadata><memory>1</memory><devices><hostdev type='pci'/></devices></metadata>",
     "<metadata><a:x xmlns:a='urn:u'><b:y/></a:x></metadata>",  # a prefix that nobody declared
     "<metadata><a:b:c xmlns:a='urn:u' d:e='1'/></metadata>",
-    "<metadata><x a:y='1' b:y='2' xmlns:a='urn:u' xmlns:b='urn:u'/></metadata>",  # one attribute, twice
+    # This is one attribute, twice.
+    "<metadata><x a:y='1' b:y='2' xmlns:a='urn:u' xmlns:b='urn:u'/></metadata>",
     "<metadata><x xmlns:a=''/></metadata>",
-    "<metadata><x y='a&foo;b'>&foo;</x></metadata>",  # an entity of a DTD that libvirt does not write
+    # The entity is of a DTD that libvirt does not write.
+    "<metadata><x y='a&foo;b'>&foo;</x></metadata>",
     "<metadata><\N{PILE OF POO}/></metadata>",  # a name of the fifth edition of XML 1.0
     "<metadata a='1'><\N{PILE OF POO}>&foo;<![CDATA[</metadata>]]></\N{PILE OF POO}></metadata>",
     "<metadata>\n<!-- </metadata><memory> --><?a </metadata>?><\N{PILE OF POO}/></metadata>",
@@ -56,11 +58,12 @@ def test_metadata_says_nothing_of_a_guest(metadata: str, around: str, *, binary:
         "",
         "<domain>",
         "<domain><name>a</domain>",
-        "<domain><name>&foo;</name></domain>",  # outside metadata libvirt writes no such thing
+        "<domain><name>&foo;</name></domain>",  # Outside metadata libvirt writes no such thing.
         "<domain><\N{PILE OF POO}/></domain>",
         "<domain><\N{PILE OF POO}/><metadata>a</metadata></domain>",
         (
-            "<domain><metadata_cache><\N{PILE OF POO}/></metadata_cache><metadata>a</metadata></domain>"
+            "<domain><metadata_cache><\N{PILE OF POO}/></metadata_cache>"
+            "<metadata>a</metadata></domain>"
         ),
         "<domain><metadata><\N{PILE OF POO}></metadata>",
         "<domain>\0</domain>",

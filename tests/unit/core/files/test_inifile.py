@@ -13,8 +13,7 @@ from ramshelf.core.files.inifile import parse_ini
 
 Sections = dict[str, dict[str, list[str]]]
 
-# Lines near the grammar's edges come up often enough by themselves only with words to build them
-# from.
+# Lines near the grammar's edges come up often enough only when they are built from such words.
 _word = st.sampled_from(
     [
         "[",
@@ -43,7 +42,10 @@ _texts = st.lists(_line, max_size=8).flatmap(
 
 
 def by_oslo(text: str) -> Sections | None:
-    """What oslo.config's parser makes of the text, section names normalized; None where it refuses it."""
+    """What oslo.config's parser makes of the text; None if it refuses it.
+
+    The names of sections are normalized.
+    """
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "x.conf")
         path.write_bytes(text.encode())

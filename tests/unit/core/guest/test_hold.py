@@ -20,11 +20,11 @@ def test_one_that_runs_is_to_be_resumed_in_case_a_pause_is_under_way(state: str)
 
 @pytest.mark.parametrize("state", ["running", "paused"])
 @pytest.mark.parametrize("requested", [False, True])
-def test_one_that_is_dumped_or_migrated_is_seen_to_later(state: str, requested: bool) -> None:  # noqa: FBT001 - a case
+def test_one_that_is_dumped_or_migrated_is_seen_to_later(state: str, requested: bool) -> None:  # noqa: FBT001
     assert left(state, requested=requested, busy=True) is Left.LATER
 
 
 @pytest.mark.parametrize("state", ["crashed", "in shutdown", "shut off", "pmsuspended", "no state"])
 @pytest.mark.parametrize("busy", [False, True])
-def test_one_in_any_other_state_is_left_as_it_is(state: str, busy: bool) -> None:  # noqa: FBT001 - a case
+def test_one_in_any_other_state_is_left_as_it_is(state: str, busy: bool) -> None:  # noqa: FBT001
     assert left(state, requested=False, busy=busy) is Left.FORGET

@@ -93,7 +93,7 @@ def test_what_the_guest_has_given_back_is_left(kind: Kind) -> None:
 
 
 def test_memory_plugged_in_within_the_promise_gets_its_extents_in_time() -> None:
-    """It was promised, and nothing was missing; those of the memory that was there at the start were."""
+    """Promised memory that is plugged in is not overdue; memory that was there at the start is."""
     held = directory(ram_node0=(128, 16), ram_node1=(64, 0))
     both = guest(128, 64, maximum=192)
     started = replace(note(192), files=(NotedFile(name="ram-node0", size=128 * MIB, inode=NODE0),))

@@ -190,7 +190,7 @@ def test_a_file_that_had_its_extents_is_left_with_its_holes() -> None:
 
 
 def test_what_qemu_has_not_open_is_a_stranger_whatever_it_looks_like() -> None:
-    """Planted files: one of the size of QEMU's own, one in the place of the main memory, a huge one."""
+    """Planted files are one as large as QEMU's own, one in the main memory's place, a huge one."""
     opened = frozenset({7})
 
     def files(**inodes: int) -> GuestDirectory:

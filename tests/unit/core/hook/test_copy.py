@@ -64,7 +64,10 @@ def test_this_ramshelf_copies_the_hook_and_not_the_rest() -> None:
 
 @pytest.mark.parametrize("name", sorted(name for name in FILES if name.endswith(".py")))
 def test_the_copied_modules_are_understood_by_the_oldest_python_that_will_do(name: str) -> None:
-    """As far as the text tells: syntax, and unions of types that are made when the module is imported."""
+    """This is tested as far as the text tells.
+
+    It looks at syntax, and at unions of types that are made when the module is imported.
+    """
     tree = ast.parse(FILES[name], feature_version=FLOOR[:2])
     annotated = any(
         isinstance(node, ast.AnnAssign)

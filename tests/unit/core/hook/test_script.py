@@ -25,7 +25,10 @@ FILES = xml("<memoryBacking>\n    <source type='file'/>\n  </memoryBacking>")
 
 
 class Script:
-    """The script, with all that it touches below one directory, and called by what it takes for root."""
+    """The script, with all that it touches below one directory.
+
+    It is called by what it takes for root.
+    """
 
     def __init__(self, directory: Path, shell: str, program: str) -> None:
         """``program`` is the shell program that is called as Python; '' leaves nothing there."""
@@ -153,8 +156,10 @@ READ = {
     "after": "cat >/dev/null",
     "said": "read -r line; echo {word}; cat >/dev/null",
 }
-"""What the hook has done before it breaks: it has read nothing; has read all and said nothing; has
-said."""
+"""What the hook has done before it breaks.
+
+It has read nothing, has read all and said nothing, or has said its answer.
+"""
 
 
 @SHELLS

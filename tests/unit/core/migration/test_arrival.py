@@ -14,7 +14,8 @@ TEMPLATE = """\
 <?xml version='1.0'?>
 <domain type='kvm'>
   <name>gäst</name><!-- <discard/> -->
-  <metadata><m:memoryBacking xmlns:m='x'><allocation mode='immediate'/><discard/></m:memoryBacking></metadata>
+  <metadata><m:memoryBacking xmlns:m='x'><allocation mode='immediate'/><discard/>\
+</m:memoryBacking></metadata>
   <memoryBacking>
     {}
   </memoryBacking>
@@ -96,7 +97,10 @@ def test_where_nothing_is_to_be_done_or_anything_is_in_doubt_it_stays(document: 
     "metadata", ["<a:x xmlns:a='u'><b:y/></a:x>", "&foo;", "<\N{PILE OF POO}>ä</\N{PILE OF POO}>"]
 )
 def test_odd_metadata_does_not_keep_the_policy_away(metadata: str) -> None:
-    document = f"<domain><metadata>{metadata}</metadata><memoryBacking>{{}}</memoryBacking><name>ü</name></domain>"
+    document = (
+        f"<domain><metadata>{metadata}</metadata><memoryBacking>{{}}</memoryBacking>"
+        "<name>ü</name></domain>"
+    )
     before, after = (
         document.format(text).encode()
         for text in (

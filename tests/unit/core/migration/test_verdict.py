@@ -37,8 +37,10 @@ EXPECTED = {
     "below the floors": (STAYS_ANONYMOUS, TO_FILE, TO_FILE, TO_FILE, NO_HOOK, NO_HOOK),
     "no hook": (TO_ANONYMOUS, TO_DISK, TO_TMPFS, TO_NO_DISCARD, FLOORS, NO_HOOK),
 }
-"""By hand: where a guest comes from, and for each sort of host that it may go to, in the order of
-SORTS."""
+"""The expected answers, found by hand, by where a guest comes from.
+
+Each has an answer for each sort of host that the guest may go to, in the order of SORTS.
+"""
 
 
 @pytest.mark.parametrize("source", SORTS)

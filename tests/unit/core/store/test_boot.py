@@ -1,4 +1,4 @@
-"""Files that a store's plans edit and write: fstab, qemu.conf, units, sysctl.d; and what tools print."""
+"""Files that a store's plans edit: fstab, qemu.conf, units, sysctl.d; and what tools print."""
 
 import pytest
 from hypothesis import given

@@ -138,9 +138,8 @@ def test_a_guest_on_record_starts_again_with_no_more_than_it_was_promised() -> N
     assert honoured("b", REST)
     assert not honoured("b", REST + 1)
     assert not honoured("c", 1)
-    assert not honoured(
-        "b", REST, configured_mib=NOW // MIB
-    )  # what the operator has set holds for all
+    # What the operator has set holds for all.
+    assert not honoured("b", REST, configured_mib=NOW // MIB)
     assert not honoured("b", REST, usage=running(note("a", HALF + MIB)))
 
 

@@ -148,7 +148,8 @@ def test_a_bind_mount_of_fstabs_is_a_store_where_it_shows_what_fstab_names(entry
 @pytest.mark.parametrize(
     "line",
     [
-        f"254:0 {FAST}/ram {DIRECTORY} rw - ext4 /dev/vda rw\n",  # made before the other was mounted
+        # This one was made before the other was mounted.
+        f"254:0 {FAST}/ram {DIRECTORY} rw - ext4 /dev/vda rw\n",
         f"7:3 /other {DIRECTORY} rw - xfs /dev/loop3 rw\n",
         f"7:3 /ram//deleted {DIRECTORY} rw - xfs /dev/loop3 rw\n",
         "7:3 /ram /var/lib/libvirt/qemu rw - xfs /dev/loop3 rw\n",

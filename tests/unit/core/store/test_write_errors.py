@@ -1,5 +1,7 @@
-"""What the kernel's log says of writes that failed, on messages as kernels from 5.4 to 6.18 write
-them."""
+"""What the kernel's log says of writes that failed.
+
+The messages are those of kernels from 5.4 to 6.18.
+"""
 
 import pytest
 
@@ -13,15 +15,12 @@ EXT4 = (
 FAILED = "loop1: writeback error on inode 131, offset 1187840, sector 207200"
 LOST = {
     FAILED: 131,
-    "EXT4-fs (loop1): Delayed block allocation failed for inode 12 at logical offset 8 with max blocks 1 with error 28": (
-        12
-    ),
-    "EXT4-fs (loop1): failed to convert unwritten extents to written extents -- potential data loss!  (inode 12, error -5)": (
-        12
-    ),
-    "EXT4-fs warning (device loop1): ext4_end_bio:368: I/O error 3 writing to inode 12 starting block 13569)": (
-        12
-    ),
+    "EXT4-fs (loop1): Delayed block allocation failed for inode 12 at logical offset 8 with "
+    "max blocks 1 with error 28": 12,
+    "EXT4-fs (loop1): failed to convert unwritten extents to written extents -- "
+    "potential data loss!  (inode 12, error -5)": 12,
+    "EXT4-fs warning (device loop1): ext4_end_bio:368: I/O error 3 writing to inode 12 "
+    "starting block 13569)": 12,
     "Buffer I/O error on device loop1, logical block 12289": None,
     "Buffer I/O error on dev loop1, logical block 9, lost async page write": None,
     "EXT4-fs (loop1): Remounting filesystem read-only": None,

@@ -1,4 +1,4 @@
-"""Where Nova looks for compute drivers: ``compute_driver = ramshelf.FileBackedLibvirtDriver``."""
+"""The place where Nova finds ``compute_driver = ramshelf.FileBackedLibvirtDriver``."""
 
 from ramshelf_nova.driver import FileBackedLibvirtDriver
 

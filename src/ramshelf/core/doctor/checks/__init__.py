@@ -1,4 +1,4 @@
-"""Every check of one host: pure functions of facts, one module per group."""
+"""Every check of one host, as pure functions of facts, one module per group."""
 
 from ramshelf.core.catalog import GROUPS
 from ramshelf.core.config import Config
@@ -18,10 +18,10 @@ from ramshelf.core.store.find import NoStore
 
 
 def check(facts: Facts) -> tuple[Finding, ...]:
-    """All findings of a host, by group.
+    """Return all findings of a host, by group.
 
-    Where file-backed memory is switched off and there is no store, neither it nor the hook is
-    missed.
+    Where file-backed memory is switched off and there is no store, neither the store nor the hook
+    is missed.
     """
     checks = [check_versions, check_host, check_confinement, check_config, check_guests, check_ram]
     checks += [check_numa, check_placement]

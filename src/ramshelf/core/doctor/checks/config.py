@@ -1,4 +1,4 @@
-"""nova.conf and ramshelf.conf, held against the store and against who has read them."""
+"""Checks of nova.conf and ramshelf.conf, against the store and against who has read them."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,10 @@ from ramshelf.core.units import MIB, to_mib
 
 
 def check_config(facts: Facts) -> Iterator[Finding]:
-    """Nova's rules for file_backed_memory (admin guide), which matter only where a Nova file is read."""
+    """Check the configuration by Nova's rules for file_backed_memory (admin guide).
+
+    These matter only where a Nova file is read.
+    """
     config = facts.config
     if isinstance(config, Unknown):
         yield finding("config.invalid", f"{config.reason}.", reason=config.reason)
@@ -128,6 +131,9 @@ def _nova(facts: Facts) -> Iterator[Finding]:
 
 
 def configured_bytes(facts: Facts) -> int | None:
-    """file_backed_memory in bytes; None where the store decides or the configuration is not known."""
+    """Return file_backed_memory in bytes.
+
+    The result is None where the store decides or the configuration is not known.
+    """
     most = None if isinstance(facts.config, Unknown) else facts.config.limit.mib
     return None if most is None else most * MIB

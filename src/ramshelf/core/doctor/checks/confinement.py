@@ -1,4 +1,4 @@
-"""Whether guests are kept apart: sVirt, or a user of its own for each."""
+"""Checks whether guests are kept apart, by sVirt or by a user of its own for each."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,8 +11,9 @@ from ramshelf.core.host import Account, Unknown
 
 
 def check_confinement(facts: Facts) -> Iterator[Finding]:
-    """The host's security driver, then the guests that go without; what cannot be had is told
-    elsewhere.
+    """Check the host's security driver, then the guests that go without.
+
+    What cannot be had is told elsewhere.
     """
     if isinstance(facts.hypervisor, Unknown):
         return
@@ -25,7 +26,7 @@ def check_confinement(facts: Facts) -> Iterator[Finding]:
             "host.confinement-unknown", "libvirt does not tell which security driver it uses."
         )
     elif MANDATORY.isdisjoint(models):
-        if sharing or not running:  # also where they started under a driver: the next ones do not
+        if sharing or not running:  # even if these started under a driver: the next ones will not
             yield finding(
                 "host.unconfined",
                 f"No security driver confines guests, and they run as {_user(facts.qemu_user)}: a "
@@ -44,7 +45,7 @@ def check_confinement(facts: Facts) -> Iterator[Finding]:
 
 
 def _sharing(running: tuple[GuestFacts, ...], account: Account | Unknown) -> list[GuestFacts]:
-    """The guests that have no user of their own."""
+    """Return the guests that have no user of their own."""
     shared = None if isinstance(account, Unknown) else account.uid
     uids = {
         each.guest.name: shared if each.labels.uid is None else each.labels.uid for each in running

@@ -1,4 +1,4 @@
-"""Running guests: their memory on the store, reserved, and nothing that the hook could not see."""
+"""Checks of running guests: their memory is on the store, reserved, and all seen by the hook."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _MEM_PATH = re.compile(r'mem-path"?[:=]"?([^",]+)')
 
 
 def check_guests(facts: Facts) -> Iterator[Finding]:
-    """Every running guest by itself."""
+    """Check every running guest by itself."""
     if isinstance(facts.guests, Unknown):
         yield unknown("guest.list-unknown", "The running guests could not be listed", facts.guests)
         return
@@ -72,7 +72,7 @@ def _guest(running: GuestFacts, facts: Facts) -> Iterator[Finding]:
 
 
 def _own_backends(running: GuestFacts, facts: Facts) -> Iterator[Finding]:
-    """Memory on the store that libvirt does not know of."""
+    """Yield a finding for memory on the store that libvirt does not know of."""
     store = None if isinstance(facts.store, Unknown) else facts.store.store
     if not isinstance(store, Store):
         return
@@ -134,7 +134,7 @@ def _files(running: GuestFacts, seen: StoreFacts, facts: Facts) -> Iterator[Find
 def _reservation(
     running: GuestFacts, files: tuple[FileUsage, ...], *, tmpfs: bool
 ) -> Iterator[Finding]:
-    """The promise first, which is what keeps the guest alive; then the extents, the second line."""
+    """Check the promise, which is what keeps the guest alive, then the extents, the second line."""
     guest = running.guest
     memory = [file for file in files if not file.is_promise]
     promised = running.promised
@@ -168,7 +168,10 @@ def _reservation(
 
 
 def _later(running: GuestFacts, memory: list[FileUsage]) -> list[str]:
-    """Files that are not on QEMU's command line, where hot-plugged memory never stands."""
+    """Return the files that are not on QEMU's command line.
+
+    Hot-plugged memory never stands there.
+    """
     if running.process is None or not running.process.argv:
         return []
     started = {

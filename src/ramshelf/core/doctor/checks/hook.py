@@ -1,4 +1,4 @@
-"""libvirt's hook: the engine that keeps every guest within the store, whoever starts it."""
+"""Checks of libvirt's hook, which keeps every guest within the store, whoever starts it."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,10 @@ from ramshelf.core.host import Unknown
 
 
 def check_hook(facts: Facts) -> Iterator[Finding]:
-    """Installed, executable, called by the running daemon, and what this version would install."""
+    """Check that the hook is installed, executable, called by the running daemon, and up to date.
+
+    It is up to date where it is what this version would install.
+    """
     hook = facts.hook
     if isinstance(hook, Unknown):
         yield unknown("hook.status-unknown", "libvirt's hook cannot be looked at", hook)
@@ -22,7 +25,7 @@ def check_hook(facts: Facts) -> Iterator[Finding]:
 
 
 def bypassed(bypass: Bypass) -> Iterator[Finding]:
-    """That guests pass whatever the hook says, while they do."""
+    """Yield a finding while guests pass whatever the hook says."""
     if bypass.left:
         guests = f"{bypass.guests} guest{'' if bypass.guests == 1 else 's'}"
         yield finding(

@@ -1,4 +1,7 @@
-"""What the store is made of: devices, swap or a disk file system, and the kernel's settings for it."""
+"""Checks of what the store is made of, and of the kernel's settings for it.
+
+It is made of devices, swap or a disk file system.
+"""
 
 from collections.abc import Iterator
 
@@ -12,21 +15,26 @@ from ramshelf.core.store.find import Store
 from ramshelf.core.units import MIB, to_mib
 
 _SWAPPINESS_FLOOR = 60
-"""The kernel's default: below it reclaim takes the page cache before cold guest memory."""
+"""The kernel's default; below it reclaim takes the page cache before cold guest memory."""
 
 _DIRTY_FLOOR = 40
-"""Per cent of RAM that may be dirty before writers are throttled; the kernel's default is 20."""
+"""The least per cent of RAM that should be dirty before writers are throttled.
+
+The kernel's default is 20.
+"""
 
 _SWAP_USE_FLOOR = 16 * MIB
-"""Strangers in the swap that are worth a word."""
+"""The bytes of other processes in the swap above which they are worth a word."""
 
 _ERROR_SHARE = 10_000
-"""SCSI counts commands that a device does not know as errors: a few in a device's life are normal.
+"""The commands of a device among which more than one error is reported.
+
+SCSI counts commands that a device does not know as errors, so a few in a device's life are normal.
 """
 
 
 def check_medium(facts: Facts) -> Iterator[Finding]:
-    """Nothing where there is no store: check_store says so."""
+    """Check the store's medium; where there is no store, check_store says so."""
     if not isinstance(facts.store, StoreFacts) or not isinstance(facts.store.store, Store):
         return
     store = facts.store.store
@@ -105,7 +113,10 @@ def _swap_size(seen: StoreFacts, store: Store) -> Iterator[Finding]:
 
 
 def _against_memory(facts: Facts, seen: StoreFacts, store: Store) -> Iterator[Finding]:
-    """A missing swap is reported by itself; RAM that cannot be read by check_ram."""
+    """Compare a tmpfs with the swap and RAM that there are for it.
+
+    A missing swap is reported by itself, and RAM that cannot be read is reported by check_ram.
+    """
     if isinstance(seen.usage, Unknown) or isinstance(facts.meminfo, Unknown):
         return
     config = facts.config if isinstance(facts.config, Config) else Config()
@@ -151,7 +162,7 @@ def _swap_settings(facts: Facts) -> Iterator[Finding]:
 
 
 def _runs_a_guest(process: Process, facts: Facts) -> bool:
-    """Where the guests are not known, by its name."""
+    """Tell whether a process runs a guest; where the guests are not known, its name decides."""
     if isinstance(facts.guests, Unknown):
         return process.qemu
     return any(
@@ -160,7 +171,10 @@ def _runs_a_guest(process: Process, facts: Facts) -> bool:
 
 
 def _swap_users(facts: Facts) -> Iterator[Finding]:
-    """VmSwap leaves tmpfs pages out, so what is swapped there of another process is a stranger."""
+    """Check who else uses the swap, or may be swapped out to it.
+
+    VmSwap leaves tmpfs pages out, so what another process has swapped there is a stranger's.
+    """
     if isinstance(facts.processes, Unknown):
         yield unknown(
             "store.swap-shared-unknown", "Who else uses the swap is not known", facts.processes

@@ -1,4 +1,7 @@
-"""Hosts with several NUMA nodes: whether each holds what is bound to it. Of others nothing is said."""
+"""Checks on hosts with several NUMA nodes whether each holds what is bound to it.
+
+Nothing is said of other hosts.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +18,10 @@ from ramshelf.core.units import MIB, align_up, to_mib
 
 
 def check_numa(facts: Facts) -> Iterator[Finding]:
-    """The nodes one by one, then the sets of nodes that guests name, then what guests ask for in vain."""
+    """Check the nodes one by one, then the sets of nodes that guests name.
+
+    What guests ask for in vain comes last.
+    """
     numa = facts.numa
     if isinstance(numa, Unknown):
         yield unknown("numa.unknown", "The host's NUMA nodes could not be read", numa)
@@ -30,7 +36,7 @@ def check_numa(facts: Facts) -> Iterator[Finding]:
             zone_reclaim_mode=numa.zone_reclaim,
         )
     if isinstance(facts.guests, Unknown):
-        return  # which is told with the guests
+        return  # check_guests says so
     yield from _nodes(numa, [each for running in facts.guests for each in _bound(running, facts)])
     for running in facts.guests:
         yield from _in_vain(running, facts)
@@ -38,7 +44,7 @@ def check_numa(facts: Facts) -> Iterator[Finding]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Bound:
-    """Memory that only these nodes can hold; ``stays``: nothing can move it from RAM. Bytes."""
+    """Memory that only these nodes can hold, in bytes; ``stays``: nothing can move it from RAM."""
 
     nodes: Nodes
     size: int
@@ -49,7 +55,7 @@ def _nodes(numa: HostNuma, bound: list[_Bound]) -> Iterator[Finding]:
     host = frozenset(node.number for node in numa.nodes)
     named = {frozenset({number}) for number in host} | {each.nodes for each in bound}
     for nodes in sorted(named, key=sorted):
-        if not nodes >= host:  # which is the RAM budget's
+        if not nodes >= host:  # all nodes together are judged by the RAM budget
             within = [each for each in bound if each.nodes <= nodes]
             yield from _node_set(
                 nodes, within, sum(node.room for node in numa.nodes if node.number in nodes)
@@ -84,7 +90,7 @@ def _bound(running: GuestFacts, facts: Facts) -> Iterator[_Bound]:
     for part, file in _parts(running):
         shared = file is not None and not file.private
         if (shared and kind is not None and kind.dax) or (file is None and guest.hugepages):
-            continue  # in no node's RAM, or in huge pages, which were taken from it before
+            continue  # in no node's RAM, or in huge pages, which were taken from RAM before
         nodes = part.nodes(mbind=not shared or _keeps_policy(kind))
         if nodes is not None:
             stays = guest.pinned > 0 or (_in_ram(kind) if shared else _without_swap(facts))
@@ -117,7 +123,7 @@ def _in_vain(running: GuestFacts, facts: Facts) -> Iterator[Finding]:
 
 
 def _parts(running: GuestFacts) -> Iterator[tuple[Part, MemoryFile | None]]:
-    """The parts of its memory, each with its memory file where it has one."""
+    """Yield the parts of a guest's memory, each with its memory file where it has one."""
     names = {part.name for part in running.tuning.parts}
     whole = next((file for file in running.guest.files if file.name not in names), None)
     files = {file.name: file for file in running.guest.files}
@@ -126,12 +132,12 @@ def _parts(running: GuestFacts) -> Iterator[tuple[Part, MemoryFile | None]]:
 
 
 def _in_ram(kind: Kind | None) -> bool:
-    """Whether memory on the store cannot leave RAM."""
+    """Tell whether memory on the store cannot leave RAM."""
     return kind is not None and kind.bare
 
 
 def _keeps_policy(kind: Kind | None) -> bool:
-    """Whether what mbind says of a shared mapping counts."""
+    """Tell whether what mbind says of a shared mapping counts."""
     return kind is not None and kind.tmpfs
 
 

@@ -1,4 +1,4 @@
-"""What Placement says of this host, held against the host."""
+"""Checks of what Placement says of this host, against the host."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,11 +20,11 @@ from ramshelf.core.placement import (
 )
 
 _NAMED = 5
-"""Guests that a sentence names."""
+"""The number of guests that a sentence names."""
 
 
 def check_placement(facts: Facts) -> Iterator[Finding]:
-    """What the doctor says of Placement; nothing where it is not used."""
+    """Yield what the doctor says of Placement; nothing where it is not used."""
     if isinstance(facts.placement, RamshelfError):
         yield unserved(facts.placement)
     elif facts.placement is not None:
@@ -32,7 +32,7 @@ def check_placement(facts: Facts) -> Iterator[Finding]:
 
 
 def judge(compared: Comparison) -> tuple[Finding, ...]:
-    """All findings about what Placement says of this host."""
+    """Return all findings about what Placement says of this host."""
     truth, observed = compared.truth, compared.observed
     ours = may_write(truth, observed, owner=compared.owner)
     found = [*_renamed(observed), *(_owned if ours else _beside)(compared)]
@@ -50,14 +50,17 @@ def judge(compared: Comparison) -> tuple[Finding, ...]:
 
 
 def unserved(error: RamshelfError) -> Finding:
-    """The finding for a Placement that does not serve."""
+    """Return the finding for a Placement that does not serve."""
     code = error.code if error.code in RULES else "placement.error"
     facts: dict[str, Any] = {**error.facts}
     return finding(code, error.sentence, hint=error.hint, **facts)
 
 
 def _renamed(observed: Observed) -> Iterator[Finding]:
-    """Providers that this host has had under other names: what one store can hold is offered by each."""
+    """Yield a finding for each provider that this host has had under another name.
+
+    What one store can hold is offered by each of them.
+    """
     for former in observed.former:
         yield finding(
             "placement.renamed",
@@ -76,7 +79,10 @@ def _renamed(observed: Observed) -> Iterator[Finding]:
 
 
 def _owned(compared: Comparison) -> Iterator[Finding]:
-    """The provider is ramshelf's to write: what disagrees is still to be written, or cannot be."""
+    """Check a provider that is ramshelf's to write.
+
+    What disagrees is still to be written, or cannot be.
+    """
     truth, observed = compared.truth, compared.observed
     if truth.kind is None and observed.provider is None:
         yield finding(
@@ -119,7 +125,10 @@ def _owned(compared: Comparison) -> Iterator[Finding]:
 
 
 def _beside(compared: Comparison) -> Iterator[Finding]:
-    """The provider is nova-compute's, or nobody has asked for it: it is looked at only."""
+    """Check a provider that is not ramshelf's to write: it is only looked at.
+
+    It is nova-compute's, or nobody has asked for it.
+    """
     truth, observed = compared.truth, compared.observed
     inventory = observed.inventory
     if observed.ours and truth.nova:
@@ -189,7 +198,7 @@ def _nova_inventory(truth: Truth, observed: Observed, inventory: Inventory) -> I
 
 
 def ratio(observed: Observed, inventory: Inventory, *, ours: bool) -> Finding:
-    """The finding for an overcommit that somebody has introduced."""
+    """Return the finding for an overcommit that somebody has introduced."""
     return finding(
         "placement.allocation-ratio",
         f"The allocation_ratio of {observed.host} is {inventory.allocation_ratio:g} in Placement, "

@@ -1,4 +1,7 @@
-"""The RAM budget: what can never be on the store must fit in RAM, or the OOM killer comes."""
+"""Checks of the RAM budget: what can never be on the store must fit in RAM.
+
+Where it does not, the OOM killer comes.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -15,7 +18,7 @@ from ramshelf.core.units import MIB, to_mib
 
 
 def check_ram(facts: Facts) -> Iterator[Finding]:
-    """The budget, and what would act before it is used up."""
+    """Check the budget, and what would act before it is used up."""
     yield from _budget(facts)
     yield from _killers(facts)
     yield from _slice(facts)
@@ -73,8 +76,9 @@ def _host_ram(facts: Facts, meminfo: Mapping[str, int]) -> HostRam:
 
 
 def _measured(guests: Iterable[GuestFacts]) -> dict[str, int]:
-    """What QEMU has at least besides the guest's memory: all of that which is anonymous counts as
-    used.
+    """Return the bytes that each QEMU has at least besides its guest's memory.
+
+    All of the guest's memory that is anonymous counts as used.
     """
     return {
         running.guest.name: (

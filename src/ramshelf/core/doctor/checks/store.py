@@ -1,4 +1,7 @@
-"""The store: in the right place, mounted, usable by QEMU only, large enough, and back after a boot."""
+"""Checks that the store is in the right place, mounted, and usable by QEMU only.
+
+It must also be large enough, and be back after a boot.
+"""
 
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,11 +30,11 @@ from ramshelf.core.store.write_errors import WriteErrors, concerned
 from ramshelf.core.units import MIB, align_up, format_size, to_mib
 
 _NAMED = 10
-"""Guests that a sentence names; the finding's facts have all."""
+"""The number of guests that a sentence names; the finding's facts have all of them."""
 
 
 def check_store(facts: Facts) -> Iterator[Finding]:
-    """Everything about the store that does not depend on how it is built."""
+    """Check everything about the store that does not depend on how it is built."""
     yield from _daemon(facts)
     if isinstance(facts.store, Unknown):
         yield unknown("store.mount-unknown", "The store could not be looked at", facts.store)
@@ -122,7 +125,7 @@ def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
 
 
 def overpromised(usage: StoreUsage) -> Iterator[Finding]:
-    """What is promised above the store's capacity."""
+    """Yield a finding for what is promised above the store's capacity."""
     room = capacity(usage, configured_mib=None)
     if room.promised > room.total:
         above = to_mib(align_up(room.promised - room.total, MIB))
@@ -137,7 +140,7 @@ def overpromised(usage: StoreUsage) -> Iterator[Finding]:
 
 
 def _after_a_reboot(seen: StoreFacts, usage: StoreUsage, facts: Facts) -> Iterator[Finding]:
-    """Who would start again though it does not fit, and who would not."""
+    """Yield who would start again after a reboot although it does not fit, and who would not."""
     if isinstance(seen.earlier, Unknown):
         yield unknown(
             "store.usage-unknown", "What was promised before an upgrade is not known", seen.earlier
@@ -180,8 +183,9 @@ def _failed(errors: WriteErrors | Unknown | None) -> bool:
 def failed_writes(
     store: Store, errors: WriteErrors | Unknown | None, notes: Iterable[Note]
 ) -> Iterator[Finding]:
-    """What the kernel could not write to the store, and whose memory it was; ``notes`` are of those on
-    it.
+    """Yield what the kernel could not write to the store, and whose memory it was.
+
+    ``notes`` are those of the guests on the store.
     """
     if isinstance(errors, Unknown):
         what = "Whether writes to the store have failed is not known"
@@ -216,7 +220,10 @@ def failed_writes(
 
 
 def overgrown(usage: StoreUsage) -> Iterator[Finding]:
-    """The guests whose directories hold more than is promised, and what of the store runs out."""
+    """Yield the guests whose directories hold more than is promised.
+
+    Then come the extents and inodes, where the store runs out of them.
+    """
     for excess in excesses(usage):
         size = to_mib(align_up(excess.beyond, MIB))
         yield finding(
@@ -248,7 +255,7 @@ def overgrown(usage: StoreUsage) -> Iterator[Finding]:
 
 
 def _crowd(directory: GuestDirectory | None) -> str:
-    """What is said of the directory that takes the inodes, to be added to a sentence."""
+    """Return what to add to a sentence about the directory that takes the inodes."""
     if directory is None:
         return "; no guest's directory has many entries"
     more = " or more" if directory.cut else ""

@@ -1,4 +1,4 @@
-"""libvirt, QEMU, the kernel, and whether the host can run guests at all."""
+"""Checks of libvirt, QEMU and the kernel, and whether the host can run guests at all."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from ramshelf.core.requirements import DISCARD, FILE_BACKING, VIRT_TYPES, dotted
 
 
 def check_versions(facts: Facts) -> Iterator[Finding]:
-    """The floors of core/requirements, the one table."""
+    """Check the versions against the floors in core/requirements.py, the one table of them."""
     if isinstance(facts.kernel, Unknown):
         yield unknown(
             "versions.kernel-unknown", "The kernel's version cannot be read", facts.kernel
@@ -65,7 +65,7 @@ def _hypervisor(host: LibvirtHost) -> Iterator[Finding]:
 
 
 def check_host(facts: Facts) -> Iterator[Finding]:
-    """virt_type, and KVM where it asks for it."""
+    """Check virt_type, and KVM where virt_type asks for it."""
     config = facts.config if isinstance(facts.config, Config) else Config()
     if config.virt_type not in VIRT_TYPES:
         yield finding(
