@@ -107,8 +107,8 @@ done
 total=$(mib MemTotal)
 echo "GUEST-UP $total"
 
-# The kernel's own view of RAM (/dev/mem is closed): the program headers of /proc/kcore, of which those with
-# a physical address are RAM.
+# The kernel's own view of RAM (/dev/mem is closed): the program headers of /proc/kcore, of which
+# those with a physical address are RAM.
 if [ "$search" ]; then
   found=0 size=0
   headers=$(dd if=/proc/kcore bs=64 count=1 2>/dev/null | od -A n -t u2 -j 56 -N 2)
@@ -116,7 +116,8 @@ if [ "$search" ]; then
   while read -r kind offset address physical length rest; do
     [ "$physical" = 18446744073709551615 ] && continue
     case $offset-$length in *[!0-9-]*) continue ;; esac
-    lines=$(dd if=/proc/kcore iflag=skip_bytes,count_bytes skip=$offset count=$length bs=1M 2>/dev/null |
+    part="skip=$offset count=$length"
+    lines=$(dd if=/proc/kcore iflag=skip_bytes,count_bytes $part bs=1M 2>/dev/null |
       grep -a -F -c "$search")
     found=$((found + lines)) size=$((size + length / 1048576))
   done </headers

@@ -17,9 +17,9 @@ SCHEDULER_OPTIONS = (
         help="""
 How long FileBackedMemoryFilter keeps what Placement says of hosts.
 
-Which hosts are file-backed changes only when a nova-compute is started with another
-``[libvirt] file_backed_memory``. So long may a host be taken for what it was before; it then refuses the
-server itself, and Nova tries another host. 0 asks Placement for each request that depends on it.
+Which hosts are file-backed changes only when a nova-compute is started with another ``[libvirt]
+file_backed_memory``. So long may a host be taken for what it was before; it then refuses the server
+itself, and Nova tries another host. 0 asks Placement for each request that depends on it.
 
 Related options:
 
@@ -49,9 +49,9 @@ Related options:
         help="""
 Skip file-backed hosts in an aggregate whose ``ram_allocation_ratio`` is not 1.0.
 
-File-backed memory cannot be overcommitted, and Nova's guide asks for a ratio of 1.0 of the host and of all
-its aggregates; no part of Nova checks the aggregates. FileBackedMemoryFilter warns of each such host once in
-any case.
+File-backed memory cannot be overcommitted, and Nova's guide asks for a ratio of 1.0 of the host and
+of all its aggregates; no part of Nova checks the aggregates. FileBackedMemoryFilter warns of each
+such host once in any case.
 
 Related options:
 
@@ -65,8 +65,8 @@ Related options:
         help="""
 Resource classes that give a server a mediated device.
 
-VFIO pins the memory of a server with such a device, which is impossible on a store of kind ``disk`` or
-``dax``. Name here what the ``mdev_class`` options of the compute hosts name besides.
+VFIO pins the memory of a server with such a device, which is impossible on a store of kind ``disk``
+or ``dax``. Name here what the ``mdev_class`` options of the compute hosts name besides.
 
 Related options:
 
@@ -80,8 +80,8 @@ Related options:
         help="""
 Multiplier used for weighing the headroom of the store and RAM of hosts, by what their guests use.
 
-A positive value prefers hosts with more of it, a negative one those with less. May be set for an aggregate,
-as metadata of the same name.
+A positive value prefers hosts with more of it, a negative one those with less. May be set for an
+aggregate, as metadata of the same name.
 
 Related options:
 

@@ -63,6 +63,8 @@ def _mounting(entries: tuple[Entry, ...], mount_point: str) -> tuple[str, set[st
     unit = escape_path(mount_point, "mount")
     entry = next((entry for entry in reversed(entries) if entry.mount_point == mount_point), None)
     mounted_by, requires = "", set(unit_values(_unit(unit) or "", "Requires"))
+    if _is_masked(unit):
+        return "", set()
     if entry is not None and "noauto" not in entry.options:
         mounted_by = "/etc/fstab"
         requires |= {
@@ -100,7 +102,7 @@ def swap_uses(entries: tuple[Entry, ...], areas: tuple[SwapArea, ...]) -> tuple[
 
 def _swap_use(entries: tuple[Entry, ...], area: SwapArea) -> SwapUse:
     paths = {area.path}
-    at_boot = _unit_file(escape_path(area.path, "swap")) is not None
+    at_boot = _unit(escape_path(area.path, "swap")) is not None
     for entry in entries:
         if entry.fstype == "swap" and _names(entry.spec, area.path):
             paths.add(_device(entry.spec))
@@ -134,15 +136,29 @@ def _device(spec: str) -> str:
 
 
 def _unit_file(name: str) -> Path | None:
-    return next(
-        (path for path in (Path(place, name) for place in _UNIT_PATH) if path.is_file()), None
-    )
+    """Return the file that counts for a unit; None where there is none, or where it is masked."""
+    path = _first(name)
+    return path if path is not None and path.is_file() else None
+
+
+def _is_masked(name: str) -> bool:
+    """Tell whether systemd starts no unit of this name, not even one that fstab makes.
+
+    Where the file that counts is empty or a link to /dev/null (systemd.unit(5)).
+    """
+    path = _first(name)
+    return path is not None and (os.path.realpath(path) == "/dev/null" or path.stat().st_size == 0)
+
+
+def _first(name: str) -> Path | None:
+    found = (Path(place, name) for place in _UNIT_PATH)
+    return next((path for path in found if path.exists()), None)
 
 
 def _unit(name: str) -> str | None:
-    """Return a unit's text with its drop-ins; None where there is no such unit file."""
+    """Return a unit's text with its drop-ins; None where there is no such unit file, or a mask."""
     path = _unit_file(name)
-    if path is None:
+    if path is None or _is_masked(name):
         return None
     return "\n".join([read_text(path), *(read_text(drop_in) for drop_in in _drop_ins(name))])
 

@@ -119,7 +119,12 @@ def open_file(parent: int, name: str, *, writable: bool = False, inode: int = 0)
     ``inode`` is that of the file that was seen before, and 0 stands for any. Raises
     FileNotFoundError where there is no such file.
     """
-    descriptor = os.open(name, _FILE | (os.O_RDWR if writable else os.O_RDONLY), dir_fd=parent)
+    try:
+        descriptor = os.open(name, _FILE | (os.O_RDWR if writable else os.O_RDONLY), dir_fd=parent)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:  # a link, a socket or FIFO
+            raise FileNotFoundError(errno.ENOENT, "something else is there now", name) from error
+        raise
     status = os.fstat(descriptor)
     if (
         not stat.S_ISREG(status.st_mode)

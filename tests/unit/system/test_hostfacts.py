@@ -178,6 +178,23 @@ def test_a_bind_mount_needs_what_the_mount_that_it_shows_needs(
     assert boot_order(itself, STORE).requires == frozenset()
 
 
+@pytest.mark.parametrize("link", [True, False])
+def test_what_is_masked_is_not_there(units: Path, link: bool) -> None:  # noqa: FBT001 - pytest's
+    """Whether its file lies further down, or fstab would make it."""
+    mount, swap = units / "etc/var-lib-libvirt-qemu-ram.mount", units / "etc/srv-a.swap"
+    for path in (mount, swap, units / "etc/libvirtd.service"):
+        (units / "lib" / path.name).write_text("[Unit]\nRequiresMountsFor=/var/tmp\n")
+        if link:
+            path.symlink_to("/dev/null")
+        else:
+            path.touch()
+    for entries in ((), parse_fstab(f"ramshelf {STORE} tmpfs size=1g,nofail 0 0\n")):
+        order = boot_order(entries, STORE)
+        assert (order.mounted_by, order.services) == ("", {})
+    area = SwapArea(path="/srv/a", kind="file", size=GIB, used=0, priority=-2)
+    assert not swap_uses((), (area,))[0].at_boot
+
+
 def test_noauto_mounts_nothing(units: Path) -> None:  # noqa: ARG001 - no unit does either
     assert boot_order(parse_fstab(f"ramshelf {STORE} tmpfs noauto 0 0\n"), STORE).mounted_by == ""
 

@@ -91,12 +91,17 @@ def _complaint(spec: Spec) -> str:
     return next((sentence for broken, sentence in rules if broken), "")
 
 
+def is_plain(path: str) -> bool:
+    """Tell whether an absolute path can stand anywhere without quoting."""
+    return bool(_PATH.fullmatch(path)) and not {"", ".", ".."} & set(path.split("/")[1:])
+
+
 def _check_path(path: str) -> None:
     """Raise UsageError ``store.path`` unless the path can stand anywhere without quoting.
 
     Paths go into fstab, units and qemu.conf, each of which has its own quoting.
     """
-    if _PATH.fullmatch(path) and not {"", ".", ".."} & set(path.split("/")[1:]):
+    if is_plain(path):
         return
     raise UsageError(
         "store.path",

@@ -11,7 +11,7 @@ from ramshelf.core.files.qemuconf import (
     set_memory_directory,
 )
 from ramshelf.core.host import Device, Unknown
-from ramshelf.core.store.facts import AreaFile, BlockDevice, Seen, Spec
+from ramshelf.core.store.facts import AreaFile, BlockDevice, Seen, Spec, is_plain
 from ramshelf.core.store.layout import QEMU_CONF, Layout, MadeStore, memory_directory_for, signed
 from ramshelf.core.units import GIB, MIB, format_size, to_mib
 
@@ -58,6 +58,13 @@ def _host(spec: Spec, seen: Seen) -> Iterator[RamshelfError]:
                 "Install libvirt's QEMU driver (libvirt-daemon-system, libvirt-daemon-driver-qemu),"
                 " or name another place with --directory."
             ),
+        )
+    if not is_plain(place := memory_directory_for(spec, seen).configured):
+        yield RefusedError(
+            "store.path",
+            f"{QEMU_CONF} has memory_backing_dir = {place!r}, which cannot be used.",
+            hint="Name a place with --directory, of letters, digits and . _ + @ : - alone.",
+            facts={"path": place},
         )
     for path in seen.links:
         yield RefusedError(

@@ -293,6 +293,13 @@ def test_wipe_lets_data_go_but_not_use() -> None:
         ({"directories": {}}, "store.parent-missing"),
         ({"guests": ("web1",)}, "store.guests-running"),
         ({"links": ("/srv/x",)}, "store.symbolic-link"),
+        (
+            {
+                "directory": memory_directory({"memory_backing_dir": "/srv/a b"}),
+                "directories": {"/srv": Directory(uid=0, gid=0, mode=0o755)},
+            },
+            "store.path",
+        ),
         ({"area": None, "area_problem": "does not exist"}, "store.not-a-block-device"),
     ],
 )
