@@ -15,7 +15,7 @@ from ramshelf.system import ledger
 from support.cli import ramshelf
 from support.domains import FILE_BACKED, domain_xml, wait_console
 from support.libvirtd import Libvirtd
-from support.onstore import wait_recorded
+from support.onstore import assert_reserved, wait_recorded
 from support.process import run
 from support.stores import MEMORY, store
 
@@ -78,6 +78,22 @@ def test_a_guest_is_reserved_before_it_runs(hooked: Libvirtd, file_system: str) 
         assert_right("guest")
         hooked.virsh("destroy", "guest")
         assert contents() == set()
+
+
+@pytest.mark.parametrize("file_system", ["ext4", "xfs"])
+def test_memory_that_qemu_allocates_itself_has_no_extents_to_be_converted(
+    hooked: Libvirtd, file_system: str
+) -> None:
+    """As Nova has it, QEMU writes to all memory before the guest runs."""
+    at_once = f"{FILE_BACKED}<allocation mode='immediate'/>"
+    with store(file_system):
+        for name, backing in (("at-once", at_once), ("on-demand", FILE_BACKED)):
+            hooked.create(domain_xml(name, 64, memory_backing=backing))
+            assert_reserved(name, 64)
+            [file] = MEMORY.glob(f"*-{name}/pc.ram")
+            extents = run("filefrag", "-s", "-v", str(file)).stdout
+            assert ("unwritten" in extents) == (name == "on-demand"), extents
+        assert "guest.not-reserved" not in ramshelf("doctor", ok=(0, 1, 2)).stdout
 
 
 @pytest.mark.parametrize("file_system", FILE_SYSTEMS)

@@ -123,7 +123,8 @@ def _hold(files: Sequence[str], guest: Guest, step: Step) -> tuple[Note, _Found]
         _admit(guest, backingstore.figures(found.store, others), found.store, places, limit)
         noted = _make(guest, parent, directory, step)
         note = _timed(note_of(guest, directory=found.path, files=noted), found.store)
-        if not found.store.kind.tmpfs:  # they get their extents next, or the guest is not started
+        if not found.store.kind.tmpfs:
+            # They get their extents next, here or by QEMU, or the guest is not started.
             note = replace(note, given=tuple(file.inode for file in noted))
         ledger.write_note(note)
         if any(file.name is None for file in guest.files):
@@ -289,9 +290,11 @@ def _create(parent: int, directory: GuestDirectory, reservation: Reservation) ->
 def _allocate(guest: Guest, note: Note, found: _Found, step: Step) -> None:
     """Give the files their extents; where that fails, remove all files and the note.
 
-    Nobody waits for the lock meanwhile.
+    Nobody waits for the lock meanwhile. Where QEMU is to allocate all memory before the guest runs
+    (prealloc), it does so by writing to each page: extents that are there, but not written, would
+    only have to be converted one by one.
     """
-    if found.store.kind.tmpfs:
+    if found.store.kind.tmpfs or guest.allocation == "immediate":
         return
     directory = GuestDirectory(path=note.directory, device=found.store.mount.device, uid=0, gid=0)
     parent = found.opened.descriptor
