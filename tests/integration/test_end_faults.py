@@ -91,7 +91,7 @@ def test_the_hook_killed_when_a_guest_has_ended(libvirtd: Libvirtd) -> None:
     ramshelf("hook", "install")
     script = Path("/etc/libvirt/hooks/qemu.d/ramshelf")
     text = script.read_text()
-    first = "case $2-$3 in"
+    first = 'case "$2 $3" in'
     with store("ext4"):
         libvirtd.create(domain_xml("guest"))
         wait_until(

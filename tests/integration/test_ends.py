@@ -144,7 +144,11 @@ def test_an_ending_leaves_and_writes_nothing(
             figures.ends_from_now()
         end(libvirtd)
         wait_until(gone, "the guest is gone", timeout=120)
-        assert libvirtd.virsh("list", "--name").stdout.strip() == ""
+        wait_until(
+            lambda: libvirtd.virsh("list", "--name").stdout.strip() == "",
+            "libvirt has seen it end",
+            timeout=120,
+        )
         assert json.loads(ramshelf("capacity", "--json").stdout)["promised_mib"] == 0
 
     assert written_by(run_and_end, file_system) <= TOLERANCE

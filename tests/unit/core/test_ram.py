@@ -26,6 +26,9 @@ RAM = replace(DISK, kind=Kind.RAM)
 EACH = 104 * MIB
 """QEMU's overhead with one vCPU by KVM."""
 
+LOCKED_EACH = EACH + 5 * 8 * MIB
+"""The same where all that QEMU maps is locked: its stacks."""
+
 TABLES = 8 * MIB
 """Page tables of 2 GiB by KVM: QEMU's, and the guest's second level."""
 
@@ -62,17 +65,31 @@ def parts(**figures: int) -> dict[str, int]:
         (PRIVATE, DISK, {"private": 2 * GIB}),
         (PRIVATE, SWAP, {"records": RECORDS + 2 * OUT}),
         (PRIVATE, RAM, {"private": 2 * GIB, "store": 2 * GIB, "records": RECORDS}),
-        (LOCKED, DISK, {"pinned": 2 * GIB}),
-        (LOCKED, SWAP, {"pinned": 2 * GIB, "records": RECORDS}),
-        (LOCKED, RAM, {"pinned": 2 * GIB, "records": RECORDS}),
-        (replace(PRIVATE, locked=True), DISK, {"pinned": 2 * GIB}),
+        (LOCKED, DISK, {"pinned": 2 * GIB, "overhead": LOCKED_EACH}),
+        (LOCKED, SWAP, {"pinned": 2 * GIB, "records": RECORDS, "overhead": LOCKED_EACH}),
+        (LOCKED, RAM, {"pinned": 2 * GIB, "records": RECORDS, "overhead": LOCKED_EACH}),
+        (replace(PRIVATE, locked=True), DISK, {"pinned": 2 * GIB, "overhead": LOCKED_EACH}),
         (
             replace(PRIVATE, locked=True),
             RAM,
-            {"pinned": 2 * GIB, "store": 2 * GIB, "records": RECORDS},
+            {
+                "pinned": 2 * GIB,
+                "store": 2 * GIB,
+                "records": RECORDS,
+                "overhead": LOCKED_EACH,
+            },
         ),
         (replace(ANONYMOUS, passthrough=True), SWAP, {"pinned": 2 * GIB}),
         (HUGE, DISK, {"page_tables": 0}),
+        (
+            replace(LOCKED, virt_type="qemu"),
+            DISK,
+            {
+                "pinned": 2 * GIB,
+                "page_tables": TABLES // 2,
+                "overhead": (144 + 5 * 8 + 1024) * MIB,
+            },
+        ),
         (
             replace(FILES, virt_type="qemu"),
             DISK,
@@ -139,10 +156,10 @@ def test_a_device_that_was_plugged_in_pins() -> None:
         (FILES, (FILES,) * 60, DISK, 0),
         (FILES, (FILES,) * 3, RAM, 1024 + 4 * 112 + 18),
         (LOCKED, (LOCKED,) * 2, DISK, 0),
-        (LOCKED, (LOCKED,) * 3, DISK, 1024 + 4 * 112),
-        (LOCKED, (LOCKED,) * 3, replace(SWAP, swap=99 * GIB), 1024 + 4 * 112 + 18),
+        (LOCKED, (LOCKED,) * 3, DISK, 1024 + 4 * 152),
+        (LOCKED, (LOCKED,) * 3, replace(SWAP, swap=99 * GIB), 1024 + 4 * 152 + 18),
         (LOCKED, (replace(HUGE, max_memory=6 * GIB),), DISK, 0),
-        (LOCKED, (), replace(DISK, huge_pages=6 * GIB), 1024 + 112),
+        (LOCKED, (), replace(DISK, huge_pages=6 * GIB), 1024 + 152),
     ],
 )
 def test_who_is_refused(

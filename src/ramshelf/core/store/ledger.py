@@ -49,8 +49,8 @@ class Note:
     The rest is what core/ram.py asks, in bytes. ``memory`` is all that the guest may come to have
     in the system's own pages, wherever that is, and ``private`` what of its files is mapped
     privately. ``plugged`` is what it keeps in RAM since a device was plugged in. ``emulated`` says
-    that QEMU itself runs its instructions. ``vcpus`` is 0 in a note of an older version, which does
-    not say any of this.
+    that QEMU itself runs its instructions, ``locked`` that all its memory is locked. ``vcpus`` is 0
+    in a note of an older version, which does not say any of this.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Note:
     plugged: int = 0
     vcpus: int = 0
     emulated: bool = False
+    locked: bool = False
 
     @property
     def noted(self) -> int:
@@ -89,7 +90,7 @@ _NUMBERS = {
     "plugged": "plugged",
     "vcpus": "vcpus",
 }
-_FLAGS = ("flushes", "emulated")
+_FLAGS = ("flushes", "emulated", "locked")
 _WORDS = {"uuid": "uuid", "directory": "directory", "starter": "starter"}
 
 
@@ -149,6 +150,7 @@ def note_of(guest: Guest, *, directory: str = "", files: Iterable[NotedFile] = (
         private=guest.private_bytes,
         vcpus=max(1, guest.vcpus),
         emulated=guest.emulated,
+        locked=guest.locked,
     )
 
 
@@ -162,4 +164,5 @@ def completed(note: Note, guest: Guest) -> Note:
         private=now.private,
         vcpus=now.vcpus,
         emulated=now.emulated,
+        locked=now.locked,
     )
