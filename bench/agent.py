@@ -107,7 +107,7 @@ def _measured(hypervisor: Hypervisor, placement: Placement) -> dict[str, Callabl
                 connected=True,
                 look=watcher.look,
                 conditions=problems.now,
-                tally=watcher.tally.copy(),
+                counts=watcher.counts.copy(),
             )
         )
 

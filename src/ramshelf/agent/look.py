@@ -8,7 +8,7 @@ from ramshelf.agent.problems import AWAY, Problems, condition_of
 from ramshelf.agent.residency import Residency
 from ramshelf.agent.trim import Trims
 from ramshelf.core.agent.conditions import Condition, of_error, of_finding
-from ramshelf.core.agent.counts import Tally, refusal
+from ramshelf.core.agent.counts import Counts, refusal
 from ramshelf.core.agent.events import Event, What
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.checks.hook import bypassed
@@ -69,7 +69,7 @@ class Wish:
 class Watcher:
     """Does the looks.
 
-    ``tally``, the last ``look`` and the ``write_errors`` known by then are there for the metrics.
+    ``counts``, the last ``look`` and the ``write_errors`` known by then are there for the metrics.
     """
 
     def __init__(self, problems: Problems, log: Log) -> None:
@@ -82,13 +82,13 @@ class Watcher:
         self._trims = Trims(log)
         self._write_watch = WriteWatch()
         self._settling = Settling()
-        self.tally = Tally()
+        self.counts = Counts()
         self.look: Look | None = None
         self.write_errors: WriteErrors | None = None
 
     def happened(self, event: Event) -> None:
         """Take note of what libvirt has told."""
-        self.tally.event(event)
+        self.counts.event(event)
         self._trims.happened(event, self.look)
         if event.what is What.MEMORY:
             self._unsettled[event.guest] = _TRIES
@@ -126,7 +126,7 @@ class Watcher:
 
     def _follow(self) -> Iterator[Condition]:
         for entry in self._hooklog.entries():
-            self.tally.record(entry)
+            self.counts.record(entry)
             code = refusal(entry)
             if code is not None and not self._history:
                 reason = entry.get("reason") or f"the hook is broken (status {entry.get('status')})"
@@ -166,7 +166,7 @@ class Watcher:
             self._unsettled.setdefault(name, _TRIES)
         self.look = now
         if hypervisor is not None:
-            self.tally.look(_runs(now), now.written)
+            self.counts.look(_runs(now), now.written)
         self._tell_of_capacity(before, now)
         yield from map(of_finding, bypassed(bypass.bypass()))
         yield from _wrong(now, config)
@@ -195,7 +195,7 @@ class Watcher:
 
     def _clean(self) -> Iterator[Condition]:
         for removed in clean(self.look.stale if self.look is not None else ()):
-            self.tally.cleaned += 1
+            self.counts.cleaned += 1
             self._log.info(
                 "cleaned",
                 f"{removed.path} belonged to no guest and was removed.",
@@ -230,7 +230,7 @@ class Watcher:
             if not outcome.late.settled and left > 1:
                 self._unsettled[name] = left - 1
             if outcome.late.overdue:
-                self.tally.late += 1
+                self.counts.late += 1
                 self._log.warning(
                     "reserved-late",
                     f"Guest {name} ran without its whole reservation; it has it now.",

@@ -276,7 +276,7 @@ class Agent:
                 looked=self._looked,
                 checked=self._checked,
                 conditions=self._problems.now,
-                tally=self._watcher.tally.copy(),
+                counts=self._watcher.counts.copy(),
                 reported=self._reported,
                 bypass_left=bypass().left,
                 write_errors=self._watcher.write_errors,

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 import ramshelf
 from ramshelf.core.agent.conditions import Condition
-from ramshelf.core.agent.counts import Tally
+from ramshelf.core.agent.counts import Counts
 from ramshelf.core.agent.metrics import METRICS
 from ramshelf.core.catalog import RULES
 from ramshelf.core.config import Config
@@ -63,7 +63,7 @@ class Known:
     looked: Took = Took()
     checked: Took = Took()
     conditions: tuple[Condition, ...] = ()
-    tally: Tally = field(default_factory=Tally)
+    counts: Counts = field(default_factory=Counts)
     reported: Reported | None = None
     bypass_left: int = 0
     write_errors: WriteErrors | None = None
@@ -99,21 +99,21 @@ def _agent(known: Known) -> Iterator[tuple[str, Sample]]:
 
 
 def _life(known: Known) -> Iterator[tuple[str, Sample]]:
-    tally = known.tally
+    counts = known.counts
     for name, counter, reasons in (
-        ("ramshelf_guest_starts_total", tally.starts, START_REASONS),
-        ("ramshelf_guest_stops_total", tally.stops, STOP_REASONS),
+        ("ramshelf_guest_starts_total", counts.starts, START_REASONS),
+        ("ramshelf_guest_stops_total", counts.stops, STOP_REASONS),
     ):
         for reason in dict.fromkeys((*reasons, *counter)):
             yield name, ((reason,), float(counter[reason]))
-    for code, number in tally.refusals.items():
+    for code, number in counts.refusals.items():
         yield "ramshelf_guest_refusals_total", ((code,), float(number))
     yield "ramshelf_hook_bypass_seconds", ((), float(known.bypass_left))
-    yield "ramshelf_hook_bypassed_guests_total", ((), float(tally.bypassed))
-    yield "ramshelf_guest_start_written_bytes_total", ((), tally.start_written)
-    yield "ramshelf_guest_stop_written_bytes_total", ((), tally.stop_written)
-    yield "ramshelf_late_reservations_total", ((), float(tally.late))
-    yield "ramshelf_cleaned_directories_total", ((), float(tally.cleaned))
+    yield "ramshelf_hook_bypassed_guests_total", ((), float(counts.bypassed))
+    yield "ramshelf_guest_start_written_bytes_total", ((), counts.start_written)
+    yield "ramshelf_guest_stop_written_bytes_total", ((), counts.stop_written)
+    yield "ramshelf_late_reservations_total", ((), float(counts.late))
+    yield "ramshelf_cleaned_directories_total", ((), float(counts.cleaned))
 
 
 def _findings(conditions: Iterable[Condition]) -> Iterator[tuple[str, Sample]]:

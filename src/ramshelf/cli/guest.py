@@ -249,7 +249,7 @@ def migrate(
     check: bool,
     offline: bool,
     timeout: float | None,
-    **passage: Any,
+    **live_options: Any,
 ) -> int:
     """Move a guest to another host, while it runs or (--offline) by stopping it.
 
@@ -258,20 +258,20 @@ def migrate(
     guest runs on here. Its disks must be there as well, at the same paths.
     """
     from ramshelf.cli.migrate import run  # noqa: PLC0415 - lxml, only where it is used
-    from ramshelf.core.migration.live import Passage  # noqa: PLC0415 - likewise
+    from ramshelf.core.migration.live import LiveOptions  # noqa: PLC0415 - likewise
 
-    if offline and any(passage.values()):
+    if offline and any(live_options.values()):
         raise click.UsageError(
             "--offline sends no memory: options of a live migration have no meaning beside it."
         )
     if timeout is not None and not offline:
         raise click.UsageError("--timeout is for --offline.")
-    wish = Passage(
-        migrate_uri=passage["migrate_uri"],
-        postcopy=passage["postcopy"],
-        auto_converge=passage["auto_converge"],
-        parallel=passage["parallel"],
-        bandwidth_mib=passage["bandwidth"],
+    wish = LiveOptions(
+        migrate_uri=live_options["migrate_uri"],
+        postcopy=live_options["postcopy"],
+        auto_converge=live_options["auto_converge"],
+        parallel=live_options["parallel"],
+        bandwidth_mib=live_options["bandwidth"],
     )
     return run(
         context,

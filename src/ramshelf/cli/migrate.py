@@ -6,7 +6,7 @@ import click
 
 from ramshelf.cli.context import Context
 from ramshelf.cli.notes import documents, say
-from ramshelf.core.migration.live import Passage, Progress
+from ramshelf.core.migration.live import LiveOptions, Progress
 from ramshelf.core.migration.verdict import Verdict, Way
 from ramshelf.core.units import MIB
 from ramshelf.node.migration.cold import move_cold
@@ -19,14 +19,14 @@ def run(
     context: Context,
     name: str,
     destination: str,
-    passage: Passage,
+    live_options: LiveOptions,
     *,
     check: bool,
     offline: bool,
     timeout: float,
 ) -> int:
     """Check or move the guest, and return the exit status."""
-    way = Way.COLD if offline else Way.POSTCOPY if passage.postcopy else Way.LIVE
+    way = Way.COLD if offline else Way.POSTCOPY if live_options.postcopy else Way.LIVE
     with Hypervisor(context.uri) as here, Hypervisor(destination, elsewhere=True) as there:
         move = look_at_move(here, there, context.config, name)
         if check:
@@ -51,7 +51,7 @@ def run(
                     there,
                     context.config,
                     move,
-                    passage,
+                    live_options,
                     progress=lambda figures: line.show(_figures(name, figures)),
                 )
         finally:

@@ -16,7 +16,7 @@ import libvirt
 
 from ramshelf.core.agent.events import Event, What
 from ramshelf.core.errors import HostError, InputError, RamshelfError, RefusedError, ServiceError
-from ramshelf.core.migration.live import Passage, Progress, read_progress
+from ramshelf.core.migration.live import LiveOptions, Progress, read_progress
 from ramshelf.core.requirements import Version, libvirt_version
 from ramshelf.system.worker import Answer, Worker
 
@@ -415,7 +415,7 @@ class Hypervisor:
 
         return self._ask(taken)
 
-    def migrate(self, name: str, destination: str, passage: Passage) -> Migration:
+    def migrate(self, name: str, destination: str, live_options: LiveOptions) -> Migration:
         """Begin to migrate a running domain.
 
         Nothing else can be asked of this connection until the migration has ended. It goes peer to
@@ -430,15 +430,15 @@ class Hypervisor:
             if domain.isPersistent():
                 flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
             for wanted, flag in (
-                (passage.postcopy, libvirt.VIR_MIGRATE_POSTCOPY),
-                (passage.auto_converge, libvirt.VIR_MIGRATE_AUTO_CONVERGE),
-                (passage.parallel, libvirt.VIR_MIGRATE_PARALLEL),
+                (live_options.postcopy, libvirt.VIR_MIGRATE_POSTCOPY),
+                (live_options.auto_converge, libvirt.VIR_MIGRATE_AUTO_CONVERGE),
+                (live_options.parallel, libvirt.VIR_MIGRATE_PARALLEL),
             ):
                 flags |= flag if wanted else 0
             values = {
-                libvirt.VIR_MIGRATE_PARAM_URI: passage.migrate_uri,
-                libvirt.VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS: passage.parallel,
-                libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: passage.bandwidth_mib,
+                libvirt.VIR_MIGRATE_PARAM_URI: live_options.migrate_uri,
+                libvirt.VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS: live_options.parallel,
+                libvirt.VIR_MIGRATE_PARAM_BANDWIDTH: live_options.bandwidth_mib,
             }
             parameters = {key: value for key, value in values.items() if value}
             domain.migrateToURI3(destination, parameters, flags)

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ramshelf.agent.metrics import Exporter, Known, Reported, Took, samples
 from ramshelf.core.agent.conditions import Condition
-from ramshelf.core.agent.counts import Tally
+from ramshelf.core.agent.counts import Counts
 from ramshelf.core.agent.metrics import METRICS, SECTIONS
 from ramshelf.core.config import Config
 from ramshelf.core.findings import Severity
@@ -66,7 +66,7 @@ KNOWN = Known(
     looked=Took(ended=100.0, seconds=0.02),
     checked=Took(ended=90.0, seconds=0.2),
     conditions=(Condition(code="hook.missing", severity=Severity.FAILURE, sentence="It is."),),
-    tally=Tally(refusals=Counter({"capacity.exceeded": 2})),
+    counts=Counts(refusals=Counter({"capacity.exceeded": 2})),
     reported=Reported(
         done=True, owned=True, succeeded=80.0, total_mib=65536, reserved_mib=0, allocated_mib=2048
     ),

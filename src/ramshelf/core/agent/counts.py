@@ -31,7 +31,7 @@ def refusal(entry: Mapping[str, Any]) -> str | None:
 
 
 @dataclass(kw_only=True)
-class Tally:
+class Counts:
     """The counters of the agent's process, which only grow.
 
     They begin with what the hook's log still holds. ``bypassed`` are guests that passed by the
@@ -53,7 +53,7 @@ class Tally:
     _told: set[tuple[What, str]] = field(default_factory=set)
     _untold: set[tuple[What, str]] = field(default_factory=set)
 
-    def copy(self) -> "Tally":
+    def copy(self) -> "Counts":
         """Return the figures as they are now, to be read by another thread."""
         return replace(
             self, starts=self.starts.copy(), stops=self.stops.copy(), refusals=self.refusals.copy()

@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passage:
+class LiveOptions:
     """What is asked of libvirt besides the destination; ``virsh migrate`` has the same.
 
     ``migrate_uri`` is where QEMU listens there, None where libvirt chooses. ``parallel`` is the

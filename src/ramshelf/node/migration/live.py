@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError, RefusedError
 from ramshelf.core.findings import Finding
-from ramshelf.core.migration.live import Passage, Progress
+from ramshelf.core.migration.live import LiveOptions, Progress
 from ramshelf.core.migration.verdict import Way
 from ramshelf.core.store.find import Store
 from ramshelf.node.guest.aftercare import leave
@@ -71,7 +71,7 @@ def migrate(
     there: Hypervisor,
     config: Config,
     move: Move,
-    passage: Passage,
+    live_options: LiveOptions,
     *,
     progress: Callable[[Progress], None] = lambda _figures: None,
 ) -> Moved:
@@ -81,14 +81,14 @@ def migrate(
     ``migration.refused`` and what libvirt or the other host's hook says; RamshelfError
     ``cli.interrupted`` after Ctrl-C.
     """
-    require(move, Way.POSTCOPY if passage.postcopy else Way.LIVE)
+    require(move, Way.POSTCOPY if live_options.postcopy else Way.LIVE)
     name, begin = move.domain.name, time.monotonic()
     claimed = moved_claim(here, there, config, uuid=move.domain.uuid, guest=move.guest)
     with claimed as claim, Hypervisor(here.uri) as mover:
-        migration = mover.migrate(name, there.uri, passage)
+        migration = mover.migrate(name, there.uri, live_options)
         try:
             try:
-                _watch(here, name, migration, passage, progress)
+                _watch(here, name, migration, live_options, progress)
             except KeyboardInterrupt:
                 _abort(here, name, migration)
         except RamshelfError:
@@ -121,10 +121,10 @@ def _watch(
     here: Hypervisor,
     name: str,
     migration: Migration,
-    passage: Passage,
+    live_options: LiveOptions,
     progress: Callable[[Progress], None],
 ) -> None:
-    postcopy = passage.postcopy
+    postcopy = live_options.postcopy
     while not migration.ended(_POLL):
         figures = here.progress(name)
         if figures is None:

@@ -1,6 +1,6 @@
 """What the agent counts: what libvirt tells, and what it has not told, each once."""
 
-from ramshelf.core.agent.counts import UNSEEN, Tally
+from ramshelf.core.agent.counts import UNSEEN, Counts
 from ramshelf.core.agent.events import Event, What
 from ramshelf.core.units import MIB
 
@@ -13,94 +13,94 @@ def stopped(uuid: str, reason: str = "shutdown") -> Event:
     return Event(what=What.STOPPED, guest=uuid, uuid=uuid, reason=reason)
 
 
-def looked(*running: tuple[str, int], written: int = 0) -> Tally:
-    tally = Tally()
-    tally.look(running, written)
-    return tally
+def looked(*running: tuple[str, int], written: int = 0) -> Counts:
+    counts = Counts()
+    counts.look(running, written)
+    return counts
 
 
 def test_guests_that_ran_before_are_no_starts() -> None:
-    tally = looked(("a", 1))
-    tally.look([("a", 1)], 0)
-    assert not +tally.starts
+    counts = looked(("a", 1))
+    counts.look([("a", 1)], 0)
+    assert not +counts.starts
 
 
 def test_an_event_before_its_look_counts_once() -> None:
-    tally = looked()
-    tally.event(started("a", "migrated"))
+    counts = looked()
+    counts.event(started("a", "migrated"))
     for _ in range(3):
-        tally.look([("a", 1)], 0)
-    assert +tally.starts == {"migrated": 1}
+        counts.look([("a", 1)], 0)
+    assert +counts.starts == {"migrated": 1}
 
 
 def test_an_event_after_its_look_counts_once() -> None:
-    tally = looked()
-    tally.look([("a", 1)], 0)
-    tally.event(started("a"))
+    counts = looked()
+    counts.look([("a", 1)], 0)
+    counts.event(started("a"))
     for _ in range(3):
-        tally.look([("a", 1)], 0)
-    assert +tally.starts == {"booted": 1}
+        counts.look([("a", 1)], 0)
+    assert +counts.starts == {"booted": 1}
 
 
 def test_what_nobody_told_is_counted_a_look_later() -> None:
-    tally = looked(("a", 1))
-    tally.look([("b", 2)], 0)
-    assert (+tally.starts, +tally.stops) == ({}, {})
-    tally.look([("b", 2)], 0)
-    tally.look([("b", 2)], 0)
-    assert (+tally.starts, +tally.stops) == ({UNSEEN: 1}, {UNSEEN: 1})
+    counts = looked(("a", 1))
+    counts.look([("b", 2)], 0)
+    assert (+counts.starts, +counts.stops) == ({}, {})
+    counts.look([("b", 2)], 0)
+    counts.look([("b", 2)], 0)
+    assert (+counts.starts, +counts.stops) == ({UNSEEN: 1}, {UNSEEN: 1})
 
 
 def test_another_run_of_the_same_guest_is_a_start_and_an_end() -> None:
-    tally = looked(("a", 1))
+    counts = looked(("a", 1))
     for _ in range(3):
-        tally.look([("a", 2)], 0)
-    assert (tally.starts[UNSEEN], tally.stops[UNSEEN]) == (1, 1)
+        counts.look([("a", 2)], 0)
+    assert (counts.starts[UNSEEN], counts.stops[UNSEEN]) == (1, 1)
 
 
 def test_a_guest_that_came_and_went_between_two_looks() -> None:
-    tally = looked()
-    tally.event(started("a"))
-    tally.event(stopped("a", "crashed"))
+    counts = looked()
+    counts.event(started("a"))
+    counts.event(stopped("a", "crashed"))
     for _ in range(3):
-        tally.look([], 0)
-    assert (+tally.starts, +tally.stops) == ({"booted": 1}, {"crashed": 1})
+        counts.look([], 0)
+    assert (+counts.starts, +counts.stops) == ({"booted": 1}, {"crashed": 1})
 
 
 def test_other_events_are_not_counted() -> None:
-    tally = looked()
-    tally.event(Event(what=What.MEMORY, guest="a", uuid="a"))
-    assert (+tally.starts, +tally.stops) == ({}, {})
+    counts = looked()
+    counts.event(Event(what=What.MEMORY, guest="a", uuid="a"))
+    assert (+counts.starts, +counts.stops) == ({}, {})
 
 
 def test_what_was_written_meanwhile_counts_to_the_ends() -> None:
-    tally = looked(("a", 1), ("b", 2), written=100)
-    tally.look([("a", 1), ("b", 2)], 150)
-    assert tally.stop_written == 0
-    tally.look([("b", 2)], 170)
-    tally.look([("b", 2)], 500)
-    assert tally.stop_written == 20
-    tally.look([], 3)  # another device: its count began anew
-    assert tally.stop_written == 20
+    counts = looked(("a", 1), ("b", 2), written=100)
+    counts.look([("a", 1), ("b", 2)], 150)
+    assert counts.stop_written == 0
+    counts.look([("b", 2)], 170)
+    counts.look([("b", 2)], 500)
+    assert counts.stop_written == 20
+    counts.look([], 3)  # another device: its count began anew
+    assert counts.stop_written == 20
 
 
 def test_the_hooks_log_tells_refusals_and_what_starts_wrote() -> None:
-    tally = Tally()
-    tally.record({"event": "refused", "code": "capacity.exceeded"})
-    tally.record({"event": "undecided", "code": "hook.time-out", "vetoed": True})
-    tally.record({"event": "undecided", "code": "hook.time-out", "vetoed": False})
-    tally.record({"event": "broken", "status": 127, "vetoed": 1})
-    tally.record({"event": "broken", "status": 127, "vetoed": 0})
-    tally.record({"event": "started", "written_mib": 1.5})
-    tally.record({"event": "started"})
-    tally.record({"event": "reserved"})
-    assert tally.refusals == {"capacity.exceeded": 1, "hook.time-out": 1, "hook.broken": 1}
-    assert tally.start_written == 1.5 * MIB
+    counts = Counts()
+    counts.record({"event": "refused", "code": "capacity.exceeded"})
+    counts.record({"event": "undecided", "code": "hook.time-out", "vetoed": True})
+    counts.record({"event": "undecided", "code": "hook.time-out", "vetoed": False})
+    counts.record({"event": "broken", "status": 127, "vetoed": 1})
+    counts.record({"event": "broken", "status": 127, "vetoed": 0})
+    counts.record({"event": "started", "written_mib": 1.5})
+    counts.record({"event": "started"})
+    counts.record({"event": "reserved"})
+    assert counts.refusals == {"capacity.exceeded": 1, "hook.time-out": 1, "hook.broken": 1}
+    assert counts.start_written == 1.5 * MIB
 
 
 def test_a_copy_does_not_change_with_the_original() -> None:
-    tally = looked()
-    copy = tally.copy()
-    tally.event(started("a"))
-    tally.record({"event": "refused", "code": "c"})
+    counts = looked()
+    copy = counts.copy()
+    counts.event(started("a"))
+    counts.record({"event": "refused", "code": "c"})
     assert (+copy.starts, +copy.refusals) == ({}, {})
