@@ -23,7 +23,7 @@ import pytest
 from ramshelf.core.hook.call import AFTERCARE
 from ramshelf.core.store.directory import FileUsage
 from ramshelf.core.units import MIB
-from ramshelf.node.guest.look import in_ram
+from ramshelf.node.guest.look import measure_resident
 from ramshelf.system.procfs import swaps
 from support.cgroup import memory_limit
 from support.cli import ramshelf
@@ -245,7 +245,7 @@ def out_of_ram() -> int:
     file = FileUsage(
         path=str(path), apparent=status.st_size, allocated=allocated, inode=status.st_ino
     )
-    return allocated - in_ram(file)
+    return allocated - measure_resident(file)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from ramshelf.agent.problems import AWAY, Problems, condition_of
 from ramshelf.agent.residency import Residency
 from ramshelf.agent.trim import Trims
 from ramshelf.core.agent.conditions import Condition, of_error, of_finding
-from ramshelf.core.agent.counts import Counts, refusal
+from ramshelf.core.agent.counts import Counts, refusal_code
 from ramshelf.core.agent.events import Event, What
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.checks.hook import bypassed
@@ -127,7 +127,7 @@ class Watcher:
     def _follow(self) -> Iterator[Condition]:
         for entry in self._hooklog.entries():
             self.counts.record(entry)
-            code = refusal(entry)
+            code = refusal_code(entry)
             if code is not None and not self._history:
                 reason = entry.get("reason") or f"the hook is broken (status {entry.get('status')})"
                 self._log.warning(

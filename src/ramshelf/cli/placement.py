@@ -7,7 +7,7 @@ import click
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.notes import documents, say
 from ramshelf.cli.output import fields, table
-from ramshelf.core.doctor.checks.placement import judge
+from ramshelf.core.doctor.checks.placement import judge_provider
 from ramshelf.core.errors import ConfigError, HostError, ServiceError
 from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.placement import provider_config
@@ -36,7 +36,7 @@ def show(context: Context) -> None:
     ):
         compared = node.compare(placement, lambda: node.look_at_host(hypervisor, context.config))
     observed, truth = compared.observed, compared.truth
-    findings = judge(compared)
+    findings = judge_provider(compared)
     names = {guest.uuid: guest.name for guest in truth.guests}
     inventory = asdict(observed.inventory) if observed.inventory else {}
     rows = [

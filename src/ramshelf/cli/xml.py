@@ -16,8 +16,8 @@ from ramshelf.core.domain.backing import (
     Backing,
     Discard,
     Support,
-    apply,
-    parse,
+    make_file_backed,
+    parse_document,
 )
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.findings import Finding
@@ -79,7 +79,7 @@ def apply_command(
         click.echo("Reading domain XML from the terminal; end it with Ctrl-D.", err=True)
     document = file.read(MAX_BYTES + 1)
     if context.config.off:
-        parse(document)
+        parse_document(document)
         _print(context, document, [OFF])
         return
     backing = (
@@ -90,7 +90,7 @@ def apply_command(
         )
     )
     support = _support(context) if backing.discard is Discard.AUTO else Support()
-    applied = apply(document, backing, support)
+    applied = make_file_backed(document, backing, support)
     _print(context, applied.xml.encode(), applied.notes)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ramshelf.core.config import Config
-from ramshelf.core.doctor.checks.placement import judge, ratio, unserved
+from ramshelf.core.doctor.checks.placement import judge_provider, ratio, unserved
 from ramshelf.core.domain.memory import Guest
 from ramshelf.core.errors import RamshelfError, RefusedError, ServiceError
 from ramshelf.core.findings import Finding
@@ -186,7 +186,9 @@ def _brought_to_agree(
         now = then
     findings = (
         *refused,
-        *judge(Comparison(truth=host, observed=now, owner=placement.owner, starting=starting)),
+        *judge_provider(
+            Comparison(truth=host, observed=now, owner=placement.owner, starting=starting)
+        ),
     )
     if owned and observed.inventory is not None and observed.inventory.allocation_ratio != 1.0:
         findings = (ratio(observed, observed.inventory, ours=True), *findings)

@@ -15,7 +15,7 @@ Run = tuple[str, int | None]
 """A guest's UUID and id, which stand for one run of it."""
 
 
-def refusal(entry: Mapping[str, Any]) -> str | None:
+def refusal_code(entry: Mapping[str, Any]) -> str | None:
     """Return the error's code where an entry of the hook's log says that a guest was refused.
 
     The result is None where it says something else.
@@ -72,7 +72,7 @@ class Counts:
 
     def record(self, entry: Mapping[str, Any]) -> None:
         """Count an entry of the hook's log."""
-        code = refusal(entry)
+        code = refusal_code(entry)
         if code is not None:
             self.refusals[code] += 1
         elif entry.get("event") == "bypassed":

@@ -119,13 +119,13 @@ class Applied:
     notes: tuple[Finding, ...]
 
 
-def apply(document: bytes, backing: Backing, support: Support) -> Applied:
+def make_file_backed(document: bytes, backing: Backing, support: Support) -> Applied:
     """Make a domain file-backed.
 
     Raises InputError ``xml.*`` for what is not a usable domain, and RefusedError ``xml.hugepages``,
     ``xml.launch-security`` or ``discard.unsupported`` for what cannot be file-backed as wished.
     """
-    root = parse(document)
+    root = parse_document(document)
     _check(root)
     before = _serialise(root, document)
     if parse_guest(before.encode()).hugepages:
@@ -148,20 +148,20 @@ def apply(document: bytes, backing: Backing, support: Support) -> Applied:
     )
 
 
-def leave(document: bytes) -> Applied:
+def leave_alone(document: bytes) -> Applied:
     """Return the domain as it is, with a note that file backing is off."""
-    root = parse(document)
+    root = parse_document(document)
     xml = _serialise(root, document)
     return Applied(xml=xml, guest=parse_guest(xml.encode()), changed=False, notes=(OFF,))
 
 
-def remove(document: bytes) -> Applied:
-    """Make a domain's memory anonymous by taking out what ``apply`` owns.
+def make_anonymous(document: bytes) -> Applied:
+    """Make a domain's memory anonymous by taking out what ``make_file_backed`` owns.
 
     Raises InputError ``xml.*``, and RefusedError ``xml.shared-memory`` where another process is to
     share the memory.
     """
-    root = parse(document)
+    root = parse_document(document)
     domain_name(root)
     before = _serialise(root, document)
     for path in _SHARING:
@@ -238,7 +238,7 @@ def decide_discard(wish: Discard, support: Support) -> tuple[bool, Finding | Non
     return True, None
 
 
-def parse(document: bytes) -> etree._Element:
+def parse_document(document: bytes) -> etree._Element:
     """Return the root of domain XML that may come from anyone.
 
     Nothing is fetched or expanded, and no DTD is accepted. Raises InputError ``xml.empty``,

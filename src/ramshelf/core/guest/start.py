@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from ramshelf.core.domain.backing import (
     Backing,
     Support,
-    apply,
     domain_name,
-    leave,
-    parse,
+    leave_alone,
+    make_file_backed,
+    parse_document,
     with_uuid,
 )
 from ramshelf.core.domain.memory import Guest, parse_guest
@@ -83,16 +83,16 @@ class Plan:
 def plan_start(facts: StartFacts) -> Plan:
     """Return what is to be done, or raise the reason why nothing can be done.
 
-    Raises what ``core.domain.backing.apply`` raises, HostError ``versions.*``, ``store.*`` or
+    Raises what ``make_file_backed`` raises, HostError ``versions.*``, ``store.*`` or
     ``hook.*``, and RefusedError ``guest.*`` or ``capacity.exceeded``, the latter with who holds the
     space.
     """
     document = _document(facts)
     if facts.off:
-        applied = leave(document)
+        applied = leave_alone(document)
     else:
         _require_host(facts)
-        applied = apply(document, Backing(), facts.support)
+        applied = make_file_backed(document, Backing(), facts.support)
         _require_fit(facts, applied.guest)
     previous = facts.existing.definition if facts.existing else None
     changed = applied.changed or facts.document is not None
@@ -121,7 +121,7 @@ def _document(facts: StartFacts) -> bytes:
     if facts.document is None:
         assert facts.existing is not None  # noqa: S101 - the caller found it by its name
         return facts.existing.definition.encode()
-    root = parse(facts.document)
+    root = parse_document(facts.document)
     name = domain_name(root)
     own = (root.findtext("uuid") or "").strip()
     identity = own or str(uuid.uuid5(uuid.UUID(facts.host_uuid), facts.document.hex()))

@@ -49,7 +49,7 @@ def _unusable(sentence: str) -> UsageError:
     )
 
 
-def left(text: str, now: float) -> int:
+def seconds_left(text: str, now: float) -> int:
     """Return the seconds that the bypass still lasts, 0 where there is none.
 
     ``text`` is the file's, ``now`` the seconds since the boot.

@@ -59,7 +59,9 @@ def parse_promises(text: str) -> tuple[EarlierPromise, ...]:
     return tuple(found)
 
 
-def recorded(usage: StoreUsage, before: Iterable[EarlierPromise]) -> tuple[EarlierPromise, ...]:
+def to_be_recorded(
+    usage: StoreUsage, before: Iterable[EarlierPromise]
+) -> tuple[EarlierPromise, ...]:
     """Return who is to be on record, given who was ``before``.
 
     Where more is promised than a disk store holds, those who run are put on record, too.

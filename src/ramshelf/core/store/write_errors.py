@@ -87,7 +87,7 @@ def parse_message(record: bytes) -> Message | None:
     return Message(at=int(fields[2]) / 1e6, text=text.strip())
 
 
-def follow(seen: WriteErrors, messages: Iterable[Message], device: str) -> WriteErrors:
+def with_messages(seen: WriteErrors, messages: Iterable[Message], device: str) -> WriteErrors:
     """Return what was seen before with what these messages add.
 
     They count for the file system on the device of this name. A mount begins anew: names of devices
@@ -119,7 +119,7 @@ def _patterns(device: str) -> tuple[tuple[re.Pattern[str], ...], re.Pattern[str]
     )
 
 
-def concerned(errors: WriteErrors, notes: Iterable[Note]) -> tuple[str, ...]:
+def who_lost_memory(errors: WriteErrors, notes: Iterable[Note]) -> tuple[str, ...]:
     """Return the guests that have surely lost memory.
 
     A file of theirs was named, after their note was written. File systems use inodes again, so a

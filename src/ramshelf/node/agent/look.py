@@ -13,7 +13,7 @@ from ramshelf.core.store.capacity import StoreUsage, capacity
 from ramshelf.core.store.directory import FileUsage, GuestDirectory
 from ramshelf.core.store.find import NoStore, Store
 from ramshelf.core.units import to_mib
-from ramshelf.node.guest.look import StoreShares, in_ram, observe_ram, shares
+from ramshelf.node.guest.look import StoreShares, measure_resident, observe_ram, shares
 from ramshelf.node.store.clean import list_directories, stale_among
 from ramshelf.node.store.holdings import held_by
 from ramshelf.system.backingstore import observe_store
@@ -49,7 +49,7 @@ def look(
     config: Config,
     *,
     before: Look | None = None,
-    measure: Callable[[FileUsage], int] = in_ram,
+    measure: Callable[[FileUsage], int] = measure_resident,
 ) -> Look:
     """Look at the host once; ``measure`` is as for ``shares``.
 

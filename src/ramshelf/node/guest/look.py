@@ -24,7 +24,7 @@ from ramshelf.system.pagecache import resident
 from ramshelf.system.procfs import host_ram
 
 
-def in_ram(file: FileUsage) -> int:
+def measure_resident(file: FileUsage) -> int:
     """Return the bytes of the file that are in RAM; 0 for a file that has gone meanwhile.
 
     The kernel looks at each page that is in RAM: the more there are, the longer it takes.
@@ -118,7 +118,7 @@ def shares(
     held: Iterable[Holding],
     *,
     ram: Balance,
-    measure: Callable[[FileUsage], int] = in_ram,
+    measure: Callable[[FileUsage], int] = measure_resident,
 ) -> StoreShares:
     """Return the holdings by the guests that hold them.
 
@@ -192,7 +192,7 @@ def _require_store(observed: ObservedStore, config: Config) -> tuple[Store, Capa
 
 
 def _memory_files(
-    files: Iterable[FileUsage], measure: Callable[[FileUsage], int] = in_ram
+    files: Iterable[FileUsage], measure: Callable[[FileUsage], int] = measure_resident
 ) -> tuple[ObservedFile, ...]:
     return tuple(
         ObservedFile(

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from ramshelf.core.config import Config
-from ramshelf.core.domain.backing import Support, domain_name, parse
+from ramshelf.core.domain.backing import Support, domain_name, parse_document
 from ramshelf.core.domain.memory import Guest
 from ramshelf.core.domain.private import private_mapping
 from ramshelf.core.errors import RamshelfError, RefusedError
@@ -81,7 +81,7 @@ def start_guest(
     """
     begin = time.monotonic()
     document = wanted if isinstance(wanted, bytes) else None
-    name = domain_name(parse(document)) if document is not None else str(wanted)
+    name = domain_name(parse_document(document)) if document is not None else str(wanted)
     domain = hypervisor.find(name) if document is None or name in hypervisor.names() else None
     if domain is not None and domain.active:
         return _already(hypervisor, config, domain)

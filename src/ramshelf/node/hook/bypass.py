@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 
 from ramshelf.core.errors import HostError
-from ramshelf.core.hook.bypass import Bypass, left
+from ramshelf.core.hook.bypass import Bypass, seconds_left
 from ramshelf.system.filesystem import RUN_DIR, read_text
 from ramshelf.system.hooklog import record
 from ramshelf.system.hooklogfollower import Follower
@@ -41,7 +41,7 @@ def end() -> Bypass:
 def bypass() -> Bypass:
     """Return the bypass that is in force, if one is."""
     try:
-        remaining = left(read_text(_FILE, ""), _clock())
+        remaining = seconds_left(read_text(_FILE, ""), _clock())
     except OSError:
         remaining = 0
     return Bypass(left=remaining, guests=_passed() if remaining else 0)

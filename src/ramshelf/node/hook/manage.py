@@ -246,7 +246,7 @@ def remove(*, dry_run: bool) -> HookOutcome:
         actions = plan_remove(observe(wanted_hook()))
         apply(actions, noun="hook")
         _forget_notes()
-        earlier.forget()
+        earlier.forget_promises()
         Path(_SEEN).unlink(missing_ok=True)
     return HookOutcome(actions=actions, seen=None)
 

@@ -14,7 +14,7 @@ from ramshelf.node.guest.stop import end_guest
 from ramshelf.node.migration.claim import moved_claim
 from ramshelf.node.migration.cold_guard import MOVING, leave, start_again, take_back
 from ramshelf.node.migration.destination import Move
-from ramshelf.node.migration.live import Moved, require
+from ramshelf.node.migration.live import Moved, require_movable
 from ramshelf.system.hypervisor import Domain, Hypervisor
 
 
@@ -36,7 +36,7 @@ def move_cold(
     asked to stop, or where the outcome cannot be known (``migration.unknown``). ``after_step`` is
     told each step that has been done.
     """
-    require(move, Way.COLD)
+    require_movable(move, Way.COLD)
     assert move.converted is not None  # noqa: S101 - else it would not be possible
     name, begin = move.domain.name, time.monotonic()
     with (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ramshelf.core.config import Config
-from ramshelf.core.domain.backing import Applied, Backing, apply, remove
+from ramshelf.core.domain.backing import Applied, Backing, make_anonymous, make_file_backed
 from ramshelf.core.domain.memory import Guest
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.hook.call import COMING_PROBE, HOST_PROBE, probe_xml
@@ -85,8 +85,8 @@ def _converted(definition: str, there: Host) -> tuple[Applied | None, RamshelfEr
     """Return the definition as that host wants it, or the error for which it cannot be had."""
     try:
         if there.answer is not None and there.answer.side is Side.FILE:
-            return apply(definition.encode(), Backing(), there.support), None
-        return remove(definition.encode()), None
+            return make_file_backed(definition.encode(), Backing(), there.support), None
+        return make_anonymous(definition.encode()), None
     except RamshelfError as error:
         return None, error
 

@@ -43,7 +43,7 @@ class Moved:
     notes: tuple[Finding, ...] = ()
 
 
-def require(move: Move, way: Way) -> None:
+def require_movable(move: Move, way: Way) -> None:
     """Raise RefusedError ``migration.refused`` where a guest cannot move in this way.
 
     The error gives every reason.
@@ -81,7 +81,7 @@ def migrate(
     ``migration.refused`` and what libvirt or the other host's hook says; RamshelfError
     ``cli.interrupted`` after Ctrl-C.
     """
-    require(move, Way.POSTCOPY if live_options.postcopy else Way.LIVE)
+    require_movable(move, Way.POSTCOPY if live_options.postcopy else Way.LIVE)
     name, begin = move.domain.name, time.monotonic()
     claimed = moved_claim(here, there, config, uuid=move.domain.uuid, guest=move.guest)
     with claimed as claim, Hypervisor(here.uri) as mover:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.store.capacity import StoreUsage
-from ramshelf.core.store.earlier import GRACE, EarlierPromise, missed, recorded, still_needed
+from ramshelf.core.store.earlier import GRACE, EarlierPromise, missed, still_needed, to_be_recorded
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.earlier import read_promises, write_promises
 from ramshelf.system.filesystem import store_lock
@@ -42,7 +42,7 @@ def keep() -> None:
         return
     with store_lock(timeout=_LOCK_TIMEOUT):
         before = read_promises()
-        if (now := recorded(usage, before)) != before:
+        if (now := to_be_recorded(usage, before)) != before:
             write_promises(now)
 
 
@@ -88,7 +88,7 @@ def settle_by(uri: str) -> None:
                 _settle(usage, hypervisor.uuids())
 
 
-def forget() -> None:
+def forget_promises() -> None:
     """Strike all promises off.
 
     Raises OSError.

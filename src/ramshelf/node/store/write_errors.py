@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ramshelf.core.host import Unknown
 from ramshelf.core.store.find import Store
-from ramshelf.core.store.write_errors import WriteErrors, follow
+from ramshelf.core.store.write_errors import WriteErrors, with_messages
 from ramshelf.system.devicefacts import block_name
 from ramshelf.system.hostfacts import known
 from ramshelf.system.kernellog import KernelLog
@@ -33,7 +33,7 @@ class WriteWatch:
         messages = list(self._log.messages())
         before = replace(self._seen, cut=self._seen.cut or self._log.cut)
         self._log.cut = False
-        self._seen = follow(before, messages, device)
+        self._seen = with_messages(before, messages, device)
         return self._seen
 
     def close(self) -> None:

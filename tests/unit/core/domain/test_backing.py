@@ -17,12 +17,12 @@ from ramshelf.core.domain.backing import (
     Backing,
     Discard,
     Support,
-    apply,
     decide_discard,
     domain_name,
-    leave,
-    parse,
-    remove,
+    leave_alone,
+    make_anonymous,
+    make_file_backed,
+    parse_document,
 )
 from ramshelf.core.errors import InputError, RamshelfError, RefusedError
 
@@ -39,7 +39,7 @@ def domain(
 
 
 def applied(inside: str, backing: Backing = ONDEMAND) -> Applied:
-    return apply(domain(inside), backing, TMPFS)
+    return make_file_backed(domain(inside), backing, TMPFS)
 
 
 def memory_backing(xml: str) -> str:
@@ -111,7 +111,7 @@ def test_the_indentation_is_the_document_s_own() -> None:
         b" -->\n</domain>"
     )
     assert (
-        apply(document, ONDEMAND, TMPFS).xml
+        make_file_backed(document, ONDEMAND, TMPFS).xml
         == '<domain type="kvm">\n    <name>web</name>\n    <memory>9</memory> <!-- MiB? -->\n'
         '    <memoryBacking>\n        <source type="file"/>\n        <access mode="shared"/>\n'
         '        <allocation mode="ondemand"/>\n    </memoryBacking>\n</domain>\n'
@@ -152,7 +152,7 @@ def test_vhost_user_and_foreign_namespaces_stay() -> None:
         ' mode="client"/></interface></devices><qemu:commandline><qemu:arg'
         " value='-mem-path'/></qemu:commandline>"
     )
-    result = apply(domain(inside, f"type='kvm' {QEMU_NS}"), ONDEMAND, TMPFS)
+    result = make_file_backed(domain(inside, f"type='kvm' {QEMU_NS}"), ONDEMAND, TMPFS)
     assert '<app:x xmlns:app="urn:x" app:memoryBacking="1"><memoryBacking/></app:x>' in result.xml
     assert '<qemu:arg value="-mem-path"/>' in result.xml
     assert "backing.qemu-commandline" in codes(result)
@@ -162,7 +162,7 @@ def test_declaration_comments_and_encoding() -> None:
     document = "<?xml version='1.0' encoding='ISO-8859-1'?>\n<!-- vor -->\n".encode(
         "latin-1"
     ) + domain(SIZE, name="<name>weiß</name>").decode().encode("latin-1")
-    xml = apply(document, ONDEMAND, TMPFS).xml
+    xml = make_file_backed(document, ONDEMAND, TMPFS).xml
     assert xml.startswith("<?xml version='1.0' encoding='UTF-8'?>\n<!-- vor -->\n<domain")
     assert "weiß" in xml
 
@@ -174,7 +174,7 @@ def test_cdata_and_processing_instructions_stay() -> None:
 
 def test_what_is_right_already_is_not_changed() -> None:
     once = applied(SIZE)
-    again = apply(once.xml.encode(), ONDEMAND, TMPFS)
+    again = make_file_backed(once.xml.encode(), ONDEMAND, TMPFS)
     assert once.changed
     assert not again.changed
     assert again.xml == once.xml
@@ -278,7 +278,7 @@ BILLION_LAUGHS = (
 )
 def test_bad_input_is_refused_in_one_sentence(document: bytes, code: str) -> None:
     with pytest.raises(RamshelfError) as caught:
-        apply(document, ONDEMAND, TMPFS)
+        make_file_backed(document, ONDEMAND, TMPFS)
     assert caught.value.code == code
     assert caught.value.sentence.endswith(".")
     assert "\n" not in caught.value.sentence
@@ -286,7 +286,7 @@ def test_bad_input_is_refused_in_one_sentence(document: bytes, code: str) -> Non
 
 def test_the_longest_name() -> None:
     name = "x" * NAME_MAX_BYTES
-    assert apply(domain(name=f"<name>{name}</name>"), ONDEMAND, TMPFS).guest.name == name
+    assert make_file_backed(domain(name=f"<name>{name}</name>"), ONDEMAND, TMPFS).guest.name == name
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,11 @@ def test_the_longest_name() -> None:
 )
 def test_a_name_is_all_the_text_of_its_element(written: str, name: str) -> None:
     document = domain(name=f"<name>{written}</name>")
-    assert domain_name(parse(document)) == apply(document, ONDEMAND, TMPFS).guest.name == name
+    assert (
+        domain_name(parse_document(document))
+        == make_file_backed(document, ONDEMAND, TMPFS).guest.name
+        == name
+    )
 
 
 def test_a_doctype_in_a_comment_is_none() -> None:
@@ -341,7 +345,7 @@ def test_discard_is_refused_where_it_is_asked_for_and_cannot_be() -> None:
 
 
 def test_off_leaves_the_domain_alone() -> None:
-    result = leave(domain(f"{SIZE}<memoryBacking><hugepages/></memoryBacking>"))
+    result = leave_alone(domain(f"{SIZE}<memoryBacking><hugepages/></memoryBacking>"))
     assert codes(result) == {"config.off"}
     assert "source" not in result.xml
 
@@ -415,7 +419,7 @@ def kept_children(xml: bytes) -> list[bytes]:
 def test_all_else_stays_and_a_second_time_changes_nothing(
     document: bytes, backing: Backing
 ) -> None:
-    result = apply(document, backing, TMPFS)
+    result = make_file_backed(document, backing, TMPFS)
     output = result.xml.encode()
     assert without_backing(output) == without_backing(document)
     assert kept_children(output) == kept_children(document)
@@ -423,7 +427,7 @@ def test_all_else_stays_and_a_second_time_changes_nothing(
     assert result.guest.access == "shared"
     assert result.guest.allocation == backing.allocation.value
     assert result.guest.discard == (backing.discard is not Discard.NO)
-    assert apply(output, backing, TMPFS).xml == result.xml
+    assert make_file_backed(output, backing, TMPFS).xml == result.xml
     root = etree.fromstring(output)
     owned = [child.tag for child in root.iterfind("memoryBacking/*")]
     assert len(owned) == len(set(owned))
@@ -432,14 +436,14 @@ def test_all_else_stays_and_a_second_time_changes_nothing(
 @given(st.binary(max_size=200))
 def test_anything_is_refused_with_a_sentence_or_taken(document: bytes) -> None:
     with suppress(InputError):
-        apply(document, ONDEMAND, TMPFS)
+        make_file_backed(document, ONDEMAND, TMPFS)
 
 
 @given(WORDS)
 def test_text_survives(text: str) -> None:
     root = etree.fromstring(domain())
     etree.SubElement(root, "description", note=text).text = text
-    output = etree.fromstring(apply(etree.tostring(root), ONDEMAND, TMPFS).xml.encode())
+    output = etree.fromstring(make_file_backed(etree.tostring(root), ONDEMAND, TMPFS).xml.encode())
     description = output.find("description")
     assert description is not None
     assert (description.text or "") == text
@@ -478,10 +482,10 @@ ANONYMOUS = """\
 )
 def test_memory_is_made_anonymous(backing: str, left: str) -> None:
     document = ANONYMOUS.format(backing, " memAccess='shared' discard='yes'").encode()
-    removed = remove(document)
+    removed = make_anonymous(document)
     assert removed.xml == ANONYMOUS.format(left, "").replace("'", '"')  # as lxml writes it
     assert not removed.guest.file_backed
-    assert remove(removed.xml.encode()).changed is False
+    assert make_anonymous(removed.xml.encode()).changed is False
 
 
 @pytest.mark.parametrize(
@@ -497,5 +501,5 @@ def test_memory_that_is_shared_does_not_become_anonymous(device: str) -> None:
         ANONYMOUS.format("", "").replace("<devices/>", f"<devices>{device}</devices>").encode()
     )
     with pytest.raises(RefusedError) as caught:
-        remove(document)
+        make_anonymous(document)
     assert caught.value.code == "xml.shared-memory"

@@ -3,7 +3,7 @@
 import pytest
 
 from ramshelf.core.errors import UsageError
-from ramshelf.core.hook.bypass import LONGEST, left, parse_time
+from ramshelf.core.hook.bypass import LONGEST, parse_time, seconds_left
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_what_is_no_time(text: str) -> None:
     ],
 )
 def test_how_long_it_still_lasts(text: str, expected: int) -> None:
-    assert left(text, 1000.9) == expected
+    assert seconds_left(text, 1000.9) == expected

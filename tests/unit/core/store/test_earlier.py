@@ -19,9 +19,9 @@ from ramshelf.core.store.earlier import (
     is_honoured,
     missed,
     parse_promises,
-    recorded,
     refused_anew,
     still_needed,
+    to_be_recorded,
 )
 from ramshelf.core.store.kind import Kind
 from ramshelf.core.store.ledger import Note, NotedFile
@@ -74,20 +74,20 @@ def test_what_version_0_1_0_set_aside_is_known() -> None:
 
 
 def test_guests_that_have_more_than_fits_are_put_on_record() -> None:
-    assert recorded(FULL, ()) == RECORD
-    assert recorded(running(note("a", HALF), note("anonymous", 0)), ()) == ()
-    assert recorded(replace(FULL, kind=Kind.RAM), ()) == ()
+    assert to_be_recorded(FULL, ()) == RECORD
+    assert to_be_recorded(running(note("a", HALF), note("anonymous", 0)), ()) == ()
+    assert to_be_recorded(replace(FULL, kind=Kind.RAM), ()) == ()
 
 
 def test_who_is_on_record_stays_there_with_what_it_has_now() -> None:
     stopped = promise("c", MIB)
-    assert recorded(running(note("a", HALF)), (stopped,)) == (stopped,)
-    assert recorded(FULL, (stopped, promise("a", MIB))) == (stopped, *RECORD)
+    assert to_be_recorded(running(note("a", HALF)), (stopped,)) == (stopped,)
+    assert to_be_recorded(FULL, (stopped, promise("a", MIB))) == (stopped, *RECORD)
 
 
 def test_a_record_is_bounded() -> None:
     many = tuple(note(str(number), 2 * MIB) for number in range(MOST + 10))
-    assert len(recorded(running(*many), ())) == MOST
+    assert len(to_be_recorded(running(*many), ())) == MOST
     line = format_promises(RECORD[:1])
     assert len(parse_promises(line * (MOST + 10))) == MOST
 

@@ -6,7 +6,13 @@ The messages are those of kernels from 5.4 to 6.18.
 import pytest
 
 from ramshelf.core.store.ledger import Note, NotedFile
-from ramshelf.core.store.write_errors import Message, WriteErrors, concerned, follow, parse_message
+from ramshelf.core.store.write_errors import (
+    Message,
+    WriteErrors,
+    parse_message,
+    who_lost_memory,
+    with_messages,
+)
 
 EXT4 = (
     "EXT4-fs (loop1): mounted filesystem 159710ee-9fbd-485c-93ec-2d0b03d6f830 r/w with ordered data"
@@ -46,7 +52,7 @@ NOTHING = [
 
 def seen(*texts: str, before: WriteErrors | None = None) -> WriteErrors:
     messages = [Message(at=float(at), text=text) for at, text in enumerate(texts, 1)]
-    return follow(before or WriteErrors(), messages, "loop1")
+    return with_messages(before or WriteErrors(), messages, "loop1")
 
 
 def note(name: str, inode: int, since: float) -> Note:
@@ -109,10 +115,10 @@ def test_a_record_is_the_kernels_own_or_nothing() -> None:
 def test_a_guest_is_concerned_whose_file_was_named_after_it_was_noted() -> None:
     errors = WriteErrors(messages=1, last=FAILED, inodes={131: 100_000.0})
     guests = [note("before", 131, 99_000), note("other", 132, 99_000), note("later", 131, 101_000)]
-    assert concerned(errors, guests) == ("before",)
+    assert who_lost_memory(errors, guests) == ("before",)
 
 
 def test_the_logs_clock_may_lag_by_what_ntp_corrects() -> None:
     errors = WriteErrors(messages=1, last=FAILED, inodes={131: 100_000.0})
-    assert concerned(errors, [note("guest", 131, 100_049)]) == ("guest",)
-    assert concerned(errors, [note("guest", 131, 100_051)]) == ()
+    assert who_lost_memory(errors, [note("guest", 131, 100_049)]) == ("guest",)
+    assert who_lost_memory(errors, [note("guest", 131, 100_051)]) == ()

@@ -28,10 +28,10 @@ def check_placement(facts: Facts) -> Iterator[Finding]:
     if isinstance(facts.placement, RamshelfError):
         yield unserved(facts.placement)
     elif facts.placement is not None:
-        yield from judge(facts.placement)
+        yield from judge_provider(facts.placement)
 
 
-def judge(compared: Comparison) -> tuple[Finding, ...]:
+def judge_provider(compared: Comparison) -> tuple[Finding, ...]:
     """Return all findings about what Placement says of this host."""
     truth, observed = compared.truth, compared.observed
     ours = may_write(truth, observed, owner=compared.owner)

@@ -26,7 +26,7 @@ from ramshelf.core.store.directory import GuestDirectory
 from ramshelf.core.store.earlier import refused_anew
 from ramshelf.core.store.find import NoStore, Store
 from ramshelf.core.store.ledger import Note
-from ramshelf.core.store.write_errors import WriteErrors, concerned
+from ramshelf.core.store.write_errors import WriteErrors, who_lost_memory
 from ramshelf.core.units import MIB, align_up, format_size, to_mib
 
 _NAMED = 10
@@ -210,7 +210,7 @@ def failed_writes(
         messages=errors.messages,
         last=errors.last,
     )
-    for name in concerned(errors, notes):
+    for name in who_lost_memory(errors, notes):
         yield finding(
             "store.memory-lost",
             f"The kernel could not write memory of guest {name} to the store ({device}).",
