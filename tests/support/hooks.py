@@ -30,7 +30,7 @@ _DRIVER = '''\
 import json, os, shutil, signal, sys
 fault = json.load(open({fault!r}))
 sys.path.append({library!r})
-from ramshelf.core.guest import memory as guest
+from ramshelf.core.domain import memory as guest
 from ramshelf.hook.call import main
 if fault["memory_ids"] is not None:
     guest.MEMORY_IDS = tuple(map(tuple, fault["memory_ids"]))
