@@ -323,14 +323,14 @@ import os, signal, sys
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
 from ramshelf.node.migration.cold import move_cold
-from ramshelf.node.migration.destination import look
+from ramshelf.node.migration.destination import look_at_move
 from ramshelf.system.hypervisor import Hypervisor
 def signalled(step):
     if step == sys.argv[2]:
         os.kill(os.getpid(), int(sys.argv[3]))
 with Hypervisor("qemu:///system") as here, Hypervisor(sys.argv[1], elsewhere=True) as there:
     try:
-        move = look(here, there, Config(), "one")
+        move = look_at_move(here, there, Config(), "one")
         move_cold(here, there, Config(), move, timeout=float(sys.argv[4]), after_step=signalled)
     except RamshelfError as error:
         sys.exit(error.code)
