@@ -241,7 +241,6 @@ def test_a_guest_that_is_paused_stays_so(hooked: Libvirtd) -> None:
 DIES = """
 import os, signal, sys
 from ramshelf.node.guest.trim import trim_guest
-from ramshelf.system.heldnotes import HeldNote
 from ramshelf.system.hypervisor import Hypervisor
 def die(step):
     if step == sys.argv[1]:
