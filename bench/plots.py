@@ -149,6 +149,10 @@ def _beside(rows: Sequence[Row]) -> Figure:
     return _panels(rows, {"ratio": "times as long as an anonymous guest"}, "store", "guest_mib")
 
 
+def _immediate(rows: Sequence[Row]) -> Figure:
+    return _panels(rows, {"ratio": "times as long as without the hook"}, "store", "guest_mib")
+
+
 def _agent(rows: Sequence[Row]) -> Figure:
     titles = {"milliseconds": "milliseconds of CPU time", "share": "percent of one core"}
     return _panels(rows, titles, "what", "interval", "guests")
@@ -262,6 +266,7 @@ PLOTS: dict[str, Callable[[Sequence[Row]], Figure]] = {
     "zswap": _zswap,
     "hook-cost": _hook,
     "beside": _beside,
+    "immediate": _immediate,
     "agent": _agent,
     "migrate": _migrate,
     "nova": _nova,

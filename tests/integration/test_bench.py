@@ -15,6 +15,7 @@ from support.process import run
 CHECKOUT = Path(__file__).parents[2]
 THINGS = {
     "beside": 1,
+    "immediate": 1,
     "hook-cost": 26,
     "start": 14,
     "end": 10,
