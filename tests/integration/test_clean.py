@@ -50,7 +50,8 @@ def test_a_power_cut_leaves_nothing_for_the_guests_after_it(
 ) -> None:
     with made(file_system) as device:
         order = Path(drop_in_path("libvirtd.service")).read_text()
-        assert "Wants=ramshelf-clean.service\nAfter=ramshelf-clean.service\n" in order
+        units = "var-lib-libvirt-qemu-ram.mount ramshelf-clean.service"
+        assert f"Wants={units}\nAfter={units}\n" in order
         libvirtd.create(domain_xml("guest", dirty_mib=32))
         wait_console("guest", "DIRTIED")
         run("sync", "--file-system", str(MEMORY))

@@ -4,6 +4,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from ramshelf.core.domain.numa import parse_tuning
+from ramshelf.core.store.boot import escape_path
 from ramshelf.core.store.kind import Kind
 from ramshelf.core.store.ledger import Note
 from ramshelf.system import ledger
@@ -24,6 +26,7 @@ from support.cli import RAMSHELF, ramshelf
 from support.devices import loop_device, own_swaps
 from support.domains import FILE_BACKED, domain_xml, qemu_pid
 from support.libvirtd import Libvirtd
+from support.placement_service import placement_service
 from support.process import run, wait_until
 
 MEMORY = Path("/var/lib/libvirt/qemu/ram")
@@ -98,10 +101,11 @@ def mount_store(kind: Kind, device: str = "") -> None:
     FSTAB.write_text(FSTAB.read_text() + swap + entry)
     os.chown(MEMORY, qemu.pw_uid, qemu.pw_gid)
     MEMORY.chmod(0o700)
+    unit = escape_path(str(MEMORY), "mount")
     for service in SERVICES:
         drop_in = SYSTEMD / f"{service}.service.d" / "store.conf"
         drop_in.parent.mkdir(parents=True, exist_ok=True)
-        drop_in.write_text(f"[Unit]\nRequiresMountsFor={MEMORY}\n")
+        drop_in.write_text(f"[Unit]\nWants={unit}\nAfter={unit}\n")
     for name, value in SYSCTLS.items():
         Path("/proc/sys/vm", name).write_text(value)
 
@@ -146,6 +150,25 @@ def test_nothing_is_wrong_with_what_store_create_makes(libvirtd: Libvirtd, optio
     found = doctor()
     assert bad(found) == set()
     assert found["store.ok"]["facts"]["promised_mib"] == 128
+    libvirtd.reset()
+    ramshelf("store", "remove")
+
+
+def test_units_of_0_1_0_because_of_which_libvirt_needs_the_store(libvirtd: Libvirtd) -> None:
+    """The store's options, given again, bring them up to date; guests stay as they are."""
+    again = ["store", "create", "--kind", "ram", "--size", "192MiB"]
+    ramshelf(*again)
+    ramshelf("hook", "install")
+    libvirtd.create(domain_xml("stays"))
+    units = [SYSTEMD / f"{service}.service.d" / "ramshelf.conf" for service in SERVICES]
+    now = [unit.read_text() for unit in units]
+    for unit in units:
+        unit.write_text(f"[Unit]\nRequiresMountsFor={MEMORY}\n")
+    assert "store.libvirt-requires" in bad(doctor())
+    ramshelf(*again)
+    assert [unit.read_text() for unit in units] == now
+    assert bad(doctor()) == set()
+    assert qemu_pid("stays") is not None
     libvirtd.reset()
     ramshelf("store", "remove")
 
@@ -277,6 +300,32 @@ def test_libvirtd_that_is_down(swap_store: Libvirtd) -> None:
         swap_store.start()
     assert found["versions.libvirt-unreachable"]["severity"] == "failure"
     assert {"guest.list-unknown", "ram.guests-unknown", "store.stale-unknown"} <= bad(found)
+    assert "store.ok" in found
+
+
+def test_libvirtd_that_hangs(swap_store: Libvirtd) -> None:
+    os.kill(swap_store.pid, signal.SIGSTOP)
+    try:
+        found = doctor()
+    finally:
+        os.kill(swap_store.pid, signal.SIGCONT)
+    assert "did not answer within" in found["versions.libvirt-unreachable"]["message"]
+    assert "store.ok" in found
+
+
+def test_a_placement_that_hangs(
+    swap_store: Libvirtd,  # noqa: ARG001 - a good host
+    tmp_path: Path,
+) -> None:
+    """However long [placement] has ramshelf wait: it is not waited for to its end."""
+    conf = Path("/etc/ramshelf/ramshelf.conf")
+    conf.parent.mkdir(exist_ok=True)
+    with placement_service(tmp_path) as service:
+        conf.write_text(f"[ramshelf]\nplacement_owner = true\n{service.configuration(timeout=600)}")
+        with service.frozen():
+            found = doctor()
+    conf.unlink()
+    assert found["placement.timeout"]["severity"] == "warning"
     assert "store.ok" in found
 
 

@@ -4,7 +4,14 @@ from typing import Any
 
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.confinement import Labels
-from ramshelf.core.doctor.facts import BootOrder, Facts, GuestFacts, PathDirectory, StoreFacts
+from ramshelf.core.doctor.facts import (
+    BootOrder,
+    Facts,
+    GuestFacts,
+    PathDirectory,
+    ServiceOrder,
+    StoreFacts,
+)
 from ramshelf.core.domain.memory import Guest, MemoryFile
 from ramshelf.core.domain.numa import HostNode, HostNuma
 from ramshelf.core.files.mounts import Mount
@@ -152,7 +159,7 @@ STORE = StoreFacts(
     boot=BootOrder(
         mounted_by="/etc/fstab",
         requires=frozenset({"dev-nvme0n1p3.swap"}),
-        services={"libvirtd.service": (MEMORY_DIR,)},
+        services={"libvirtd.service": ServiceOrder(waits=True, requires=False)},
     ),
     file_system_errors=None,
     stale=(),
@@ -297,7 +304,7 @@ def on_disk(fstype: str = "xfs", **changes: Any) -> Facts:
         boot=BootOrder(
             mounted_by="/etc/fstab",
             requires=frozenset(),
-            services={"libvirtd.service": (MEMORY_DIR,)},
+            services={"libvirtd.service": ServiceOrder(waits=True, requires=False)},
         ),
     )
     return replace(

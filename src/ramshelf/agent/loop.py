@@ -114,8 +114,11 @@ class Agent:
         run_events()
         message = f"ramshelf {ramshelf.__version__} agent."
         self._log.info("started", message, pid=os.getpid(), libvirt=self._uri)
+        self._listen_if_due(time.monotonic())
+        # A boot waits for this, so it comes before anything that may hang.
+        self._notifier.ready("Looking at this host.")
         self._turn()
-        self._notifier.ready(self._status())
+        self._notifier.status(self._status())
         while True:
             self._wait()
             self._turn()
@@ -123,9 +126,7 @@ class Agent:
     def _turn(self) -> None:
         """Do what is due, then tell."""
         now = time.monotonic()
-        if now >= self._serve_due:
-            served = self._problems.attempt("metrics", self._listen)
-            self._serve_due = _NEVER if served else now + _SERVE_RETRY
+        self._listen_if_due(now)
         tries = self._link.hypervisor is None and now >= self._link.due
         if tries and self._problems.attempt("libvirt", self._connect):
             for pace in (self._look_pace, self._check_pace, self._report_pace):
@@ -138,6 +139,11 @@ class Agent:
             self._report(hypervisor, now)
         self._tell()
         self._notifier.alive()
+
+    def _listen_if_due(self, now: float) -> None:
+        if now >= self._serve_due:
+            served = self._problems.attempt("metrics", self._listen)
+            self._serve_due = _NEVER if served else now + _SERVE_RETRY
 
     def _wait(self) -> None:
         """Wait until something is due or a message has come; take all messages that have come."""

@@ -18,6 +18,7 @@ from ramshelf.core.errors import RamshelfError
 from ramshelf.core.findings import Finding, Severity, exit_status
 from ramshelf.core.host import Unknown
 from ramshelf.node.doctor import gather
+from ramshelf.system.worker import Patience
 
 _MARKS = {
     Severity.OK: ("ok", "green"),
@@ -33,14 +34,17 @@ _WIDTH = max(len(mark) for mark, _ in _MARKS.values())
 def command(context: Context) -> int:
     """Check the host, the store, the configuration and the guests.
 
-    Changes nothing, and needs no root, but says what it could not find out. As root it asks libvirt
-    for a guest that the hook refuses by its name, which proves that it is called; so other hooks
-    are called for that guest, too. Exit status: 0 all is good, 1 there are warnings, 2 there are
-    failures. docs/reference/findings.md explains every code.
+    Changes nothing, and needs no root, but says what it could not find out: what does not answer
+    (libvirt, the store, Placement) is waited for no longer than ten seconds altogether. As root it
+    asks libvirt for a guest that the hook refuses by its name, which proves that it is called; so
+    other hooks are called for that guest, too. Exit status: 0 all is good, 1 there are warnings, 2
+    there are failures. docs/reference/findings.md explains every code.
     """
     config = _config(context)
     uri = context.connect or (config if isinstance(config, Config) else Config()).connection_uri
-    findings = check(gather(config, uri, context.config_files, context.config_dirs))
+    patience = Patience(each=7, together=9)
+    facts = gather(config, uri, context.config_files, context.config_dirs, patience=patience)
+    findings = check(facts)
     context.emit(document(findings), lambda: _show(findings))
     return exit_status(findings)
 

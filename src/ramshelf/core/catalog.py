@@ -3,7 +3,7 @@
 docs/reference/findings.md is printed from this table. Codes are stable: scripts rely on them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.host import Unknown
@@ -492,7 +492,14 @@ _TABLE = (
         "store.libvirt-order",
         _WARNING,
         "A service that starts guests does not wait for the store at boot.",
-        "Add a drop-in with [Unit] RequiresMountsFor=MOUNT-POINT to the service.",
+        "Add a drop-in with [Unit] Wants=MOUNT-UNIT and After=MOUNT-UNIT to the service.",
+    ),
+    Rule(
+        "store.libvirt-requires",
+        _WARNING,
+        "libvirt does not start at boot when the store cannot be mounted.",
+        "Give 'ramshelf store create' its options again; in a drop-in of your own, write "
+        "Wants=MOUNT-UNIT and After=MOUNT-UNIT in place of RequiresMountsFor=.",
     ),
     Rule(
         "store.boot-unknown",
@@ -653,7 +660,7 @@ _TABLE = (
         "hook.seen-unknown",
         _WARNING,
         "Whether the running libvirt daemon calls the hook could not be found out.",
-        "Run the doctor as root while libvirt runs, or ramshelf hook install again.",
+        f"{_AS_ROOT} libvirt has to run for that; 'ramshelf hook install' asks it, too.",
     ),
     Rule(
         "hook.status-unknown",
@@ -812,6 +819,7 @@ _TABLE = (
         "ram.guests-unknown",
         _WARNING,
         "What QEMU needs beside the guests' memory could not be measured.",
+        _AS_ROOT,
     ),
     Rule(
         "ram.oomd",
@@ -1149,3 +1157,8 @@ def unknown(code: str, what: str, fact: Unknown) -> Finding:
     ``what`` says which fact, as the start of a sentence.
     """
     return finding(code, f"{what}: {fact.reason}.", reason=fact.reason)
+
+
+def not_for_root(found: Finding) -> Finding:
+    """Return the finding without the hint to look again as root."""
+    return replace(found, hint=found.hint.removeprefix(_AS_ROOT).lstrip())

@@ -15,7 +15,7 @@ from ramshelf.core.doctor.facts import Facts, GuestFacts, OddGuest, StaleDirecto
 from ramshelf.core.domain.memory import Guest
 from ramshelf.core.domain.numa import parse_tuning
 from ramshelf.core.domain.own_backends import own_backends
-from ramshelf.core.errors import RamshelfError
+from ramshelf.core.errors import RamshelfError, ServiceError
 from ramshelf.core.files.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
 from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.host import LIBVIRT_DAEMONS, Account, Device, LibvirtHost, Process, Unknown
@@ -61,6 +61,7 @@ from ramshelf.system.numanodes import host_numa
 from ramshelf.system.placement import connect
 from ramshelf.system.processes import processes
 from ramshelf.system.procfs import device_number, disk_swaps, meminfo, mounts, swaps
+from ramshelf.system.worker import Patience, Worker, comes_back
 
 _SYSCTLS = ("page-cluster", "swappiness", "dirty_bytes", "dirty_ratio", "overcommit_memory")
 _PID_FILES = ("/run/virtqemud.pid", "/run/libvirtd.pid", "/run/libvirt/libvirtd.pid")
@@ -88,15 +89,16 @@ def gather(
     files: tuple[str, ...] = (),
     directories: tuple[str, ...] = (),
     *,
-    patience: float | None = None,
+    patience: Patience,
     describe: Describe = describe,
     probe: bool = True,
 ) -> Facts:
     """Gather all facts, in an order that a guest which starts meanwhile does not disturb.
 
     ``files`` and ``directories`` are the configuration's, where any were named. ``patience`` is how
-    many seconds libvirt may take to answer; ``describe`` gives the XML of a running guest.
-    ``probe`` has libvirt call its hook even where it once did so.
+    long libvirt, Placement and the store may take to answer; ``describe`` gives the XML of a
+    running guest. ``probe`` has libvirt call its hook even where it once did so, and tries whether
+    the store answers at all, for which the process must have no other threads.
 
     Directories are listed before guests are: a directory whose guest is not listed afterwards is
     stale. Processes are listed after libvirt was asked, so that a daemon that the connection
@@ -105,11 +107,14 @@ def gather(
     table = mounts()
     conf, conf_problem = _qemu_conf()
     directory = memory_directory(conf)
-    present = known(list_directories)
+    hangs = probe and not _comes_back(directory, patience)
+    silent = Unknown(f"the store at {directory.path} does not answer") if hangs else None
+    present = known(list_directories) if silent is None else silent
     connected, domains = _libvirt(uri, patience, describe)
+    answers = not isinstance(connected, Unknown)
     found = processes()
     account = Unknown(conf_problem) if conf_problem else known(qemu_account, conf)
-    guests, odd = _guests(domains, directory, found, account)
+    guests, odd = _guests(domains, directory, found, account, silent)
     return Facts(
         config=config,
         hypervisor=connected,
@@ -122,21 +127,42 @@ def gather(
         qemu_conf_changed=known(modified, QEMU_CONF),
         nova_changed=_nova_changed(config),
         qemu_user=account,
-        store=_store(directory, _stale(present, domains, guests), known(_earlier, uri)),
+        store=silent
+        or _store(
+            directory,
+            _stale(present, domains, guests),
+            known(_earlier, uri, patience, answers=answers),
+        ),
         sysctls={name: known(sysctl, name) for name in _SYSCTLS},
         slices=known(service_slices, table),
         machine_slice=known(machine_slice, table),
         meminfo=known(meminfo),
         oom_kills=known(oom_kills),
-        hook=_hook(uri, files, directories, again=probe),
+        hook=_hook(uri if answers else "", files, directories, patience, again=probe),
         guests=guests,
         odd_guests=odd,
-        placement=_placement(config, uri),
+        placement=_placement(config, uri, patience) if answers and not hangs else None,
         numa=known(host_numa),
+        root=os.geteuid() == 0,
     )
 
 
-def _placement(config: Config | Unknown, uri: str) -> Comparison | RamshelfError | None:
+def _comes_back(directory: MemoryDirectory, patience: Patience) -> bool:
+    with patience.waiting() as seconds:
+        return comes_back(lambda: _touch(directory), seconds)
+
+
+def _touch(directory: MemoryDirectory) -> None:
+    """Ask of the store's file system what is asked of it afterwards."""
+    list_directories()
+    store = places(directory.path)[0].store
+    if isinstance(store, Store):
+        _usage(store)
+
+
+def _placement(
+    config: Config | Unknown, uri: str, patience: Patience
+) -> Comparison | RamshelfError | None:
     """Return what Placement says of this host, or the error that it gives.
 
     Return None where Placement is not used, or where libvirt or the store is not known.
@@ -144,28 +170,54 @@ def _placement(config: Config | Unknown, uri: str) -> Comparison | RamshelfError
     if isinstance(config, Unknown) or config.placement_mode == "none":
         return None
     try:
-        with hypervisor.Hypervisor(uri, read_only=True) as connection:
+        with (
+            patience.waiting() as seconds,
+            hypervisor.Hypervisor(uri, read_only=True, patience=seconds) as connection,
+        ):
             host, seen = connection.host_name(), placement.look_at_host(connection, config)
     except (RamshelfError, OSError):
         return None
-    provider = connect(config, host)
-    assert provider is not None  # noqa: S101 - it is used
-    with provider:
-        try:
+
+    def ask() -> Comparison:
+        provider = connect(config, host)
+        assert provider is not None  # noqa: S101 - it is used
+        with provider:
             return placement.compare(provider, lambda: seen)
-        except RamshelfError as error:
-            return error
+
+    worker = Worker()
+    try:
+        with patience.waiting() as seconds:
+            return worker.call(ask, seconds)
+    except TimeoutError:
+        return ServiceError(
+            "placement.timeout",
+            f"Placement did not answer within {seconds:.0f} s.",
+            hint="See that it runs.",
+        )
+    except RamshelfError as error:
+        return error
+    finally:
+        worker.end()
 
 
 def _hook(
-    uri: str, files: tuple[str, ...], directories: tuple[str, ...], *, again: bool
+    uri: str,
+    files: tuple[str, ...],
+    directories: tuple[str, ...],
+    patience: Patience,
+    *,
+    again: bool,
 ) -> HookStatus | Unknown:
     """Return the hook's status.
 
-    Where this is root, libvirt itself is asked whether it calls the hook and may run it.
+    Where this is root, libvirt itself is asked whether it calls the hook and may run it, but not
+    where ``uri`` is ''.
     """
     status = known(hook.status, hook.wanted_hook(files, directories))
-    return hook.tried(status, uri, again=again) if isinstance(status, HookStatus) else status
+    if isinstance(status, Unknown):
+        return status
+    with patience.waiting() as seconds:
+        return hook.tried(status, uri, again=again, patience=seconds)
 
 
 def _qemu_conf() -> tuple[dict[str, Value], str]:
@@ -178,16 +230,17 @@ def _qemu_conf() -> tuple[dict[str, Value], str]:
 
 
 def _libvirt(
-    uri: str, patience: float | None, describe: Describe
+    uri: str, patience: Patience, describe: Describe
 ) -> tuple[LibvirtHost | Unknown, Mapping[str, str] | Unknown]:
     """Return the versions, and the XML of every running guest by name.
 
     A guest that ends meanwhile is left out.
     """
     try:
-        with hypervisor.Hypervisor(
-            uri, read_only=os.geteuid() != 0, patience=patience
-        ) as connection:
+        with (
+            patience.waiting() as seconds,
+            hypervisor.Hypervisor(uri, read_only=os.geteuid() != 0, patience=seconds) as connection,
+        ):
             versions = LibvirtHost(
                 uri=uri,
                 libvirt=connection.libvirt_version(),
@@ -217,16 +270,18 @@ def _guests(
     directory: MemoryDirectory,
     found: tuple[Process, ...] | Unknown,
     account: Account | Unknown,
+    silent: Unknown | None,
 ) -> tuple[tuple[GuestFacts, ...] | Unknown, tuple[OddGuest, ...]]:
     """Return the running guests, and apart from them those whose XML is not understood.
 
-    A guest that is not understood does not hide the others.
+    A guest that is not understood does not hide the others. ``silent`` is the reason not to look at
+    the store.
     """
     if isinstance(domains, Unknown):
         return domains, ()
     by_uuid = _by_uuid(found)
-    there = known(list_directories)
-    notes = known(_notes)
+    there = known(list_directories) if silent is None else silent
+    notes = known(_notes) if silent is None else silent
     running, odd = [], []
     for name, xml in domains.items():
         try:
@@ -383,10 +438,15 @@ def _stale(
     )
 
 
-def _earlier(uri: str) -> tuple[EarlierPromise, ...]:
+def _earlier(uri: str, patience: Patience, *, answers: bool) -> tuple[EarlierPromise, ...]:
     """Return the promises from before an upgrade; where libvirt does not answer, all on record."""
-    with suppress(RamshelfError), hypervisor.Hypervisor(uri, read_only=True) as connection:
-        return promises(connection)
+    if answers:
+        with (
+            suppress(RamshelfError),
+            patience.waiting() as seconds,
+            hypervisor.Hypervisor(uri, read_only=True, patience=seconds) as connection,
+        ):
+            return promises(connection)
     return promises(None)
 
 

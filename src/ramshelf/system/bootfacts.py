@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ramshelf.core.doctor.facts import BootOrder
+from ramshelf.core.doctor.facts import BootOrder, ServiceOrder
 from ramshelf.core.files.fstab import Entry
 from ramshelf.core.files.mounts import is_below, normal
 from ramshelf.core.host import SwapUse
@@ -47,11 +47,34 @@ def boot_order(entries: tuple[Entry, ...], mount_point: str) -> BootOrder:
     """
     mounted_by, requires = _mounting(entries, mount_point)
     services = {
-        service: unit_values(text, "RequiresMountsFor")
+        service: service_order(text, mount_point)
         for service in SERVICES
         if (text := _unit(service)) is not None
     }
     return BootOrder(mounted_by=mounted_by, requires=frozenset(requires), services=services)
+
+
+def service_order(text: str, mount_point: str) -> ServiceOrder:
+    """Return how a service whose unit has this text starts, as seen from the mount point.
+
+    ``WantsMountsFor=`` is systemd's since 256; ``RequiresMountsFor=`` and it order, too.
+    """
+    unit = escape_path(mount_point, "mount")
+
+    def mounts(key: str) -> bool:
+        return any(is_below(path, mount_point) for path in unit_values(text, key))
+
+    def names(*keys: str) -> bool:
+        return any(unit in unit_values(text, key) for key in keys)
+
+    by_path = mounts("RequiresMountsFor")
+    after = names("After")
+    return ServiceOrder(
+        waits=by_path
+        or mounts("WantsMountsFor")
+        or (after and names("Wants", "Requires", "BindsTo")),
+        requires=by_path or names("Requires", "BindsTo"),
+    )
 
 
 def _mounting(entries: tuple[Entry, ...], mount_point: str) -> tuple[str, set[str]]:

@@ -13,6 +13,13 @@ from ramshelf.system.run import run
 
 _NETWORK_NAMES = {"nbd": "nbd", "rbd": "Ceph", "drbd": "DRBD", "etherd": "ATA over Ethernet"}
 _THIN_TARGETS = {"thin": "a thin volume", "vdo": "a VDO volume", "snapshot": "a snapshot"}
+_THIN_LAYERS = {"-tpool": "thin", "-vpool": "vdo", "-cow": "snapshot"}
+"""How the dm/uuid ends of what LVM puts below a volume of such a target.
+
+See its lib/activate/dev_manager.c.
+"""
+_THICK = ("LVM-", "CRYPT-", "mpath-")
+"""How the dm/uuid begins of devices that are as large as what is below them, but for the above."""
 _COPY_ON_WRITE = ("btrfs", "zfs", "bcachefs")
 _VIRTUAL_DISKS = ("vd", "xvd")
 """How the names of a hypervisor's disks begin.
@@ -69,10 +76,11 @@ def _device(disk: Path, backing: str) -> Device:
         thin = _thin(disk)
     elif letters == "zd":
         thin = Unknown("a ZFS volume may be sparse")
-    virtual = bool(backing) or name.startswith(_VIRTUAL_DISKS)
+    # What lies on other devices says of itself what they say, of which some do not know.
+    itself = not (backing or name.startswith(_VIRTUAL_DISKS) or _entries(disk / "slaves"))
     return Device(
         name=name,
-        rotational=read_text(disk / "queue/rotational", "0").strip() == "1" and not virtual,
+        rotational=read_text(disk / "queue/rotational", "0").strip() == "1" and itself,
         network=_network(disk, letters),
         thin=thin,
         in_ram=is_ram_disk(name) or (bool(backing) and on_ram_file_system(backing)),
@@ -116,13 +124,15 @@ def _sparse(backing: str) -> str | Unknown:
 def _thin(disk: Path) -> str | Unknown:
     """Return what makes a device of the device mapper a thin one, '' where nothing does.
 
-    Device mapper tells its targets to root only; LVM's thin pools show by their dm/uuid.
+    Device mapper tells its targets only to who has CAP_SYS_ADMIN. What LVM, cryptsetup and
+    multipath have made shows by its dm/uuid, and by those of what lies below it.
     """
-    if any(
-        read_text(slave / "dm/uuid", "").strip().endswith("-tpool")
-        for slave in _entries(disk / "slaves")
-    ):
-        return _THIN_TARGETS["thin"]
+    below = [read_text(slave / "dm/uuid", "").strip() for slave in _entries(disk / "slaves")]
+    for layer, target in _THIN_LAYERS.items():
+        if any(uuid.endswith(layer) for uuid in below):
+            return _THIN_TARGETS[target]
+    if read_text(disk / "dm/uuid", "").startswith(_THICK):
+        return ""
     name = read_text(disk / "dm/name", "").strip()
     try:
         table = run(["dmsetup", "table", name], timeout=5).stdout

@@ -1,7 +1,12 @@
-"""Calls into C that may block for long, made so that Ctrl-C ends the wait for them."""
+"""Calls into C and the kernel that may block for long, or for ever."""
 
+import os
+import select
+import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar, cast
 
@@ -11,6 +16,55 @@ Answer = SimpleQueue[tuple[Any, BaseException | None]]
 """A queue that gets what a call returns and raises."""
 
 _Call = tuple[Callable[[], Any], Answer]
+
+
+class Patience:
+    """The seconds that are waited for what does not answer.
+
+    That is ``each`` for one answer, and ``together`` for all that did not come; but at least a
+    second for each. What answers slowly takes nothing from the others.
+    """
+
+    def __init__(self, *, each: float, together: float = float("inf")) -> None:
+        self._each, self._left = each, together
+
+    @contextmanager
+    def waiting(self) -> Iterator[float]:
+        """Yield how many seconds the next answer may take, while it is waited for."""
+        seconds = max(1.0, min(self._each, self._left))
+        begun = time.monotonic()
+        try:
+            yield seconds
+        finally:
+            if time.monotonic() - begun >= seconds:
+                self._left -= seconds
+
+
+def comes_back(function: Callable[[], object], patience: float) -> bool:
+    """Tell whether a call into the kernel comes back within ``patience`` seconds.
+
+    It is made in a child process, which is left behind if it does not: a process ends only when all
+    of its threads do, and one that waits for a dead device does not even for SIGKILL. Only a
+    process without other threads may call this.
+    """
+    child = os.fork()
+    if not child:
+        try:
+            function()
+        except BaseException:  # noqa: BLE001 - an error is an answer, which the caller gets itself
+            os._exit(1)
+        os._exit(0)
+    ended = os.pidfd_open(child)
+    try:
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        if poll.poll(patience * 1000):
+            os.waitpid(child, 0)
+            return True
+        signal.pidfd_send_signal(ended, signal.SIGKILL)
+        return False
+    finally:
+        os.close(ended)
 
 
 class Worker:

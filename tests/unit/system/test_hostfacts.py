@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ramshelf.core.doctor.facts import ServiceOrder
 from ramshelf.core.files.fstab import parse_fstab
 from ramshelf.core.files.mounts import Mount, covering, parse_mountinfo
 from ramshelf.core.host import Process, Slice, Unknown
 from ramshelf.core.units import GIB, KIB, MIB
 from ramshelf.system import bootfacts
-from ramshelf.system.bootfacts import boot_order, swap_uses, unit_values
+from ramshelf.system.bootfacts import boot_order, service_order, swap_uses, unit_values
 from ramshelf.system.devicefacts import devices_below
 from ramshelf.system.hostfacts import directories_to, known, machine_slice, modified, service_slices
 from ramshelf.system.processes import parse_process, processes
@@ -142,6 +143,7 @@ def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 STORE = "/var/lib/libvirt/qemu/ram"
+MOUNT = "var-lib-libvirt-qemu-ram.mount"
 
 
 def test_fstab_tells_what_mounts_the_store_and_after_what(units: Path) -> None:
@@ -153,7 +155,28 @@ def test_fstab_tells_what_mounts_the_store_and_after_what(units: Path) -> None:
     order = boot_order(entries, STORE)
     assert order.mounted_by == "/etc/fstab"
     assert order.requires == {"a.swap"}
-    assert order.services == {"libvirtd.service": ("/var/tmp", STORE)}
+    assert order.services == {"libvirtd.service": ServiceOrder(waits=True, requires=True)}
+
+
+@pytest.mark.parametrize(
+    ("lines", "waits", "requires"),
+    [
+        ("RequiresMountsFor=/var/lib", False, False),
+        (f"RequiresMountsFor={STORE}/libvirt/qemu", True, True),
+        (f"WantsMountsFor={STORE}", True, False),
+        (f"Wants=a.service {MOUNT}\nAfter={MOUNT} a.service", True, False),
+        (f"Requires={MOUNT}\nAfter={MOUNT}", True, True),
+        (f"After={MOUNT}", False, False),
+        (f"Wants={MOUNT}", False, False),
+    ],
+)
+def test_whether_a_service_waits_for_the_store_and_needs_it(
+    lines: str,
+    waits: bool,  # noqa: FBT001 - pytest's
+    requires: bool,  # noqa: FBT001 - pytest's
+) -> None:
+    order = service_order(f"[Unit]\n{lines}\n", STORE)
+    assert order == ServiceOrder(waits=waits, requires=requires)
 
 
 def test_a_mount_unit_mounts_the_store_too(units: Path) -> None:

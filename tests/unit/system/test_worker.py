@@ -1,10 +1,12 @@
-"""Calls in a thread of their own, waited for with patience."""
+"""Calls in a thread or a process of their own, waited for with patience."""
 
+import os
 import threading
+import time
 
 import pytest
 
-from ramshelf.system.worker import Worker
+from ramshelf.system.worker import Patience, Worker, comes_back
 from support.process import wait_until
 
 
@@ -42,3 +44,24 @@ def test_after_its_end_nothing_is_waited_for() -> None:
     worker.end()
     with pytest.raises(TimeoutError):
         worker.call(lambda: None)
+
+
+def test_patience_is_for_each_answer_and_for_all_that_do_not_come() -> None:
+    patience = Patience(each=5, together=6)
+    for _ in range(2):  # what answers takes nothing from the others
+        with patience.waiting() as seconds:
+            assert seconds == 5
+    patience = Patience(each=1, together=1.5)
+    for _ in range(2):  # a second is for each
+        with patience.waiting() as seconds:
+            assert seconds == 1
+            time.sleep(1)
+
+
+def test_a_call_that_does_not_come_back_is_left_behind() -> None:
+    assert comes_back(lambda: None, 60)
+    assert comes_back(lambda: os.stat("/no/such/file"), 60)
+    read, write = os.pipe()
+    assert not comes_back(lambda: os.read(read, 1), 0.1)
+    os.close(read)
+    os.close(write)

@@ -23,10 +23,8 @@ Restart=on-failure
 RestartSec=10
 # What is wrong in the configuration is wrong the next time, too.
 RestartPreventExitStatus=255
-# One turn may wait 60 s for libvirt and 30 s for the store's lock, twice each; so may the first, which is the
-# start: at boot libvirt answers when guests have been started.
+# One turn may wait 60 s for libvirt and 30 s for the store's lock, twice each.
 WatchdogSec=300
-TimeoutStartSec=300
 TimeoutStopSec=20
 # What trims a guest, and holds it still meanwhile, is let finish.
 KillMode=process

@@ -76,17 +76,25 @@ class PathDirectory:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServiceOrder:
+    """Whether a service starts after the store is mounted, and whether it starts without it."""
+
+    waits: bool
+    requires: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class BootOrder:
     """How the store comes back after a boot.
 
     ``mounted_by`` names /etc/fstab or the mount unit, '' where nothing mounts it. ``requires`` are
     the units without which it is not mounted. ``services`` are the services that read or start
-    guests and are installed here, each with the paths of its RequiresMountsFor.
+    guests and are installed here.
     """
 
     mounted_by: str
     requires: frozenset[str]
-    services: Mapping[str, tuple[str, ...]]
+    services: Mapping[str, ServiceOrder]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +134,7 @@ class Facts:
     reads nova.conf; each is None where it does not run. ``sysctls`` are those of ``vm.``.
     ``slices`` hold the services (cgroup v2), ``machine_slice`` holds the guests, None where libvirt
     made none. ``placement`` is an error where Placement does not serve, None where it is not used.
+    ``root``: it was root who looked.
     """
 
     config: Config | Unknown
@@ -150,3 +159,4 @@ class Facts:
     odd_guests: tuple[OddGuest, ...] = ()
     placement: Comparison | RamshelfError | None = None
     numa: HostNuma | Unknown = field(default_factory=HostNuma)
+    root: bool = False

@@ -20,9 +20,13 @@ SERVICES = (
     "libvirt-guests.service",
     "nova-compute.service",
 )
-"""The services that start guests, or read where their memory goes.
+"""The services that start guests, or read where their memory goes: they start after the store."""
 
-They start after the store, and not without it.
+NEEDING = frozenset({"nova-compute.service"})
+"""The services that do not start without the store.
+
+All that nova-compute would start there would be refused, and a compute service that is down is what
+keeps Nova's scheduler away. libvirt has guests that need no store.
 """
 SYSCTL_PATH = "/etc/sysctl.d/90-ramshelf.conf"
 
@@ -57,13 +61,16 @@ def drop_in_path(service: str) -> str:
     return f"{SYSTEMD}/{service}.d/ramshelf.conf"
 
 
-def drop_in(mount_point: str, *, clean: bool = False) -> str:
-    """Return a drop-in that starts a service after the store is mounted, and not without it.
+def drop_in(service: str, mount_point: str, *, clean: bool = False) -> str:
+    """Return a service's drop-in: it starts after the store is mounted, or could not be.
 
-    With ``clean`` the service also waits until leftovers were removed, or could not be.
+    Those that need the store do not start in the latter case. With ``clean`` the service also waits
+    until leftovers were removed, or could not be.
     """
-    order = f"Wants={CLEAN_UNIT}\nAfter={CLEAN_UNIT}\n" if clean else ""
-    return f"{_HEADER}[Unit]\nRequiresMountsFor={mount_point}\n{order}"
+    if service in NEEDING:
+        return f"{_HEADER}[Unit]\nRequiresMountsFor={mount_point}\n"
+    units = escape_path(mount_point, "mount") + (f" {CLEAN_UNIT}" if clean else "")
+    return f"{_HEADER}[Unit]\nWants={units}\nAfter={units}\n"
 
 
 def attach_command(path: str, size: int) -> str:
@@ -119,15 +126,46 @@ def clean_unit(mount_point: str, python: str) -> str:
     ``python`` may be any path: it is quoted as systemd.service(5), "Command lines", says.
     """
     quoted = re.sub(r'(["\\])', r"\\\1", python).replace("%", "%%").replace("$", "$$")
-    return (
-        f"{_HEADER}[Unit]\n"
-        "Description=Removal of guest memory that no guest owns\n"
-        f"RequiresMountsFor={mount_point}\n"
-        "\n"
-        "[Service]\n"
-        "Type=oneshot\n"
-        f'ExecStart="{quoted}" -I -m ramshelf store clean --without-libvirt\n'
-    )
+    return _HEADER + _CLEAN.format(python=quoted, mount_point=mount_point)
+
+
+_CLEAN = """\
+[Unit]
+Description=Removal of guest memory that no guest owns
+RequiresMountsFor={mount_point}
+
+[Service]
+Type=oneshot
+ExecStart="{python}" -I -m ramshelf store clean --without-libvirt
+
+# What it removes lies on the store; the store's lock is in /run/ramshelf.
+ProtectSystem=strict
+ReadWritePaths={mount_point}
+RuntimeDirectory=ramshelf
+RuntimeDirectoryPreserve=yes
+# dac_override, fowner: the directories are QEMU's user's. sys_ptrace: who has a file open.
+CapabilityBoundingSet=CAP_DAC_OVERRIDE CAP_FOWNER CAP_SYS_PTRACE
+ProtectHome=read-only
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+DevicePolicy=closed
+PrivateNetwork=yes
+RestrictAddressFamilies=AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+NoNewPrivileges=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+UMask=0022
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

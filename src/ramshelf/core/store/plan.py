@@ -205,7 +205,9 @@ def _make(spec: Spec, area: BlockDevice | AreaFile, path: str, layout: Layout) -
 def _boot_files(spec: Spec, seen: Seen, layout: Layout) -> tuple[Action, ...]:
     lasting = not spec.kind.tmpfs
     wanted = {
-        drop_in_path(service): drop_in(layout.mount_point, clean=lasting and service in DAEMONS)
+        drop_in_path(service): drop_in(
+            service, layout.mount_point, clean=lasting and service in DAEMONS
+        )
         for service in SERVICES
     }
     reasons = {drop_in_path(service): f"Start {service} after the store" for service in SERVICES}

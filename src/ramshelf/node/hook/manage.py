@@ -60,6 +60,9 @@ It does so in a thread of its own, and drops a SIGHUP that comes while it starts
 (daemonReloadHandler): so it is asked again.
 """
 
+_RELOADS = 3
+"""How often it is asked at least, however long it takes to tell whether it calls the hook."""
+
 _LOCK = f"{RUN_DIR}/hook.lock"
 _LOCK_TIMEOUT = 30
 """Seconds to wait for the lock: one installation is made or removed at a time."""
@@ -109,11 +112,11 @@ def _modules(source: str) -> Iterator[tuple[str, str]]:
 
 def observe(wanted: Wanted, uri: str | None = None) -> Installation:
     """Return what is installed; with ``uri`` also libvirt's version, where it can be reached."""
-    daemons = tuple(_daemons())
     libvirt = None
     if uri is not None:
         with suppress(RamshelfError), Hypervisor(uri, read_only=True) as hypervisor:
             libvirt = hypervisor.libvirt_version()
+    daemons = tuple(_daemons())  # afterwards: the connection may have started one
     python = _python()
     plain = os.path.isfile(SCRIPT) and not os.path.islink(SCRIPT)
     return Installation(
@@ -218,9 +221,12 @@ def install(
             hint=f"{PYTHON} runs it from {wanted.copy.path}.",
             facts={"path": SCRIPT, "said": problem},
         )
-    deadline = time.monotonic() + _PATIENCE
-    while (probed := probe(uri)).seen is False and time.monotonic() < deadline:
+    deadline, times = time.monotonic() + _PATIENCE, 0
+    while (probed := probe(uri)).seen is False:
+        if times >= _RELOADS and time.monotonic() >= deadline:
+            break
         apply(reload(observe(wanted)), noun="hook")
+        times += 1
         time.sleep(0.3)
     if probed.status is not None:
         raise denied(probed.status)
@@ -273,18 +279,21 @@ def status(wanted: Wanted) -> HookStatus:
     )
 
 
-def tried(found: HookStatus, uri: str, *, again: bool = False) -> HookStatus:
+def tried(
+    found: HookStatus, uri: str, *, again: bool = False, patience: float | None = None
+) -> HookStatus:
     """Return the status with what trying the hook out tells: whether it works, and is called.
 
-    It is tried out where this user may do so. libvirt is asked where it is not known whether it
-    calls the hook, or where ``again`` is set.
+    It is tried out where this user may do so. libvirt at ``uri``, if any, is asked where it is not
+    known whether it calls the hook, or where ``again`` is set; ``patience`` is how many seconds it
+    has to answer.
     """
     if not (found.installed and found.executable and may_probe()):
         return found
     found = replace(found, problem=try_out())
-    if found.seen and not again:
+    if not uri or (found.seen and not again):
         return found
-    probed = probe(uri)
+    probed = probe(uri, patience)
     denial = denied(probed.status).sentence.rstrip(".") if probed.status is not None else ""
     return replace(found, seen=probed.seen, problem=found.problem or denial)
 
@@ -308,11 +317,11 @@ _ENDED = re.compile(rf"the hook is broken \(status (\d+)\)|cannot execute binary
 _CANNOT_EXECUTE = 126
 
 
-def probe(uri: str) -> Probed:
+def probe(uri: str, patience: float | None = None) -> Probed:
     """Ask the running daemon for a guest that the hook refuses by its name."""
     name = f"{PROBE}{secrets.token_hex(4)}"
     try:
-        with Hypervisor(uri) as hypervisor:
+        with Hypervisor(uri, patience=patience) as hypervisor:
             answer = hypervisor.attempt(probe_xml(name))
     except RamshelfError:
         return Probed(seen=None)

@@ -7,7 +7,14 @@ from ramshelf.cli.doctor import document
 from ramshelf.core.catalog import GROUPS, RULES
 from ramshelf.core.doctor.checks import check
 from ramshelf.core.doctor.confinement import Labels
-from ramshelf.core.doctor.facts import Facts, OddGuest, PathDirectory, StaleDirectory, StoreFacts
+from ramshelf.core.doctor.facts import (
+    Facts,
+    OddGuest,
+    PathDirectory,
+    ServiceOrder,
+    StaleDirectory,
+    StoreFacts,
+)
 from ramshelf.core.domain.memory import MemoryFile
 from ramshelf.core.domain.numa import HostNode, HostNuma, Part, Tuning
 from ramshelf.core.domain.own_backends import OwnBackend
@@ -193,7 +200,12 @@ BAD = {
     "store.swap-no-boot": with_store(swaps=(replace(STORE.swaps[0], at_boot=False),)),
     "store.swap-order": with_boot(requires=frozenset({"other.swap"})),
     "store.loop-order": on_disk(devices=with_device(direct_io=True).store.devices),  # type: ignore[union-attr]
-    "store.libvirt-order": with_boot(services={"libvirtd.service": ("/var/lib",)}),
+    "store.libvirt-order": with_boot(
+        services={"libvirtd.service": ServiceOrder(waits=False, requires=False)}
+    ),
+    "store.libvirt-requires": with_boot(
+        services={"libvirtd.service": ServiceOrder(waits=True, requires=True)}
+    ),
     "store.boot-unknown": with_store(boot=WHY),
     "store.no-swap": with_store(swaps=()),
     "store.beyond-swap": beyond_swap(),
@@ -336,6 +348,12 @@ def test_on_a_good_host_there_is_nothing_but_good() -> None:
 @pytest.mark.parametrize("code", sorted(BAD))
 def test_a_bad_fact_is_found(code: str) -> None:
     assert code in codes(BAD[code])
+
+
+@pytest.mark.parametrize("code", sorted(BAD))
+def test_root_is_not_told_to_look_again_as_root(code: str) -> None:
+    hints = {finding.code: finding.hint for finding in check(replace(BAD[code], root=True))}
+    assert "as root" not in hints[code]
 
 
 @pytest.mark.parametrize("code", sorted(WITHOUT_GOOD))

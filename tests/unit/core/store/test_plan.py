@@ -229,7 +229,10 @@ def test_another_directory_is_set_in_qemu_conf() -> None:
     assert made == ["/srv/ram", "/srv/ram/libvirt", "/srv/ram/libvirt/qemu"]
     assert "x-mount.mkdir" in written(actions, FSTAB)
     assert written(actions, drop_in_path("libvirtd.service")).endswith(
-        "RequiresMountsFor=/srv/ram\n"
+        "[Unit]\nWants=srv-ram.mount\nAfter=srv-ram.mount\n"
+    )
+    assert written(actions, drop_in_path("nova-compute.service")).endswith(
+        "[Unit]\nRequiresMountsFor=/srv/ram\n"
     )
 
 

@@ -1,6 +1,6 @@
 """Every check of one host, as pure functions of facts, one module per group."""
 
-from ramshelf.core.catalog import GROUPS
+from ramshelf.core.catalog import GROUPS, not_for_root
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.checks.config import check_config
 from ramshelf.core.doctor.checks.confinement import check_confinement
@@ -34,5 +34,7 @@ def check(facts: Facts) -> tuple[Finding, ...]:
     if not unused:
         checks += [check_store, check_medium, check_hook]
     found = [finding for each in checks for finding in each(facts)]
+    if facts.root:
+        found = [not_for_root(finding) for finding in found]
     groups = list(GROUPS)
     return tuple(sorted(found, key=lambda finding: groups.index(finding.group)))

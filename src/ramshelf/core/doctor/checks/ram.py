@@ -37,7 +37,6 @@ def _budget(facts: Facts) -> Iterator[Finding]:
         yield finding(
             "ram.guests-unknown",
             f"What QEMU needs could not be measured for {', '.join(unmeasured)}.",
-            hint="Run the doctor as root, where it sees the guests' QEMU processes.",
             guests=unmeasured,
         )
     notes = [note_of(running.guest) for running in facts.guests]

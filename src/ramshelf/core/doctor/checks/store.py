@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from ramshelf.core.catalog import finding, unknown
 from ramshelf.core.doctor.checks.config import configured_bytes
 from ramshelf.core.doctor.facts import Facts, PathDirectory, StoreFacts
-from ramshelf.core.files.mounts import is_below
 from ramshelf.core.findings import Finding
 from ramshelf.core.host import Account, Device, Process, Unknown
+from ramshelf.core.store.boot import NEEDING
 from ramshelf.core.store.capacity import (
     StoreUsage,
     capacity,
@@ -340,11 +340,19 @@ def _boot(seen: StoreFacts, store: Store) -> Iterator[Finding]:
             f"{loops[0]}.",
             device=loops[0],
         )
-    for service, paths in boot.services.items():
-        if not any(is_below(path, store.mount_point) for path in paths):
+    for service, order in boot.services.items():
+        if not order.waits:
             yield finding(
                 "store.libvirt-order",
                 f"{service} does not wait for {store.mount_point} at boot.",
+                service=service,
+                mount_point=store.mount_point,
+            )
+        elif order.requires and service not in NEEDING:
+            yield finding(
+                "store.libvirt-requires",
+                f"{service} does not start where {store.mount_point} cannot be mounted: without "
+                "the store guests that need none do not start either.",
                 service=service,
                 mount_point=store.mount_point,
             )
