@@ -50,8 +50,10 @@ _MODULES = (
         f"drivers/virtio/virtio{part}"
         for part in ("_ring", "", "_pci_legacy_dev", "_pci_modern_dev", "_pci", "_balloon")
     ),
+    "fs/fuse/fuse",
+    "fs/fuse/virtiofs",
 )
-"""The modules for the power button and a balloon, in the order in which they need each other.
+"""The modules for power button, balloon and share, in the order in which they need each other.
 
 Where a kernel has them built in there is no such file.
 """

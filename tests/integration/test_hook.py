@@ -59,6 +59,15 @@ def figures(path: Path) -> dict[str, tuple[int, bool]]:
     return {name: (s.st_size // MIB, s.st_blocks * 512 >= s.st_size) for name, s in stats.items()}
 
 
+def mapping(file: Path) -> set[str]:
+    """The names of the processes that have a file mapped."""
+    return {
+        (maps.parent / "comm").read_text().strip()
+        for maps in Path("/proc").glob("[0-9]*/maps")
+        if str(file) in maps.read_text()
+    }
+
+
 def refused(libvirtd: Libvirtd, xml: str) -> str:
     """What virsh says when it cannot start the guest; nothing of it is left."""
     said = libvirtd.create(xml, ok=(1,)).stderr
@@ -78,22 +87,6 @@ def test_a_guest_is_reserved_before_it_runs(hooked: Libvirtd, file_system: str) 
         assert_right("guest")
         hooked.virsh("destroy", "guest")
         assert contents() == set()
-
-
-@pytest.mark.parametrize("file_system", ["ext4", "xfs"])
-def test_memory_that_qemu_allocates_itself_has_no_extents_to_be_converted(
-    hooked: Libvirtd, file_system: str
-) -> None:
-    """As Nova has it, QEMU writes to all memory before the guest runs."""
-    at_once = f"{FILE_BACKED}<allocation mode='immediate'/>"
-    with store(file_system):
-        for name, backing in (("at-once", at_once), ("on-demand", FILE_BACKED)):
-            hooked.create(domain_xml(name, 64, memory_backing=backing))
-            assert_reserved(name, 64)
-            [file] = MEMORY.glob(f"*-{name}/pc.ram")
-            extents = run("filefrag", "-s", "-v", str(file)).stdout
-            assert ("unwritten" in extents) == (name == "on-demand"), extents
-        assert "guest.not-reserved" not in ramshelf("doctor", ok=(0, 1, 2)).stdout
 
 
 @pytest.mark.parametrize("file_system", FILE_SYSTEMS)
@@ -223,6 +216,26 @@ def test_virtio_mem(hooked: Libvirtd) -> None:
         note = ledger.read_note("vmem")
         assert note is not None
         assert note.promised == 256 * MIB
+
+
+def test_a_share_by_virtiofs(hooked: Libvirtd, tmp_path: Path) -> None:
+    """Another process, virtiofsd, has the guest's memory file mapped for as long as it runs."""
+    if not (programs := [*Path("/usr").glob("lib*/**/virtiofsd")]):
+        pytest.skip("no virtiofsd is installed")
+    share = (
+        "<filesystem type='mount' accessmode='passthrough'><driver type='virtiofs'/>"
+        f"<binary path='{programs[0]}'/><source dir='{tmp_path}'/><target dir='share'/>"
+        "</filesystem>"
+    )
+    with store("ext4"):
+        hooked.create(domain_xml("shares", devices=share))
+        assert_reserved("shares", 128)
+        assert_right("shares")
+        wait_console("shares", "GUEST-UP")
+        [file] = MEMORY.glob("*-shares/pc.ram")
+        assert {"qemu-system-x86", "virtiofsd"} <= mapping(file)
+        hooked.virsh("destroy", "shares")
+        assert contents() == set()
 
 
 @pytest.mark.parametrize("machine", ["q35", "isapc"])
