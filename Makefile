@@ -7,7 +7,7 @@ TESTS_ISOLATED := $(wildcard tests/integration tests/hostile tests/e2e)
 MACHINES := 2
 PYTEST_ISOLATED := $(PYTEST) --tx '$(MACHINES)*popen//python=scripts/isolated .venv/bin/python3' --dist loadscope
 
-.PHONY: help setup demo test test-nova test-debian13 soak check format bench bench-nova clean
+.PHONY: help setup demo test test-nova test-host test-debian13 soak check format bench bench-nova clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -30,6 +30,10 @@ test-nova: ## Run the tests of ramshelf-nova, and of ramshelf beside a real Nova
 	@scripts/setup nova
 	for nova in .venv-nova*; do PYTHONPATH=tests $$nova/bin/pytest -c tests/nova/pytest.ini tests/nova/unit || exit; done
 	$(PYTEST_ISOLATED) -c tests/nova/pytest.ini tests/nova/integration
+
+test-host: ## Run the tests on a whole Debian 13 in a virtual machine: systemd, AppArmor, KVM guests, boots (root)
+	@scripts/setup host
+	$(PYTEST) tests/host
 
 test-debian13: ## Run all tests on a bare Debian 13, made by debootstrap below .cache (root)
 	@scripts/bare-debian --suite trixie make test

@@ -1,0 +1,48 @@
+"""What sleeps or hangs on a real host: libvirt behind its socket; a store on device mapper."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.real_host import RealHost, guest_xml
+
+MAPPED = "/dev/mapper/mapped"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def store(machine: RealHost) -> Iterator[None]:
+    """A disk store on a device of the device mapper, with hook and agent."""
+    machine.run('dmsetup create mapped --table "0 $(blockdev --getsz /dev/vdb) linear /dev/vdb 0"')
+    machine.run(f"ramshelf store create --kind disk --fs ext4 --device {MAPPED} --size 1G")
+    machine.run("ramshelf hook install && ramshelf agent install")
+    yield
+    for noun in ("agent", "hook", "store"):
+        machine.run(f"ramshelf {noun} remove")
+    machine.run("dmsetup remove mapped")
+
+
+def test_a_volume_over_a_virtual_disk_is_neither_rotating_nor_thin(machine: RealHost) -> None:
+    assert not {"store.rotational", "store.thin", "store.thin-unknown"} & machine.findings().keys()
+    machine.wait("curl -sf 127.0.0.1:10177/metrics | grep -q 'ramshelf_store'", "the agent serves")
+    assert "store.thin" not in machine.said("journalctl -u ramshelf-agent -o cat")
+
+
+def test_the_hook_is_installed_while_libvirt_sleeps(machine: RealHost) -> None:
+    """Its socket wakes it; it read which hooks there are before this one was there."""
+    machine.run("ramshelf hook remove && systemctl stop libvirtd.service")
+    assert machine.said("systemctl is-active libvirtd.socket") == "active"
+    assert "calls it" in machine.said("ramshelf hook install")
+    machine.define(guest_xml("first"))
+    machine.run("virsh --quiet start first")
+    assert machine.json("capacity")["promised_mib"] == 192
+    machine.run("virsh --quiet destroy first && virsh --quiet undefine first")
+
+
+def test_the_doctor_answers_while_libvirt_hangs(machine: RealHost) -> None:
+    machine.run("virsh --quiet list")  # so that it runs
+    machine.run("pkill -STOP -x libvirtd")
+    try:
+        found = machine.findings()
+    finally:
+        machine.run("pkill -CONT -x libvirtd")
+    assert "did not answer" in found["versions.libvirt-unreachable"]["message"]

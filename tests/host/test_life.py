@@ -1,0 +1,80 @@
+"""A host's life with ramshelf: stores, guests, boots; at the end nothing is left."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.real_host import MEMORY, RealHost, guest_xml
+
+EVERYWHERE = "find /etc /var/lib/ramshelf /run/ramshelf /usr/local/lib/ramshelf -xdev | sort"
+DEVICE = "/dev/vdb"
+TOLERATED = {"store.services-may-swap"}
+"""What an operator has to decide: that the system's own services are kept out of the swap."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_left(machine: RealHost) -> Iterator[None]:
+    """What was made is removed at the end, and nothing is left of it where state is kept."""
+    before = machine.said(EVERYWHERE, ok=(0, 1))
+    yield
+    for noun in ("agent", "hook", "store"):
+        machine.run(f"ramshelf {noun} remove")
+    assert machine.said(EVERYWHERE, ok=(0, 1)) == before
+
+
+def make(machine: RealHost, options: str) -> None:
+    """Make a store as the tutorial does, with hook and agent."""
+    machine.run(f"ramshelf store create {options} --device {DEVICE} --size 2G")
+    machine.run("ramshelf hook install && ramshelf agent install")
+
+
+def test_a_guest_on_a_swap_store_starts_again_at_a_boot(machine: RealHost) -> None:
+    make(machine, "--kind swap")
+    machine.define(guest_xml("auto", dirty_mib=64))
+    machine.run("ramshelf guest start auto && virsh --quiet autostart auto")
+    machine.wait_console("auto", "DIRTIED")
+    pid = "$(cat /run/libvirt/qemu/auto.pid)"
+    assert "(enforce)" in machine.said(f"cat /proc/{pid}/attr/current")
+    assert machine.findings().keys() <= TOLERATED
+    machine.reboot()
+    assert machine.wait_booted() == "running"
+    machine.wait("virsh domstate auto | grep -q running", "auto runs again")
+    assert machine.said(f"findmnt --noheadings --output FSTYPE {MEMORY}") == "tmpfs"
+    assert machine.json("capacity")["promised_mib"] == 192
+    assert machine.findings().keys() <= TOLERATED
+    machine.remove_guests()
+    machine.run("ramshelf store remove")
+
+
+def test_a_power_cut_leaves_nothing_on_a_disk_store(machine: RealHost) -> None:
+    make(machine, "--kind disk --fs ext4")
+    machine.define(guest_xml("auto", dirty_mib=64))
+    machine.run("ramshelf guest start auto && virsh --quiet autostart auto")
+    machine.wait_console("auto", "DIRTIED")
+    machine.run("sync")
+    before = machine.said(f"ls {MEMORY} | grep auto")
+    machine.power_cut()
+    assert machine.wait_booted() == "running"
+    machine.wait("virsh domstate auto | grep -q running", "auto runs again")
+    assert f"{MEMORY}/{before}" in machine.said("journalctl -b -u ramshelf-clean | grep removed")
+    assert len(machine.said(f"ls -d {MEMORY}/*-auto").splitlines()) == 1
+    assert machine.findings().keys() <= TOLERATED
+
+
+def test_without_the_store_s_device_a_boot_ends_and_other_guests_start(machine: RealHost) -> None:
+    machine.define(guest_xml("plain", memory_backing=""))
+    machine.run("virsh --quiet autostart plain && virsh --quiet destroy auto")
+    uuid = machine.said(f"blkid --output value --match-tag UUID {DEVICE}")
+    machine.run(f"umount {MEMORY} && e2fsck -fy {DEVICE} && tune2fs -U random {DEVICE}", ok=(0, 1))
+    machine.reboot()
+    assert machine.wait_booted() in {"running", "degraded"}
+    machine.run("systemctl is-active ramshelf-agent libvirtd.socket")
+    machine.wait("virsh domstate plain | grep -q running", "plain runs")
+    assert "[store.not-mounted]" in machine.run("virsh start auto", ok=(1,)).stderr
+    assert "store.not-mounted" in machine.findings()
+    machine.wait("journalctl -u ramshelf-agent | grep -q store.not-mounted", "the agent says so")
+    machine.run(
+        f"e2fsck -fy {DEVICE}; tune2fs -U {uuid} {DEVICE} && mount {MEMORY} && virsh start auto"
+    )
+    machine.remove_guests()
+    machine.run("ramshelf store remove")

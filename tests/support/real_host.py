@@ -1,0 +1,126 @@
+"""A whole Debian host in a virtual machine (scripts/host), as an operator has one."""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ramshelf.system.run import Completed
+from support.domains import IMAGE, domain_xml
+from support.process import run, wait_until
+
+CHECKOUT = Path(__file__).parents[2]
+MEMORY = "/var/lib/libvirt/qemu/ram"
+_SCRIPT = str(CHECKOUT / "scripts/host")
+_IMAGE_THERE = "/var/lib/guest"
+"""Where the guests' kernel is on the host; unlike /run it outlives a boot."""
+
+PATIENCE = 600
+"""Seconds to wait for what takes some on a real machine: this one is emulated."""
+
+
+class RealHost:
+    """One host, running or not; whatever is run in it is run by root."""
+
+    def __init__(self, name: str = "test") -> None:
+        self._name = name
+
+    def start(self, *options: str) -> None:
+        """Boot a clean one, with this checkout at /root/project and a kernel for guests."""
+        self._host("start", *options)
+        if not (IMAGE / "vmlinuz").exists():
+            run(sys.executable, str(CHECKOUT / "scripts/guest_image.py"), str(IMAGE))
+        self._host("put", str(IMAGE), os.path.dirname(_IMAGE_THERE))
+
+    def stop(self) -> None:
+        """End it and remove its disks."""
+        self._host("stop")
+
+    def run(self, line: str, ok: Sequence[int] = (0,), *, stdin: str | None = None) -> Completed:
+        """Run a shell's line; an exit status that is not in ``ok`` fails the test."""
+        return self._host("run", line, ok=ok, stdin=stdin)
+
+    def said(self, line: str, ok: Sequence[int] = (0,)) -> str:
+        """Return what a line writes to its standard output, without blanks at the ends."""
+        return self.run(line, ok).stdout.strip()
+
+    def holds(self, line: str) -> bool:
+        """Tell whether a line ends with status 0."""
+        return self._host("run", line, ok=range(256)).status == 0
+
+    def json(self, *args: str, ok: Sequence[int] = (0,)) -> Any:
+        """Return what a command of ramshelf's answers with ``--json``."""
+        return json.loads(self.run(shlex.join(("ramshelf", *args, "--json")), ok).stdout)
+
+    def findings(self) -> dict[str, dict[str, Any]]:
+        """Return the doctor's findings that are not good, by code."""
+        found = self.json("doctor", ok=(0, 1, 2))["findings"]
+        return {each["code"]: each for each in found if each["severity"] not in {"ok", "info"}}
+
+    def wait(self, line: str, what: str) -> None:
+        """Wait until a line ends with status 0."""
+        wait_until(lambda: self.holds(line), what, timeout=PATIENCE)
+
+    def wait_console(self, guest: str, text: str) -> None:
+        """Wait until a guest has said ``text``."""
+        self.wait(f"grep -q {shlex.quote(text)} {_console(guest)}", f"{guest} says {text}")
+
+    def define(self, xml: str) -> None:
+        """Define a guest."""
+        self.run("virsh --quiet define /dev/stdin", stdin=xml)
+
+    def remove_guests(self) -> None:
+        """Destroy and undefine all guests."""
+        for name in self.said("virsh list --all --name").split():
+            self.run(f"virsh --quiet destroy {name}", ok=(0, 1))
+            self.run(f"virsh --quiet undefine {name}")
+
+    def reboot(self) -> None:
+        """Shut it down in order, and boot it again."""
+        self._host("reboot")
+
+    def power_cut(self) -> None:
+        """Pull the plug, and boot it again."""
+        self._host("crash")
+        self._host("boot")
+
+    def wait_booted(self) -> str:
+        """Wait until the boot has finished; return systemd's word for how."""
+        return self.said("systemctl is-system-running --wait", ok=(0, 1))
+
+    def _host(self, *args: str, ok: Sequence[int] = (0,), stdin: str | None = None) -> Completed:
+        return run(
+            "env",
+            f"HOST_NAME={self._name}",
+            _SCRIPT,
+            *args,
+            ok=ok,
+            stdin=stdin,
+            timeout=2 * PATIENCE,
+        )
+
+
+def guest_xml(name: str, memory_mib: int = 192, **wishes: Any) -> str:
+    """Return the XML of a KVM guest for such a host, else as domain_xml's."""
+    xml = domain_xml(name, memory_mib, virt_type="kvm", **wishes)
+    return xml.replace(str(IMAGE), _IMAGE_THERE)
+
+
+def _console(guest: str) -> str:
+    return f"/var/log/libvirt/qemu/{guest}.console"
+
+
+@contextmanager
+def real_host(name: str = "test", *options: str) -> Iterator[RealHost]:
+    """Have a host for a while."""
+    host = RealHost(name)
+    host.stop()
+    try:
+        host.start(*options)
+        yield host
+    finally:
+        host.stop()
