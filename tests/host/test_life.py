@@ -23,22 +23,27 @@ def nothing_left(machine: RealHost) -> Iterator[None]:
 
 
 def make(machine: RealHost, options: str) -> None:
-    """Make a store as the tutorial does, with hook and agent."""
+    """Make a store as the tutorial does, with hook, agent, and a guest that a boot starts."""
     machine.run(f"ramshelf store create {options} --device {DEVICE} --size 2G")
     machine.run("ramshelf hook install && ramshelf agent install")
+    machine.define(guest_xml("auto", dirty_mib=64))
+    machine.run("ramshelf guest start auto && virsh --quiet autostart auto")
+    machine.wait_console("auto", "DIRTIED")
+
+
+def assert_started_again(machine: RealHost) -> None:
+    """Assert that a boot has ended well, and wait until it has started the guest."""
+    assert machine.wait_booted() == "running"
+    machine.wait("virsh domstate auto | grep -q running", "auto runs again")
 
 
 def test_a_guest_on_a_swap_store_starts_again_at_a_boot(machine: RealHost) -> None:
     make(machine, "--kind swap")
-    machine.define(guest_xml("auto", dirty_mib=64))
-    machine.run("ramshelf guest start auto && virsh --quiet autostart auto")
-    machine.wait_console("auto", "DIRTIED")
     pid = "$(cat /run/libvirt/qemu/auto.pid)"
     assert "(enforce)" in machine.said(f"cat /proc/{pid}/attr/current")
     assert machine.findings().keys() <= TOLERATED
     machine.reboot()
-    assert machine.wait_booted() == "running"
-    machine.wait("virsh domstate auto | grep -q running", "auto runs again")
+    assert_started_again(machine)
     assert machine.said(f"findmnt --noheadings --output FSTYPE {MEMORY}") == "tmpfs"
     assert machine.json("capacity")["promised_mib"] == 192
     assert machine.findings().keys() <= TOLERATED
@@ -48,14 +53,10 @@ def test_a_guest_on_a_swap_store_starts_again_at_a_boot(machine: RealHost) -> No
 
 def test_a_power_cut_leaves_nothing_on_a_disk_store(machine: RealHost) -> None:
     make(machine, "--kind disk --fs ext4")
-    machine.define(guest_xml("auto", dirty_mib=64))
-    machine.run("ramshelf guest start auto && virsh --quiet autostart auto")
-    machine.wait_console("auto", "DIRTIED")
     machine.run("sync")
     before = machine.said(f"ls {MEMORY} | grep auto")
     machine.power_cut()
-    assert machine.wait_booted() == "running"
-    machine.wait("virsh domstate auto | grep -q running", "auto runs again")
+    assert_started_again(machine)
     assert f"{MEMORY}/{before}" in machine.said("journalctl -b -u ramshelf-clean | grep removed")
     assert len(machine.said(f"ls -d {MEMORY}/*-auto").splitlines()) == 1
     assert machine.findings().keys() <= TOLERATED
