@@ -107,8 +107,7 @@ def gather(
     table = mounts()
     conf, conf_problem = _qemu_conf()
     directory = memory_directory(conf)
-    hangs = probe and not _comes_back(directory, patience)
-    silent = Unknown(f"the store at {directory.path} does not answer") if hangs else None
+    silent = _silent(directory, patience) if probe else None
     present = known(list_directories) if silent is None else silent
     connected, domains = _libvirt(uri, patience, describe)
     answers = not isinstance(connected, Unknown)
@@ -141,15 +140,17 @@ def gather(
         hook=_hook(uri if answers else "", files, directories, patience, again=probe),
         guests=guests,
         odd_guests=odd,
-        placement=_placement(config, uri, patience) if answers and not hangs else None,
+        placement=_placement(config, uri, patience) if answers and silent is None else None,
         numa=known(host_numa),
         root=os.geteuid() == 0,
     )
 
 
-def _comes_back(directory: MemoryDirectory, patience: Patience) -> bool:
+def _silent(directory: MemoryDirectory, patience: Patience) -> Unknown | None:
+    """Return why the store is not to be looked at, None where it answers."""
     with patience.waiting() as seconds:
-        return comes_back(lambda: _touch(directory), seconds)
+        answers = comes_back(lambda: _touch(directory), seconds)
+    return None if answers else Unknown(f"the store at {directory.path} does not answer")
 
 
 def _touch(directory: MemoryDirectory) -> None:
