@@ -350,7 +350,7 @@ def test_it_ends_at_once_while_libvirtd_hangs(hooked: Libvirtd) -> None:
             running.wait_metric("libvirt_up", lambda value: value == 1)
 
 
-def test_guests_that_start_and_end_unseen_are_counted(hooked: Libvirtd) -> None:
+def test_guests_that_start_and_end_unseen_are_told_of(hooked: Libvirtd) -> None:
     """What happened while the agent or libvirt was away is there at the next look."""
     hooked.create(domain_xml("stays", 64))
     hooked.create(domain_xml("ends", 64))
@@ -369,6 +369,9 @@ def test_guests_that_start_and_end_unseen_are_counted(hooked: Libvirtd) -> None:
             "its end is counted once",
             timeout=PATIENCE,
         )
+        assert running.wait_log("guest-stopped", guest="ends")["reason"] == "unseen"
+        hooked.virsh("destroy", "stays")
+        assert running.wait_log("guest-stopped", guest="stays")["reason"] == "destroyed"
 
 
 def test_the_second_agent_is_refused(hooked: Libvirtd) -> None:  # noqa: ARG001

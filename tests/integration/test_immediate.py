@@ -5,6 +5,7 @@ somebody has filled since, and the guest must not run then.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -41,14 +42,32 @@ def left() -> tuple[set[str], int]:
 
 @contextmanager
 def allocating(libvirtd: Libvirtd, name: str) -> Iterator[Future[Completed]]:
-    """While QEMU allocates the memory of a large guest; what comes of ``virsh create``."""
+    """While QEMU allocates the memory of a large guest; what comes of ``virsh create``.
+
+    QEMU is stopped in the middle of it, and goes on at the end.
+    """
     xml = domain_xml(name, LARGE_MIB, memory_backing=IMMEDIATE)
     with ThreadPoolExecutor(1) as pool:
         started = pool.submit(libvirtd.create, xml, ok=(0, 1))
-        wait_until(lambda: allocated(name) > 0, f"QEMU allocates {name}")
-        assert allocated(name) < LARGE_MIB * MIB
-        assert not started.done()
-        yield started
+        wait_until(lambda: allocates(name), f"QEMU allocates {name}")
+        try:
+            assert allocated(name) < LARGE_MIB * MIB
+            assert not started.done()
+            yield started
+        finally:
+            signal_qemu(name, "CONT")
+
+
+def allocates(name: str) -> bool:
+    """Let QEMU go on for a moment, and tell whether it has begun to allocate."""
+    signal_qemu(name, "CONT")
+    time.sleep(0.02)
+    signal_qemu(name, "STOP")
+    return allocated(name) > 0
+
+
+def signal_qemu(name: str, signal: str) -> None:
+    run("pkill", f"-{signal}", "-f", f"guest={name},", ok=(0, 1))
 
 
 def allocated(name: str) -> int:
@@ -102,7 +121,7 @@ def test_killed_meanwhile(hooked: Libvirtd, file_system: str, victim: str) -> No
             assert "guest.not-reserved" not in said
             assert not started.done()
             if victim == "qemu":
-                run("pkill", "-KILL", "-f", "guest=large,")
+                signal_qemu("large", "KILL")
             else:
                 hooked.kill()
         assert started.result().status == 1
@@ -117,10 +136,11 @@ def test_killed_meanwhile(hooked: Libvirtd, file_system: str, victim: str) -> No
 @DISKS
 def test_two_at_once(hooked: Libvirtd, file_system: str) -> None:
     """What QEMU has yet to allocate is promised: of two of which one fits, one is refused."""
-    with store(file_system, STORE_MIB), allocating(hooked, "large") as started:
-        said = hooked.create(domain_xml("second", 256, memory_backing=IMMEDIATE), ok=(1,)).stderr
-        assert "[capacity.exceeded]" in said
-        hooked.create(domain_xml("third", 64, memory_backing=IMMEDIATE))
+    with store(file_system, STORE_MIB):
+        with allocating(hooked, "large") as started:
+            second = domain_xml("second", 256, memory_backing=IMMEDIATE)
+            assert "[capacity.exceeded]" in hooked.create(second, ok=(1,)).stderr
+            hooked.create(domain_xml("third", 64, memory_backing=IMMEDIATE))
         assert started.result().status == 0
         assert left() == ({"large", "third"}, LARGE_MIB + 64)
 

@@ -58,10 +58,12 @@ _TRIES = 3
 class Wish:
     """What a look makes sensible.
 
-    That is to look ``again``, to ``check`` as the doctor does, or to ``report``.
+    That is to look ``again``, to ``check`` as the doctor does, to ``report``, or to ``connect`` to
+    libvirt anew, which does not tell of everything any more.
     """
 
     again: bool = False
+    connect: bool = False
     check: bool = False
     report: bool = False
 
@@ -93,23 +95,27 @@ class Watcher:
         if event.what is What.MEMORY:
             self._unsettled[event.guest] = _TRIES
         elif event.what in {What.STARTED, What.STOPPED}:
-            tell = self._log.warning if event.reason in {"crashed", "failed"} else self._log.info
-            tell(
-                f"guest-{event.what.value}",
-                f"Guest {event.guest} has {event.what.value}: {event.reason}.",
-                guest=event.guest,
-                uuid=event.uuid,
-                reason=event.reason,
-            )
+            self._tell_of_guest(event)
+
+    def _tell_of_guest(self, event: Event) -> None:
+        tell = self._log.warning if event.reason in {"crashed", "failed"} else self._log.info
+        tell(
+            f"guest-{event.what.value}",
+            f"Guest {event.guest} has {event.what.value}: {event.reason}.",
+            guest=event.guest,
+            uuid=event.uuid,
+            reason=event.reason,
+        )
 
     def turn(self, hypervisor: Hypervisor | None, config: Config) -> Wish:
         """Look, and do what is missing; without a hypervisor look only at the store."""
         before = self.look
         self._residency.begin(_RESIDENCY_SHARE * config.look_interval)
+        unseen: list[Event] = []
         self._problems.attempt("hook-log", self._follow)
         if hypervisor is not None:
             self._problems.attempt("resume", lambda: map(of_error, resume_left(hypervisor)))
-        seen = self._problems.attempt("look", lambda: self._see(hypervisor, config))
+        seen = self._problems.attempt("look", lambda: self._see(hypervisor, config, unseen))
         self._problems.attempt("write-errors", self._read_kernel_log)
         if not seen or hypervisor is None:
             return Wish()
@@ -120,6 +126,7 @@ class Watcher:
         self._problems.attempt("late", lambda: self._reserve(hypervisor, late))
         return Wish(
             again=any(self._unsettled.values()),
+            connect=bool(unseen),
             check=bool(late) or _runs(before) != _runs(self.look),
             report=differ(before, self.look),
         )
@@ -159,14 +166,19 @@ class Watcher:
         self._history = False
         yield from ()
 
-    def _see(self, hypervisor: Hypervisor | None, config: Config) -> Iterator[Condition]:
+    def _see(
+        self, hypervisor: Hypervisor | None, config: Config, unseen: list[Event]
+    ) -> Iterator[Condition]:
         before = self.look
         now = look(hypervisor, config, before=before, measure=self._residency)
         for name in to_verify(before, now):
             self._unsettled.setdefault(name, _TRIES)
         self.look = now
         if hypervisor is not None:
-            self.counts.look(_runs(now), now.written)
+            names = {(each.uuid, each.domain_id): each.name for each in now.active.values()}
+            unseen += self.counts.look(names, now.written)
+            for event in unseen:
+                self._tell_of_guest(event)
         self._tell_of_capacity(before, now)
         yield from map(of_finding, bypassed(bypass.bypass()))
         yield from _wrong(now, config)

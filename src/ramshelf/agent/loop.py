@@ -128,9 +128,8 @@ class Agent:
         now = time.monotonic()
         self._listen_if_due(now)
         tries = self._link.hypervisor is None and now >= self._link.due
-        if tries and self._problems.attempt("libvirt", self._connect):
-            for pace in (self._look_pace, self._check_pace, self._report_pace):
-                pace.ask()
+        if tries:
+            self._try_to_connect()
         if now >= self._look_pace.due:
             self._look()
         if (hypervisor := self._link.hypervisor) is not None and now >= self._check_pace.due:
@@ -139,6 +138,11 @@ class Agent:
             self._report(hypervisor, now)
         self._tell()
         self._notifier.alive()
+
+    def _try_to_connect(self) -> None:
+        if self._problems.attempt("libvirt", self._connect):
+            for pace in (self._look_pace, self._check_pace, self._report_pace):
+                pace.ask()
 
     def _listen_if_due(self, now: float) -> None:
         if now >= self._serve_due:
@@ -217,6 +221,9 @@ class Agent:
         ):
             if wanted:
                 pace.ask()
+        if wish.connect:
+            self._link.disconnect()
+            self._try_to_connect()
 
     def _check(self, hypervisor: Hypervisor) -> None:
         begun = _Begun()

@@ -1,7 +1,7 @@
 """What the agent has counted since it started: starts, ends, refusals, and bytes written."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -48,10 +48,10 @@ class Counts:
     cleaned: int = 0
     start_written: float = 0
     stop_written: float = 0
-    _running: frozenset[Run] | None = None
+    _running: Mapping[Run, str] | None = None
     _written: int = 0
     _told: set[tuple[What, str]] = field(default_factory=set)
-    _untold: set[tuple[What, str]] = field(default_factory=set)
+    _untold: dict[tuple[What, str], str] = field(default_factory=dict)
 
     def copy(self) -> "Counts":
         """Return the figures as they are now, to be read by another thread."""
@@ -66,7 +66,7 @@ class Counts:
             counter[event.reason] += 1
             key = event.what, event.uuid
             if key in self._untold:
-                self._untold.discard(key)  # the look saw it before libvirt told
+                del self._untold[key]  # the look saw it before libvirt told
             else:
                 self._told.add(key)
 
@@ -80,24 +80,30 @@ class Counts:
         elif entry.get("event") == "started":
             self.start_written += max(0.0, float(entry.get("written_mib", 0))) * MIB
 
-    def look(self, running: Iterable[Run], written: int) -> None:
-        """Count the starts and ends since the last look of which libvirt told nothing.
+    def look(self, running: Mapping[Run, str], written: int) -> tuple[Event, ...]:
+        """Count, and return, the starts and ends since the last look that libvirt did not tell of.
 
-        They are counted one look later, since libvirt may still tell of them. ``written`` is the
-        bytes written to the store's device since it has been there.
+        They are counted one look later, since libvirt may still tell of them. ``running`` is the
+        names of the guests that run, ``written`` the bytes written to the store's device since it
+        has been there.
         """
-        now = frozenset(running)
-        if self._running is None:
-            self._running, self._written = now, written
-            return
-        appeared, gone = now - self._running, self._running - now
+        before, self._running = self._running, running
+        if before is None:
+            self._written = written
+            return ()
+        appeared, gone = running.keys() - before.keys(), before.keys() - running.keys()
         if gone:
             self.stop_written += max(0, written - self._written)
-        self._running, self._written = now, written
-        for what, counter in ((What.STARTED, self.starts), (What.STOPPED, self.stops)):
-            counter[UNSEEN] += sum(key[0] is what for key in self._untold)
-        changed = {(What.STARTED, uuid) for uuid, _ in appeared} | {
-            (What.STOPPED, uuid) for uuid, _ in gone
+        self._written = written
+        unseen = tuple(
+            Event(what=what, guest=name, uuid=uuid, reason=UNSEEN)
+            for (what, uuid), name in self._untold.items()
+        )
+        for event in unseen:
+            (self.starts if event.what is What.STARTED else self.stops)[UNSEEN] += 1
+        changed = {(What.STOPPED, run[0]): before[run] for run in sorted(gone)} | {
+            (What.STARTED, run[0]): running[run] for run in sorted(appeared)
         }
-        self._untold = changed - self._told
+        self._untold = {key: name for key, name in changed.items() if key not in self._told}
         self._told = set()
+        return unseen

@@ -15,13 +15,19 @@ def stopped(uuid: str, reason: str = "shutdown") -> Event:
 
 def looked(*running: tuple[str, int], written: int = 0) -> Counts:
     counts = Counts()
-    counts.look(running, written)
+    look(counts, *running, written=written)
     return counts
+
+
+def look(counts: Counts, *running: tuple[str, int], written: int = 0) -> list[tuple[What, str]]:
+    unseen = counts.look({run: f"name-{run[0]}" for run in running}, written)
+    assert {event.reason for event in unseen} <= {UNSEEN}
+    return [(event.what, event.guest) for event in unseen]
 
 
 def test_guests_that_ran_before_are_no_starts() -> None:
     counts = looked(("a", 1))
-    counts.look([("a", 1)], 0)
+    look(counts, ("a", 1))
     assert not +counts.starts
 
 
@@ -29,32 +35,32 @@ def test_an_event_before_its_look_counts_once() -> None:
     counts = looked()
     counts.event(started("a", "migrated"))
     for _ in range(3):
-        counts.look([("a", 1)], 0)
+        look(counts, ("a", 1))
     assert +counts.starts == {"migrated": 1}
 
 
 def test_an_event_after_its_look_counts_once() -> None:
     counts = looked()
-    counts.look([("a", 1)], 0)
+    look(counts, ("a", 1))
     counts.event(started("a"))
     for _ in range(3):
-        counts.look([("a", 1)], 0)
+        look(counts, ("a", 1))
     assert +counts.starts == {"booted": 1}
 
 
 def test_what_nobody_told_is_counted_a_look_later() -> None:
     counts = looked(("a", 1))
-    counts.look([("b", 2)], 0)
+    assert not look(counts, ("b", 2))
     assert (+counts.starts, +counts.stops) == ({}, {})
-    counts.look([("b", 2)], 0)
-    counts.look([("b", 2)], 0)
+    assert look(counts, ("b", 2)) == [(What.STOPPED, "name-a"), (What.STARTED, "name-b")]
+    assert not look(counts, ("b", 2))
     assert (+counts.starts, +counts.stops) == ({UNSEEN: 1}, {UNSEEN: 1})
 
 
 def test_another_run_of_the_same_guest_is_a_start_and_an_end() -> None:
     counts = looked(("a", 1))
     for _ in range(3):
-        counts.look([("a", 2)], 0)
+        look(counts, ("a", 2))
     assert (counts.starts[UNSEEN], counts.stops[UNSEEN]) == (1, 1)
 
 
@@ -63,7 +69,7 @@ def test_a_guest_that_came_and_went_between_two_looks() -> None:
     counts.event(started("a"))
     counts.event(stopped("a", "crashed"))
     for _ in range(3):
-        counts.look([], 0)
+        look(counts)
     assert (+counts.starts, +counts.stops) == ({"booted": 1}, {"crashed": 1})
 
 
@@ -75,12 +81,12 @@ def test_other_events_are_not_counted() -> None:
 
 def test_what_was_written_meanwhile_counts_to_the_ends() -> None:
     counts = looked(("a", 1), ("b", 2), written=100)
-    counts.look([("a", 1), ("b", 2)], 150)
+    look(counts, ("a", 1), ("b", 2), written=150)
     assert counts.stop_written == 0
-    counts.look([("b", 2)], 170)
-    counts.look([("b", 2)], 500)
+    look(counts, ("b", 2), written=170)
+    look(counts, ("b", 2), written=500)
     assert counts.stop_written == 20
-    counts.look([], 3)  # another device: its count began anew
+    look(counts, written=3)  # another device: its count began anew
     assert counts.stop_written == 20
 
 
