@@ -129,14 +129,15 @@ def test_what_a_guest_gives_back_stays_promised(
         if how == "ballooned":
             wait_console("guest", "GUEST-UP")
             assert allocated_mib() >= 192
-            hooked.virsh("setmem", "guest", "152MiB", "--live")
-        wait_until(lambda: allocated_mib() <= 182, "holes are punched", timeout=120)
+            hooked.virsh("setmem", "guest", "112MiB", "--live")
+        # On ext4 a kernel with large folios gives most of a balloon's pages new blocks at once.
+        wait_until(lambda: allocated_mib() <= 188, "holes are punched", timeout=120)
         pid = qemu_pid("guest")
         figures = json.loads(ramshelf("capacity", "--json").stdout)
         assert figures["promised_mib"] == 192
         found = json.loads(ramshelf("doctor", "--json", ok=(0, 1, 2)).stdout)["findings"]
         assert "guest.not-reserved" not in {each["code"] for each in found}
-        in_the_hole = domain_xml("other", figures["free_mib"] + 8)
+        in_the_hole = domain_xml("other", figures["free_mib"] + 2)
         assert "[capacity.exceeded]" in hooked.create(in_the_hole, ok=(1,)).stderr
         hooked.create(domain_xml("fits", figures["free_mib"] - 1))
         hooked.virsh("setmem", "guest", "152MiB", "--live")
