@@ -19,6 +19,9 @@ Those self-tests take a tenth of the kernel's start, and on a busy host a CPU se
 while.
 """
 
+VIRT_TYPE = os.environ.get("GUESTS", "qemu")
+"""The guests' accelerator: QEMU's own emulation, unless $GUESTS says ``kvm``."""
+
 FILE_BACKED = "<source type='file'/><access mode='shared'/>"
 
 
@@ -34,7 +37,7 @@ def domain_xml(
     balloon: str = "<memballoon model='none'/>",
     cpu: str = "",
     options: str = "",
-    virt_type: str = "qemu",
+    virt_type: str = VIRT_TYPE,
     vcpus: int = 1,
 ) -> str:
     """Return the XML of a guest that dirties ``dirty_mib`` (or "all") of its memory.

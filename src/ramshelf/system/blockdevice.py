@@ -77,7 +77,10 @@ def _xfs_in_progress(path: str) -> bool:
 
 
 def find_by_uuid(uuid: str, run: Runner) -> str | None:
-    """Return the device that carries a file system or swap area with this UUID."""
+    """Return the device that carries a file system or swap area with this UUID.
+
+    Where another one lies on it and shows the same (a linear mapping, multipath), that is the one.
+    """
     argv = [
         "blkid",
         "--cache-file",
@@ -88,7 +91,16 @@ def find_by_uuid(uuid: str, run: Runner) -> str | None:
         "device",
     ]
     found = run(argv, ok=(0, 2)).stdout.split()
-    return found[0] if found else None
+    return next((path for path in found if not _shown_by_another(path, found)), None)
+
+
+def _shown_by_another(path: str, others: list[str]) -> bool:
+    below = _name_of(path)
+    return any(below in _listdir(f"{_SYS}/{_name_of(other)}/slaves") for other in others)
+
+
+def _name_of(path: str) -> str:
+    return os.path.basename(os.path.realpath(path))
 
 
 def loop_of(file: str) -> str | None:
