@@ -38,10 +38,12 @@ test-host: ## Run the tests on a whole Debian 13 in a virtual machine: systemd, 
 test-debian13: ## Run all tests on a bare Debian 13, made by debootstrap below .cache (root)
 	@scripts/bare-debian --suite trixie make test
 
-soak: ## Run what make test and test-nova leave out: many more rounds, more stores; more than an hour (root)
+soak: ## Run what make test, test-nova and test-host leave out: many more rounds, more stores; hours (root)
 	@scripts/setup nova
+	@scripts/setup host
 	$(PYTEST_ISOLATED) -m soak $(TESTS_ISOLATED)
 	$(PYTEST_ISOLATED) -m soak -c tests/nova/pytest.ini tests/nova/integration
+	$(PYTEST) -m soak tests/host
 
 check: ## Check style, types and the layers
 	@scripts/setup check

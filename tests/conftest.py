@@ -6,10 +6,10 @@ Each is here once, for all folders.
 import pytest
 from hypothesis import settings
 
-from support.fixtures import daemon, host, libvirtd
+from support.fixtures import daemon, hooked, host, libvirtd
 from support.side_by_side import own_temporary_directory
 
-__all__ = ["daemon", "host", "libvirtd"]
+__all__ = ["daemon", "hooked", "host", "libvirtd"]
 
 # A busy machine is no fault.
 settings.register_profile("untimed", settings(), deadline=None)

@@ -29,7 +29,9 @@ MODULES = ("test_ends.py", "test_immediate.py", "test_lives.py", "test_moving.py
 def integration(machine: RealHost, *tests: str) -> str:
     """Run these integration tests on the host, with KVM guests, and return what pytest says."""
     names = shlex.join(f"{INTEGRATION}/{test}" for test in tests)
-    pytest_there = f"scripts/isolated /opt/tests/bin/python -m pytest -q -p no:cacheprovider {names}"
+    pytest_there = (
+        f"scripts/isolated /opt/tests/bin/python -m pytest -q -p no:cacheprovider {names}"
+    )
     return machine.said(f"{ENVIRONMENT} {pytest_there}")
 
 
@@ -39,6 +41,7 @@ def installed(machine: RealHost) -> None:
     machine.run("/opt/tests/bin/pip install -q --no-deps --no-build-isolation -e .")
 
 
+@pytest.mark.soak
 def test_what_depends_on_kvm(machine: RealHost) -> None:
     said = integration(machine, *TESTS)
     assert "skipped" not in said, said

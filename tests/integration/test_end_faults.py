@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,6 @@ from support.process import run, wait_until
 from support.stores import MEMORY, store
 
 LOG = Path("/run/ramshelf/hook.log")
-
-
-@pytest.fixture
-def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
-    ramshelf("hook", "install")
-    yield libvirtd
-    ramshelf("hook", "remove")
 
 
 def contents() -> list[str]:

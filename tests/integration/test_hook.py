@@ -3,7 +3,6 @@
 import json
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from ramshelf.core.domain.memory import parse_guest
 from ramshelf.core.store.directory import PROMISE_FILE
 from ramshelf.core.units import MIB
 from ramshelf.system import ledger
-from support.cli import ramshelf
 from support.domains import FILE_BACKED, domain_xml, wait_console
 from support.libvirtd import Libvirtd
 from support.onstore import assert_reserved, wait_recorded
@@ -21,13 +19,6 @@ from support.stores import MEMORY, store
 
 LOG = Path("/run/ramshelf/hook.log")
 FILE_SYSTEMS = ("tmpfs", "ext4", "xfs")
-
-
-@pytest.fixture
-def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
-    ramshelf("hook", "install")
-    yield libvirtd
-    ramshelf("hook", "remove")
 
 
 def events() -> list[dict[str, object]]:

@@ -28,13 +28,6 @@ LARGE_MIB = 512
 DISKS = pytest.mark.parametrize("file_system", ["ext4", "xfs"])
 
 
-@pytest.fixture
-def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
-    ramshelf("hook", "install")
-    yield libvirtd
-    ramshelf("hook", "remove")
-
-
 def left() -> tuple[set[str], int]:
     """The guests that have something on the store, and the MiB that are promised."""
     return {path.name.partition("-")[2] for path in MEMORY.glob("*-*")}, capacity()["promised_mib"]

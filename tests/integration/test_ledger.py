@@ -4,10 +4,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from ramshelf.core.hook.script import SCRIPT
 from ramshelf.core.store.directory import PROMISE_FILE
@@ -24,13 +21,6 @@ from support.stores import MEMORY, store
 NOTES = Path(ledger.DIRECTORY)
 NUMA = "<cpu><numa><cell id='0' cpus='0' memory='131072' unit='KiB'/></numa></cpu>"
 PLUGGABLE = "<maxMemory slots='2' unit='MiB'>256</maxMemory>"
-
-
-@pytest.fixture
-def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
-    ramshelf("hook", "install")
-    yield libvirtd
-    ramshelf("hook", "remove")
 
 
 def promised() -> int:

@@ -5,7 +5,6 @@ Its place stays its own.
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,13 +21,6 @@ from support.stores import MEMORY, store
 STORES = ("ext4", "xfs", "tmpfs", "swap")
 BALLOON = "<memballoon model='virtio'/>"
 REPORTING = "<memballoon model='virtio' freePageReporting='on'/>"
-
-
-@pytest.fixture
-def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
-    ramshelf("hook", "install")
-    yield libvirtd
-    ramshelf("hook", "remove")
 
 
 def memory_file() -> Path:

@@ -6,14 +6,13 @@ afterwards move suspended: it is then not tested that a guest which runs loses n
 downtime is.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
 
 from ramshelf.core.units import MIB
 from support.agent import agent
-from support.cli import ramshelf
 from support.counters import device_of, written
 from support.domains import console, wait_console
 from support.libvirtd import Libvirtd
@@ -44,13 +43,6 @@ GUEST_MIB = 384
 ROOM_MIB = 512
 OWN_MIB = 160
 """What a guest has touched at most that keeps 24 MiB and compares them."""
-
-
-@pytest.fixture
-def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
-    ramshelf("hook", "install")
-    yield libvirtd
-    ramshelf("hook", "remove")
 
 
 @pytest.mark.parametrize(("here", "there"), [("ext4", "xfs"), ("xfs", "tmpfs"), ("tmpfs", "swap")])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cli import RAMSHELF, ramshelf
+from support.cli import RAMSHELF
 from support.domains import console, domain_xml
 from support.libvirtd import Libvirtd
 from support.moving import (
@@ -36,13 +36,6 @@ from support.stores import MEMORY, store
 
 GUEST_MIB = 160
 ROOM_MIB = 320
-
-
-@pytest.fixture
-def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
-    ramshelf("hook", "install")
-    yield libvirtd
-    ramshelf("hook", "remove")
 
 
 @contextmanager

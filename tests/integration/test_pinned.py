@@ -4,7 +4,6 @@ Each needs besides what QEMU does, page tables and a tmpfs' own records.
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,13 +25,6 @@ SCRIPT = "/etc/libvirt/hooks/qemu.d/ramshelf"
 LOCKED = f"<locked/>{FILE_BACKED}"
 QEMU_MIB = 144 + 5 * 8 + min(meminfo()["MemTotal"] // 8 // MIB, 1024)
 """What QEMU takes of RAM besides, emulating with one vCPU and all that it maps locked."""
-
-
-@pytest.fixture
-def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
-    ramshelf("hook", "install")
-    yield libvirtd
-    ramshelf("hook", "remove")
 
 
 def leave_for_guests(mib: int) -> None:

@@ -1,7 +1,6 @@
 """The one sum of what cannot go to the store, held against what guests of all kinds really take."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,13 +32,6 @@ KINDS = {
     "private": "<source type='file'/>",
     "locked": f"<locked/>{FILE_BACKED}",
 }
-
-
-@pytest.fixture
-def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
-    ramshelf("hook", "install")
-    yield libvirtd
-    ramshelf("hook", "remove")
 
 
 def xml(kind: str, memory_mib: int = GUEST_MIB, options: str = "") -> str:

@@ -37,13 +37,6 @@ MARGIN_MIB = 24
 """What a guest may take besides while it is looked at: its page cache, its kernel."""
 
 
-@pytest.fixture
-def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
-    ramshelf("hook", "install")
-    yield libvirtd
-    ramshelf("hook", "remove")
-
-
 def start(libvirtd: Libvirtd, *, check_mib: int = 16, devices: str = "") -> int:
     """Start a guest that touches little and checks it again and again; MiB that it occupies."""
     libvirtd.define(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.cli import ramshelf
 from support.libvirtd import Libvirtd
 from support.machine import as_shipped, guests_can_run, without_guests
 
@@ -30,3 +31,11 @@ def libvirtd(host: None, daemon: Libvirtd) -> Iterator[Libvirtd]:  # noqa: ARG00
     """
     with without_guests(daemon):
         yield daemon
+
+
+@pytest.fixture
+def hooked(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
+    """Yield the same with ramshelf's hook."""
+    ramshelf("hook", "install")
+    yield libvirtd
+    ramshelf("hook", "remove")
