@@ -19,11 +19,12 @@ from nova.virt.libvirt import driver
 from nova.virt.virtapi import VirtAPI
 from oslo_log import log as logging
 
-from ramshelf_nova import figures, provider, service
+from ramshelf_nova import figures, provider
 from ramshelf_nova.compatibility import TESTED, misfits, missing
 from ramshelf_nova.conf import CONF
 from ramshelf_nova.core.migration.answer import HostAnswer
 from ramshelf_nova.hook import Hook, refusal, trouble
+from ramshelf_nova.service import ComputeService
 
 LOG = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
     def __init__(self, virtapi: VirtAPI, read_only: bool = False) -> None:  # noqa: FBT001, FBT002
         super().__init__(virtapi, read_only)
         self._hook = Hook(self._host)
+        self._service = ComputeService(self._hook)
 
     def init_host(self, host: str) -> None:
         """Do Nova's own checks, and check that the driver fits this Nova.
@@ -106,8 +108,7 @@ class FileBackedLibvirtDriver(driver.LibvirtDriver):
         """
         resources: dict[str, Any] = super().get_available_resource(nodename)
         if _file_backed():
-            answer = self._hook.answer()
-            service.reflect(trouble(answer))
+            answer = self._service.follow()
             if answer is not None:
                 resources.setdefault("stats", {}).update(_figures(answer))
         return resources

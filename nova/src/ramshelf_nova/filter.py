@@ -1,5 +1,6 @@
 """The scheduler filter, which puts servers only on hosts whose memory backing suits them."""
 
+import threading
 from collections.abc import Iterable
 
 from nova.objects.aggregate import Aggregate
@@ -41,6 +42,7 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
     def __init__(self, backings: Backings | None = None) -> None:
         self._backings = backings or Backings()
         self._warned: set[tuple[str, str, str]] = set()
+        self._warned_lock = threading.Lock()
 
     def host_passes(self, host_state: HostState, spec_obj: RequestSpec) -> bool:
         """Tell whether this one host passes."""
@@ -127,13 +129,15 @@ class FileBackedMemoryFilter(filters.BaseHostFilter):
     def _warn_once(self, host: HostState, aggregate: Aggregate) -> None:
         ratio = aggregate.metadata[_RATIO]
         case = (host.uuid, aggregate.name, ratio)
-        if case not in self._warned:
+        with self._warned_lock:  # the scheduler serves several requests at once
+            if case in self._warned:
+                return
             self._warned.add(case)
-            LOG.warning(
-                "Host %(host)s has file-backed memory, which cannot be overcommitted, and is in "
-                "aggregate %(aggregate)s with ram_allocation_ratio %(ratio)s: set it to 1.0.",
-                {"host": host.host, "aggregate": aggregate.name, "ratio": ratio},
-            )
+        LOG.warning(
+            "Host %(host)s has file-backed memory, which cannot be overcommitted, and is in "
+            "aggregate %(aggregate)s with ram_allocation_ratio %(ratio)s: set it to 1.0.",
+            {"host": host.host, "aggregate": aggregate.name, "ratio": ratio},
+        )
 
 
 def _refusal(demands: tuple[Demand, ...], backing: Backing) -> str | None:

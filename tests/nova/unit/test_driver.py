@@ -1,6 +1,7 @@
 """The driver where no libvirt is needed: a real LibvirtDriver, told what the hook says."""
 
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -357,6 +358,32 @@ def test_a_reason_is_no_longer_than_its_column() -> None:
         len(service.decide(False, None, trouble(said))[1] or "") < 255 for said in (None, UNMOUNTED)
     )
     assert trouble(SWAP) is None
+
+
+def test_of_two_looks_at_once_the_later_answer_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first is slow to tell the service what it has found, and the second has found better."""
+    answers, begun, overtaken = iter([UNMOUNTED, SWAP]), threading.Event(), threading.Event()
+    said: list[str | None] = []
+
+    def reflect(trouble: str | None) -> None:
+        if trouble is None:
+            overtaken.set()
+        else:
+            begun.set()
+            overtaken.wait(1)
+        said.append(trouble)
+
+    monkeypatch.setattr(service, "reflect", reflect)
+    following = service.ComputeService(SimpleNamespace(answer=lambda: next(answers)))  # type: ignore[arg-type]
+    looks = [threading.Thread(target=following.follow) for _ in range(2)]
+    looks[0].start()
+    assert begun.wait(60)
+    looks[1].start()
+    for look in looks:
+        look.join()
+    assert said == [trouble(UNMOUNTED), None]
 
 
 # The resource provider
