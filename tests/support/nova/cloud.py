@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from support.devices import scratch
 from support.domains import IMAGE, KERNEL_WORDS
@@ -38,7 +39,8 @@ class Cloud:
     ``user`` is the user that Nova runs as, ``wrapper`` the command that it is run by (to enter a
     container's namespaces, say), ``roles`` are those of its services that run on this host, and
     ``virtual_environment`` is where its Nova is. ``host`` is this host's name as the services know
-    it, ``node`` its name in libvirt, which is also that of its resource provider.
+    it, ``node`` its name in libvirt, which is also that of its resource provider. ``threads`` says
+    what the services run on since they were started: "native" threads or "eventlet".
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Cloud:
         self.state = scratch() / "nova"
         self.host = socket.gethostname()
         self.node = run("virsh", "--connect", Libvirtd.uri, "hostname").stdout.strip()
+        self.threads = ""
         self._user, self._wrapper, self._roles = user, wrapper, roles
         self._virtual_environment = virtual_environment
         self._process: subprocess.Popen[str] | None = None
@@ -84,6 +87,10 @@ class Cloud:
             policy.write_text("{}")
 
     @property
+    def _output(self) -> Path:
+        return self.state / "output"
+
+    @property
     def _images(self) -> Path:
         return self.state / "images"
 
@@ -93,8 +100,8 @@ class Cloud:
 
     def start(self) -> None:
         """Start the services, and wait until all of them are up."""
-        python, output = self._virtual_environment / "bin/python", self.state / "output"
-        with output.open("ab") as errors:
+        python = self._virtual_environment / "bin/python"
+        with self._output.open("ab") as errors:
             self._process = subprocess.Popen(
                 [
                     *self._wrapper,
@@ -108,10 +115,31 @@ class Cloud:
                 cwd=_CHECKOUT / "tests",
             )
         assert self._process.stdout is not None
-        ready = self._process.stdout.readline()
-        assert ready == "ready\n", (
-            f"Nova does not start:\n{output.read_text()[-4000:]}\n{self.log()[-4000:]}"
+        ready, _, self.threads = self._process.stdout.readline().strip().partition(" ")
+        assert ready == "ready", (
+            f"Nova does not start:\n{self._output.read_text()[-4000:]}\n{self.log()[-4000:]}"
         )
+
+    @property
+    def pid(self) -> int:
+        """The process that all services run in, unless a ``wrapper`` runs it."""
+        assert self._process is not None
+        return self._process.pid
+
+    def hammer(self, server: Server, seconds: float) -> dict[str, Any]:
+        """Have nova-compute's driver called by many threads at once, and return what they saw.
+
+        It is what support/nova/hammer.py reports.
+        """
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"hammer {server.uuid} {seconds}\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, f"Nova has ended:\n{self._output.read_text()[-4000:]}"
+        report: dict[str, Any] = json.loads(answer)
+        return report
 
     def stop(self) -> None:
         """End all services at once, as a crash does; servers run on."""

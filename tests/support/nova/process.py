@@ -4,14 +4,20 @@ The roles are conductor, scheduler, compute and api. With api come Placement and
 at PORT below /compute, /placement, /image and /network. What each is told is in /etc/nova. USER is
 the user that the process runs as, once Nova's helper for what needs root (oslo.privsep) is there.
 Services without a database of their own (compute alone) ask the conductor. The process says "ready"
-when all are up, and ends, as a crash does, when its input ends.
+and the kind of its threads when all are up. It then answers each line of its input with one, and
+ends, as a crash does, when its input ends.
+
+The only such line is ``hammer SERVER SECONDS``, and the answer is what hammer.py reports.
 """
 
+import json
 import os
 import pwd
 import select
 import sys
+import threading
 import traceback
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,11 +30,9 @@ _CELL1 = "00000000-0000-0000-0000-000000000001"
 
 def main(port: str, user: str, *roles: str) -> None:
     """Run these roles until the input ends."""
-    from nova import monkey_patch  # noqa: PLC0415 - to come before anything else of Nova's
+    # First of all: it chooses the threads that this Nova's services have by default.
+    import nova.cmd.compute  # noqa: F401, PLC0415
 
-    # Up to Nova 31 there is no patch(): the import has made all threads eventlet's.
-    if hasattr(monkey_patch, "patch"):
-        monkey_patch.patch(backend="threading")
     from support.nova.server import serve  # noqa: PLC0415 - it uses the threads chosen above
 
     _serialise_transactions()
@@ -43,15 +47,35 @@ def main(port: str, user: str, *roles: str) -> None:
         serve(int(port), applications)
     if set(roles) == {"compute"}:
         _ask_the_conductor()
-    for role in ("conductor", "scheduler", "compute"):
-        if role in roles:
-            _start(role)
+    services = {
+        role: _start(role) for role in ("conductor", "scheduler", "compute") if role in roles
+    }
     if {"api", "compute"} <= set(roles):
         _find_hosts()
-    sys.stdout.write("ready\n")
+    _say(f"ready {_threads()}")
+    while select.select([sys.stdin], [], []):  # This lets eventlet's threads run meanwhile.
+        match sys.stdin.readline().split():
+            case ["hammer", server, seconds]:
+                from support.nova.hammer import hammer  # noqa: PLC0415 - it needs Nova
+
+                report = hammer(services["compute"].manager, server, float(seconds))
+                _say(json.dumps(asdict(report)))
+            case _:
+                os._exit(0)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-    select.select([sys.stdin], [], [])  # This lets eventlet's threads run meanwhile.
-    os._exit(0)
+
+
+def _threads() -> str:
+    """Return whose threads Python's are here: the kernel's own, or eventlet's in one of them."""
+    kernel: list[int] = []
+    thread = threading.Thread(target=lambda: kernel.append(threading.get_native_id()))
+    thread.start()
+    thread.join()
+    return "eventlet" if kernel == [threading.get_native_id()] else "native"
 
 
 def _serialise_transactions() -> None:
@@ -138,7 +162,22 @@ def _placement(state: Path) -> Any:
     options([], project="placement", default_config_files=[], default_config_dirs=[])
     options.set_override("policy_file", str(state / "placement-policy.json"), group="oslo_policy")
     db_api.configure(options)
-    return deploy.loadapp(options)
+    return _one_at_a_time(deploy.loadapp(options))
+
+
+def _one_at_a_time(application: Any) -> Any:
+    """Let a request wait for those before it.
+
+    Placement tries a write again, from another connection, when a request beside it was quicker. On
+    SQLite that waits for itself.
+    """
+    lock = threading.Lock()
+
+    def serialised(environ: Any, respond: Any) -> Any:
+        with lock:
+            return list(application(environ, respond))
+
+    return serialised
 
 
 def _api() -> Any:
@@ -156,7 +195,7 @@ def _ask_the_conductor() -> None:
     base.NovaObject.indirection_api = rpcapi.ConductorAPI()
 
 
-def _start(role: str) -> None:
+def _start(role: str) -> Any:
     from nova import objects  # noqa: PLC0415
     from nova.service import Service  # noqa: PLC0415
 
@@ -172,7 +211,9 @@ def _start(role: str) -> None:
         os_vif.initialize()
         if hasattr(topics, "RPC_TOPIC_ALT"):
             more["topic_alt"] = topics.RPC_TOPIC_ALT
-    Service.create(binary=f"nova-{role}", topic=topics.RPC_TOPIC, **more).start()
+    service = Service.create(binary=f"nova-{role}", topic=topics.RPC_TOPIC, **more)
+    service.start()
+    return service
 
 
 def _find_hosts() -> None:
