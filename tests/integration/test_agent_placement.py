@@ -102,6 +102,36 @@ def test_a_service_that_is_down_slow_or_empty_is_told_once_and_caught_up_with(
         )
 
 
+def test_traits_of_others_outlive_the_agent_and_every_command(
+    hooked: Libvirtd, service: PlacementService, tmp_path: Path
+) -> None:
+    definition = tmp_path / "guest.xml"
+    definition.write_text(domain_xml("guest", 64))
+    with agent(conf=f"{OWNER}{service.configuration()}") as running:
+        running.wait_metric("ramshelf_placement_capacity_bytes", lambda value: value == 512 * MIB)
+        before = traits(service)
+        others = {"CUSTOM_OF_OTHERS", "HW_NIC_VMDQ", "OWNER_NOVA"}
+        service.openstack("trait", "create", "CUSTOM_OF_OTHERS")
+        words = [word for trait in sorted(before | others) for word in ("--trait", trait)]
+        service.openstack("resource", "provider", "trait", "set", provider(service), *words)
+        run("mount", "-o", "remount,size=256M", str(MEMORY))
+        running.wait_metric("ramshelf_placement_capacity_bytes", lambda value: value == 256 * MIB)
+        ramshelf("guest", "start", str(definition))
+        running.wait_metric(ALLOCATED, lambda value: value == 64 * MIB)
+        ramshelf("guest", "stop", "guest", "--now")
+        ramshelf("placement", "report")
+        ramshelf("hook", "remove")
+        ramshelf("agent", "remove")
+        running.wait_metric(ALLOCATED, lambda value: value == 0)
+        assert traits(service) == before | others
+    assert hooked.virsh("list", "--name").stdout.strip() == ""
+
+
+def traits(service: PlacementService) -> set[str]:
+    command = ("resource", "provider", "trait", "list", provider(service), "--format", "json")
+    return {str(each["name"]) for each in json.loads(service.openstack(*command))}
+
+
 def test_a_host_that_is_renamed_is_reported_by_its_new_name(
     hooked: Libvirtd, service: PlacementService
 ) -> None:

@@ -147,6 +147,26 @@ def test_a_host_is_reported_and_followed(placement: Placement, others: Callable[
     assert others("GET", f"{PROVIDER}/traits")["traits"] == []
 
 
+def test_traits_and_inventories_of_others_stay(
+    placement: Placement, others: Callable[..., Any]
+) -> None:
+    """OWNER_NOVA too: by its UUID the provider is ramshelf's, whatever others have set."""
+    reconcile(placement, truth)
+    foreign = {"CUSTOM_OF_OTHERS", "HW_NIC_VMDQ", "OWNER_NOVA"}
+    others("PUT", "/traits/CUSTOM_OF_OTHERS")
+    found = others("GET", f"{PROVIDER}/traits")
+    others("PUT", f"{PROVIDER}/traits", {**found, "traits": [*found["traits"], *foreign]})
+    found = others("GET", f"{PROVIDER}/inventories")
+    found["inventories"]["VCPU"] = {"total": 4}
+    others("PUT", f"{PROVIDER}/inventories", found)
+    for kind, capacity_mib in ((Kind.DISK, 900), (None, 0), (Kind.RAM, 800)):
+        host = truth(kind=kind, capacity_mib=capacity_mib)
+        assert reconcile(placement, lambda: host).written  # noqa: B023
+        own = {TRAIT, kind.trait} if kind else set()
+        assert set(others("GET", f"{PROVIDER}/traits")["traits"]) == foreign | own
+        assert "VCPU" in others("GET", f"{PROVIDER}/inventories")["inventories"]
+
+
 def test_a_restart_goes_on_with_the_same_provider(config: Config) -> None:
     for capacity_mib in (1000, 2000):
         with Placement(config, HOST) as placement:
@@ -429,6 +449,8 @@ def test_beside_nova_nothing_is_written(tmp_path: Path, service: PlacementServic
     assert nova.ask("POST", "/resource_providers", {"uuid": OTHER, "name": HOST}).ok
     body = {"resource_provider_generation": 0, "inventories": {"MEMORY_MB": {"total": 2000}}}
     assert nova.ask("PUT", f"/resource_providers/{OTHER}/inventories", body).ok
+    body = {"resource_provider_generation": 1, "traits": ["OWNER_NOVA"]}
+    assert nova.ask("PUT", f"/resource_providers/{OTHER}/traits", body).ok
     assert nova.ask("PUT", f"/allocations/{guest(1).uuid}", consumer(100, OTHER)).ok
     before = service.writes()
     for nova_runs in ("", "nova-compute runs here, process 7"):
@@ -455,7 +477,7 @@ def test_beside_nova_nothing_is_written(tmp_path: Path, service: PlacementServic
         json.loads(service.openstack("resource", "provider", "show", OTHER, "-f", "json"))[
             "generation"
         ]
-        == 2
+        == 3
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.agent import CONF
 from support.cli import ramshelf
 from support.counters import device_of, sync, written
 from support.domains import domain_xml, qemu_pid
@@ -172,6 +173,40 @@ def test_placement_knows_the_store(ours: Cloud) -> None:
     wait_until(
         lambda: ours.placement.inventory(ours.node)["total"] == TOLD_MIB, "as before", timeout=60
     )
+
+
+def test_traits_of_others_outlive_all_that_write_here(ours: Cloud) -> None:
+    """Nova's own OWNER_NOVA too, without which its scheduler does not choose a host (2026.2).
+
+    They are the driver, which takes its own traits back, nova-compute's start, and ramshelf's
+    commands, although they are told to own the provider.
+    """
+    added = {"CUSTOM_OF_OTHERS", "HW_NIC_VMDQ"}
+    ours.placement.add_traits(ours.node, *added)
+    others = {"OWNER_NOVA", "COMPUTE_NODE", *added}
+    run("umount", str(MEMORY))
+    wait_disabled(ours, "store.not-mounted")
+    assert XFS not in ours.placement.traits(ours.node) >= others
+    run("mount", str(MEMORY))
+    wait_enabled(ours)
+    assert ours.placement.traits(ours.node) >= {XFS, *others}
+    with_conf(ours, nova_conf(OURS, 0))
+    assert XFS not in ours.placement.traits(ours.node) >= others
+    with_conf(ours, nova_conf())
+    before = ours.placement.traits(ours.node)
+    assert before >= {XFS, *others}
+    CONF.parent.mkdir(exist_ok=True)
+    CONF.write_text("[ramshelf]\nplacement_owner = true\n")
+    assert "placement.not-ours" in ramshelf("placement", "report", "--json").stdout
+    CONF.unlink()
+    assert ours.placement.traits(ours.node) == before
+    ramshelf("hook", "remove")
+    wait_disabled(ours, "ramshelf's hook does not answer")
+    assert ours.placement.traits(ours.node) >= others
+    ramshelf("hook", "install")
+    wait_enabled(ours)
+    assert ours.placement.traits(ours.node) == before
+    assert ours.placement.inventory(ours.node)["total"] == TOLD_MIB
 
 
 def test_no_less_memory_is_reported_than_servers_hold(ours: Cloud) -> None:
