@@ -62,6 +62,8 @@ class Hook:
 
     def _ask(self) -> HostAnswer | None:
         connection = self._host.get_connection()
+        if connection is None:  # libvirt's own thread has just found it closed
+            raise exception.HypervisorUnavailable(host=CONF.host)
         try:
             connection.createXML(_PROBE, libvirt.VIR_DOMAIN_START_PAUSED).destroy()
         except libvirt.libvirtError as error:

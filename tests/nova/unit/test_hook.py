@@ -63,6 +63,13 @@ def test_a_libvirt_that_is_gone_is_no_answer(domain: int) -> None:
         hook.answer()
 
 
+def test_a_connection_that_is_closed_meanwhile_is_no_answer() -> None:
+    """Host._get_connection lets go of its lock before it returns."""
+    hook = Hook(SimpleNamespace(get_connection=lambda: None))
+    with pytest.raises(exception.HypervisorUnavailable):
+        hook.answer()
+
+
 @pytest.mark.parametrize(
     ("message", "sentence"),
     [
