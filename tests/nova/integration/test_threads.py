@@ -90,7 +90,8 @@ def test_sixteen_call_the_driver_at_once_while_servers_start_and_end(
 ) -> None:
     cloud, threads = hosts
     server = cloud.boot()
-    hammered(cloud, server, 2)
+    if threads == "native":
+        hammered(cloud, server, 2)  # so that Nova's own pools are full
     threads_before, descriptors_before = held(cloud)
     report = hammered(cloud, server, seconds)
     assert report["errors"] == []
