@@ -39,7 +39,7 @@ FEW = 12
     scope="module",
     params=[
         pytest.param((VIRTUAL_ENVIRONMENT, "native"), id="newest"),
-        pytest.param((OLDEST, "eventlet"), id="oldest"),
+        pytest.param((OLDEST, "eventlet"), id="oldest", marks=pytest.mark.soak),
     ],
 )
 def prepared(libvirtd: Libvirtd, request: pytest.FixtureRequest) -> Iterator[tuple[Cloud, str]]:  # noqa: ARG001
