@@ -1,70 +1,48 @@
-"""Serves the agent's metrics, in the formats that Prometheus asks for."""
+"""Where the agent's metrics are served, and by whom: the agent itself, or its listener."""
 
-import gzip
-import time
+import socket
 from collections.abc import Callable
-from dataclasses import dataclass
-from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder, gzip_accepted
 
+from ramshelf.agent.lender import Lender
+from ramshelf.agent.scrapes import FORMATS, Scrapes
 from ramshelf.core.errors import ServiceError
-from ramshelf.system.httpserver import HttpServer, Request, Response, refusal
-
-PATH = "/metrics"
-
-_FRESH = 1.0
-"""The seconds for which a text is given out again, unless there is news.
-
-So a flood of scrapes costs no more.
-"""
-
-_VERSIONS = frozenset({"", "0.0.1", "0.0.4", "1.0.0"})
-"""The versions of Prometheus' formats that may be asked for; '' is the usual one.
-
-prometheus_client takes any word for a version: it fails at some, and makes another text for each.
-"""
-
-
-@dataclass(frozen=True)
-class _Made:
-    text: bytes
-    when: float
+from ramshelf.system.httpserver import HttpServer, listen
 
 
 class Endpoint:
-    """Serves what ``registry`` collects as ``/metrics``, and nothing else, where ``serve`` says."""
+    """Serves what ``registry`` collects where ``serve`` says.
+
+    With ``door``, the Unix socket at which a listener waits, that one is lent the socket and
+    answers. ``told`` is called, in another thread, when ``serve`` should be called again.
+    """
 
     def __init__(
-        self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic
+        self, registry: CollectorRegistry, door: str = "", told: Callable[[], None] = lambda: None
     ) -> None:
         self._registry = registry
-        self._clock = clock
-        self._made: dict[tuple[str, bool], _Made] = {}
+        self._door, self._told = door, told
+        self._scrapes = Scrapes(self._text)
         self._place: tuple[str, int] | None = None
-        self._server: HttpServer | None = None
+        self._server: HttpServer | Lender | None = None
 
     def serve(self, address: str, port: int) -> None:
         """Listen on this address and port, and no longer where it was; port 0 is nowhere.
 
-        Raises ServiceError ``metrics.no-address``, after which it is to be tried again.
+        Raises ServiceError ``metrics.no-address`` and ``metrics.no-listener``, after which it is to
+        be tried again.
         """
-        if self._place == (address, port):
-            return
-        self.close()
-        if port:
-            try:
-                self._server = HttpServer(address, port, self.answer)
-            except (OSError, UnicodeError) as error:  # UnicodeError: what can be no host's name
-                raise ServiceError(
-                    "metrics.no-address",
-                    f"The metrics cannot be served on {address} port {port}: "
-                    f"{getattr(error, 'strerror', None) or error}.",
-                    hint="Set [ramshelf] metrics_address and metrics_port; port 0 serves none.",
-                    facts={"address": address, "port": port},
-                ) from error
-        self._place = address, port
+        lent = self._server if isinstance(self._server, Lender) else None
+        same = self._place == (address, port)
+        trouble = lent.trouble if lent is not None and same else None
+        if not same or (lent is not None and not lent.alive):
+            self.close()
+            if port:
+                self._server = self._serving(_listening(address, port))
+            self._place = address, port
+        if trouble is not None:
+            raise trouble
 
     def close(self) -> None:
         """Stop listening."""
@@ -74,36 +52,29 @@ class Endpoint:
 
     def renew(self) -> None:
         """Have the next scrape get the news."""
-        self._made = {}
+        self._scrapes.renew()
 
-    def answer(self, request: Request) -> Response:
-        """Return the metrics in the format that the request prefers."""
-        if request.path != PATH:
-            return refusal(HTTPStatus.NOT_FOUND, f"Only {PATH} is here.")
-        encode, content_type = choose_encoder(_formats(request.headers.get("accept", "")))
-        zipped = gzip_accepted(request.headers.get("accept-encoding", ""))
-        key, now = (content_type, zipped), self._clock()
-        kept = self._made  # it may be renewed meanwhile
-        made = kept.get(key)
-        if made is None or now - made.when >= _FRESH:
-            text = encode(self._registry)
-            made = kept[key] = _Made(gzip.compress(text) if zipped else text, now)
-        headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-        if zipped:
-            headers["Content-Encoding"] = "gzip"
-        return Response(body=made.text, headers=headers)
+    def _serving(self, listener: socket.socket) -> HttpServer | Lender:
+        if not self._door:
+            return HttpServer(listener, self._scrapes.answer)
+        try:
+            return Lender(listener, self._door, self._text, self._told)
+        except ServiceError:
+            listener.close()
+            raise
+
+    def _text(self, content_type: str) -> bytes:
+        return FORMATS[content_type](self._registry)
 
 
-def _formats(accept: str) -> str:
-    """Return the formats of an Accept header in their order, with a version only where known.
-
-    Formats with another version are left out, and so is how names are to be escaped: none of ours
-    needs it.
-    """
-    kept = []
-    for choice in accept.split(","):
-        name, *parameters = (word.strip() for word in choice.split(";"))
-        version = next((word[8:] for word in parameters if word.startswith("version=")), "")
-        if version in _VERSIONS:
-            kept.append(f"{name};version={version}" if version else name)
-    return ",".join(kept)
+def _listening(address: str, port: int) -> socket.socket:
+    try:
+        return listen(address, port)
+    except (OSError, UnicodeError) as error:
+        raise ServiceError(
+            "metrics.no-address",
+            f"The metrics cannot be served on {address} port {port}: "
+            f"{getattr(error, 'strerror', None) or error}.",
+            hint="Set [ramshelf] metrics_address and metrics_port; port 0 serves none.",
+            facts={"address": address, "port": port},
+        ) from error

@@ -50,27 +50,39 @@ class _Reload:
     """SIGHUP has come."""
 
 
+class _Served:
+    """The listener has begun to serve the metrics, or has ended to."""
+
+
+_Message = Told | Pass | _Reload | _Served | _Stop
+
+
 class Agent:
     """One agent; ``run`` is all that it does.
 
-    ``files`` and ``directories`` are those of the configuration, where any were named.
+    ``files`` and ``directories`` are those of the configuration, where any were named. ``door`` is
+    the Unix socket of who serves the metrics; '' where the agent does so itself.
     """
 
     def __init__(
-        self, load: Load, files: tuple[str, ...] = (), directories: tuple[str, ...] = ()
+        self,
+        load: Load,
+        files: tuple[str, ...] = (),
+        directories: tuple[str, ...] = (),
+        door: str = "",
     ) -> None:
         self._load = load
         self._files, self._directories = files, directories
         self._config, self._uri = load()
         self._log = Log()
-        self._inbox: SimpleQueue[Told | Pass | _Reload | _Stop] = SimpleQueue()
+        self._inbox: SimpleQueue[_Message] = SimpleQueue()
         self._link = Link(self._inbox.put)
         self._problems = Problems(self._log, self._away)
         self._watcher = Watcher(self._problems, self._log)
         self._checker = Checker()
         self._reporter = Reporter(self._inbox.put)
         self._exporter = Exporter()
-        self._endpoint = Endpoint(self._exporter.registry)
+        self._endpoint = Endpoint(self._exporter.registry, door, lambda: self._inbox.put(_Served()))
         self._notifier = Notifier()
         self._looked = self._checked = Took()
         self._reported: Reported | None = None
@@ -164,10 +176,12 @@ class Agent:
         except Empty:
             return
 
-    def _receive(self, message: Told | Pass | _Reload | _Stop) -> None:
+    def _receive(self, message: _Message) -> None:
         match message:
             case _Stop():
                 raise message
+            case _Served():
+                self._serve_due = 0.0
             case _Reload():
                 self._problems.attempt("config", self._reload)
             case Pass():

@@ -21,9 +21,18 @@ Examples:
   curl http://127.0.0.1:10177/metrics
 """,
 )
+@click.option(
+    "--metrics-socket",
+    metavar="PATH",
+    default="",
+    help=(
+        "Have the program that waits at this Unix socket serve the metrics, without privileges. "
+        "The service does; without this option the agent serves them itself."
+    ),
+)
 @pass_context
 @click.pass_context
-def command(ctx: click.Context, context: Context) -> None:
+def command(ctx: click.Context, context: Context, *, metrics_socket: str) -> None:
     """Run the agent, in the foreground, until it is told to end.
 
     It watches guests and store: reserves what guests lack that were started without the hook,
@@ -45,7 +54,7 @@ def command(ctx: click.Context, context: Context) -> None:
         )
         return fresh.config, fresh.uri
 
-    Agent(load, context.config_files, context.config_dirs).run()
+    Agent(load, context.config_files, context.config_dirs, metrics_socket).run()
 
 
 @command.command(epilog="Example: ramshelf agent install --dry-run")

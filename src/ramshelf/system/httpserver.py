@@ -143,15 +143,15 @@ class _Connection:
 
 
 class HttpServer:
-    """A server that listens on ``address`` (a name, an IPv4 or an IPv6 address) until ``close``.
+    """A server on a socket that listens already (``listen``), which it closes at its ``close``.
 
-    ``answer`` is called for each request, in the server's thread, and must not take long. Raises
-    OSError for an address that cannot be had.
+    ``answer`` is called for each request, in the server's thread, and must not take long.
     """
 
-    def __init__(self, address: str, port: int, answer: Callable[[Request], Response]) -> None:
+    def __init__(self, listener: socket.socket, answer: Callable[[Request], Response]) -> None:
         self._answer = answer
-        self._listener = _listening(address, port)
+        self._listener = listener
+        self._listener.setblocking(False)
         self._waker, wake = socket.socketpair()
         self._wake = wake
         self._selector = selectors.DefaultSelector()
@@ -269,7 +269,11 @@ class HttpServer:
         connection.socket.close()
 
 
-def _listening(address: str, port: int) -> socket.socket:
+def listen(address: str, port: int) -> socket.socket:
+    """Return a socket that listens on ``address``: a name, an IPv4 or an IPv6 address.
+
+    Raises OSError or UnicodeError (what can be no host's name) where that cannot be had.
+    """
     found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, place = found[0]
     listener = socket.socket(family, kind, protocol)
@@ -277,7 +281,6 @@ def _listening(address: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(place)
         listener.listen(_BACKLOG)
-        listener.setblocking(False)
     except BaseException:
         listener.close()
         raise

@@ -5,9 +5,10 @@ import http.client
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,25 +16,57 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from ramshelf.agent.endpoint import Endpoint
+from ramshelf.agent.lender import Lender
 from ramshelf.agent.metrics import Exporter
+from ramshelf.agent.scrapes import FORMATS, Scrapes
 from ramshelf.core.errors import ServiceError
 from ramshelf.system import httpserver
-from ramshelf.system.httpserver import CONNECTIONS, HttpServer, Request, Response, parse_request
+from ramshelf.system.httpserver import (
+    CONNECTIONS,
+    HttpServer,
+    Request,
+    Response,
+    listen,
+    parse_request,
+)
+from support.listener import listener
 
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 PATIENCE = 60
+LARGE = b"x" * (30 << 20)
 
 
 def answer(request: Request) -> Response:
     if request.path == "/bug":
         raise ValueError("a bug")
-    return Response(body=b"x" * (30 << 20) if request.path == "/large" else request.path.encode())
+    return Response(body=LARGE if request.path == "/large" else request.path.encode())
+
+
+def scrapes(registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> Scrapes:
+    return Scrapes(lambda content_type: FORMATS[content_type](registry), clock)
 
 
 @contextmanager
 def serving(address: str = "127.0.0.1") -> Iterator[HttpServer]:
-    with closing(HttpServer(address, 0, answer)) as server:
+    with closing(HttpServer(listen(address, 0), answer)) as server:
         yield server
+
+
+@pytest.fixture(params=["agent", "listener"])
+def port(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
+    """Where a large text is served: by a server in this process, or by the agent's listener."""
+    socket_ = listen("127.0.0.1", 0)
+    number = int(socket_.getsockname()[1])
+    if request.param == "agent":
+        with closing(HttpServer(socket_, Scrapes(lambda _: LARGE).answer)):
+            yield number
+    else:
+        door = tmp_path / "door"
+        with (
+            listener(door),
+            closing(Lender(socket_, str(door), lambda _: LARGE, lambda: None)),
+        ):
+            yield number
 
 
 def asked(port: int, path: str, *, method: str = "GET", **headers: str) -> tuple[int, bytes]:
@@ -114,7 +147,7 @@ def test_any_bytes_are_a_request_or_refused_or_not_whole(received: bytes) -> Non
 )
 def test_whatever_format_is_asked_for_there_is_an_answer_in_one_of_three(accept: str) -> None:
     request = Request(path="/metrics", headers={"accept": accept})
-    found = Endpoint(CollectorRegistry()).answer(request)
+    found = scrapes(CollectorRegistry()).answer(request)
     assert found.headers["Content-Type"] in {
         PLAIN,
         "text/plain; version=1.0.0; charset=utf-8; escaping=underscores",
@@ -125,7 +158,7 @@ def test_whatever_format_is_asked_for_there_is_an_answer_in_one_of_three(accept:
 
 def test_prometheus_gets_the_format_that_it_prefers() -> None:
     """Its own Accept headers, of version 2 and 3."""
-    endpoint = Endpoint(Exporter().registry)
+    endpoint = scrapes(Exporter().registry)
     for accept in (
         (
             "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -144,7 +177,7 @@ def test_prometheus_gets_the_format_that_it_prefers() -> None:
 
 
 def test_the_answer_is_packed_where_that_is_understood() -> None:
-    endpoint = Endpoint(Exporter().registry, clock=lambda: 0.0)
+    endpoint = scrapes(Exporter().registry, clock=lambda: 0.0)
     plain = endpoint.answer(Request(path="/metrics", headers={}))
     packed = endpoint.answer(Request(path="/metrics", headers={"accept-encoding": "br, gzip"}))
     assert plain.headers["Content-Type"] == PLAIN
@@ -160,7 +193,7 @@ def test_many_scrapes_within_a_second_cost_no_more_than_one_unless_there_is_news
             collected.append(now[0])
             return iter(())
 
-    endpoint = Endpoint(Counting(), clock=lambda: now[0])
+    endpoint = scrapes(Counting(), clock=lambda: now[0])
     for _ in range(100):
         endpoint.answer(Request(path="/metrics", headers={"accept": PLAIN}))
     now[0] = 1.5
@@ -173,7 +206,7 @@ def test_many_scrapes_within_a_second_cost_no_more_than_one_unless_there_is_news
 
 def test_there_is_nothing_but_the_metrics() -> None:
     for path in ("/", "/metrics/", "/favicon.ico", "/metrics/../etc/passwd", ""):
-        assert Endpoint(CollectorRegistry()).answer(Request(path=path, headers={})).status == 404
+        assert scrapes(CollectorRegistry()).answer(Request(path=path, headers={})).status == 404
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "localhost"])
@@ -206,24 +239,30 @@ def test_it_listens_where_it_is_told_and_nowhere_else_any_more() -> None:
         asked(ports[0], "/metrics")
 
 
-def test_who_holds_connections_open_keeps_nobody_else_out() -> None:
-    with serving() as server, ExitStack() as stack:
-        held = half_open(server.port, stack, 1000)
-        assert asked(server.port, "/here") == (200, b"/here")
+def test_who_holds_connections_open_keeps_nobody_else_out(port: int) -> None:
+    with ExitStack() as stack:
+        held = half_open(port, stack, 1000)
+        assert asked(port, "/here")[0] == HTTPStatus.NOT_FOUND
         for client in held[: 1000 - CONNECTIONS]:
             wait_closed(client)
 
 
-def test_an_answer_that_is_not_taken_makes_room_too() -> None:
-    with serving() as server, ExitStack() as stack:
-        half_open(server.port, stack, 3 * CONNECTIONS, b"GET /large HTTP/1.1\r\n\r\n")
-        assert asked(server.port, "/here") == (200, b"/here")
+def test_an_answer_that_is_not_taken_makes_room_too(port: int) -> None:
+    with ExitStack() as stack:
+        half_open(port, stack, 3 * CONNECTIONS, b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert asked(port, "/here")[0] == HTTPStatus.NOT_FOUND
 
 
-def test_a_large_answer_reaches_whoever_takes_it() -> None:
-    with serving() as server:
-        status, body = asked(server.port, "/large")
-    assert (status, len(body)) == (200, 30 << 20)
+def test_a_large_answer_reaches_whoever_takes_it(port: int) -> None:
+    assert asked(port, "/metrics") == (HTTPStatus.OK, LARGE)
+
+
+def test_what_comes_in_pieces_or_is_no_request_gets_its_answer(port: int) -> None:
+    for text, status in ((b"GET / HTTP/1.0\r\n\r\n", b"404"), (b"\x16\x03\x01\r\n\r\n", b"400")):
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+            for byte in text:
+                client.sendall(bytes((byte,)))
+            assert client.recv(100).split()[1] == status
 
 
 def test_half_a_request_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,11 +297,8 @@ def test_an_answer_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
         assert received < 30 << 20
 
 
-def test_too_long_a_request_gets_its_answer_before_the_end() -> None:
-    with (
-        serving() as server,
-        socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as client,
-    ):
+def test_too_long_a_request_gets_its_answer_before_the_end(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
         client.sendall(b"GET / HTTP/1.1\r\nA: " + b"b" * 100_000)
         assert client.recv(100).startswith(b"HTTP/1.1 431 ")
 
