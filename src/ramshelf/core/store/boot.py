@@ -138,13 +138,13 @@ RequiresMountsFor={mount_point}
 Type=oneshot
 ExecStart="{python}" -I -m ramshelf store clean --without-libvirt
 
-# What it removes lies on the store; the store's lock is in /run/ramshelf.
 ProtectSystem=strict
+# What it removes lies there.
 ReadWritePaths={mount_point}
+# The store's lock is there.
 RuntimeDirectory=ramshelf
 RuntimeDirectoryPreserve=yes
-# dac_override, fowner: the directories are QEMU's user's. sys_ptrace: who has a file open.
-CapabilityBoundingSet=CAP_DAC_OVERRIDE CAP_FOWNER CAP_SYS_PTRACE
+# ramshelf may be installed there.
 ProtectHome=read-only
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
@@ -153,16 +153,24 @@ ProtectControlGroups=yes
 ProtectClock=yes
 ProtectHostname=yes
 DevicePolicy=closed
+NoNewPrivileges=yes
+# Guests' directories are QEMU's user's.
+CapabilityBoundingSet=CAP_DAC_OVERRIDE
+# Which process has a file open, and whether one is libvirt's.
+CapabilityBoundingSet=CAP_SYS_PTRACE
 PrivateNetwork=yes
+IPAddressDeny=any
+# The journal, and services that know users' names.
 RestrictAddressFamilies=AF_UNIX
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
-NoNewPrivileges=yes
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
+# What a program takes that works on files; without what needs privileges, or changes limits.
 SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources @keyring
 SystemCallErrorNumber=EPERM
 UMask=0022
 """
