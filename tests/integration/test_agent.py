@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ramshelf.core.agent.unit import NAMES
 from ramshelf.core.record import replace
 from ramshelf.system import ledger
 from ramshelf.system.backingstore import observe_store
@@ -503,7 +504,7 @@ def test_as_its_unit_confines_it_it_sees_the_daemon_that_calls_the_hook(hooked: 
 
 
 @pytest.mark.parametrize("options", [(), ("--config-file", "/etc/nova/nova conf%.conf")])
-def test_its_unit_is_one_that_systemd_takes(
+def test_its_units_are_such_that_systemd_takes_them(
     host: None,  # noqa: ARG001
     options: tuple[str, ...],
     tmp_path: Path,
@@ -516,19 +517,17 @@ def test_its_unit_is_one_that_systemd_takes(
         ]
     finally:
         systemd.rmdir()  # systemd-analyze makes its parent
-    assert [action["change"][0] for action in plan[1:]] == [
+    assert [action["change"][0] for action in plan[len(NAMES) :]] == [
         "systemctl daemon-reload",
         "systemctl enable ramshelf-agent.service",
         "systemctl restart ramshelf-agent.service",
     ]
-    added = [
-        line[1:]
-        for line in plan[0]["change"]
-        if line.startswith("+") and not line.startswith("+++")
-    ]
-    unit = tmp_path / "ramshelf-agent.service"
-    unit.write_text("\n".join(added) + "\n")
-    verified = run("systemd-analyze", "verify", str(unit))
+    files = [tmp_path / name for name in NAMES]
+    for file, action in zip(files, plan, strict=False):
+        diff = action["change"]
+        added = [line[1:] for line in diff if line[:1] == "+" and line[:3] != "+++"]
+        file.write_text("\n".join(added) + "\n")
+    verified = run("systemd-analyze", "verify", *map(str, files))
     assert verified.stdout + verified.stderr == ""
 
 

@@ -15,15 +15,17 @@ from typing import Any
 
 import pytest
 
+from ramshelf.core.agent.unit import DOOR
 from ramshelf.core.config import Config
 from ramshelf.core.host import Unknown
 from ramshelf.node.placement import nova_owns
 from ramshelf.system.filesystem import read_text
 from ramshelf.system.processes import libvirt_daemons, nova_compute, processes
-from support.agent import agent
+from support.agent import Agent, agent
 from support.cli import RAMSHELF, ramshelf
 from support.domains import domain_xml
 from support.libvirtd import Libvirtd
+from support.listener import UNPRIVILEGED, Listener, listener
 from support.process import run, wait_until
 from support.stores import store
 
@@ -110,11 +112,19 @@ def daemons() -> list[int]:
     return [daemon.pid for daemon in found]
 
 
+@pytest.mark.parametrize("who", ["agent", "listener"])
 def test_a_thousand_half_open_clients_keep_no_scrape_and_nothing_else_waiting(
-    libvirtd: Libvirtd,
+    libvirtd: Libvirtd, who: str
 ) -> None:
-    with store("tmpfs", 256), agent() as running:
-        directory = Path(f"/proc/{running.process.pid}")
+    with ExitStack() as stack:
+        stack.enter_context(store("tmpfs", 256))
+        serving: Listener | Agent
+        if who == "listener":
+            serving = stack.enter_context(listener(Path(DOOR), UNPRIVILEGED))
+            running = stack.enter_context(agent(door=DOOR))
+        else:
+            serving = running = stack.enter_context(agent())
+        directory = Path(f"/proc/{serving.process.pid}")
 
         def counts() -> tuple[int, int]:
             return len(list((directory / "task").iterdir())), len(

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ramshelf.core.agent.unit import unit_text
+from ramshelf.core.agent.unit import units
 from support.cli import RAMSHELF
 from support.process import run, wait_until
 
@@ -22,13 +24,19 @@ PATIENCE = 90
 
 
 class Agent:
-    """One run of ``ramshelf agent``, which logs to a file."""
+    """One run of ``ramshelf agent``, which logs to a file.
 
-    def __init__(self, *options: str, wrapper: tuple[str, ...] = (), **environment: str) -> None:
+    ``door`` is the Unix socket of a listener that serves its metrics.
+    """
+
+    def __init__(
+        self, *options: str, door: str = "", wrapper: tuple[str, ...] = (), **environment: str
+    ) -> None:
+        lent = ("--metrics-socket", door) if door else ()
         self._begin = _LOG.stat().st_size if _LOG.exists() else 0
         with _LOG.open("ab") as log:
             self.process = subprocess.Popen(
-                [*wrapper, RAMSHELF, *options, "agent"],
+                [*wrapper, RAMSHELF, *options, "agent", *lent],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -87,6 +95,18 @@ class Agent:
 
         self.wait(seen, f"the metric {name} is as expected")
 
+    def wait_closed(self) -> None:
+        """Wait until nobody listens for scrapes."""
+
+        def closed() -> bool:
+            try:
+                socket.create_connection(("127.0.0.1", 10177), timeout=PATIENCE).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        wait_until(closed, "nobody listens for scrapes", timeout=PATIENCE)
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self.process.send_signal(number)
@@ -111,7 +131,11 @@ class Agent:
 
 @contextmanager
 def agent(
-    *options: str, wait: bool = True, conf: str = "", wrapper: tuple[str, ...] = ()
+    *options: str,
+    wait: bool = True,
+    conf: str = "",
+    door: str = "",
+    wrapper: tuple[str, ...] = (),
 ) -> Iterator[Agent]:
     """Run an agent that looks each second and checks every ten; ``wait``: until it has looked once.
 
@@ -119,7 +143,7 @@ def agent(
     """
     CONF.parent.mkdir(exist_ok=True)
     CONF.write_text(f"[ramshelf]\nlook_interval = 1\ncheck_interval = 10\n{conf}")
-    running = Agent(*options, wrapper=wrapper)
+    running = Agent(*options, door=door, wrapper=wrapper)
     try:
         if wait:
             running.wait_metric("ramshelf_check_timestamp_seconds", lambda value: value > 0)
@@ -150,10 +174,9 @@ def confined() -> tuple[str, ...]:
     It goes as far as that is possible without systemd. It limits the capabilities, forbids new
     privileges, and makes everything read-only except what the agent has to write.
     """
-    unit = unit_text(("/bin/true",), ())
-    [line] = [line for line in unit.splitlines() if line.startswith("CapabilityBoundingSet=")]
-    kept = line.partition("=")[2].lower().replace("cap_", "").split()
-    bounds = ",".join(("-all", *(f"+{name}" for name in kept)))
+    *_, unit = units(("/bin/true",), (), ())
+    kept = re.findall(r"^CapabilityBoundingSet=CAP_(\w+)$", unit.text, re.MULTILINE)
+    bounds = ",".join(("-all", *(f"+{name.lower()}" for name in kept)))
     unshared = ("unshare", "--mount", "--propagation", "slave", "bash", "-ec", _CONFINE, "confined")
     return (*unshared, "setpriv", "--bounding-set", bounds, "--inh-caps=-all", "--no-new-privs")
 

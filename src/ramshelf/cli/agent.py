@@ -4,7 +4,7 @@ import click
 
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.output import plan
-from ramshelf.core.agent.unit import UNIT
+from ramshelf.core.agent.unit import AGENT
 from ramshelf.core.config import Config
 from ramshelf.core.plan import describe
 
@@ -73,7 +73,7 @@ def install(context: Context, *, dry_run: bool) -> None:
     )
     document = {"dry_run": dry_run, "actions": describe(actions)}
     done = (
-        f"The agent is installed as {UNIT}." if actions else "The agent is installed and current."
+        f"The agent is installed as {AGENT}." if actions else "The agent is installed and current."
     )
     context.emit(document, lambda: click.echo(plan(actions) if dry_run else done))
 

@@ -1,19 +1,26 @@
-"""The agent as a service of systemd's: its unit, and how that is installed and removed."""
+"""The agent's units of systemd's: the agent, and the listener that serves its metrics.
+
+Each capability, path, device, family of addresses and group of system calls that one of them has
+stands on a line of its own, below the reason for it.
+"""
 
 import re
 from dataclasses import dataclass
 
-from ramshelf.core.errors import HostError, RefusedError
-from ramshelf.core.plan import Action, RemoveFile, Run, WriteFile
+DIRECTORY = "/etc/systemd/system"
+AGENT = "ramshelf-agent.service"
+LISTENER = "ramshelf-metrics.service"
+SOCKET = "ramshelf-metrics.socket"
+DOOR = "/run/ramshelf/metrics.sock"
+"""The Unix socket at which the listener waits for the agent."""
 
-SERVICE = "ramshelf-agent.service"
-UNIT = f"/etc/systemd/system/{SERVICE}"
-_HEADER = "# Made by ramshelf agent install; ramshelf agent remove removes it.\n"
+HEADER = "# Made by ramshelf agent install; ramshelf agent remove removes it.\n"
 
-_TEMPLATE = """\
+_AGENT = """\
 [Unit]
 Description=ramshelf: keeps guests, store and what is reported in agreement
-After=local-fs.target swap.target libvirtd.service libvirtd.socket virtqemud.service virtqemud.socket
+Wants={socket}
+After={socket} local-fs.target swap.target libvirtd.service libvirtd.socket virtqemud.service virtqemud.socket
 
 [Service]
 Type=notify
@@ -33,38 +40,55 @@ KillMode=process
 OOMScoreAdjust=-900
 MemorySwapMax=0
 
+ProtectSystem=strict
 # The hook's log and the store's lock are there, too: the directory outlives the agent.
 RuntimeDirectory=ramshelf
 RuntimeDirectoryPreserve=yes
 # An embedded Placement keeps its database there.
 StateDirectory=ramshelf
 StateDirectoryMode=0700
-ProtectSystem=strict
+# Guests' memory files are made and removed there.
 ReadWritePaths={writable}
+# ramshelf, or a file of its configuration, may be there.
 ProtectHome=read-only
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
 ProtectControlGroups=yes
 ProtectClock=yes
 ProtectHostname=yes
+
 DevicePolicy=closed
-# /dev/kvm, by its numbers: where KVM is loaded after the agent is started there is no such path yet.
+# /dev/kvm, which the doctor tries; by its numbers: where KVM is loaded later there is no such path yet.
 DeviceAllow=/dev/char/10:232 rw
 # Only there does the kernel tell that it has lost guests' memory; so ProtectKernelLogs= stays off.
 DeviceAllow=/dev/kmsg r
+
 NoNewPrivileges=yes
-# chown: memory files belong to QEMU's user. dac_override: so do their directories, and the kernel tells what
-# of a file is in RAM only to who might write it. fowner: SELinux labels. sys_ptrace: who has a file open.
-# And to hold a guest still while it is trimmed. syslog: the kernel's log, where kernel.dmesg_restrict is set.
-CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_SYS_PTRACE CAP_SYSLOG
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+# Memory files are made for QEMU's user.
+CapabilityBoundingSet=CAP_CHOWN
+# So are their directories; and what of a file is in RAM the kernel tells only to who might write it.
+CapabilityBoundingSet=CAP_DAC_OVERRIDE
+# A memory file that is QEMU's already gets its SELinux label.
+CapabilityBoundingSet=CAP_FOWNER
+# Which process has a file open, and which is libvirt's; and a guest is held still while it is trimmed.
+CapabilityBoundingSet=CAP_SYS_PTRACE
+# The kernel's log, where kernel.dmesg_restrict is set.
+CapabilityBoundingSet=CAP_SYSLOG
+
+# libvirt, QEMU's monitors, the listener, the journal.
+RestrictAddressFamilies=AF_UNIX
+# Placement and Keystone; and the address of the metrics, which the listener is lent.
+RestrictAddressFamilies=AF_INET AF_INET6
+# Which addresses a name has depends on those of this host (getaddrinfo).
+RestrictAddressFamilies=AF_NETLINK
+
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 LockPersonality=yes
 SystemCallArchitectures=native
 # Named is what is forbidden: cachestat(2) is newer than many lists of what is allowed.
-SystemCallFilter=~@clock @cpu-emulation @debug @module @mount @obsolete @raw-io @reboot @swap
+SystemCallFilter=~@clock @cpu-emulation @debug @keyring @module @mount @obsolete @raw-io @reboot @swap
 # But for one of @debug, which holds a guest still while it is trimmed.
 SystemCallFilter=ptrace
 SystemCallErrorNumber=EPERM
@@ -74,85 +98,128 @@ UMask=0022
 WantedBy=multi-user.target
 """  # noqa: E501 - the unit's own lines
 
+_SOCKET = """\
+[Unit]
+Description=Where the agent of ramshelf lends its address for metrics
+PartOf={agent}
 
-def unit_text(argv: tuple[str, ...], writable: tuple[str, ...]) -> str:
-    """Return the unit that runs ``argv`` and may write below the directories ``writable``.
+[Socket]
+# The agent alone connects, and is root; who serves strangers can connect to nothing.
+ListenStream={door}
+SocketMode=0600
+RemoveOnStop=yes
+# A listener that ends is always started again; RestartSec= there is what keeps that slow.
+TriggerLimitIntervalSec=0
+"""
 
-    Those that are not there do not count, and /run/ramshelf is writable besides. Any path will do
-    (systemd.service(5), "Command lines", on quoting).
+_LISTENER = """\
+[Unit]
+Description=ramshelf: serves the metrics of its agent to whoever asks
+PartOf={agent}
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart={command}
+Restart=always
+RestartSec=5
+
+# It has the Unix socket, is lent the one that listens for scrapes, and needs nothing else:
+# no user, no file but Python's own, no capability, no network, no socket that it makes itself.
+DynamicUser=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+NoNewPrivileges=yes
+PrivateNetwork=yes
+IPAddressDeny=any
+RestrictAddressFamilies=none
+PrivateUsers=yes
+PrivateTmp=yes
+PrivateDevices=yes
+DevicePolicy=closed
+ProtectSystem=strict
+# ramshelf may be installed there.
+ProtectHome=read-only
+ProtectProc=invisible
+ProcSubset=pid
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+RemoveIPC=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+# What a Python that serves takes; without what needs privileges, or changes limits and priorities.
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources @keyring @ipc @chown connect bind listen
+SystemCallErrorNumber=EPERM
+UMask=0777
+
+# 32 connections with a text of some MiB each, in two threads.
+MemoryMax=256M
+MemorySwapMax=0
+TasksMax=4
+LimitNOFILE=64
+OOMScoreAdjust=500
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """A unit of the agent's, as it is to be."""
+
+    name: str
+    text: str
+
+    @property
+    def path(self) -> str:
+        """Where systemd looks for it."""
+        return unit_path(self.name)
+
+
+NAMES = (SOCKET, LISTENER, AGENT)
+
+
+def unit_path(name: str) -> str:
+    """Return where a unit lies."""
+    return f"{DIRECTORY}/{name}"
+
+
+def units(
+    python: tuple[str, ...], options: tuple[str, ...], writable: tuple[str, ...]
+) -> tuple[Unit, ...]:
+    """Return the units, in the order of ``NAMES``.
+
+    ``python`` is the command that runs a module of ramshelf's whose name follows; the agent gets
+    the ``options`` and may write below the directories ``writable``. Those that are not there do
+    not count, and /run/ramshelf is writable besides. Any path will do (systemd.service(5), "Command
+    lines", on quoting).
     """
-    return _HEADER + _TEMPLATE.format(
-        command=" ".join(_quoted(word) for word in argv),
-        writable=" ".join(_quoted(f"-{path}", dollars=False) for path in writable),
+    agent = (*python, "ramshelf", *options, "agent", "--metrics-socket", DOOR)
+    listener = (*python, "ramshelf.agent.listener")
+    texts = (
+        _SOCKET.format(agent=AGENT, door=DOOR),
+        _LISTENER.format(agent=AGENT, command=_command(listener)),
+        _AGENT.format(
+            socket=SOCKET,
+            command=_command(agent),
+            writable=" ".join(_quoted(f"-{path}", dollars=False) for path in writable),
+        ),
     )
+    return tuple(
+        Unit(name=name, text=HEADER + text) for name, text in zip(NAMES, texts, strict=True)
+    )
+
+
+def _command(argv: tuple[str, ...]) -> str:
+    return " ".join(_quoted(word) for word in argv)
 
 
 def _quoted(word: str, *, dollars: bool = True) -> str:
     text = re.sub(r'(["\\])', r"\\\1", word).replace("%", "%%")
     return f'"{text.replace("$", "$$") if dollars else text}"'
-
-
-@dataclass(frozen=True, kw_only=True)
-class Service:
-    """What is there of the service.
-
-    ``text`` is the unit's, None where there is none. ``systemd``: it runs here.
-    """
-
-    text: str | None
-    systemd: bool
-
-    @property
-    def foreign(self) -> bool:
-        """Whether somebody else has written the unit."""
-        return self.text is not None and not self.text.startswith(_HEADER)
-
-
-def plan_install(found: Service, text: str) -> tuple[Action, ...]:
-    """Return the actions that are missing until the service runs with this unit.
-
-    Raises HostError, RefusedError.
-    """
-    _refuse(found)
-    if found.text == text:
-        return ()
-    return (
-        WriteFile(why="Describe the service to systemd", path=UNIT, text=text, before=found.text),
-        Run(why="Have systemd read it", argv=("systemctl", "daemon-reload")),
-        Run(why="Start it at every boot", argv=("systemctl", "enable", SERVICE)),
-        Run(why="Start it now, anew where it runs", argv=("systemctl", "restart", SERVICE)),
-    )
-
-
-def plan_remove(found: Service) -> tuple[Action, ...]:
-    """Undo what ``install`` did.
-
-    Raises HostError, RefusedError.
-    """
-    if found.text is None:
-        return ()
-    _refuse(found)
-    return (
-        Run(why="Stop it, and start it no more", argv=("systemctl", "disable", "--now", SERVICE)),
-        RemoveFile(why="Remove the service", path=UNIT, before=found.text),
-        Run(why="Have systemd forget it", argv=("systemctl", "daemon-reload")),
-    )
-
-
-def _refuse(found: Service) -> None:
-    if found.foreign:
-        raise RefusedError(
-            "agent.foreign",
-            f"{UNIT} was not made by ramshelf.",
-            hint="Remove or rename it, if the agent is to be a service that ramshelf made.",
-            facts={"path": UNIT},
-        )
-    if not found.systemd:
-        raise HostError(
-            "agent.no-systemd",
-            "systemd does not run here.",
-            hint=(
-                "Have whatever starts services here run 'ramshelf agent'; it stays in the "
-                "foreground."
-            ),
-        )

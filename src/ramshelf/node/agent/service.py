@@ -4,7 +4,8 @@ import os
 import sys
 from contextlib import suppress
 
-from ramshelf.core.agent.unit import UNIT, Service, plan_install, plan_remove, unit_text
+from ramshelf.core.agent.service import Service, plan_install, plan_remove
+from ramshelf.core.agent.unit import NAMES, unit_path, units
 from ramshelf.core.errors import ConfigError, HostError
 from ramshelf.core.plan import Action
 from ramshelf.node.apply import apply
@@ -26,9 +27,8 @@ def install(
     options += [f"--config-dir={os.path.abspath(path)}" for path in directories]
     if connect:
         options.append(f"--connect={connect}")
-    argv = (sys.executable, "-I", "-m", "ramshelf", *options, "agent")
-    actions = plan_install(_observe(), unit_text(argv, _writable()))
-    return _carried_out(actions, dry_run=dry_run)
+    wanted = units((sys.executable, "-I", "-m"), tuple(options), _writable())
+    return _carried_out(plan_install(_observe(), wanted), dry_run=dry_run)
 
 
 def remove(*, dry_run: bool) -> tuple[Action, ...]:
@@ -40,14 +40,15 @@ def _carried_out(actions: tuple[Action, ...], *, dry_run: bool) -> tuple[Action,
     if actions and not dry_run:
         if os.geteuid() != 0:
             raise HostError(
-                "agent.needs-root", f"Only root can change {UNIT}.", hint="Run it with sudo."
+                "agent.needs-root", "Only root can change the service.", hint="Run it with sudo."
             )
         apply(actions, noun="agent")
     return actions
 
 
 def _observe() -> Service:
-    return Service(text=read_text(UNIT, "") or None, systemd=os.path.isdir("/run/systemd/system"))
+    texts = {name: text for name in NAMES if (text := read_text(unit_path(name), ""))}
+    return Service(texts=texts, systemd=os.path.isdir("/run/systemd/system"))
 
 
 def _writable() -> tuple[str, ...]:

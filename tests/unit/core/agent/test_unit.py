@@ -1,88 +1,91 @@
-"""The agent's unit, and how it is put there and taken away."""
+"""The units of the agent and of its listener."""
+
+import re
+from itertools import pairwise
 
 import pytest
 
-from ramshelf.core.agent.unit import UNIT, Service, plan_install, plan_remove, unit_text
-from ramshelf.core.errors import HostError, RefusedError
-from ramshelf.core.plan import RemoveFile, Run, WriteFile
+from ramshelf.core.agent.unit import AGENT, DOOR, LISTENER, NAMES, SOCKET, units
+from ramshelf.core.store.boot import clean_unit
 
-TEXT = unit_text(
-    ("/opt/ramshelf/bin/python", "-I", "-m", "ramshelf", "agent"), ("/var/lib/libvirt/qemu",)
-)
-ABSENT = Service(text=None, systemd=True)
-
-
-def lines(text: str) -> list[str]:
-    return text.splitlines()
+PYTHON = ("/opt/ramshelf/bin/python", "-I", "-m")
+UNITS = {unit.name: unit for unit in units(PYTHON, (), ("/var/lib/libvirt/qemu",))}
+TEXTS = {
+    **{name: unit.text for name, unit in UNITS.items()},
+    "ramshelf-clean.service": clean_unit("/var/lib/libvirt/qemu/ram", PYTHON[0]),
+}
 
 
-def test_the_unit_runs_what_is_given_and_may_write_where_it_is_said() -> None:
-    assert 'ExecStart="/opt/ramshelf/bin/python" "-I" "-m" "ramshelf" "agent"' in lines(TEXT)
-    assert 'ReadWritePaths="-/var/lib/libvirt/qemu"' in lines(TEXT)
-    assert "Type=notify" in lines(TEXT)
+def settings(text: str, name: str) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", text, re.MULTILINE)
 
 
-def test_the_unit_allows_what_holds_a_guest_still() -> None:
-    """A second list, of what is allowed, takes from the first, of what is not (systemd.exec(5))."""
-    filters = [line for line in lines(TEXT) if line.startswith("SystemCallFilter=")]
-    assert "@debug" in filters[0].split()
-    assert filters[0].startswith("SystemCallFilter=~")
-    assert filters[1:] == ["SystemCallFilter=ptrace"]
-    [capabilities] = [line for line in lines(TEXT) if line.startswith("CapabilityBoundingSet=")]
-    assert "CAP_SYS_PTRACE" in capabilities.split()
-
-
-def test_the_unit_lets_the_kernels_log_be_read() -> None:
-    """Without the capability not where kernel.dmesg_restrict is set (check_syslog_permissions)."""
-    assert "DeviceAllow=/dev/kmsg r" in lines(TEXT)
-    assert "ProtectKernelLogs=yes" not in lines(TEXT)
-    [capabilities] = [line for line in lines(TEXT) if line.startswith("CapabilityBoundingSet=")]
-    assert "CAP_SYSLOG" in capabilities.split()
-
-
-def test_strange_paths_are_quoted() -> None:
-    text = unit_text(('/a b/"%$\\/python',), ("/c d/%",))
-    assert 'ExecStart="/a b/\\"%%$$\\\\/python"' in lines(text)
-    assert 'ReadWritePaths="-/c d/%%"' in lines(text)
-
-
-def test_install_writes_and_starts_and_the_second_time_does_nothing() -> None:
-    first, *rest = plan_install(ABSENT, TEXT)
-    assert isinstance(first, WriteFile)
-    assert (first.path, first.text) == (UNIT, TEXT)
-    assert [action.argv[1] for action in rest if isinstance(action, Run)] == [
-        "daemon-reload",
-        "enable",
-        "restart",
+def test_the_units_run_what_is_given_and_may_write_where_it_is_said() -> None:
+    agent = TEXTS[AGENT]
+    assert settings(agent, "ExecStart") == [
+        f'"{PYTHON[0]}" "-I" "-m" "ramshelf" "agent" "--metrics-socket" "{DOOR}"'
     ]
-    assert plan_install(Service(text=TEXT, systemd=True), TEXT) == ()
+    assert settings(agent, "ReadWritePaths") == ['"-/var/lib/libvirt/qemu"']
+    assert settings(agent, "Type") == ["notify"]
+    assert settings(TEXTS[LISTENER], "ExecStart") == [
+        f'"{PYTHON[0]}" "-I" "-m" "ramshelf.agent.listener"'
+    ]
+    assert settings(TEXTS[SOCKET], "ListenStream") == [DOOR]
+    assert tuple(UNITS) == NAMES
 
 
-def test_an_older_unit_is_brought_up_to_date() -> None:
-    older = TEXT.replace("WatchdogSec=300", "WatchdogSec=90")
-    first = plan_install(Service(text=older, systemd=True), TEXT)[0]
-    assert "+WatchdogSec=300" in first.lines()
+def test_the_listener_lives_with_the_agent_and_root_alone_reaches_it() -> None:
+    assert settings(TEXTS[AGENT], "Wants") == [SOCKET]
+    assert settings(TEXTS[SOCKET], "PartOf") == settings(TEXTS[LISTENER], "PartOf") == [AGENT]
+    assert settings(TEXTS[SOCKET], "SocketMode") == ["0600"]
 
 
-def test_remove_undoes_it_and_the_second_time_does_nothing() -> None:
-    stop, remove, _ = plan_remove(Service(text=TEXT, systemd=True))
-    assert isinstance(stop, Run)
-    assert stop.argv[1:3] == ("disable", "--now")
-    assert isinstance(remove, RemoveFile)
-    assert plan_remove(ABSENT) == ()
+def test_the_listener_has_nothing() -> None:
+    listener = TEXTS[LISTENER]
+    assert settings(listener, "CapabilityBoundingSet") == [""]
+    assert settings(listener, "RestrictAddressFamilies") == ["none"]
+    assert settings(listener, "DynamicUser") == ["yes"]
+    for path in ("ReadWritePaths", "RuntimeDirectory", "StateDirectory", "DeviceAllow"):
+        assert settings(listener, path) == []
 
 
-def test_what_ramshelf_did_not_write_stays() -> None:
-    foreign = Service(text="[Service]\nExecStart=/bin/true\n", systemd=True)
-    with pytest.raises(RefusedError) as caught:
-        plan_install(foreign, TEXT)
-    assert caught.value.code == "agent.foreign"
-    with pytest.raises(RefusedError):
-        plan_remove(foreign)
+@pytest.mark.parametrize("name", [AGENT, "ramshelf-clean.service"])
+def test_whatever_a_unit_has_has_its_reason_above_it(name: str) -> None:
+    """One capability a line, so that none stands there without one."""
+    grants = (
+        r"(CapabilityBoundingSet|RestrictAddressFamilies|DeviceAllow|ReadWritePaths|RuntimeDirectory"
+        r"|StateDirectory|SystemCallFilter|ProtectHome)=(.+)"
+    )
+    seen = set()
+    for before, line in pairwise(TEXTS[name].splitlines()):
+        if found := re.fullmatch(grants, line):
+            seen.add(found[1])
+            same = found[1] == "SystemCallFilter" and before.startswith("SystemCallFilter=")
+            assert before.startswith("# ") or same, line
+            assert found[1] != "CapabilityBoundingSet" or " " not in found[2]
+    assert {"CapabilityBoundingSet", "RestrictAddressFamilies", "ReadWritePaths"} <= seen
 
 
-def test_without_systemd_it_says_what_to_do() -> None:
-    with pytest.raises(HostError) as caught:
-        plan_install(Service(text=None, systemd=False), TEXT)
-    assert caught.value.code == "agent.no-systemd"
-    assert "ramshelf agent" in caught.value.hint
+def test_the_agent_s_unit_allows_what_holds_a_guest_still() -> None:
+    """A second list, of what is allowed, takes from the first, of what is not (systemd.exec(5))."""
+    first, *more = settings(TEXTS[AGENT], "SystemCallFilter")
+    assert first.startswith("~")
+    assert "@debug" in first.split()
+    assert more == ["ptrace"]
+    assert "CAP_SYS_PTRACE" in settings(TEXTS[AGENT], "CapabilityBoundingSet")
+
+
+def test_the_agent_s_unit_lets_the_kernels_log_be_read() -> None:
+    """Without the capability not where kernel.dmesg_restrict is set (check_syslog_permissions)."""
+    assert "/dev/kmsg r" in settings(TEXTS[AGENT], "DeviceAllow")
+    assert "ProtectKernelLogs=yes" not in TEXTS[AGENT].splitlines()
+    assert "CAP_SYSLOG" in settings(TEXTS[AGENT], "CapabilityBoundingSet")
+
+
+def test_strange_paths_and_options_are_quoted() -> None:
+    found = units(('/a b/"%$\\/python', "-m"), ("--config-file=/$x",), ("/c d/%",))
+    texts = {unit.name: unit.text for unit in found}
+    quoted = '"/a b/\\"%%$$\\\\/python" "-m" "ramshelf'
+    assert settings(texts[AGENT], "ExecStart")[0].startswith(f'{quoted}" "--config-file=/$$x"')
+    assert settings(texts[LISTENER], "ExecStart")[0].startswith(f"{quoted}.")
+    assert settings(texts[AGENT], "ReadWritePaths") == ['"-/c d/%%"']

@@ -1,0 +1,87 @@
+"""How the agent's units are installed and removed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ramshelf.core.agent.unit import AGENT, HEADER, NAMES, Unit, unit_path
+from ramshelf.core.errors import HostError, RefusedError
+from ramshelf.core.plan import Action, RemoveFile, Run, WriteFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What is there of the service.
+
+    ``texts`` are those of the units that there are, by their names. ``systemd``: it runs here.
+    """
+
+    texts: Mapping[str, str]
+    systemd: bool
+
+
+def plan_install(found: Service, wanted: tuple[Unit, ...]) -> tuple[Action, ...]:
+    """Return the actions that are missing until the service runs with these units.
+
+    The agent's has systemd start, stop and restart the others with it. Raises HostError,
+    RefusedError.
+    """
+    _refuse(found)
+    writes = tuple(
+        WriteFile(
+            why=f"Describe {unit.name} to systemd",
+            path=unit.path,
+            text=unit.text,
+            before=found.texts.get(unit.name),
+        )
+        for unit in wanted
+        if found.texts.get(unit.name) != unit.text
+    )
+    if not writes:
+        return ()
+    return (
+        *writes,
+        Run(why="Have systemd read it", argv=("systemctl", "daemon-reload")),
+        Run(why="Start it at every boot", argv=("systemctl", "enable", AGENT)),
+        Run(why="Start it now, anew where it runs", argv=("systemctl", "restart", AGENT)),
+    )
+
+
+def plan_remove(found: Service) -> tuple[Action, ...]:
+    """Undo what ``install`` did.
+
+    Raises HostError, RefusedError.
+    """
+    there = [name for name in NAMES if name in found.texts]
+    if not there:
+        return ()
+    _refuse(found)
+    # The others are stopped with it, and it is removed last: who goes on finds it.
+    stop = ("disable", "--now", AGENT) if AGENT in there else ("stop", *there)
+    return (
+        Run(why="Stop it, and start it no more", argv=("systemctl", *stop)),
+        *(
+            RemoveFile(why=f"Remove {name}", path=unit_path(name), before=found.texts[name])
+            for name in there
+        ),
+        Run(why="Have systemd forget it", argv=("systemctl", "daemon-reload")),
+    )
+
+
+def _refuse(found: Service) -> None:
+    for name, text in found.texts.items():
+        if not text.startswith(HEADER):
+            raise RefusedError(
+                "agent.foreign",
+                f"{unit_path(name)} was not made by ramshelf.",
+                hint="Remove or rename it, if the agent is to be a service that ramshelf made.",
+                facts={"path": unit_path(name)},
+            )
+    if not found.systemd:
+        raise HostError(
+            "agent.no-systemd",
+            "systemd does not run here.",
+            hint=(
+                "Have whatever starts services here run 'ramshelf agent'; it stays in the "
+                "foreground."
+            ),
+        )

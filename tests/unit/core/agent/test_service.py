@@ -1,0 +1,72 @@
+"""How the agent's units are put there and taken away."""
+
+import pytest
+
+from ramshelf.core.agent.service import Service, plan_install, plan_remove
+from ramshelf.core.agent.unit import AGENT, LISTENER, NAMES, SOCKET, unit_path, units
+from ramshelf.core.errors import HostError, RefusedError
+from ramshelf.core.plan import Action, RemoveFile, Run, WriteFile
+
+UNITS = units(("/opt/ramshelf/bin/python", "-I", "-m"), (), ("/var/lib/libvirt/qemu",))
+TEXTS = {unit.name: unit.text for unit in UNITS}
+ABSENT = Service(texts={}, systemd=True)
+PRESENT = Service(texts=TEXTS, systemd=True)
+
+
+def written(plan: tuple[Action, ...]) -> dict[str, str]:
+    return {action.path: action.text for action in plan if isinstance(action, WriteFile)}
+
+
+def ran(plan: tuple[Action, ...]) -> list[str]:
+    return [" ".join(action.argv[1:]) for action in plan if isinstance(action, Run)]
+
+
+def test_install_writes_and_starts_and_the_second_time_does_nothing() -> None:
+    plan = plan_install(ABSENT, UNITS)
+    assert written(plan) == {unit_path(name): TEXTS[name] for name in NAMES}
+    assert ran(plan) == ["daemon-reload", f"enable {AGENT}", f"restart {AGENT}"]
+    assert plan_install(PRESENT, UNITS) == ()
+
+
+def test_an_older_unit_is_brought_up_to_date() -> None:
+    older = TEXTS[AGENT].replace("WatchdogSec=300", "WatchdogSec=90")
+    first = plan_install(Service(texts={**TEXTS, AGENT: older}, systemd=True), UNITS)[0]
+    assert "+WatchdogSec=300" in first.lines()
+
+
+def test_where_only_the_agent_s_unit_was_installed_the_listener_comes() -> None:
+    """As ramshelf 0.1.0 did."""
+    plan = plan_install(Service(texts={AGENT: TEXTS[AGENT]}, systemd=True), UNITS)
+    assert list(written(plan)) == [unit_path(SOCKET), unit_path(LISTENER)]
+    assert ran(plan)[-1] == f"restart {AGENT}"
+
+
+def test_remove_undoes_it_and_the_second_time_does_nothing() -> None:
+    plan = plan_remove(PRESENT)
+    assert ran(plan) == [f"disable --now {AGENT}", "daemon-reload"]
+    removed = [action.path for action in plan if isinstance(action, RemoveFile)]
+    assert removed == [unit_path(name) for name in NAMES]
+    assert plan_remove(ABSENT) == ()
+
+
+def test_what_an_interrupted_removal_left_is_removed() -> None:
+    plan = plan_remove(Service(texts={LISTENER: TEXTS[LISTENER]}, systemd=True))
+    assert ran(plan) == [f"stop {LISTENER}", "daemon-reload"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_ramshelf_did_not_write_stays(name: str) -> None:
+    foreign = Service(texts={**TEXTS, name: "[Service]\nExecStart=/bin/true\n"}, systemd=True)
+    with pytest.raises(RefusedError) as caught:
+        plan_install(foreign, UNITS)
+    assert caught.value.code == "agent.foreign"
+    assert unit_path(name) in str(caught.value)
+    with pytest.raises(RefusedError):
+        plan_remove(foreign)
+
+
+def test_without_systemd_it_says_what_to_do() -> None:
+    with pytest.raises(HostError) as caught:
+        plan_install(Service(texts={}, systemd=False), UNITS)
+    assert caught.value.code == "agent.no-systemd"
+    assert "ramshelf agent" in caught.value.hint
