@@ -1,0 +1,163 @@
+"""The agent's duties, each under the real units of systemd's, with AppArmor enforced."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from support.real_host import MEMORY, RealHost, guest_xml
+
+METRICS = "curl -sf 127.0.0.1:10177/metrics"
+CONF = "/etc/ramshelf/ramshelf.conf"
+LEFT = f"{MEMORY}/900-gone"
+"""What a guest leaves that ended while nobody looked."""
+
+LISTENER = "ramshelf-metrics.service"
+EXPOSED = {LISTENER: 2.0, "ramshelf-clean.service": 3.0, "ramshelf-agent.service": 4.0}
+"""The most that `systemd-analyze security` may say of each unit; 10 is a service without limits."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def service(machine: RealHost) -> Iterator[None]:
+    """A disk store, the hook, and the agent as a service that looks often."""
+    machine.run(f"mkdir -p /etc/ramshelf && cat >{CONF}", stdin="[ramshelf]\nlook_interval = 5\n")
+    machine.run("ramshelf store create --kind disk --fs ext4 --device /dev/vdb --size 2G")
+    machine.run("ramshelf hook install && ramshelf agent install")
+    yield
+    machine.remove_guests()
+    for noun in ("agent", "hook", "store"):
+        machine.run(f"ramshelf {noun} remove")
+    machine.run(f"rm {CONF}")
+
+
+def wait_metric(machine: RealHost, sample: str) -> None:
+    """Wait until a scrape has a sample: a regular expression for the begin of its line."""
+    machine.wait(f"{METRICS} | grep -E '^{sample}'", f"the metrics have {sample}")
+
+
+def wait_log(machine: RealHost, event: str, guest: str) -> None:
+    """Wait until the agent has logged an event of this guest."""
+    journal = "journalctl -u ramshelf-agent -o cat"
+    line = f'"event": "{event}".*"{guest}"'
+    machine.wait(f"{journal} | grep -e '{line}'", f"the agent logs {event} of {guest}")
+
+
+def user(machine: RealHost, unit: str) -> str:
+    """Return as whom a unit's process runs, and with which capabilities."""
+    status = f"/proc/$(systemctl show --value -p MainPID {unit})/status"
+    return machine.said(f"grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs|Seccomp):' {status}")
+
+
+def test_the_listener_serves_without_any_privilege(machine: RealHost) -> None:
+    wait_metric(machine, "libvirt_up 1")
+    status = dict(line.split(":\t") for line in user(machine, LISTENER).splitlines())
+    assert "0" not in status["Uid"].split()
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    accept = "Accept: application/openmetrics-text;version=1.0.0"
+    assert machine.said(f"{METRICS} -H '{accept}' --compressed | tail -n 1") == "# EOF"
+    assert machine.holds("aa-enabled --quiet")
+
+
+def test_the_units_are_as_little_exposed_as_they_can_be(machine: RealHost) -> None:
+    for unit, most in EXPOSED.items():
+        analysed = machine.said(f"systemd-analyze security --no-pager {unit}")
+        found = re.search(r"Overall exposure level for \S+: ([\d.]+)", analysed)
+        assert found, analysed
+        print(f"{unit}: {found[1]}")  # noqa: T201 - for who asks with pytest's -s
+        assert float(found[1]) <= most, analysed
+
+
+def test_the_listener_comes_back_when_it_is_killed(machine: RealHost) -> None:
+    wait_metric(machine, "libvirt_up 1")
+    pid = machine.said(f"systemctl show --value -p MainPID {LISTENER}")
+    machine.run(f"kill -KILL {pid}")
+    machine.wait(
+        f'[ "$(systemctl show --value -p MainPID {LISTENER})" != {pid} ]', "the listener has ended"
+    )
+    wait_metric(machine, "libvirt_up 1")
+
+
+def test_the_agent_is_killed_and_its_listener_stays(machine: RealHost) -> None:
+    pid = machine.said(f"systemctl show --value -p MainPID {LISTENER}")
+    machine.run("systemctl kill --signal KILL ramshelf-agent")
+    machine.wait("systemctl is-active ramshelf-agent", "the agent was started again")
+    wait_metric(machine, "libvirt_up 1")
+    assert machine.said(f"systemctl show --value -p MainPID {LISTENER}") == pid
+
+
+def test_a_reload_takes_the_listener_to_another_port(machine: RealHost) -> None:
+    machine.run(f"echo metrics_port = 10178 >>{CONF} && systemctl reload ramshelf-agent")
+    machine.wait("curl -sf 127.0.0.1:10178/metrics", "it serves there")
+    assert machine.run(METRICS, ok=range(256)).status != 0
+    machine.run(f"sed -i /metrics_port/d {CONF} && systemctl reload ramshelf-agent")
+    wait_metric(machine, "libvirt_up 1")
+
+
+def test_guests_are_told_of_and_what_they_have_in_ram(machine: RealHost) -> None:
+    machine.define(guest_xml("guest", dirty_mib=64))
+    machine.run("virsh --quiet start guest")
+    wait_log(machine, "guest-started", "guest")
+    pid = "$(cat /run/libvirt/qemu/guest.pid)"
+    assert "(enforce)" in machine.said(f"cat /proc/{pid}/attr/current")
+    wait_metric(machine, r'libvirt_domain_memory_backing_resident_bytes\{domain="guest"\} [1-9]')
+    machine.run("virsh --quiet destroy guest")
+    wait_log(machine, "guest-stopped", "guest")
+
+
+def test_the_kernel_s_log_is_read(machine: RealHost) -> None:
+    machine.run("sysctl -qw kernel.dmesg_restrict=1 && systemctl restart ramshelf-agent")
+    wait_metric(machine, "ramshelf_store_write_errors_total 0")
+    wait_metric(machine, r"ramshelf_check_timestamp_seconds [1-9]")
+    unknown = machine.said(f"{METRICS} | grep -o 'code=\"[a-z.-]*unknown\"'", ok=(0, 1))
+    assert "store.write-errors-unknown" not in unknown
+
+
+def test_what_an_ended_guest_left_is_removed_by_the_agent(machine: RealHost) -> None:
+    machine.run(f"mkdir {LEFT} && truncate -s 1M {LEFT}/pc.ram && chown -R libvirt-qemu: {LEFT}")
+    machine.wait(f"[ ! -e {LEFT} ]", "it is removed")
+    wait_metric(machine, "ramshelf_cleaned_directories_total [1-9]")
+
+
+def test_what_an_ended_guest_left_is_removed_before_libvirt_starts(machine: RealHost) -> None:
+    sockets = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket"
+    machine.run(f"systemctl stop ramshelf-agent {sockets} libvirtd.service")
+    machine.run(f"mkdir {LEFT} && truncate -s 1M {LEFT}/pc.ram && chown -R libvirt-qemu: {LEFT}")
+    machine.run("systemctl start ramshelf-clean.service")
+    assert not machine.holds(f"[ -e {LEFT} ]")
+    machine.run(f"systemctl start {sockets} ramshelf-agent")
+    wait_metric(machine, "libvirt_up 1")
+
+
+def test_a_guest_that_no_hook_saw_is_reserved_late(machine: RealHost) -> None:
+    machine.run("ramshelf hook remove")
+    machine.run("virsh --quiet start guest")
+    wait_log(machine, "reserved-late", "guest")
+    size, blocks = machine.said(f"stat --format '%s %b' {MEMORY}/*-guest/pc.ram").split()
+    assert int(blocks) * 512 >= int(size) == 192 << 20
+    machine.remove_guests()
+
+
+def test_what_a_dump_has_populated_is_given_back(machine: RealHost) -> None:
+    """On a tmpfs, since ext4 keeps large folios."""
+    machine.run("ramshelf store remove")
+    machine.run("ramshelf store create --kind swap --device /dev/vdb --size 2G")
+    machine.run("ramshelf hook install && ramshelf agent install")
+    machine.run("systemctl restart ramshelf-agent")
+    machine.define(guest_xml("dumped", 512, dirty_mib=16))
+    machine.run("virsh --quiet start dumped")
+    machine.wait_console("dumped", "DIRTIED")
+    wait_metric(machine, r'libvirt_domain_memory_backing_allocated_bytes\{domain="dumped"\} [1-9]')
+    machine.run("sleep 15")  # so that a look has seen what it had before
+    machine.run("virsh --quiet dump dumped /var/tmp/dump --memory-only && rm /var/tmp/dump")
+    wait_log(machine, "trimmed", "dumped")
+    assert machine.said("virsh domstate dumped") == "running"
+    machine.remove_guests()
+
+
+def test_it_is_taken_away_as_a_whole(machine: RealHost) -> None:
+    machine.run("ramshelf agent remove")
+    assert machine.said("ls /etc/systemd/system | grep ramshelf-[am]", ok=(1,)) == ""
+    machine.wait("[ ! -e /run/ramshelf/metrics.sock ]", "the socket is gone")
+    assert machine.run(METRICS, ok=range(256)).status != 0
+    assert machine.said("systemctl list-units --plain 'ramshelf-[am]*' --no-legend") == ""
