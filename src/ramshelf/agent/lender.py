@@ -46,6 +46,7 @@ class Lender:
         self._door = door
         self._text = text
         self._told = told
+        self._complaint = ""
         self._ending = threading.Event()
         self.alive = True
         self.trouble: ServiceError | None = None
@@ -112,7 +113,11 @@ class Lender:
         try:
             return self._text(content_type)
         except Exception as error:  # noqa: BLE001 - it must not end the loan
-            logging.getLogger(__name__).warning("A scrape could not be answered: %r", error)
+            if repr(error) != self._complaint:  # whoever asks again does not fill the log
+                self._complaint = repr(error)
+                logging.getLogger(__name__).warning(
+                    "A scrape could not be answered: %s", self._complaint
+                )
             return b""
 
     def _no_listener(self, reason: str) -> ServiceError:

@@ -116,6 +116,8 @@ _LISTENER = """\
 [Unit]
 Description=ramshelf: serves the metrics of its agent to whoever asks
 PartOf={agent}
+# So it ends after the agent, which would have it started again.
+Before={agent}
 StartLimitIntervalSec=0
 
 [Service]
