@@ -19,7 +19,7 @@ _READY_SECONDS = 60.0
 """The seconds after which it is told that nobody serves; a slow machine that boots needs some."""
 
 _REPLY_SECONDS = 10.0
-REST = 0.2
+REST = 0.1
 """The seconds between two texts; the listener keeps each for a second."""
 
 _PAUSE = 1.0
