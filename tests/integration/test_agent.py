@@ -215,7 +215,7 @@ def test_what_a_dump_has_populated_is_given_back(hooked: Libvirtd, tmp_path: Pat
         running.wait_metric("ramshelf_look_timestamp_seconds", lambda value: value > looked + 1)
         before = running.scrape()[guest_metric("guest", "allocated")]
         assert before < 384 * MIB
-        hooked.virsh("dump", "guest", str(tmp_path / "dump"), "--memory-only", timeout=120)
+        hooked.virsh("dump", "guest", str(tmp_path / "dump"), "--memory-only")
         assert running.wait_log("trimming", guest="guest")["grown_mib"] >= 64
         running.wait_log("trimmed", guest="guest")
         running.wait_metric(

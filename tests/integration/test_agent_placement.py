@@ -244,7 +244,7 @@ class Life:
         elif self._chance.random() < 0.5:
             self._libvirtd.virsh("start", name)
         else:
-            ramshelf("guest", "start", name, timeout=300)
+            ramshelf("guest", "start", name)
         if self._chance.random() < 0.2:
             self._serve(serving=not self._serving)
 
@@ -282,7 +282,7 @@ class Life:
         if way == 0:
             self._libvirtd.virsh("destroy", name)
         elif way == 1:
-            ramshelf("guest", "stop", name, "--now", timeout=300)
+            ramshelf("guest", "stop", name, "--now")
         else:
             pid = qemu_pid(name)
             assert pid is not None

@@ -14,7 +14,7 @@ import pytest
 from support.cli import ramshelf
 from support.domains import domain_xml, qemu_pid, wait_console
 from support.libvirtd import Libvirtd
-from support.process import run, wait_until
+from support.process import HANG, run, wait_until
 from support.stores import MEMORY, store
 
 LOG = Path("/run/ramshelf/hook.log")
@@ -33,10 +33,8 @@ def gone_and_the_next_starts(libvirtd: Libvirtd) -> None:
 
     It can start again.
     """
-    wait_until(lambda: contents() == [], "nothing is left on the store", timeout=120)
-    wait_until(
-        lambda: libvirtd.virsh("list", "--name").stdout.strip() == "", "no guest runs", timeout=120
-    )
+    wait_until(lambda: contents() == [], "nothing is left on the store")
+    wait_until(lambda: libvirtd.virsh("list", "--name").stdout.strip() == "", "no guest runs")
     wait_until(lambda: promised() == 0, "libvirtd has told the hook of its end")
     libvirtd.create(domain_xml("guest"))
     assert promised() == 128
@@ -66,7 +64,7 @@ def test_ramshelf_killed_while_it_stops_a_guest(hooked: Libvirtd, step: str, tim
     """A guest that it has not yet asked runs on; one that was asked ends with nobody waiting."""
     with store("ext4"):
         hooked.create(domain_xml("guest", dirty_mib=32))
-        wait_console("guest", "DIRTIED", timeout=60)
+        wait_console("guest", "DIRTIED")
         run(sys.executable, "-c", STOP_AND_DIE, step, str(timeout), ok=(-signal.SIGKILL,))
         if step == "observe":
             assert hooked.virsh("domstate", "guest").stdout.strip() == "running"
@@ -116,7 +114,7 @@ def while_qemu_ends(libvirtd: Libvirtd) -> None:
     with subprocess.Popen(["virsh", "destroy", "guest"], stderr=subprocess.DEVNULL) as destroy:
         wait_until(lambda: is_pending(pid, signal.SIGTERM), "QEMU is told to end")
         libvirtd.kill()
-        assert destroy.wait(timeout=60) != 0
+        assert destroy.wait(timeout=HANG) != 0
     assert contents() != []
     os.kill(pid, signal.SIGCONT)
     wait_until(lambda: not Path(f"/proc/{pid}").exists(), "QEMU is gone")
@@ -152,7 +150,7 @@ def test_libvirtd_killed_while_a_guest_ends(
 ) -> None:
     with store(file_system):
         hooked.create(domain_xml("guest", dirty_mib=32))
-        wait_console("guest", "DIRTIED", timeout=60)
+        wait_console("guest", "DIRTIED")
         kill(hooked)
         hooked.start()
         gone_and_the_next_starts(hooked)

@@ -140,14 +140,13 @@ def test_an_ending_leaves_and_writes_nothing(
             figures.ends_from_now()
         libvirtd.create(xml)
         if end is not poweroff_inside:
-            wait_console("guest", "DIRTIED", timeout=120)
+            wait_console("guest", "DIRTIED")
             figures.ends_from_now()
         end(libvirtd)
-        wait_until(gone, "the guest is gone", timeout=120)
+        wait_until(gone, "the guest is gone")
         wait_until(
             lambda: libvirtd.virsh("list", "--name").stdout.strip() == "",
             "libvirt has seen it end",
-            timeout=120,
         )
         assert json.loads(ramshelf("capacity", "--json").stdout)["promised_mib"] == 0
 
@@ -207,7 +206,7 @@ class Figures:
             last, before = before, self._counters()
             return last == before
 
-        wait_until(unchanged, "writeback has ended", timeout=120)
+        wait_until(unchanged, "writeback has ended")
 
     def early(self) -> int:
         """Bytes that were written before the ending began."""
@@ -286,7 +285,6 @@ size={GUEST_MIB}M{prealloc}
         wait_until(
             lambda: "DIRTIED" in self._console.read_text(errors="replace"),
             "the control is dirty",
-            timeout=120,
         )
 
     @property
@@ -325,8 +323,8 @@ def test_nova_s_own_element(libvirtd: Libvirtd, file_system: str) -> None:
     def run_and_end(figures: Figures) -> None:
         libvirtd.create(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB, memory_backing=NOVA))
         if file_system == "xfs":
-            wait_until(lambda: not flag(libvirtd, "pc.ram"), "the flag is taken back", timeout=120)
-        wait_console("guest", "DIRTIED", timeout=120)
+            wait_until(lambda: not flag(libvirtd, "pc.ram"), "the flag is taken back")
+        wait_console("guest", "DIRTIED")
         figures.ends_from_now()
         libvirtd.virsh("destroy", "guest")
         assert gone()
@@ -340,7 +338,7 @@ def test_without_the_hook_nova_s_element_flushes_on_xfs(libvirtd: Libvirtd) -> N
     """What is prevented, and that the counters see it."""
     with measured("xfs", immediate=True) as figures:
         libvirtd.create(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB, memory_backing=NOVA))
-        wait_console("guest", "DIRTIED", timeout=120)
+        wait_console("guest", "DIRTIED")
         figures.ends_from_now()
         libvirtd.virsh("destroy", "guest")
         assert figures.taken()[0] > DIRTY_MIB * MIB
@@ -357,7 +355,7 @@ def test_the_figures(libvirtd: Libvirtd, tmp_path: Path, file_system: str) -> No
         first = counter_mib(file_system)
         started = json.loads(ramshelf("guest", "start", str(xml), "--json").stdout)
         assert 0 <= started["written_mib"] <= counter_mib(file_system) - first + ROUNDING
-        wait_console("guest", "DIRTIED", timeout=120)
+        wait_console("guest", "DIRTIED")
         before = counter_mib(file_system)
         stopped = json.loads(ramshelf("guest", "stop", "guest", "--json").stdout)
         assert 0 <= stopped["written_mib"] <= counter_mib(file_system) - before + ROUNDING
@@ -366,7 +364,7 @@ def test_the_figures(libvirtd: Libvirtd, tmp_path: Path, file_system: str) -> No
         assert stopped["dropped_mib"] <= GUEST_MIB
         assert 0 < started["seconds"] < stopped["seconds"] + 60
         libvirtd.virsh("start", "guest")
-        wait_console("guest", "DIRTIED", timeout=120)
+        wait_console("guest", "DIRTIED")
         libvirtd.virsh("destroy", "guest")
         wait_until(lambda: events().count("ended") == 2, "both ends are on record")
         entries = [entry for entry in log() if entry["event"] == "started"]
@@ -394,7 +392,7 @@ def counter_mib(file_system: str) -> float:
 def test_discard_is_taken_back_where_the_hook_was_not(libvirtd: Libvirtd) -> None:
     def run_and_end(figures: Figures) -> None:
         libvirtd.create(domain_xml("guest", GUEST_MIB, dirty_mib=DIRTY_MIB, memory_backing=NOVA))
-        wait_console("guest", "DIRTIED", timeout=120)
+        wait_console("guest", "DIRTIED")
         figures.ends_from_now()
         ramshelf("guest", "stop", "guest", "--now")
 
@@ -421,7 +419,7 @@ def test_discard_is_taken_back_from_every_memory_file(libvirtd: Libvirtd) -> Non
     backends = {"ram-node0", "ram-node1", "memdimm0"}
     with store("xfs", SIZE_MIB):
         libvirtd.create(xml)
-        wait_until(lambda: "discard-retracted" in events(), "the flags are taken back", timeout=120)
+        wait_until(lambda: "discard-retracted" in events(), "the flags are taken back")
         [entry] = [entry for entry in log() if entry["event"] == "discard-retracted"]
         assert set(entry["backends"]) == backends
         assert not any(flag(libvirtd, backend) for backend in backends)
@@ -438,7 +436,7 @@ def test_what_could_not_be_done_for_want_of_the_installation_is_on_record(
     named.write_text("/usr/bin/python3\n")
     with store("xfs", SIZE_MIB):
         libvirtd.create(domain_xml("guest", GUEST_MIB, memory_backing=NOVA))
-        wait_until(lambda: "no-aftercare" in events(), "it is told", timeout=120)
+        wait_until(lambda: "no-aftercare" in events(), "it is told")
         [entry] = [entry for entry in log() if entry["event"] == "no-aftercare"]
         assert (entry["guest"], entry["tasks"]) == ("guest", ["discard"])
         assert "No module named 'ramshelf'" in entry["reason"]
@@ -465,7 +463,7 @@ def test_an_ending_under_memory_pressure(libvirtd: Libvirtd, file_system: str) -
             )
             limits.enter_context(memory_limit(qemu_pid("guest") or 0, RAM_MIB))
             libvirtd.virsh("resume", "guest")
-            wait_console("guest", "DIRTIED", timeout=240)
+            wait_console("guest", "DIRTIED")
             figures.settle()
             figures.ends_from_now()
             pressed = out_of_ram() if file_system == "swap" else figures.early()

@@ -70,8 +70,8 @@ def live(libvirtd: Libvirtd, database: str) -> None:
     with agent(conf=database) as running:
         running.wait_metric("ramshelf_placement_capacity_bytes", lambda value: value > 0)
         libvirtd.define(domain_xml("guest", 64))
-        run(RAMSHELF, "guest", "start", "guest", timeout=120)
-        run(RAMSHELF, "guest", "stop", "guest", "--now", timeout=120)
+        run(RAMSHELF, "guest", "start", "guest")
+        run(RAMSHELF, "guest", "stop", "guest", "--now")
 
 
 @pytest.mark.parametrize(("mask", "all_of_it"), [(0o000, True), (0o077, False)])

@@ -34,7 +34,7 @@ def test_all_admitted_guests_fill_their_memory(libvirtd: Libvirtd, kind: str) ->
         guests = _start_all(libvirtd)
         pids = {name: qemu_pid(name) for name in guests}
         for name in guests:
-            wait_console(name, "DIRTIED", timeout=120)
+            wait_console(name, "DIRTIED")
         _all_alive(libvirtd, pids)
         size, used = size_and_used(MEMORY)
         assert used <= size
@@ -50,7 +50,7 @@ def test_guests_that_are_swapped_out_live_on(libvirtd: Libvirtd) -> None:
         guests = _start_all(libvirtd, "ramshelf.rewrite")
         pids = {name: qemu_pid(name) for name in guests}
         for name in guests:
-            wait_console(name, "ROUND 1", timeout=240)
+            wait_console(name, "ROUND 1")
         [area] = [area for area in swaps() if area.path in own_swaps()]
         assert area.used > 50 * MIB
         _all_alive(libvirtd, pids)

@@ -22,7 +22,7 @@ from ramshelf.system.run import Completed
 from support.cli import RAMSHELF, ramshelf
 from support.domains import domain_xml, qemu_pid, wait_console
 from support.libvirtd import Libvirtd
-from support.process import run, wait_until
+from support.process import HANG, run, wait_until
 from support.stores import MEMORY, store
 
 VETO = Path("/etc/libvirt/hooks/qemu.d/veto")
@@ -382,7 +382,7 @@ def test_a_libvirtd_that_restarts_while_a_guest_is_stopped(hooked: Libvirtd) -> 
     ) as stop:
         time.sleep(1)
         hooked.restart()
-        _, said = stop.communicate(timeout=30)
+        _, said = stop.communicate(timeout=HANG)
     assert stop.returncode == 1
     assert "[libvirt.connection-lost]" in said
     assert document("guest", "stop", "deaf", "--timeout", "0.5")["how"] == "destroyed"
@@ -412,7 +412,7 @@ def test_interrupted_while_it_waits(hooked: Libvirtd) -> None:
     ) as stop:
         time.sleep(1)
         stop.send_signal(signal.SIGINT)
-        _, said = stop.communicate(timeout=30)
+        _, said = stop.communicate(timeout=HANG)
     assert stop.returncode == 1
     assert said.strip() == "ramshelf: Interrupted. [cli.interrupted]"
     assert names(hooked) == ["deaf"]
@@ -426,7 +426,7 @@ def test_a_libvirtd_that_does_not_answer_can_be_left(hooked: Libvirtd) -> None:
         ) as listing:
             time.sleep(1)
             listing.send_signal(signal.SIGINT)
-            _, said = listing.communicate(timeout=10)
+            _, said = listing.communicate(timeout=HANG)
     finally:
         os.kill(hooked.pid, signal.SIGCONT)
     assert listing.returncode == 1

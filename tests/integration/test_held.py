@@ -24,7 +24,7 @@ from support.cli import ramshelf
 from support.domains import console, domain_xml, qemu_pid, wait_console
 from support.libvirtd import Libvirtd
 from support.onstore import wait_recorded
-from support.process import run, thread_states, wait_until
+from support.process import HANG, run, thread_states, wait_until
 from support.stores import MEMORY, store
 
 MOMENT = 0.03
@@ -38,7 +38,7 @@ def guest(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
     with store("tmpfs", 600):
         libvirtd.define(domain_xml("guest", 256, options="ramshelf.check=8"))
         libvirtd.virsh("start", "guest")
-        wait_console("guest", "CHECKED 1", timeout=120)
+        wait_console("guest", "CHECKED 1")
         yield libvirtd
 
 
@@ -64,7 +64,6 @@ def goes_on(word: str = "CHECKED") -> None:
     wait_until(
         lambda: "DAMAGED" in console("guest") or console("guest").count(word) >= said + 2,
         "the guest goes on",
-        timeout=120,
     )
     assert "DAMAGED" not in console("guest")
 
@@ -139,7 +138,7 @@ class Trimmers:
 
     def close(self) -> None:
         """No more of them."""
-        self._nursery.communicate(timeout=60)
+        self._nursery.communicate(timeout=HANG)
 
     def _line(self) -> str:
         assert self._nursery.stdout is not None
@@ -371,7 +370,7 @@ def test_who_may_not_trace_is_refused_with_a_sentence(
 def test_what_a_guest_keeps_is_right_across_many_trims(libvirtd: Libvirtd) -> None:
     with store("tmpfs", 600), Hypervisor(libvirtd.uri) as hypervisor:
         libvirtd.create(domain_xml("guest", 192, options="ramshelf.keep=32"))
-        wait_console("guest", "KEPT 1", timeout=120)
+        wait_console("guest", "KEPT 1")
         pauses = 0
         for _ in range(50):
             populate(96)

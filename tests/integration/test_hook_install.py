@@ -23,7 +23,7 @@ from support.agent import agent
 from support.cli import RAMSHELF, ramshelf
 from support.domains import domain_xml
 from support.libvirtd import Libvirtd
-from support.process import run
+from support.process import HANG, run
 from support.stores import MEMORY, store
 
 HOOKS = Path("/etc/libvirt/hooks")
@@ -353,7 +353,7 @@ def test_many_that_install_and_remove_it_at_once() -> None:
         subprocess.Popen([RAMSHELF, "hook", verb], stderr=subprocess.PIPE) for verb in verbs
     ]
     for process in processes:
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=HANG)
         # One that was removed right after it was installed may not be called any more.
         assert process.returncode == 0 or b"hook.not-called" in said or b"hook.broken" in said, said
     ramshelf("hook", "install")

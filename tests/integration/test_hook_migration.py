@@ -33,7 +33,6 @@ def migrate(
         "--migrateuri",
         destination.migrate_uri,
         ok=ok,
-        timeout=120,
     ).stderr
 
 
@@ -126,7 +125,7 @@ def test_a_definition_that_moves_alone_is_taken_whatever_backs_its_memory(
 
 def move_definition(libvirtd: Libvirtd, destination: SecondHost, name: str) -> None:
     route = (destination.uri, "--migrateuri", destination.migrate_uri)
-    libvirtd.virsh("migrate", "--offline", "--persistent", name, *route, timeout=120)
+    libvirtd.virsh("migrate", "--offline", "--persistent", name, *route)
 
 
 @pytest.mark.usefixtures("libvirtd")

@@ -81,7 +81,7 @@ def test_a_directory_that_goes_before_its_qemu_takes_no_promise_with_it(hooked: 
     """When it ends a guest, libvirt 9 removes the files first, and QEMU may take its time."""
     with store("tmpfs", 300):
         hooked.create(domain_xml("guest", 128, dirty_mib=32))
-        wait_console("guest", "DIRTIED", timeout=60)
+        wait_console("guest", "DIRTIED")
         wait_recorded("guest", "started")
         [directory] = MEMORY.glob("*-guest")
         shutil.rmtree(directory)

@@ -49,7 +49,7 @@ def test_a_reboot_keeps_file_and_reservation(hooked: Libvirtd, file_system: str,
         before, pid = memory_file().stat(), qemu_pid("guest")
         if how == "reset":
             hooked.virsh("reset", "guest")
-        wait_until(lambda: boots() >= 2, "the guest has booted again", timeout=60)
+        wait_until(lambda: boots() >= 2, "the guest has booted again")
         after = memory_file().stat()
         assert (after.st_ino, after.st_size) == (before.st_ino, before.st_size)
         assert (promised_mib(), qemu_pid("guest")) == (128, pid)
@@ -99,7 +99,6 @@ def goes_on() -> None:
             console("guest").count("ROUND") > said + 1 and console("guest").count("KEPT") > kept + 1
         ),
         "the guest goes on, and has compared what it keeps",
-        timeout=120,
     )
     assert "DAMAGED" not in console("guest")
 
@@ -123,7 +122,7 @@ def test_what_a_guest_gives_back_stays_promised(
             assert allocated_mib() >= 192
             hooked.virsh("setmem", "guest", "112MiB", "--live")
         # On ext4 a kernel with large folios gives most of a balloon's pages new blocks at once.
-        wait_until(lambda: allocated_mib() <= 188, "holes are punched", timeout=120)
+        wait_until(lambda: allocated_mib() <= 188, "holes are punched")
         pid = qemu_pid("guest")
         figures = json.loads(ramshelf("capacity", "--json").stdout)
         assert figures["promised_mib"] == 192
@@ -133,9 +132,9 @@ def test_what_a_guest_gives_back_stays_promised(
         assert "[capacity.exceeded]" in hooked.create(in_the_hole, ok=(1,)).stderr
         hooked.create(domain_xml("fits", figures["free_mib"] - 1))
         hooked.virsh("setmem", "guest", "152MiB", "--live")
-        wait_console("guest", "BALLOONED", timeout=120)
+        wait_console("guest", "BALLOONED")
         hooked.virsh("setmem", "guest", "192MiB", "--live")
-        wait_console("guest", "DIRTIED", timeout=120)
+        wait_console("guest", "DIRTIED")
         assert (qemu_pid("guest"), promised_mib()) == (pid, 192 + figures["free_mib"] - 1)
 
 
@@ -188,7 +187,7 @@ def test_no_guest_finds_its_predecessor_s_secret(
         assert WORD.encode() in (reused / "pc.ram").read_bytes()
         libvirtd.create(domain_xml("guest", options=f"ramshelf.search={WORD}"))
         assert memory_file().parent == reused
-        wait_console("guest", "FOUND", timeout=120)
+        wait_console("guest", "FOUND")
         line = next(line for line in console("guest").splitlines() if line.startswith("FOUND"))
         _, found, _, searched = line.split()
         assert int(searched) > 100

@@ -26,7 +26,7 @@ from support.cli import RAMSHELF, ramshelf
 from support.domains import domain_xml
 from support.libvirtd import Libvirtd
 from support.listener import UNPRIVILEGED, Listener, listener
-from support.process import run, wait_until
+from support.process import HANG, run, wait_until
 from support.stores import store
 
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
@@ -153,7 +153,7 @@ def test_no_other_user_can_hold_the_agents_lock(libvirtd: Libvirtd) -> None:  # 
         running.wait_log("started")
         assert run(*NOBODY, "flock", "--nonblock", lock, "true", ok=range(256)).status != 0
     with process(*NOBODY, "flock", lock, "sleep", "600") as refused:
-        assert refused.wait(timeout=60) != 0
+        assert refused.wait(timeout=HANG) != 0
         with agent(wait=False) as running:
             running.wait_log("started")
 

@@ -27,7 +27,7 @@ from support.cli import RAMSHELF, ramshelf
 from support.domains import FILE_BACKED, console, domain_xml, wait_console
 from support.libvirtd import Libvirtd
 from support.moving import PATIENCE, allocated_here, goes_on_there, hold, let_go, moves_running
-from support.process import run, wait_until
+from support.process import HANG, run, wait_until
 from support.second_host import SecondHost, second_host
 from support.stores import MEMORY, store
 
@@ -89,7 +89,7 @@ def defined(libvirtd: Libvirtd) -> list[str]:
 def start(libvirtd: Libvirtd, name: str, memory_mib: int = 128, **more: Any) -> None:
     libvirtd.define(domain_xml(name, memory_mib, **more))
     libvirtd.virsh("start", name)
-    wait_console(name, "GUEST-UP", timeout=60)
+    wait_console(name, "GUEST-UP")
 
 
 def test_a_guest_moves_live(hooked: Libvirtd, second: SecondHost) -> None:
@@ -122,7 +122,7 @@ def writing(libvirtd: Libvirtd, second: SecondHost) -> Iterator[None]:
     """A transient guest that rewrites its memory all the time, here or there."""
     libvirtd.create(domain_xml("one", 160, dirty_mib=32, options="ramshelf.rewrite"))
     try:
-        wait_console("one", "ROUND 1", timeout=90)
+        wait_console("one", "ROUND 1")
         yield
     finally:
         for host in (libvirtd, second):
@@ -263,7 +263,7 @@ def on_its_way(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        wait_until(lambda: sends(libvirtd, name), f"{name} is on its way", timeout=90)
+        wait_until(lambda: sends(libvirtd, name), f"{name} is on its way")
         yield process
 
 
@@ -279,7 +279,7 @@ def test_ctrl_c_leaves_the_guest_here_as_it_was(hooked: Libvirtd, second: Second
     with on_its_way(hooked, second, "one", mib_a_second=16) as process:
         wait_until(lambda: allocated_here("one") > touched + 64, "it is read", timeout=PATIENCE)
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=90)[1]
+        said = process.communicate(timeout=HANG)[1]
     assert process.returncode == 1
     assert json.loads(said)["error"]["code"] == "cli.interrupted"
     assert hooked.virsh("domstate", "one").stdout.strip() == "running"
@@ -348,7 +348,7 @@ def move_cold_until(
 ) -> str:
     """What it says on stderr; ``timeout``: for the guest to stop."""
     argv = (sys.executable, "-c", MOVES_COLD, second.uri, step, str(int(number)), str(timeout))
-    return run(*argv, ok=(status,), timeout=180).stderr.strip()
+    return run(*argv, ok=(status,)).stderr.strip()
 
 
 def guarded() -> list[str]:
@@ -359,9 +359,7 @@ def guarded() -> list[str]:
 
 
 def wait_guarded(*events: str) -> None:
-    wait_until(
-        lambda: len(guarded()) >= len(events), "the guard has brought it to an end", timeout=180
-    )
+    wait_until(lambda: len(guarded()) >= len(events), "the guard has brought it to an end")
     assert guarded() == list(events)
 
 
@@ -400,7 +398,7 @@ def test_a_cold_move_that_is_killed_while_the_guest_starts_there(
     argv = (RAMSHELF, "guest", "migrate", "one", second.uri, "--offline", "--timeout", "0.5")
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            wait_until(lambda: "starts" in second.shell("ls /run"), "it starts there", timeout=90)
+            wait_until(lambda: "starts" in second.shell("ls /run"), "it starts there")
         finally:
             process.kill()
     second.shell("touch /run/go")
@@ -414,7 +412,7 @@ def test_ctrl_c_while_a_transient_guest_is_asked_to_stop(
 ) -> None:
     """It shuts down all the same, and is there again."""
     hooked.create(domain_xml("one"))
-    wait_console("one", "GUEST-UP", timeout=60)
+    wait_console("one", "GUEST-UP")
     assert move_cold_until("ask", signal.SIGINT, second, status=1, timeout=90) == "cli.interrupted"
     wait_guarded("move-undone")
     assert_only_here(hooked, second)
@@ -445,7 +443,7 @@ def test_a_libvirtd_that_dies_there_and_comes_again(hooked: Libvirtd, second: Se
         os.waitpid(process.pid, os.WUNTRACED)
         second.kill_libvirtd()
         process.send_signal(signal.SIGCONT)
-        said = process.communicate(timeout=90)[1]
+        said = process.communicate(timeout=HANG)[1]
     assert said.strip() == "migration.unknown"
     assert running(hooked) == []
     second.start_libvirtd()
@@ -543,7 +541,7 @@ def test_the_claim_of_a_killed_migration_is_put_right(hooked: Libvirtd, shared: 
         report(shared)
         assert claims() == ({uuid: 128}, {uuid: 128})  # it is still on its way
     hooked.virsh("migrate-setspeed", "one", "10000")
-    wait_until(lambda: running(hooked) == [], "it has moved", timeout=120)
+    wait_until(lambda: running(hooked) == [], "it has moved")
     report(shared)
     assert claims() == ({}, {uuid: 128})
     assert shared.virsh("domstate", "one").strip() == "running"

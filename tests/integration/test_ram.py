@@ -87,7 +87,7 @@ def test_what_guests_of_all_kinds_take_is_in_the_sum(hooked: Libvirtd, file_syst
     with no_swap(), store(file_system, 640):
         pids = {kind: started(hooked, kind, xml(kind)) for kind in kinds(hooked)}
         for kind in pids:
-            wait_console(kind, "DIRTIED", timeout=240)
+            wait_console(kind, "DIRTIED")
         taken = {kind: anonymous(pid) for kind, pid in pids.items()}
         tables = sum(status(pid)["VmPTE"] for pid in pids.values())
         shared = status(pids["memfd"])["RssShmem"]

@@ -29,7 +29,7 @@ from support.cli import RAMSHELF, ramshelf
 from support.devices import loop_device, loops, own_swaps, scratch
 from support.domains import domain_xml, wait_console
 from support.libvirtd import Libvirtd
-from support.process import run, wait_until
+from support.process import HANG, run, wait_until
 
 MEMORY = "/var/lib/libvirt/qemu/ram"
 FSTAB = Path("/etc/fstab")
@@ -428,11 +428,11 @@ def held(tmp_path: Path, tool: str, wish: list[str]) -> Iterator[None]:
             [RAMSHELF, *wish], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         ) as process:
             try:
-                wait_until(started.exists, f"{tool} is run", timeout=60)
+                wait_until(started.exists, f"{tool} is run")
                 yield
             finally:
                 go_on.touch()
-            _, said = process.communicate(timeout=60)
+            _, said = process.communicate(timeout=HANG)
         assert process.returncode == 0, said
     finally:
         run("umount", str(place))
@@ -517,7 +517,7 @@ def test_two_that_make_and_remove_it_at_once(host: None) -> None:  # noqa: ARG00
         processes = [
             subprocess.Popen([RAMSHELF, *words], stdout=subprocess.DEVNULL) for words in commands
         ]
-        assert [process.wait(timeout=120) for process in processes] == [0, 0, 0, 0]
+        assert [process.wait(timeout=HANG) for process in processes] == [0, 0, 0, 0]
         ramshelf("store", "remove")
     assert host_state() == before
 

@@ -12,7 +12,7 @@ from ramshelf.node.store.clean import clean, find_stale
 from support.cli import RAMSHELF, ramshelf
 from support.domains import domain_xml, wait_console
 from support.libvirtd import Libvirtd
-from support.process import wait_until
+from support.process import HANG, wait_until
 from support.stores import store
 
 MEMORY = Path("/var/lib/libvirt/qemu/ram")
@@ -85,8 +85,8 @@ def test_a_guest_that_is_just_starting_stays(libvirtd: Libvirtd) -> None:
             clean_process.wait(timeout=2)
         assert mine.is_dir()
         gate.touch()
-        assert clean_process.wait(timeout=30) == 0
-        assert virsh.wait(timeout=60) == 0
+        assert clean_process.wait(timeout=HANG) == 0
+        assert virsh.wait(timeout=HANG) == 0
         assert mine.is_dir()
         assert not stale.exists()
         libvirtd.virsh("destroy", "young")

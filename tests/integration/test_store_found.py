@@ -57,7 +57,7 @@ def findings() -> dict[str, list[str]]:
 def runs(libvirtd: Libvirtd, name: str, *, dirty_mib: int = 0) -> None:
     """A guest starts on the store, reserved by the hook, and its kernel comes up."""
     libvirtd.create(domain_xml(name, 128, dirty_mib=dirty_mib))
-    wait_console(name, "GUEST-UP", timeout=240)
+    wait_console(name, "GUEST-UP")
     assert_reserved(name, 128)
 
 
@@ -288,7 +288,7 @@ def test_a_directory_behind_roots_own_links(hooked: Libvirtd, entry: str) -> Non
         place.chmod(0o755)
         hooked.set_qemu_conf('\nmemory_backing_dir = "/run/link/fast"\n')
         hooked.create(domain_xml("guest", 128))
-        wait_console("guest", "GUEST-UP", timeout=240)
+        wait_console("guest", "GUEST-UP")
         [file] = (place / "libvirt/qemu").glob("*-guest/pc.ram")
         assert file.stat().st_size == 128 << 20
         figures = capacity()

@@ -43,7 +43,7 @@ def start(libvirtd: Libvirtd, *, check_mib: int = 16, devices: str = "") -> int:
         domain_xml("guest", SIZE_MIB, options=f"ramshelf.check={check_mib}", devices=devices)
     )
     libvirtd.virsh("start", "guest")
-    wait_console("guest", "CHECKED 2", timeout=120)
+    wait_console("guest", "CHECKED 2")
     return allocated_mib()
 
 
@@ -81,7 +81,6 @@ def goes_on(rounds: int = 2) -> None:
     wait_until(
         lambda: "DAMAGED" in console("guest") or console("guest").count("CHECKED") >= said + rounds,
         "the guest goes on",
-        timeout=120,
     )
     assert "DAMAGED" not in console("guest")
 
@@ -127,9 +126,7 @@ def test_a_guest_that_clears_and_writes_meanwhile_loses_nothing(
                 assert "DAMAGED" not in console("guest")
                 return sum(pauses > 0 for pauses in times) >= 3
 
-            wait_until(
-                often_enough, "the guest is trimmed while it has cleared some memory", timeout=240
-            )
+            wait_until(often_enough, "the guest is trimmed while it has cleared some memory")
         goes_on()
 
 
@@ -162,17 +159,17 @@ def test_after_a_restore_it_is_given_back_by_itself(
         before = start(hooked)
         hooked.virsh("save", "guest", str(tmp_path / "saved"))
         hooked.virsh("restore", str(tmp_path / "saved"))
-        wait_until(lambda: len(trimmed()) == 1, "the restored guest is trimmed", timeout=60)
+        wait_until(lambda: len(trimmed()) == 1, "the restored guest is trimmed")
         assert allocated_mib() <= before + MARGIN_MIB
         goes_on()
         hooked.virsh("managedsave", "guest")
         hooked.virsh("start", "guest")
-        wait_until(lambda: len(trimmed()) == 2, "the guest is trimmed again", timeout=60)
+        wait_until(lambda: len(trimmed()) == 2, "the guest is trimmed again")
         assert allocated_mib() <= before + MARGIN_MIB
         goes_on()
         hooked.virsh("destroy", "guest")
         hooked.virsh("start", "guest")
-        wait_console("guest", "CHECKED", timeout=120)
+        wait_console("guest", "CHECKED")
         assert len(trimmed()) == 2, "an ordinary start populates nothing"
 
 
@@ -189,11 +186,11 @@ def test_after_a_revert_it_is_given_back_by_itself(hooked: Libvirtd) -> None:
     )
     with store("tmpfs", 600):
         before = start(hooked, devices=disk)
-        hooked.virsh("snapshot-create-as", "guest", "first", timeout=120)
+        hooked.virsh("snapshot-create-as", "guest", "first")
         hooked.virsh("destroy", "guest")
         for reverts in (1, 2):
-            hooked.virsh("snapshot-revert", "guest", "first", timeout=120)
-            wait_until(lambda: len(trimmed()) == reverts, "the guest is trimmed", timeout=60)  # noqa: B023
+            hooked.virsh("snapshot-revert", "guest", "first")
+            wait_until(lambda: len(trimmed()) == reverts, "the guest is trimmed")  # noqa: B023
             assert allocated_mib() <= before + MARGIN_MIB
             goes_on()
         hooked.virsh("destroy", "guest")
@@ -205,11 +202,9 @@ def test_after_a_migration_it_is_given_back_by_itself(hooked: Libvirtd) -> None:
         before = start(hooked)
         # Slow enough for what is to trim it to be there before the guest is.
         route = (destination.uri, "--migrateuri", destination.migrate_uri, "--bandwidth", "40")
-        hooked.virsh("migrate", "guest", *route, timeout=120)
+        hooked.virsh("migrate", "guest", *route)
         log = "/run/ramshelf/hook.log"
-        wait_until(
-            lambda: '"trimmed"' in destination.run("cat", log), "the guest is trimmed", timeout=60
-        )
+        wait_until(lambda: '"trimmed"' in destination.run("cat", log), "the guest is trimmed")
         occupied = (
             int(destination.run("sh", "-c", f"stat -c %b {MEMORY}/*-guest/pc.ram")) * 512 // MIB
         )

@@ -21,7 +21,7 @@ _CHECKOUT = Path(__file__).parents[2]
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The wheel's own ramshelf command, beside the dependencies of this environment."""
     monkeypatch.chdir(_CHECKOUT)
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path), timeout=120)
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path))
     (wheel,) = tmp_path.glob("ramshelf-*.whl")
     environment = tmp_path / "venv"
     run(sys.executable, "-m", "venv", "--without-pip", str(environment))
@@ -37,7 +37,6 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "--no-index",
         "--force-reinstall",
         str(wheel),
-        timeout=120,
     )
     return environment / "bin/ramshelf"
 

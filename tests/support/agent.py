@@ -14,12 +14,12 @@ from typing import Any
 
 from ramshelf.core.agent.unit import units
 from support.cli import RAMSHELF
-from support.process import run, wait_until
+from support.process import HANG, run, wait_until
 
 CONF = Path("/etc/ramshelf/ramshelf.conf")
 _LOG = Path("/run/agent.log")
 _METRICS = "http://127.0.0.1:10177/metrics"
-PATIENCE = 90
+PATIENCE = HANG
 """Seconds to wait for what the agent does within a few seconds: the machine may be busy."""
 
 

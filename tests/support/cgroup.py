@@ -35,7 +35,7 @@ def memory_limit(pid: int, mib: int) -> Iterator[Path]:
         (group / "cgroup.procs").write_text(str(pid))
         yield group
     finally:
-        wait_until(lambda: _dissolved(group, home), f"{group} has no members any more", timeout=60)
+        wait_until(lambda: _dissolved(group, home), f"{group} has no members any more")
 
 
 def _dissolved(group: Path, home: Path) -> bool:

@@ -107,7 +107,7 @@ def zram_device(size_mib: int) -> Iterator[str]:
                 return False
             return True
 
-        wait_until(gone, f"zram{number} is removed", timeout=30)
+        wait_until(gone, f"zram{number} is removed")
 
 
 def release(device: str) -> None:
@@ -119,7 +119,7 @@ def release(device: str) -> None:
         run("losetup", "--detach", device, ok=(0, 1))
         return device not in loops()
 
-    wait_until(gone, f"{device} is detached", timeout=10)
+    wait_until(gone, f"{device} is detached")
 
 
 def loops() -> dict[str, str]:

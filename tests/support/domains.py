@@ -7,7 +7,7 @@ import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from support.process import wait_until
+from support.process import HANG, wait_until
 
 IMAGE = Path("/run/guest")
 """Where the ``libvirtd`` fixture puts the kernel and the initramfs, which any user may read."""
@@ -80,7 +80,7 @@ def console(name: str) -> str:
         return ""
 
 
-def wait_console(name: str, text: str, timeout: float = 30) -> None:
+def wait_console(name: str, text: str, timeout: float = HANG) -> None:
     """Wait until the guest has said ``text``."""
     try:
         wait_until(lambda: text in console(name), f"{name} says {text!r}", timeout=timeout)

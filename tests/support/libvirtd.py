@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ramshelf.system.run import Completed
-from support.process import run, wait_until
+from support.process import HANG, run, wait_until
 
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -59,9 +59,7 @@ class Libvirtd:
         if self.running:
             return
         daemon = self._daemon = _spawn(self._program, *self._options)
-        wait_until(
-            lambda: daemon.poll() is not None or self._answers(), "libvirtd answers", timeout=90
-        )
+        wait_until(lambda: daemon.poll() is not None or self._answers(), "libvirtd answers")
         assert self.running, f"{self._program} ended with {daemon.returncode}:\n{_LOG.read_text()}"
 
     def stop(self) -> None:
@@ -73,7 +71,7 @@ class Libvirtd:
         self.stop()
         if self._virtlogd is not None:
             self._virtlogd.terminate()
-            self._virtlogd.wait(timeout=30)
+            self._virtlogd.wait(timeout=HANG)
 
     def kill(self) -> None:
         """Kill the daemon with SIGKILL; guests run on."""
@@ -105,7 +103,7 @@ class Libvirtd:
             self.restart()
 
     def virsh(
-        self, *args: str, ok: Sequence[int] = (0,), stdin: str | None = None, timeout: float = 60
+        self, *args: str, ok: Sequence[int] = (0,), stdin: str | None = None, timeout: float = HANG
     ) -> Completed:
         """Run ``virsh ARGS`` on it; an exit status that is not in ``ok`` fails the test."""
         return run("virsh", "--connect", self.uri, *args, ok=ok, stdin=stdin, timeout=timeout)
@@ -151,7 +149,7 @@ class Libvirtd:
         if self._daemon is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._daemon.send_signal(number)
-            self._daemon.wait(timeout=45)  # libvirtd gives its workers 30 s and then exits.
+            self._daemon.wait(timeout=HANG)  # libvirtd gives its workers 30 s and then exits.
             self._daemon = None
 
 

@@ -16,11 +16,11 @@ from ramshelf.core.units import MIB
 from support.cli import RAMSHELF, ramshelf
 from support.domains import console, domain_xml, wait_console
 from support.libvirtd import Libvirtd
-from support.process import run, wait_until
+from support.process import HANG, run, wait_until
 from support.second_host import SecondHost
 from support.stores import MEMORY
 
-PATIENCE = 180
+PATIENCE = HANG
 """Seconds to wait for what takes a few seconds: the machine may be busy."""
 
 KEPT_MIB = 24

@@ -43,7 +43,7 @@ class PlacementService:
             stderr=subprocess.DEVNULL,  # It gets tracebacks of failures that tests want.
             cwd=Path(__file__).resolve().parents[1],
         )
-        wait_until(self._answers, "Placement answers", timeout=120)
+        wait_until(self._answers, "Placement answers")
 
     def trust(self) -> None:
         """Serve HTTPS from the next start on, with a certificate that nobody knows yet."""
@@ -125,7 +125,7 @@ class PlacementService:
         """Return what the real client says: ``openstack resource provider ...``."""
         access = ("--os-auth-type", "admin_token", "--os-endpoint", self.url, "--os-token", "admin")
         versions = ("--os-placement-api-version", "1.28")
-        return run(_OPENSTACK, *access, *versions, *args, timeout=120).stdout
+        return run(_OPENSTACK, *access, *versions, *args).stdout
 
     def _answers(self) -> bool:
         assert self._process is not None

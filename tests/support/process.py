@@ -9,9 +9,12 @@ from pathlib import Path
 
 from ramshelf.system.run import Completed
 
+HANG = 300
+"""The seconds after which what is waited for counts as hanging, however busy the machine is."""
+
 
 def run(
-    *argv: str, ok: Sequence[int] = (0,), stdin: str | None = None, timeout: float = 60
+    *argv: str, ok: Sequence[int] = (0,), stdin: str | None = None, timeout: float = HANG
 ) -> Completed:
     """Run ``argv``; an exit status that is not in ``ok`` fails the test, with all output shown."""
     ended = subprocess.run(
@@ -33,7 +36,7 @@ def run(
     return completed
 
 
-def wait_until(ready: Callable[[], bool], what: str, *, timeout: float = 30) -> None:
+def wait_until(ready: Callable[[], bool], what: str, *, timeout: float = HANG) -> None:
     """Poll until ``ready()``; raise TimeoutError, which says ``what`` was waited for, if it is not.
 
     Whoever waits leaves the guests at least three quarters of a CPU.

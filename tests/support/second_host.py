@@ -24,7 +24,7 @@ from support.counters import written
 from support.devices import scratch, unmount
 from support.domains import IMAGE, console_path
 from support.libvirtd import Libvirtd
-from support.process import run, wait_until
+from support.process import HANG, run, wait_until
 from support.stores import MEMORY, store
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -58,7 +58,7 @@ class SecondHost:
         self.back_uri = f"unix:{directory}/migration-back"
 
     def run(
-        self, *argv: str, ok: Sequence[int] = (0,), stdin: str | None = None, timeout: float = 120
+        self, *argv: str, ok: Sequence[int] = (0,), stdin: str | None = None, timeout: float = HANG
     ) -> str:
         """Run a command there, and return its output; a status not in ``ok`` fails the test."""
         answer = self._ask("run", argv, stdin, timeout)
@@ -112,7 +112,7 @@ class SecondHost:
         """Return what the guest has said there since it came."""
         return self.shell(f"cat {console_path(name)} || :")
 
-    def wait_console(self, name: str, text: str, timeout: float = 60) -> None:
+    def wait_console(self, name: str, text: str, timeout: float = HANG) -> None:
         """Wait until the guest has said ``text`` there."""
         wait_until(
             lambda: text in self.console(name), f"{name} says {text!r} there", timeout=timeout
@@ -187,10 +187,10 @@ def second_host(
         assert process.stdin is not None
         process.stdin.close()
         try:
-            process.wait(timeout=120)
+            process.wait(timeout=HANG)
         finally:
             process.terminate()  # scripts/isolated then kills whatever is inside.
-            process.wait(timeout=60)
+            process.wait(timeout=HANG)
             assert process.stdout is not None
             process.stdout.close()
             unmount(str(first))

@@ -55,7 +55,7 @@ def store(
             for name in run("virsh", "list", "--name", ok=(0, 1)).stdout.split("\n"):
                 if name:
                     run("virsh", "destroy", name, ok=(0, 1))
-            wait_until(lambda: not _mounted(at), f"{at} is unmounted", timeout=10)
+            wait_until(lambda: not _mounted(at), f"{at} is unmounted")
             _FSTAB.write_text(before)
 
 

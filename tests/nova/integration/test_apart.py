@@ -68,7 +68,7 @@ def test_it_needs_nothing_of_the_store_s(prepared: Cloud) -> None:
     )
     pid = qemu_pid(server.domain)
     prepared.compute.act(server, "reboot", {"type": "HARD"})
-    wait_until(lambda: qemu_pid(server.domain) not in {None, pid}, "it is rebooted", timeout=120)
+    wait_until(lambda: qemu_pid(server.domain) not in {None, pid}, "it is rebooted")
     prepared.compute.wait(server, "ACTIVE")
     assert_reserved(server.domain, 128)
     prepared.compute.act(server, "suspend")

@@ -61,9 +61,7 @@ def definition(cloud: Cloud, server: Server) -> str:
     """The XML that the driver makes for the server now, but for the time when it was made."""
     pid = qemu_pid(server.domain)
     cloud.compute.act(server, "reboot", {"type": "HARD"})
-    wait_until(
-        lambda: qemu_pid(server.domain) not in {None, pid}, "it is started again", timeout=120
-    )
+    wait_until(lambda: qemu_pid(server.domain) not in {None, pid}, "it is started again")
     cloud.compute.wait(server, "ACTIVE")
     xml = run("virsh", "dumpxml", "--inactive", server.domain).stdout
     return re.sub("<nova:creationTime>[^<]*", "", xml)
@@ -79,11 +77,10 @@ def wait_disabled(cloud: Cloud, reason: str) -> None:
         service = cloud.compute.service(cloud.host)
         return service["status"] == "disabled" and reason in (service["disabled_reason"] or "")
 
-    wait_until(disabled, f"the service is disabled: {reason}", timeout=60)
+    wait_until(disabled, f"the service is disabled: {reason}")
     wait_until(
         lambda: "COMPUTE_STATUS_DISABLED" in cloud.placement.traits(cloud.node),
         "Placement knows it",
-        timeout=60,
     )
 
 
@@ -91,12 +88,10 @@ def wait_enabled(cloud: Cloud) -> None:
     wait_until(
         lambda: cloud.compute.service(cloud.host)["status"] == "enabled",
         "it is enabled",
-        timeout=60,
     )
     wait_until(
         lambda: "COMPUTE_STATUS_DISABLED" not in cloud.placement.traits(cloud.node),
         "Placement knows it",
-        timeout=60,
     )
 
 
@@ -164,15 +159,11 @@ def test_placement_knows_the_store(ours: Cloud) -> None:
     )
     assert {XFS, "COMPUTE_MEM_BACKING_FILE"} <= ours.placement.traits(ours.node)
     with_conf(ours, nova_conf(told_mib=100000))
-    wait_until(
-        lambda: ours.placement.inventory(ours.node)["total"] != TOLD_MIB, "it is told", timeout=60
-    )
+    wait_until(lambda: ours.placement.inventory(ours.node)["total"] != TOLD_MIB, "it is told")
     total = ours.placement.inventory(ours.node)["total"]
     assert TOLD_MIB < total < 768
     with_conf(ours, nova_conf())
-    wait_until(
-        lambda: ours.placement.inventory(ours.node)["total"] == TOLD_MIB, "as before", timeout=60
-    )
+    wait_until(lambda: ours.placement.inventory(ours.node)["total"] == TOLD_MIB, "as before")
 
 
 def test_traits_of_others_outlive_all_that_write_here(ours: Cloud) -> None:
@@ -216,15 +207,11 @@ def test_no_less_memory_is_reported_than_servers_hold(ours: Cloud) -> None:
     left = int(run("df", "--block-size=1M", "--output=avail", str(MEMORY)).stdout.split()[-1])
     run("fallocate", "-l", f"{left - 6}MiB", str(filler))
     assert capacity()["total_mib"] < 128
-    wait_until(
-        lambda: ours.placement.inventory(ours.node)["total"] == 128, "it is told", timeout=60
-    )
+    wait_until(lambda: ours.placement.inventory(ours.node)["total"] == 128, "it is told")
     ours.compute.delete(server)
-    wait_until(lambda: ours.placement.inventory(ours.node)["total"] < 128, "it falls", timeout=60)
+    wait_until(lambda: ours.placement.inventory(ours.node)["total"] < 128, "it falls")
     filler.unlink()
-    wait_until(
-        lambda: ours.placement.inventory(ours.node)["total"] == TOLD_MIB, "as before", timeout=60
-    )
+    wait_until(lambda: ours.placement.inventory(ours.node)["total"] == TOLD_MIB, "as before")
 
 
 def test_the_figures_of_the_weigher(ours: Cloud, libvirtd: Libvirtd) -> None:
@@ -233,7 +220,6 @@ def test_the_figures_of_the_weigher(ours: Cloud, libvirtd: Libvirtd) -> None:
     wait_until(
         lambda: ours.stats(ours.host).get("ramshelf_store_promised_mib") == "100",
         "the figures are told",
-        timeout=60,
     )
     told = ours.stats(ours.host)
     assert told["ramshelf_store_total_mib"] == str(TOLD_MIB)
@@ -297,10 +283,10 @@ def test_a_start_without_the_hook_is_allocated_by_qemu(ours: Cloud) -> None:
 def test_what_an_operator_has_disabled_stays_so(ours: Cloud) -> None:
     ours.compute.switch_service(ours.host, status="disabled", disabled_reason="maintenance")
     run("umount", str(MEMORY))
-    wait_until(lambda: XFS not in ours.placement.traits(ours.node), "it is noticed", timeout=60)
+    wait_until(lambda: XFS not in ours.placement.traits(ours.node), "it is noticed")
     assert ours.compute.service(ours.host)["disabled_reason"] == "maintenance"
     run("mount", str(MEMORY))
-    wait_until(lambda: XFS in ours.placement.traits(ours.node), "it is noticed", timeout=60)
+    wait_until(lambda: XFS in ours.placement.traits(ours.node), "it is noticed")
     service = ours.compute.service(ours.host)
     assert (service["status"], service["disabled_reason"]) == ("disabled", "maintenance")
     ours.compute.switch_service(ours.host, status="enabled")

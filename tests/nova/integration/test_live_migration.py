@@ -87,7 +87,6 @@ def moved(first: Cloud, server: Server, host: str) -> Server:
     wait_until(
         lambda: first.compute.server(server.uuid).task is None,
         f"the move to {host} is over",
-        timeout=120,
     )
     now = first.compute.wait(server, "ACTIVE")
     assert now.host == host, events(first, server)
@@ -168,7 +167,7 @@ def assert_given_up(first: Cloud) -> Server:
     server = booted_here(first)
     pid = qemu_pid(server.domain)
     migrate(first, server, NAME)
-    wait_until(lambda: is_over(first, server), "the move is given up", timeout=120)
+    wait_until(lambda: is_over(first, server), "the move is given up")
     assert qemu_pid(server.domain) == pid
     assert first.compute.server(server.uuid).host == first.host
     return server
@@ -191,9 +190,7 @@ def there_and_back(libvirtd: Libvirtd, first: Cloud, second: SecondCompute) -> N
     xml = second.host.virsh("dumpxml", server.domain)
     assert "<source type='file'/>" in xml
     assert "<allocation mode='immediate'/>" not in xml
-    wait_until(
-        lambda: not first.placement.allocated_mib(first.node), "its place here is free", timeout=60
-    )
+    wait_until(lambda: not first.placement.allocated_mib(first.node), "its place here is free")
 
     server = moved(first, server, first.host)
     assert_reserved(server.domain, 128)
@@ -206,9 +203,7 @@ def there_and_back(libvirtd: Libvirtd, first: Cloud, second: SecondCompute) -> N
 def refused(first: Cloud, server: Server, reason: str) -> None:
     pid = qemu_pid(server.domain)
     migrate(first, server, NAME)
-    wait_until(
-        lambda: first.compute.server(server.uuid).task is None, "the move is refused", timeout=120
-    )
+    wait_until(lambda: first.compute.server(server.uuid).task is None, "the move is refused")
     now = first.compute.wait(server, "ACTIVE")
     assert (now.host, qemu_pid(server.domain)) == (first.host, pid)
     assert reason in events(first, server)
@@ -267,7 +262,6 @@ def test_a_server_goes_where_there_is_headroom(
             [promised(first, host) for host in (first.host, NAME)] == [100 * here, 100 * (not here)]
         ),
         "the scheduler knows it",
-        timeout=60,
     )
     server = first.compute.wait(
         first.compute.create(first.compute.flavor(128), first.image()), "ACTIVE"

@@ -78,9 +78,7 @@ def restarted(
     cloud: Cloud, server: Server, pid: int | None, status: str = "ACTIVE", says: str = "GUEST-UP"
 ) -> Server:
     """The server once it runs in another QEMU than ``pid``, its guest up again."""
-    wait_until(
-        lambda: qemu_pid(server.domain) not in {None, pid}, "it is started again", timeout=120
-    )
+    wait_until(lambda: qemu_pid(server.domain) not in {None, pid}, "it is started again")
     server = cloud.compute.wait(server, status)
     cloud.wait_console(server, says)
     return server
@@ -183,7 +181,7 @@ def test_a_resize_that_the_store_cannot_hold(stock: Cloud) -> None:
     """Placement counts both flavors while it is under way, and has no room for that."""
     server = stock.boot(MEMORY_MIB)
     stock.compute.act(server, "resize", {"flavorRef": stock.compute.flavor(448)})
-    wait_until(lambda: stock.compute.server(server.uuid).task is None, "it is over", timeout=120)
+    wait_until(lambda: stock.compute.server(server.uuid).task is None, "it is over")
     assert stock.compute.server(server.uuid).status in {"ACTIVE", "ERROR"}
     assert_started(server.domain, MEMORY_MIB)
 

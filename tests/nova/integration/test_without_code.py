@@ -47,7 +47,6 @@ def placed(cloud: Cloud, **extra_specs: str) -> Server:
     wait_until(
         lambda: cloud.compute.server(asked.uuid).status in {"ACTIVE", "ERROR"},
         "it is placed",
-        timeout=120,
     )
     return cloud.compute.server(asked.uuid)
 

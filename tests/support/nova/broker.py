@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from support.devices import scratch
-from support.process import wait_until
+from support.process import HANG, wait_until
 
 _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 _PORT = 5672
@@ -44,11 +44,10 @@ def rabbitmq(address: str) -> Iterator[str]:
         wait_until(
             lambda: broker.poll() is not None or "completed with" in log.read_text(),
             "RabbitMQ is up",
-            timeout=120,
         )
         assert broker.poll() is None, log.read_text()
         yield f"rabbit://guest:guest@{address}:{_PORT}/"
     finally:
         broker.terminate()
-        broker.wait(timeout=60)
+        broker.wait(timeout=HANG)
         shutil.rmtree(directory)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from support.process import wait_until
+from support.process import HANG, wait_until
 
 _HEADERS = {
     "Content-Type": "application/json",
@@ -18,7 +18,7 @@ _HEADERS = {
     "X-Project-Id": "project",
     "X-Roles": "admin,manager,member,reader",
 }
-PATIENCE = 120
+PATIENCE = HANG
 """Seconds that a server may take to change its state: the machine may be busy."""
 
 

@@ -203,7 +203,6 @@ class Cloud:
             wait_until(
                 lambda: self.compute.console(server).count(text) >= times,
                 f"it says {text!r}",
-                timeout=60,
             )
         except TimeoutError as error:
             raise TimeoutError(f"{error}; it said:\n{self.compute.console(server)}") from None
@@ -212,9 +211,7 @@ class Cloud:
         """Delete all servers, and wait until Placement has forgotten them too."""
         for server in self.compute.servers():
             self.compute.delete(server)
-        wait_until(
-            lambda: not self.placement.allocated_mib(self.node), "no allocation is left", timeout=60
-        )
+        wait_until(lambda: not self.placement.allocated_mib(self.node), "no allocation is left")
 
     def close(self) -> None:
         """End the services, and remove all that the cloud has made."""

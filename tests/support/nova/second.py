@@ -71,10 +71,8 @@ class SecondCompute:
             f"cd {VIRTUAL_ENVIRONMENT.parent}/tests; (exec >{said} 2>&1; exec {program} <{words}) &"
         )
         self._input = words.open("w")
-        wait_until(
-            lambda: said.read_text().startswith("ready "), f"it is ready: {said}", timeout=120
-        )
-        wait_until(lambda: NAME in self._known(), "the scheduler knows it", timeout=60)
+        wait_until(lambda: said.read_text().startswith("ready "), f"it is ready: {said}")
+        wait_until(lambda: NAME in self._known(), "the scheduler knows it")
 
     def stop(self) -> None:
         """End it, as a crash does."""
