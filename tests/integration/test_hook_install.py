@@ -6,8 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from signal import SIGKILL
@@ -396,27 +395,6 @@ def test_killed_after_each_step_the_next_run_goes_on(libvirtd: Libvirtd) -> None
     assert not killed
 
 
-@contextmanager
-def its_own_view(libvirtd: Libvirtd, tmp_path: Path, command: str) -> Iterator[None]:
-    """Run libvirtd in a mount namespace of its own in which ``command`` has been run."""
-    place = Path(shutil.which("libvirtd") or shutil.which("virtqemud") or "")
-    real = tmp_path / place.name
-    shutil.copy2(place, real)
-    wrapper = tmp_path / "wrapper"
-    inner = f'{command} && exec {real} "$@"'
-    wrapper.write_text(f"#!/bin/sh\nexec unshare --mount sh -c '{inner}' sh \"$@\"\n")
-    wrapper.chmod(0o755)
-    libvirtd.stop()
-    run("mount", "--bind", str(wrapper), str(place))
-    try:
-        libvirtd.start()
-        yield
-    finally:
-        libvirtd.stop()
-        run("umount", str(place))
-        libvirtd.start()
-
-
 @pytest.mark.parametrize(
     ("mode", "code", "ended"),
     [(0o644, "hook.denied", "126"), (0o755, "hook.no-python", "127")],
@@ -429,7 +407,7 @@ def test_libvirt_cannot_run_what_root_can(
     file = tmp_path / "python3"
     file.write_text("#!/nonexistent\n")
     file.chmod(mode)
-    with its_own_view(libvirtd, tmp_path, f"mount --bind {file} /usr/bin/python3"):
+    with libvirtd.seeing(f"mount --bind {file} /usr/bin/python3"):
         said = ramshelf("hook", "install", ok=(1,)).stderr
         assert f"[{code}]" in said
         assert f"(status {ended})" in said

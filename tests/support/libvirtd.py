@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -101,6 +103,26 @@ class Libvirtd:
             self._options = options
             _LIBVIRTD_CONF.write_text(before)
             self.restart()
+
+    @contextlib.contextmanager
+    def seeing(self, command: str) -> Iterator[None]:
+        """Run it in a mount namespace of its own in which a shell's ``command`` has been run."""
+        place = Path(shutil.which(self._program) or "")
+        with tempfile.TemporaryDirectory() as directory:
+            real, wrapper = Path(directory) / self._program, Path(directory) / "wrapper"
+            shutil.copy2(place, real)
+            inner = shlex.quote(f'{command} && exec {real} "$@"')
+            wrapper.write_text(f'#!/bin/sh\nexec unshare --mount sh -c {inner} sh "$@"\n')
+            wrapper.chmod(0o755)
+            self.stop()
+            run("mount", "--bind", str(wrapper), str(place))
+            try:
+                self.start()
+                yield
+            finally:
+                self.stop()
+                run("umount", str(place))
+                self.start()
 
     def virsh(
         self, *args: str, ok: Sequence[int] = (0,), stdin: str | None = None, timeout: float = HANG

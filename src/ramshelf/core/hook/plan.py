@@ -251,8 +251,8 @@ def denied(status: int) -> HostError:
         "hook.broken",
         f"The hook does not work when libvirt calls it (status {status}).",
         hint=(
-            "'ramshelf hook install' copies what it needs anew; /run/ramshelf/hook.log may say "
-            "more."
+            "It works for root, so libvirt sees other files, as a container does that lacks "
+            f"{DIRECTORY}; /run/ramshelf/hook.log may say more."
         ),
         facts=facts,
     )

@@ -29,7 +29,7 @@ from ramshelf.core.hook.plan import (
     plan_remove,
     reload,
 )
-from ramshelf.core.hook.script import SCRIPT, HookScript
+from ramshelf.core.hook.script import HOOK_DIR, SCRIPT, HookScript
 from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.host import Unknown
 from ramshelf.core.plan import Action
@@ -385,7 +385,7 @@ def _known_to_be_seen(daemons: tuple[tuple[int, int], ...]) -> bool | None:
 
 
 def _daemons() -> Iterator[tuple[int, int]]:
-    """Yield the libvirt daemons that see this /etc/libvirt: pid, and start in ticks since boot."""
+    """Yield the libvirt daemons that have these hooks: pid, and start in ticks since boot."""
     found = libvirt_daemons()
     if isinstance(found, Unknown):
         return
@@ -393,6 +393,13 @@ def _daemons() -> Iterator[tuple[int, int]]:
     for daemon in found:
         # A child that has not yet become another program is still a copy of its parent.
         if daemon.parent not in pids:
-            with suppress(OSError):  # it has ended meanwhile
-                if os.path.samefile(f"/proc/{daemon.pid}/root{_CONFIGURATION}", _CONFIGURATION):
-                    yield daemon.pid, daemon.started
+            root = f"/proc/{daemon.pid}/root"
+            if any(_same(f"{root}{path}", path) for path in (_CONFIGURATION, HOOK_DIR)):
+                yield daemon.pid, daemon.started
+
+
+def _same(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:  # not there, or the process has ended meanwhile
+        return False
