@@ -20,12 +20,12 @@ from ramshelf.system import ledger
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.filesystem import size_and_used
 from ramshelf.system.procfs import swaps
-from support.agent import CONF, PATIENCE, Agent, agent, confined, promtool
+from support.agent import CONF, Agent, agent, confined, promtool
 from support.cli import ramshelf
 from support.devices import own_swaps
 from support.domains import domain_xml, qemu_pid, wait_console
 from support.libvirtd import Libvirtd
-from support.process import run, wait_until
+from support.process import HANG, run, wait_until
 from support.stores import store
 
 MEMORY = Path("/var/lib/libvirt/qemu/ram")
@@ -86,7 +86,7 @@ def test_starts_ends_and_refusals_are_seen(hooked: Libvirtd) -> None:
         hooked.virsh("destroy", "guest")
         assert running.wait_log("guest-stopped", guest="guest")["reason"] == "destroyed"
         gone = lambda: guest_metric("guest", "promised") not in running.scrape()  # noqa: E731
-        wait_until(gone, "it is not told of any more", timeout=PATIENCE)
+        wait_until(gone, "it is not told of any more")
         figures = running.scrape()
         assert figures["ramshelf_store_promised_bytes"] == 0
         assert (figures[starts("booted")], figures[stops("destroyed")]) == (1, 1)
@@ -101,16 +101,16 @@ def test_a_crash_is_a_warning(hooked: Libvirtd) -> None:
         os.kill(pid, signal.SIGKILL)
         line = running.wait_log("guest-stopped")
         assert (line["reason"], line["level"]) == ("failed", "warning")
-        wait_until(lambda: not any(MEMORY.iterdir()), "nothing is left of it", timeout=PATIENCE)
+        wait_until(lambda: not any(MEMORY.iterdir()), "nothing is left of it")
 
 
 def test_what_past_guests_left_is_removed_at_the_start_and_later(hooked: Libvirtd) -> None:
     hooked.create(domain_xml("alive", 64))
     first = leave("900-gone")
     with agent() as running:
-        wait_until(lambda: not first.exists(), "it is removed", timeout=PATIENCE)
+        wait_until(lambda: not first.exists(), "it is removed")
         second = leave("901-gone")
-        wait_until(lambda: not second.exists(), "it is removed", timeout=PATIENCE)
+        wait_until(lambda: not second.exists(), "it is removed")
         running.wait_metric("ramshelf_cleaned_directories_total", lambda value: value == 2)
         assert directory("alive").is_dir()
 
@@ -187,7 +187,7 @@ def test_hot_plugged_memory_is_within_the_promise(libvirtd: Libvirtd, file_syste
         libvirtd.create(domain_xml("guest", 128, cpu=NUMA, top=PLUGGABLE))
         libvirtd.virsh("attach-device", "guest", "/dev/stdin", "--live", stdin=DIMM)
         running.wait_metric(guest_metric("guest", "size"), lambda value: value == 256 * MIB)
-        wait_until(given, "the memory that was plugged in has its extents", timeout=PATIENCE)
+        wait_until(given, "the memory that was plugged in has its extents")
         looked = running.scrape()["ramshelf_look_timestamp_seconds"]
         running.wait_metric("ramshelf_look_timestamp_seconds", lambda value: value > looked + 1)
         figures = running.scrape()
@@ -210,7 +210,7 @@ def test_memory_plugged_into_a_guest_that_no_hook_saw_is_promised(libvirtd: Libv
 def test_what_a_dump_has_populated_is_given_back(hooked: Libvirtd, tmp_path: Path) -> None:
     with agent() as running:
         hooked.create(domain_xml("guest", 512, dirty_mib=16))
-        wait_console("guest", "DIRTIED", timeout=PATIENCE)
+        wait_console("guest", "DIRTIED")
         looked = running.scrape()["ramshelf_look_timestamp_seconds"]
         running.wait_metric("ramshelf_look_timestamp_seconds", lambda value: value > looked + 1)
         before = running.scrape()[guest_metric("guest", "allocated")]
@@ -280,7 +280,6 @@ def test_a_store_that_is_unmounted_is_told_once(host: None, libvirtd: Libvirtd) 
         wait_until(
             lambda: run("umount", str(MEMORY), ok=(0, 32)).status == 0,
             "the store is unmounted",
-            timeout=PATIENCE,
         )
         running.wait_log("began", code="store.not-mounted")
         running.wait_metric("ramshelf_store_mounted", lambda value: value == 0)
@@ -342,10 +341,9 @@ def test_it_ends_at_once_while_libvirtd_hangs(hooked: Libvirtd) -> None:
             wait_until(
                 lambda: time.time() - running.scrape()["ramshelf_look_timestamp_seconds"] > 3,
                 "it waits for libvirt",
-                timeout=PATIENCE,
             )
             running.process.terminate()
-            assert running.process.wait(timeout=PATIENCE) == 0
+            assert running.process.wait(timeout=HANG) == 0
         finally:
             os.kill(hooked.pid, signal.SIGCONT)
             running.process = Agent().process  # The context ends this one.
@@ -369,7 +367,6 @@ def test_guests_that_start_and_end_unseen_are_told_of(hooked: Libvirtd) -> None:
                 sum(value for name, value in running.scrape().items() if "stops_total" in name) == 1
             ),
             "its end is counted once",
-            timeout=PATIENCE,
         )
         assert running.wait_log("guest-stopped", guest="ends")["reason"] == "unseen"
         hooked.virsh("destroy", "stays")
@@ -412,9 +409,7 @@ def test_killed_at_random_it_converges(
         last.wait_metric(
             "ramshelf_store_promised_bytes", lambda value: value == len(alive) * 96 * MIB
         )
-        wait_until(
-            lambda: len(list(MEMORY.iterdir())) == len(alive), "nothing is left", timeout=PATIENCE
-        )
+        wait_until(lambda: len(list(MEMORY.iterdir())) == len(alive), "nothing is left")
         assert {path.name.partition("-")[2] for path in MEMORY.iterdir()} == alive
         assert last.scrape()["ramshelf_store_unowned_bytes"] == 0
 
@@ -432,7 +427,7 @@ def test_reload_takes_the_configuration_anew(hooked: Libvirtd) -> None:  # noqa:
         running.wait_metric("ramshelf_store_capacity_bytes", lambda value: value == 100 * MIB)
         CONF.write_text(f"{good}metrics_port = 10178\n")
         running.signal(signal.SIGHUP)
-        wait_until(lambda: not running.scrape(), "it no longer listens there", timeout=PATIENCE)
+        wait_until(lambda: not running.scrape(), "it no longer listens there")
         CONF.write_text(good)
         running.signal(signal.SIGHUP)
         running.wait_metric("libvirt_up", lambda value: value == 1)
@@ -444,7 +439,7 @@ def test_a_port_that_another_has_keeps_nothing_else_from_being_done(
     with socket.create_server(("127.0.0.1", 10177)), agent(wait=False) as running:
         running.wait_log("began", code="metrics.no-address")
         left = leave("901-gone")
-        wait_until(lambda: not left.exists(), "it is removed", timeout=PATIENCE)
+        wait_until(lambda: not left.exists(), "it is removed")
 
 
 def test_promtool_finds_nothing(hooked: Libvirtd) -> None:
@@ -483,7 +478,7 @@ def test_as_its_unit_confines_it_it_does_and_finds_the_same(libvirtd: Libvirtd) 
             libvirtd.create(domain_xml("guest", 128, dirty_mib=16, cpu=NUMA, top=PLUGGABLE))
             running.wait_log("reserved-late", guest="guest")
             running.wait_metric(guest_metric("guest", "resident"), lambda value: value > 16 * MIB)
-            wait_until(lambda: not left.exists(), "it is removed", timeout=PATIENCE)
+            wait_until(lambda: not left.exists(), "it is removed")
             checked = running.scrape()["ramshelf_check_timestamp_seconds"]
             running.wait_metric("ramshelf_check_timestamp_seconds", lambda value: value > checked)
             libvirtd.virsh("destroy", "guest")
@@ -545,7 +540,7 @@ def test_the_service_manager_hears_that_it_is_ready_and_alive(
     name = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(name)
-        manager.settimeout(PATIENCE)
+        manager.settimeout(HANG)
         running = Agent(NOTIFY_SOCKET=name, WATCHDOG_USEC="3000000")
         try:
             heard = [manager.recv(4096).decode()]
@@ -557,7 +552,7 @@ def test_the_service_manager_hears_that_it_is_ready_and_alive(
             running.process.terminate()
             while manager.recv(4096) != b"STOPPING=1":
                 pass
-            assert running.process.wait(timeout=PATIENCE) == 0
+            assert running.process.wait(timeout=HANG) == 0
         finally:
             if running.process.poll() is None:
                 running.kill()

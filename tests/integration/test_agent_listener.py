@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from ramshelf.core.agent.unit import DOOR
-from support.agent import CONF, PATIENCE, Agent, agent, promtool
+from support.agent import CONF, Agent, agent, promtool
 from support.libvirtd import Libvirtd
 from support.listener import UNPRIVILEGED, Listener, listener
-from support.process import run, wait_until
+from support.process import HANG, run, wait_until
 from support.stores import store
 
 URL = "http://127.0.0.1:10177/metrics"
@@ -38,7 +38,7 @@ def waiting(libvirtd: Libvirtd) -> Iterator[Listener]:  # noqa: ARG001
 def scraped(**headers: str) -> tuple[str, bytes]:
     """Return a scrape's content type and body."""
     request = urllib.request.Request(URL, headers=headers)
-    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - http
+    with urllib.request.urlopen(request, timeout=HANG) as answer:  # noqa: S310 - http
         return answer.headers["Content-Type"], answer.read()
 
 
@@ -64,7 +64,7 @@ def test_without_the_agent_the_port_is_closed_and_the_next_one_has_the_listener(
     with agent(door=DOOR) as running:
         for number in (signal.SIGKILL, signal.SIGTERM):
             running.signal(number)
-            running.process.wait(timeout=PATIENCE)
+            running.process.wait(timeout=HANG)
             running.wait_closed()
             running.process = Agent(door=DOOR).process
             running.wait_metric("libvirt_up", lambda value: value == 1)
@@ -132,7 +132,7 @@ def test_a_frozen_agent_holds_up_nobody_for_ever(waiting: Listener) -> None:  # 
     with agent(door=DOOR) as running:
         running.signal(signal.SIGSTOP)
         try:
-            wait_until(lambda: running.scraped() == "", "no scrape is served", timeout=PATIENCE)
+            wait_until(lambda: running.scraped() == "", "no scrape is served")
         finally:
             running.signal(signal.SIGCONT)
         running.wait_metric("libvirt_up", lambda value: value == 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ramshelf.core.placement import provider_uuid
-from support.agent import PATIENCE, Agent, agent
+from support.agent import Agent, agent
 from support.cli import ramshelf
 from support.domains import domain_xml, qemu_pid
 from support.libvirtd import Libvirtd
@@ -97,9 +97,7 @@ def test_a_service_that_is_down_slow_or_empty_is_told_once_and_caught_up_with(
         running.wait_metric(ALLOCATED, lambda value: value == 64 * MIB)
 
         service.empty()
-        wait_until(
-            lambda: usage_is(service, 64), "the guest has its allocation again", timeout=PATIENCE
-        )
+        wait_until(lambda: usage_is(service, 64), "the guest has its allocation again")
 
 
 def test_traits_of_others_outlive_the_agent_and_every_command(
@@ -293,5 +291,4 @@ class Life:
             wait_until(
                 lambda: name not in self._alive(),
                 f"libvirt has noticed the end of {name}",
-                timeout=PATIENCE,
             )

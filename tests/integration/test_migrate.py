@@ -26,7 +26,7 @@ from ramshelf.system.settings import load_config
 from support.cli import RAMSHELF, ramshelf
 from support.domains import FILE_BACKED, console, domain_xml, wait_console
 from support.libvirtd import Libvirtd
-from support.moving import PATIENCE, allocated_here, goes_on_there, hold, let_go, moves_running
+from support.moving import allocated_here, goes_on_there, hold, let_go, moves_running
 from support.process import HANG, run, wait_until
 from support.second_host import SecondHost, second_host
 from support.stores import MEMORY, store
@@ -162,7 +162,6 @@ def test_postcopy(hooked: Libvirtd, second: SecondHost) -> None:
         wait_until(  # a trim holds it for a moment
             lambda: second.virsh("domstate", "one").strip() == "running",
             "it runs there",
-            timeout=PATIENCE,
         )
         if moves_running():
             goes_on_there(second, "one", "ROUND")
@@ -235,7 +234,7 @@ def test_what_cannot_be_is_refused_before_anything_moves(
 def by_virsh(libvirtd: Libvirtd, second: SecondHost, name: str) -> str:
     """What virsh says when it cannot move a guest."""
     route = (second.uri, "--migrateuri", second.migrate_uri)
-    return libvirtd.virsh("migrate", "--live", name, *route, ok=(1,), timeout=PATIENCE).stderr
+    return libvirtd.virsh("migrate", "--live", name, *route, ok=(1,)).stderr
 
 
 def test_where_file_backed_memory_is_off(hooked: Libvirtd, second: SecondHost) -> None:
@@ -277,7 +276,7 @@ def test_ctrl_c_leaves_the_guest_here_as_it_was(hooked: Libvirtd, second: Second
     touched = allocated_here("one")
     hooked.virsh("migrate-setmaxdowntime", "one", "1")  # so that it never ends
     with on_its_way(hooked, second, "one", mib_a_second=16) as process:
-        wait_until(lambda: allocated_here("one") > touched + 64, "it is read", timeout=PATIENCE)
+        wait_until(lambda: allocated_here("one") > touched + 64, "it is read")
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=HANG)[1]
     assert process.returncode == 1
@@ -286,7 +285,7 @@ def test_ctrl_c_leaves_the_guest_here_as_it_was(hooked: Libvirtd, second: Second
     wait_until(lambda: second.guests() == [], "it has gone there")
     assert second.directories() == []
     assert second.capacity()["promised_mib"] == 0
-    wait_until(lambda: allocated_here("one") < touched + 32, "it is trimmed", timeout=PATIENCE)
+    wait_until(lambda: allocated_here("one") < touched + 32, "it is trimmed")
 
 
 def test_a_guest_moves_cold_and_is_converted(hooked: Libvirtd, second: SecondHost) -> None:

@@ -17,7 +17,6 @@ from support.counters import device_of, written
 from support.domains import console, wait_console
 from support.libvirtd import Libvirtd
 from support.moving import (
-    PATIENCE,
     allocated_here,
     check_said,
     completed,
@@ -102,7 +101,7 @@ def test_a_guest_that_has_gone_is_not_written_out(hooked: Libvirtd, here: str) -
         device = device_of(here)
         for _ in range(ATTEMPTS):
             start(hooked, GUEST_MIB, dirty_mib=DIRTY_MIB)
-            wait_console("guest", "DIRTIED", timeout=PATIENCE)
+            wait_console("guest", "DIRTIED")
             begin = written(device)
             migrate(hooked, second)
             assert directories_here() == []
@@ -149,9 +148,7 @@ def test_a_migration_that_is_given_up_leaves_nothing_allocated(
             running = stack.enter_context(agent())
         hooked.virsh("migrate-setmaxdowntime", "guest", "1")  # so that it never ends
         with moving(hooked, second.uri, second.migrate_uri, "--bandwidth", "16") as one:
-            wait_until(
-                lambda: allocated_here() > SPARSE_MIB * 3 // 4, "it is read", timeout=PATIENCE
-            )
+            wait_until(lambda: allocated_here() > SPARSE_MIB * 3 // 4, "it is read")
             if begins == "meanwhile":
                 running = stack.enter_context(agent())
             hooked.virsh("domjobabort", "guest")

@@ -16,7 +16,6 @@ from support.cli import RAMSHELF
 from support.domains import console, domain_xml
 from support.libvirtd import Libvirtd
 from support.moving import (
-    PATIENCE,
     Moving,
     check_said,
     directories_here,
@@ -57,7 +56,7 @@ def midway(libvirtd: Libvirtd, second: SecondHost) -> Iterator[Moving]:
 def stayed(libvirtd: Libvirtd, second: SecondHost) -> None:
     """The guest runs here as before, and nothing of it is left there."""
     assert guests_here(libvirtd) == ["guest"]
-    wait_until(lambda: second.guests() == [], "nothing runs there", timeout=PATIENCE)
+    wait_until(lambda: second.guests() == [], "nothing runs there")
     assert libvirtd.virsh("domstate", "guest").stdout.strip() == "running"
     goes_on_here()
     check_said(console("guest"))
@@ -145,9 +144,7 @@ def test_a_network_that_is_cut(hooked: Libvirtd, impatient: None) -> None:  # no
         with moving(hooked, second.tcp_uri, second.tcp_migrate_uri) as one, second.cut_off():
             assert one.ended() == 1, one.said
             goes_on_here()
-            wait_until(
-                lambda: second.guests() == [], "libvirtd there gives it up", timeout=PATIENCE
-            )
+            wait_until(lambda: second.guests() == [], "libvirtd there gives it up")
         stayed(hooked, second)
 
 
@@ -174,7 +171,7 @@ def wait_still() -> None:
         run("sleep", "2")
         return before == said
 
-    wait_until(still, "the guest is stopped", timeout=PATIENCE)
+    wait_until(still, "the guest is stopped")
 
 
 def test_a_virsh_that_is_killed(hooked: Libvirtd) -> None:
@@ -182,7 +179,7 @@ def test_a_virsh_that_is_killed(hooked: Libvirtd) -> None:
         with midway(hooked, second) as one:
             one.process.kill()
             one.hurry()
-            wait_until(lambda: not under_way(hooked), "libvirt has done with it", timeout=PATIENCE)
+            wait_until(lambda: not under_way(hooked), "libvirt has done with it")
         stayed(hooked, second)
 
 

@@ -24,7 +24,7 @@ from ramshelf.node.store.earlier import Settling
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.earlier import PATH, read_promises
 from ramshelf.system.hypervisor import Hypervisor
-from support.agent import PATIENCE, agent
+from support.agent import agent
 from support.cli import ramshelf
 from support.domains import domain_xml, qemu_pid
 from support.libvirtd import Libvirtd
@@ -289,7 +289,7 @@ def test_the_agent_ends_the_record_when_the_store_has_grown(full: dict[str, int]
         run("losetup", "--set-capacity", device)
         run("xfs_growfs", str(MEMORY))
         assert total_mib() >= sum(full.values())
-        wait_until(lambda: not Path(PATH).exists(), "the record goes", timeout=PATIENCE)
+        wait_until(lambda: not Path(PATH).exists(), "the record goes")
     assert not {"store.overpromised", "store.promised-before", "store.not-again"} & found().keys()
 
 

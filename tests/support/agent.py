@@ -19,8 +19,6 @@ from support.process import HANG, run, wait_until
 CONF = Path("/etc/ramshelf/ramshelf.conf")
 _LOG = Path("/run/agent.log")
 _METRICS = "http://127.0.0.1:10177/metrics"
-PATIENCE = HANG
-"""Seconds to wait for what the agent does within a few seconds: the machine may be busy."""
 
 
 class Agent:
@@ -100,12 +98,12 @@ class Agent:
 
         def closed() -> bool:
             try:
-                socket.create_connection(("127.0.0.1", 10177), timeout=PATIENCE).close()
+                socket.create_connection(("127.0.0.1", 10177), timeout=HANG).close()
             except ConnectionRefusedError:
                 return True
             return False
 
-        wait_until(closed, "nobody listens for scrapes", timeout=PATIENCE)
+        wait_until(closed, "nobody listens for scrapes")
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -114,17 +112,17 @@ class Agent:
     def stop(self) -> int:
         """Send it SIGTERM, and return its exit status."""
         self.process.terminate()
-        return self.process.wait(timeout=PATIENCE)
+        return self.process.wait(timeout=HANG)
 
     def kill(self) -> None:
         """Send it SIGKILL, and wait for its end."""
         self.process.kill()
-        self.process.wait(timeout=PATIENCE)
+        self.process.wait(timeout=HANG)
 
     def wait(self, ready: Callable[[], bool], what: str) -> None:
         """Wait until ``ready`` says so; a TimeoutError tells what the agent has logged."""
         try:
-            wait_until(ready, what, timeout=PATIENCE)
+            wait_until(ready, what)
         except TimeoutError as error:
             raise TimeoutError(f"{error}; it logged {self.log()}") from None
 

@@ -20,9 +20,6 @@ from support.process import HANG, run, wait_until
 from support.second_host import SecondHost
 from support.stores import MEMORY
 
-PATIENCE = HANG
-"""Seconds to wait for what takes a few seconds: the machine may be busy."""
-
 KEPT_MIB = 24
 """The memory in MiB that the guest compares with a checksum all the time."""
 
@@ -38,7 +35,7 @@ def start(
     libvirtd.create(
         domain_xml("guest", memory_mib, dirty_mib=dirty_mib, options=f"{WATCHED} {options}")
     )
-    wait_console("guest", "KEPT 1", timeout=PATIENCE)
+    wait_console("guest", "KEPT 1")
 
 
 def migrate(
@@ -46,15 +43,13 @@ def migrate(
 ) -> str:
     """Move the guest to the second host by plain virsh, and return virsh's standard error."""
     route = (second.uri, "--migrateuri", second.migrate_uri)
-    return libvirtd.virsh(
-        "migrate", "--live", "guest", *route, *options, ok=ok, timeout=PATIENCE
-    ).stderr
+    return libvirtd.virsh("migrate", "--live", "guest", *route, *options, ok=ok).stderr
 
 
 def migrate_back(second: SecondHost) -> None:
     """Move the guest from the second host to the tests' own, by ramshelf."""
     options = ("--migrate-uri", second.back_uri)
-    second.run(RAMSHELF, "guest", "migrate", "guest", second.first_uri, *options, timeout=PATIENCE)
+    second.run(RAMSHELF, "guest", "migrate", "guest", second.first_uri, *options, timeout=HANG)
 
 
 class Moving:
@@ -78,7 +73,6 @@ class Moving:
         wait_until(
             lambda: self.process.poll() is not None or self.figure("Memory processed") > 0,
             "memory is on its way",
-            timeout=PATIENCE,
         )
         assert self.process.poll() is None, self.ended()
 
@@ -88,7 +82,7 @@ class Moving:
 
     def ended(self) -> int:
         """Wait for its end, and return virsh's exit status."""
-        self.said, _ = self.process.communicate(timeout=PATIENCE)
+        self.said, _ = self.process.communicate(timeout=HANG)
         return self.process.returncode
 
 
@@ -125,7 +119,6 @@ def wait_trimmed(second: SecondHost) -> None:
     wait_until(
         lambda: any(entry["event"] == "trimmed" for entry in second.hook_log()),
         "the guest is trimmed",
-        timeout=PATIENCE,
     )
 
 
@@ -217,7 +210,7 @@ def _goes_on(said: Callable[[], str], round_of: str = "KEPT") -> None:
         return rounds() >= before + 2
 
     try:
-        wait_until(goes_on, "the guest goes on", timeout=PATIENCE)
+        wait_until(goes_on, "the guest goes on")
     except TimeoutError as error:
         raise DamagedError(f"{error}; it said:\n{said()}") from error
 

@@ -139,8 +139,7 @@ class Agent:
         """Do what is due, then tell."""
         now = time.monotonic()
         self._listen_if_due(now)
-        tries = self._link.hypervisor is None and now >= self._link.due
-        if tries:
+        if self._link.hypervisor is None and now >= self._link.due:
             self._try_to_connect()
         if now >= self._look_pace.due:
             self._look()

@@ -10,7 +10,7 @@ from support.cli import ramshelf
 from support.counters import device_of, sync, written
 from support.domains import domain_xml, qemu_pid
 from support.libvirtd import Libvirtd
-from support.nova.client import PATIENCE, Server
+from support.nova.client import Server
 from support.nova.cloud import Cloud, cloud
 from support.nova.conf import Settings
 from support.onstore import assert_reserved, assert_unwritten, capacity, memory_files
@@ -232,9 +232,7 @@ def test_a_full_store_refuses_the_build_and_the_fault_says_why(
 ) -> None:
     libvirtd.create(domain_xml("other", capacity()["free_mib"] - 100))
     asked = ours.compute.create(ours.compute.flavor(128), ours.image())
-    wait_until(
-        lambda: ours.compute.server(asked.uuid).status == "ERROR", "it is refused", timeout=PATIENCE
-    )
+    wait_until(lambda: ours.compute.server(asked.uuid).status == "ERROR", "it is refused")
     fault = ours.compute.server(asked.uuid).fault
     assert fault is not None
     assert "needs 128 MiB of file-backed memory, 28 MiB more than are free" in fault.message

@@ -10,7 +10,7 @@ from support.devices import scratch
 from support.domains import domain_xml, qemu_pid
 from support.libvirtd import Libvirtd
 from support.nova.broker import rabbitmq
-from support.nova.client import PATIENCE, ApiError, Server
+from support.nova.client import ApiError, Server
 from support.nova.cloud import Cloud, cloud
 from support.nova.conf import Settings
 from support.nova.second import NAME, SHARED, SecondCompute, second_compute
@@ -92,7 +92,7 @@ def settled(first: Cloud, server: Server, host: str, status: str = "ACTIVE") -> 
         return now.task is None and (now.host, now.status) == (host, status)
 
     try:
-        wait_until(there, f"it is {status} on {host}", timeout=PATIENCE)
+        wait_until(there, f"it is {status} on {host}")
     except TimeoutError as error:
         now = first.compute.server(server.uuid)
         raise TimeoutError(
@@ -219,7 +219,6 @@ def test_a_build_that_all_stores_refuse_names_what_is_missing(
         wait_until(
             lambda: first.compute.server(server.uuid).status == "ERROR",
             "it is refused",
-            timeout=PATIENCE,
         )
     fault = first.compute.server(server.uuid).fault
     assert fault is not None

@@ -9,7 +9,7 @@ from support.cli import ramshelf
 from support.counters import device_of, sync, written
 from support.domains import qemu_pid
 from support.libvirtd import Libvirtd
-from support.nova.client import PATIENCE, Server
+from support.nova.client import Server
 from support.nova.cloud import OLDEST, Cloud, cloud
 from support.nova.conf import Settings
 from support.onstore import assert_reserved, assert_unwritten, memory_files, wait_recorded
@@ -89,9 +89,7 @@ def assert_ends_unwritten(cloud: Cloud, before_its_end: Callable[[Server], None]
 
 def restarted(cloud: Cloud, server: Server, pid: int | None) -> Server:
     """The server once it runs in another QEMU than ``pid``, its guest up again."""
-    wait_until(
-        lambda: qemu_pid(server.domain) not in {None, pid}, "it is started again", timeout=PATIENCE
-    )
+    wait_until(lambda: qemu_pid(server.domain) not in {None, pid}, "it is started again")
     server = cloud.compute.wait(server, "ACTIVE")
     cloud.wait_console(server, "GUEST-UP")
     return server
@@ -124,7 +122,6 @@ def test_memory_pages_of_a_size_find_no_host(oldest: Cloud) -> None:
     wait_until(
         lambda: oldest.compute.server(asked.uuid).status == "ERROR",
         "it is refused",
-        timeout=PATIENCE,
     )
     refused = oldest.compute.server(asked.uuid)
     assert refused.fault is not None

@@ -11,7 +11,7 @@ import pytest
 from support.cli import ramshelf
 from support.libvirtd import Libvirtd
 from support.nova.broker import rabbitmq
-from support.nova.client import PATIENCE, Server
+from support.nova.client import Server
 from support.nova.cloud import Cloud, cloud
 from support.nova.conf import Settings
 from support.nova.second import NAME, SHARED, second_compute
@@ -71,7 +71,6 @@ def wait_failed_builds(first: Cloud, number: int) -> None:
     wait_until(
         lambda: first.stats(first.host).get("failed_builds") == str(number),
         f"the scheduler is told of {number} failed builds",
-        timeout=PATIENCE,
     )
 
 
@@ -94,9 +93,7 @@ def test_a_build_that_goes_nowhere_else_counts_too(first: Cloud) -> None:
     CONF.parent.mkdir(exist_ok=True)
     CONF.write_text("[ramshelf]\nhost_reserved_memory_mb = 100000000\n")
     server = asked(first, **{DEMAND: "required"})
-    wait_until(
-        lambda: first.compute.server(server.uuid).status == "ERROR", "it fails", timeout=PATIENCE
-    )
+    wait_until(lambda: first.compute.server(server.uuid).status == "ERROR", "it fails")
     assert "that cannot go to the store" in first.log()
     wait_failed_builds(first, 1)
     CONF.unlink()

@@ -9,7 +9,7 @@ import pytest
 from support.cli import ramshelf
 from support.libvirtd import Libvirtd
 from support.nova.broker import rabbitmq
-from support.nova.client import PATIENCE, ApiError, Server
+from support.nova.client import ApiError, Server
 from support.nova.cloud import Cloud, cloud
 from support.nova.conf import Settings
 from support.nova.second import NAME, SHARED, SecondCompute, second_compute
@@ -92,7 +92,6 @@ def settled(cloud: Cloud, server: Server, status: str) -> Server:
     wait_until(
         lambda: (now := cloud.compute.server(server.uuid)).task is None and now.status == status,
         f"it is {status}",
-        timeout=PATIENCE,
     )
     return cloud.compute.server(server.uuid)
 

@@ -12,7 +12,7 @@ from support.cli import ramshelf
 from support.counters import device_of, sync, written
 from support.domains import domain_xml, qemu_pid
 from support.libvirtd import Libvirtd
-from support.nova.client import PATIENCE, Server
+from support.nova.client import Server
 from support.nova.cloud import Cloud, cloud
 from support.onstore import assert_reserved, assert_unwritten, capacity, memory_files, wait_recorded
 from support.process import wait_until
@@ -109,9 +109,7 @@ def test_a_full_store_refuses_the_build(stock: Stock) -> None:
     free = capacity()["free_mib"]
     stock.libvirtd.create(domain_xml("other", free - 100))
     asked = stock.cloud.compute.create(stock.cloud.compute.flavor(128), stock.cloud.image())
-    wait_until(
-        lambda: stock.cloud.compute.server(asked.uuid).status == "ERROR", "ERROR", timeout=PATIENCE
-    )
+    wait_until(lambda: stock.cloud.compute.server(asked.uuid).status == "ERROR", "ERROR")
     refused = stock.cloud.compute.server(asked.uuid)
     said = wait_recorded(refused.domain, "refused")
     assert said["code"] == "capacity.exceeded"
@@ -134,7 +132,6 @@ def test_huge_pages_are_refused(stock: Stock) -> None:
         wait_until(
             lambda: stock.cloud.compute.server(asked.uuid).status == "ERROR",  # noqa: B023
             f"{pages} pages are refused",
-            timeout=PATIENCE,
         )
         assert qemu_pid(stock.cloud.compute.server(asked.uuid).domain) is None
         assert memory_files() == []
@@ -159,7 +156,6 @@ def test_nothing_is_left_of_what_was_killed(stock: Stock) -> None:
     wait_until(
         lambda: stock.cloud.compute.server(building.uuid).status in {"ERROR", "ACTIVE"},
         "Nova knows what became of it",
-        timeout=PATIENCE,
     )
     assert_reserved(server.domain, 128)
     stock.cloud.compute.delete(building)

@@ -12,7 +12,7 @@ import pytest
 
 from support.cli import ramshelf
 from support.libvirtd import Libvirtd
-from support.nova.client import PATIENCE, Server
+from support.nova.client import Server
 from support.nova.cloud import OLDEST, VIRTUAL_ENVIRONMENT, Cloud, cloud
 from support.nova.conf import Settings
 from support.onstore import memory_files
@@ -111,7 +111,7 @@ def test_sixteen_call_the_driver_at_once_while_servers_start_and_end(
         threads_now, descriptors_now = held(cloud)
         return threads_now <= threads_before + FEW and descriptors_now <= descriptors_before + FEW
 
-    wait_until(nothing_is_left, "no more threads and descriptors than before", timeout=PATIENCE)
+    wait_until(nothing_is_left, "no more threads and descriptors than before")
     assert cloud.compute.service(cloud.host)["status"] == "enabled"
     assert cloud.placement.inventory(cloud.node)["total"] == TOLD_MIB
     assert "CUSTOM_RAMSHELF_STORE_DISK" in cloud.placement.traits(cloud.node)

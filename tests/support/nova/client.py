@@ -18,8 +18,6 @@ _HEADERS = {
     "X-Project-Id": "project",
     "X-Roles": "admin,manager,member,reader",
 }
-PATIENCE = HANG
-"""Seconds that a server may take to change its state: the machine may be busy."""
 
 
 class ApiError(Exception):
@@ -162,20 +160,18 @@ class Compute(Api):
         def gone() -> bool:
             return server.uuid not in {each.uuid for each in self.servers()}
 
-        wait_until(gone, f"{server.name} is deleted", timeout=PATIENCE)
+        wait_until(gone, f"{server.name} is deleted")
 
     def wait(self, server: Server, status: str) -> Server:
         """Return the server once it has this status and no task; ERROR instead fails the test."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + HANG
         while True:
             now = self.server(server.uuid)
             if now.status == status and now.task is None:
                 return now
             assert now.status != "ERROR", now
             if time.monotonic() > deadline:
-                raise TimeoutError(
-                    f"not within {PATIENCE} s: {server.name} is {status}; it is {now}"
-                )
+                raise TimeoutError(f"not within {HANG} s: {server.name} is {status}; it is {now}")
             time.sleep(0.2)
 
     def console(self, server: Server) -> str:
