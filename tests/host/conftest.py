@@ -1,27 +1,29 @@
 """Tests on a whole host: systemd, AppArmor, KVM, boots. They share one: it takes long to make."""
 
-import re
 from collections.abc import Iterator
 
 import pytest
 
-from support.real_host import CHECKOUT, RealHost, real_host
+from support.real_host import RealHost, real_host
+
+DEVICES = ("--disk", "700G", "--nvme", "8G", "--nvdimm", "2G")
+"""They take room as they are written to."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the caller choose the host's distribution."""
+    parser.addoption("--suite", default="trixie", help="the host's release of Debian")
 
 
 @pytest.fixture(scope="session")
-def machine() -> Iterator[RealHost]:
-    """One host on which ramshelf is installed as README says, with nothing made yet."""
-    with real_host() as host:
-        host.wait_booted()
-        for line in install_lines():
-            host.run(line)
+def suite(pytestconfig: pytest.Config) -> str:
+    """The host's release of Debian."""
+    chosen: str = pytestconfig.getoption("--suite")
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def machine(suite: str) -> Iterator[RealHost]:
+    """One host with nothing made yet."""
+    with real_host("test", "--suite", suite, *DEVICES) as host:
         yield host
-
-
-def install_lines() -> list[str]:
-    """What README's section Install says, but for packages: the image has them, and no network."""
-    readme = (CHECKOUT / "README.md").read_text()
-    section = readme.partition("\n## Install\n")[2].partition("\n## ")[0]
-    lines = re.findall(r"^    (?!apt-get)(.+?)(?: +#.*)?$", section, re.MULTILINE)
-    assert any("pip install" in line for line in lines)
-    return lines

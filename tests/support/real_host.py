@@ -11,6 +11,7 @@ from typing import Any
 
 from ramshelf.system.run import Completed
 from support.domains import IMAGE, domain_xml
+from support.pages import commands
 from support.process import run, wait_until
 
 CHECKOUT = Path(__file__).parents[2]
@@ -34,7 +35,12 @@ class RealHost:
         self._host("start", *options)
         if not (IMAGE / "vmlinuz").exists():
             run(sys.executable, str(CHECKOUT / "scripts/guest_image.py"), str(IMAGE))
-        self._host("put", str(IMAGE), os.path.dirname(_IMAGE_THERE))
+        self.put(IMAGE, os.path.dirname(_IMAGE_THERE))
+
+    def install(self) -> None:
+        """Install this checkout's ramshelf as README says."""
+        for line in install_lines((CHECKOUT / "README.md").read_text()):
+            self.run(line)
 
     def stop(self) -> None:
         """End it and remove its disks."""
@@ -79,6 +85,15 @@ class RealHost:
             self.run(f"virsh --quiet destroy {name}", ok=(0, 1))
             self.run(f"virsh --quiet undefine {name}")
 
+    def put(self, path: Path, directory: str) -> None:
+        """Copy a file or directory into a directory of it."""
+        self._host("put", str(path), directory)
+
+    @property
+    def key(self) -> Path:
+        """The private key with which root is let in, here and on all others of its image."""
+        return CHECKOUT / f".cache/host/vm-{self._name}/key"
+
     def reboot(self) -> None:
         """Shut it down in order, and boot it again."""
         self._host("reboot")
@@ -114,13 +129,23 @@ def _console(guest: str) -> str:
     return f"/var/log/libvirt/qemu/{guest}.console"
 
 
+def install_lines(readme: str) -> list[str]:
+    """Return what a README's section Install says, but for packages: the image has them."""
+    section = readme.partition("\n## Install\n")[2].partition("\n## ")[0]
+    lines = [line for line in commands(section) if not line.startswith("apt-get")]
+    assert any("pip install" in line for line in lines)
+    return lines
+
+
 @contextmanager
 def real_host(name: str = "test", *options: str) -> Iterator[RealHost]:
-    """Have a host for a while."""
+    """Have a host for a while, on which ramshelf is installed as README says."""
     host = RealHost(name)
     host.stop()
     try:
         host.start(*options)
+        host.wait_booted()
+        host.install()
         yield host
     finally:
         host.stop()

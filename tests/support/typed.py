@@ -1,0 +1,42 @@
+"""Pages of the documentation, typed literally on a whole host."""
+
+from collections.abc import Sequence
+from typing import Self
+
+from ramshelf.system.run import Completed
+from support.pages import commands
+from support.real_host import CHECKOUT, RealHost
+
+
+class Page:
+    """One page whose lines of code are typed one after the other; none may be forgotten.
+
+    As a context manager it fails at its end where a line was neither typed nor named as one that
+    is not for typing.
+    """
+
+    def __init__(self, machine: RealHost, page: str) -> None:
+        self._machine = machine
+        self._left = commands((CHECKOUT / "docs" / page).read_text())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        assert kind or not self._left, f"nobody has typed {self._left}"
+
+    def type(self, begin: str, ok: Sequence[int] = (0,)) -> Completed:
+        """Type the page's next command that begins so, with all of its lines."""
+        return self._machine.run(self.take(begin), ok)
+
+    def take(self, begin: str) -> str:
+        """Return the page's next line, or text for a file, that begins so."""
+        found = next((line for line in self._left if line.startswith(begin)), None)
+        assert found, f"the page has no {begin!r} (any more); it has {self._left}"
+        self._left.remove(found)
+        return found
+
+    def skip(self, *begins: str) -> None:
+        """Name lines that are not typed: what a command answers, or what cannot be had here."""
+        for begin in begins:
+            self.take(begin)
