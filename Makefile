@@ -43,7 +43,9 @@ soak: ## Run what make test, test-nova and test-host leave out: many more rounds
 	@scripts/setup host
 	$(PYTEST_ISOLATED) -m soak $(TESTS_ISOLATED)
 	$(PYTEST_ISOLATED) -m soak -c tests/nova/pytest.ini tests/nova/integration
-	$(PYTEST) -m soak tests/host
+	$(PYTEST) -m 'soak or not soak' --record tests/host
+	$(PYTEST) -m 'soak or not soak' --record --suite bookworm tests/host
+	.venv/bin/python scripts/reference.py
 
 check: ## Check style, types and the layers
 	@scripts/setup check

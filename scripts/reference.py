@@ -5,6 +5,8 @@ These parts stand between two marks in the pages. With --check it changes nothin
 one is out of date.
 """
 
+import ast
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -20,7 +22,10 @@ from ramshelf.core.migration import table
 from ramshelf.core.setting import DEFAULT_FILES
 from ramshelf.system.options import OPTIONS
 
-REFERENCE = Path(__file__).resolve().parent.parent / "docs/reference"
+CHECKOUT = Path(__file__).resolve().parent.parent
+REFERENCE = CHECKOUT / "docs/reference"
+TESTS = CHECKOUT / "tests/host"
+RESULTS = TESTS / "results"
 
 _MARKED = re.compile(
     r"(<!-- from here written by scripts/reference.py: (\w+) -->\n).*?(\n<!-- to here -->)",
@@ -93,6 +98,41 @@ def migrations() -> str:
     return f"{header}\n{rows}"
 
 
+def tested() -> str:
+    """Return what was tried on which host, and how it ended, from what the tests recorded."""
+    hosts = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    names = [host["host"]["distribution"] for host in hosts]
+    kinds = list(hosts[0]["host"])
+    header = f"| |{'|'.join(f' {name} ' for name in names)}|\n|{' --- |' * (len(names) + 1)}\n"
+    made_of = "\n".join(
+        f"| {kind} | {' | '.join(host['host'][kind] for host in hosts)} |"
+        for kind in kinds
+        if kind != "distribution"
+    )
+    sections = [header + made_of]
+    for path in sorted(TESTS.glob("test_*.py")):
+        title = ast.get_docstring(ast.parse(path.read_text())) or ""
+        known = {
+            test for host in hosts for test in host["tests"] if test.partition("::")[0] == path.name
+        }
+        rows = "\n".join(
+            f"| {_said(test)} | {' | '.join(_outcome(host['tests'].get(test)) for host in hosts)} |"
+            for test in sorted(known)
+        )
+        if rows:
+            sections.append(f"## {title.partition(chr(10))[0].rstrip('.')}\n\n{header}{rows}")
+    return "\n\n".join(sections)
+
+
+def _said(test: str) -> str:
+    name, _, which = test.partition("::test_")[2].partition("[")
+    return name.replace("_", " ") + (f": {which[:-1]}" if which else "")
+
+
+def _outcome(known: list[str] | None) -> str:
+    return " ".join(known) if known else "not tried"
+
+
 def _labels(metric: Metric) -> str:
     return ", ".join(f"`{label}`" for label in metric.labels)
 
@@ -142,6 +182,7 @@ PARTS = {
     "metrics": metrics,
     "migrations": migrations,
     "options": options,
+    "tested": tested,
 }
 
 

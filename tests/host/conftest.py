@@ -1,29 +1,65 @@
 """Tests on a whole host: systemd, AppArmor, KVM, boots. They share one: it takes long to make."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from support.real_host import RealHost, real_host
+from support.real_host import Boot, RealHost, real_host
+from support.tried import facts, record
 
 DEVICES = ("--disk", "700G", "--nvme", "8G", "--nvdimm", "2G")
 """They take room as they are written to."""
 
+_HOST = pytest.StashKey[dict[str, str]]()
+_OUTCOMES = pytest.StashKey[dict[str, str]]()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the caller choose the host's distribution."""
+    """Let the caller choose the host's distribution, and have what was tried put on record."""
     parser.addoption("--suite", default="trixie", help="the host's release of Debian")
+    parser.addoption("--record", action="store_true", help="write what was tried to results/")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Nothing was tried yet."""
+    config.stash[_OUTCOMES] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note how a test ended, with what it needs before and leaves behind."""
+    report = yield
+    if report.when == "call" or report.outcome != "passed":
+        name = item.nodeid.removeprefix("tests/host/")
+        item.config.stash[_OUTCOMES][name] = report.outcome
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Put on record what was tried."""
+    config = session.config
+    if config.getoption("--record") and _HOST in config.stash:
+        record(config.getoption("--suite"), config.stash[_HOST], config.stash[_OUTCOMES])
 
 
 @pytest.fixture(scope="session")
-def suite(pytestconfig: pytest.Config) -> str:
-    """The host's release of Debian."""
-    chosen: str = pytestconfig.getoption("--suite")
-    return chosen
+def boot(pytestconfig: pytest.Config) -> Boot:
+    """A way to have a host of the chosen distribution for a while, by its name and options."""
+
+    @contextmanager
+    def booted(name: str, *options: str) -> Iterator[RealHost]:
+        with real_host(name, "--suite", pytestconfig.getoption("--suite"), *options) as host:
+            pytestconfig.stash[_HOST] = facts(host)
+            yield host
+
+    return booted
 
 
 @pytest.fixture(scope="session")
-def machine(suite: str) -> Iterator[RealHost]:
+def machine(boot: Boot) -> Iterator[RealHost]:
     """One host with nothing made yet."""
-    with real_host("test", "--suite", suite, *DEVICES) as host:
+    with boot("test", *DEVICES) as host:
         yield host

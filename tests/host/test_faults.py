@@ -1,4 +1,4 @@
-"""What sleeps or hangs on a real host: libvirt behind its socket; a store on device mapper."""
+"""What sleeps or hangs on a real host: libvirt, a store's device; on device mapper."""
 
 from collections.abc import Iterator
 
@@ -36,6 +36,17 @@ def test_the_hook_is_installed_while_libvirt_sleeps(machine: RealHost) -> None:
     machine.run("virsh --quiet start first")
     assert machine.json("capacity")["promised_mib"] == 192
     machine.run("virsh --quiet destroy first && virsh --quiet undefine first")
+
+
+def test_the_doctor_answers_while_the_device_hangs(machine: RealHost) -> None:
+    """Over ssh it has answered once nobody is left who could write; the agent ends as well."""
+    machine.run("sync && echo 3 >/proc/sys/vm/drop_caches && dmsetup suspend --nolockfs mapped")
+    try:
+        found = machine.findings()
+        machine.run("curl -sf 127.0.0.1:10177/metrics && systemctl stop ramshelf-agent")
+    finally:
+        machine.run("dmsetup resume mapped && systemctl start ramshelf-agent")
+    assert "does not answer" in found["store.mount-unknown"]["message"]
 
 
 def test_the_doctor_answers_while_libvirt_hangs(machine: RealHost) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.real_host import MEMORY, RealHost, guest_xml, real_host
+from support.real_host import MEMORY, Boot, RealHost, guest_xml
 from support.typed import Page
 
 pytestmark = pytest.mark.soak
@@ -13,12 +13,11 @@ THERE = "virsh --connect qemu+ssh://root@host2/system"
 
 
 @pytest.fixture(scope="module")
-def hosts(suite: str) -> Iterator[tuple[RealHost, RealHost]]:
+def hosts(boot: Boot) -> Iterator[tuple[RealHost, RealHost]]:
     """Two with a network: the first has its store on a disk, the second a tmpfs over swap."""
-    options = ("--suite", suite, "--memory", "3072")
     with (
-        real_host("host1", *options, "--peer", "host2") as first,
-        real_host("host2", *options, "--peer", "host1") as second,
+        boot("host1", "--memory", "3072", "--peer", "host2") as first,
+        boot("host2", "--memory", "3072", "--peer", "host1") as second,
     ):
         first.run("ramshelf store create --kind disk --fs xfs --device /dev/vdb --size 2G")
         second.run("ramshelf store create --kind swap --device /dev/vdb --size 2G")

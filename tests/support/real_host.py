@@ -4,8 +4,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +149,7 @@ def real_host(name: str = "test", *options: str) -> Iterator[RealHost]:
         yield host
     finally:
         host.stop()
+
+
+Boot = Callable[..., AbstractContextManager[RealHost]]
+"""A function that takes a host's name and options, and has it for a while."""

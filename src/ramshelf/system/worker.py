@@ -44,12 +44,14 @@ def comes_back(function: Callable[[], object], patience: float) -> bool:
     """Tell whether a call into the kernel comes back within ``patience`` seconds.
 
     It is made in a child process, which is left behind if it does not: a process ends only when all
-    of its threads do, and one that waits for a dead device does not even for SIGKILL. Only a
-    process without other threads may call this.
+    of its threads do, and one that waits for a dead device does not even for SIGKILL. It has none
+    of this one's files, for whoever reads what this one writes waits for the last that could write.
+    Only a process without other threads may call this.
     """
     child = os.fork()
     if not child:
         try:
+            _let_go_of_files()
             function()
         except BaseException:  # noqa: BLE001 - an error is an answer, which the caller gets itself
             os._exit(1)
@@ -65,6 +67,13 @@ def comes_back(function: Callable[[], object], patience: float) -> bool:
         return False
     finally:
         os.close(ended)
+
+
+def _let_go_of_files() -> None:
+    """Close all files; the standard ones are the null device instead."""
+    os.closerange(0, os.sysconf("SC_OPEN_MAX"))
+    for standard in (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY):
+        os.open(os.devnull, standard)
 
 
 class Worker:

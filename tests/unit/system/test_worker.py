@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -61,7 +62,17 @@ def test_patience_is_for_each_answer_and_for_all_that_do_not_come() -> None:
 def test_a_call_that_does_not_come_back_is_left_behind() -> None:
     assert comes_back(lambda: None, 60)
     assert comes_back(lambda: os.stat("/no/such/file"), 60)
-    read, write = os.pipe()
-    assert not comes_back(lambda: os.read(read, 1), 0.1)
-    os.close(read)
-    os.close(write)
+    assert not comes_back(lambda: os.read(os.pipe()[0], 1), 0.1)
+
+
+def test_a_child_has_none_of_this_one_s_files(tmp_path: Path) -> None:
+    """What hangs in the kernel for ever keeps nobody waiting who reads what this one writes."""
+    listed = tmp_path / "listed"
+
+    def list_files() -> None:
+        found = [os.readlink(f"/proc/self/fd/{each}") for each in (0, 1, 2)]
+        others = len(os.listdir("/proc/self/fd")) - len(found) - 1  # the listing's own
+        listed.write_text(f"{set(found)} {others}")
+
+    assert comes_back(list_files, 60)
+    assert listed.read_text() == "{'/dev/null'} 0"
