@@ -272,6 +272,17 @@ def test_who_is_called_libvirtd_is_none(libvirtd: Libvirtd) -> None:
     ramshelf("hook", "remove")
 
 
+def test_a_program_of_root_of_that_name_does_not_end_of_it(libvirtd: Libvirtd) -> None:
+    """Such as a daemon that starts, and has no handler for SIGHUP yet."""
+    with program("libvirtd") as named, program("virtqemud") as other:
+        assert set(daemons()) == {libvirtd.pid, named, other}
+        ramshelf("hook", "install")
+        assert json.loads(ramshelf("hook", "status", "--json").stdout)["seen"] is True
+        ramshelf("hook", "remove")
+        for pid in (named, other):
+            assert "sleeping" in read_text(f"/proc/{pid}/status")
+
+
 def test_a_program_of_root_that_a_user_gives_a_name_is_none(libvirtd: Libvirtd) -> None:
     """As sudo under another name: root's, but another executable."""
     pause = (

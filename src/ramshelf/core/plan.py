@@ -31,6 +31,22 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HangUp:
+    """Send SIGHUP to the process ``pid`` that ``started`` in this tick since boot.
+
+    One that is gone, or would end of it, gets none.
+    """
+
+    why: str
+    pid: int
+    started: int
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the command that would do the same."""
+        return (f"kill -HUP {self.pid}",)
+
+
+@dataclass(frozen=True, kw_only=True)
 class WriteFile:
     """Write a whole file of ramshelf's own: the old or the new text is there, never half of it.
 
@@ -231,6 +247,7 @@ class AllocateFile:
 
 Action = (
     Run
+    | HangUp
     | WriteFile
     | EditFile
     | CopyFiles

@@ -14,6 +14,7 @@ from ramshelf.core.plan import (
     AllocateFile,
     CopyFiles,
     EditFile,
+    HangUp,
     MakeDirectory,
     RemoveDirectory,
     RemoveFile,
@@ -24,6 +25,7 @@ from ramshelf.core.plan import (
 )
 from ramshelf.core.units import GIB
 from ramshelf.system.filesystem import make_directory, read_text
+from ramshelf.system.processes import hang_up
 from ramshelf.system.run import Runner, run
 from ramshelf.system.textfiles import change_text
 
@@ -74,6 +76,8 @@ def _do(action: Action, runner: Runner, tell: Callable[[float], None]) -> None:
     match action:
         case Run():
             _run(action, runner)
+        case HangUp():
+            hang_up(action.pid, action.started)
         case WriteFile():
             _make_parents(action.path)
             change_text(
@@ -86,11 +90,8 @@ def _do(action: Action, runner: Runner, tell: Callable[[float], None]) -> None:
             _copy(action)
         case SetValue():
             _set(action)
-        case RemoveFile(before=None):
-            with suppress(FileNotFoundError):
-                os.unlink(action.path)
         case RemoveFile():
-            change_text(action.path, partial(_none, action))
+            _remove(action)
         case RemoveTree():
             with suppress(FileNotFoundError):
                 shutil.rmtree(action.path)
@@ -111,6 +112,14 @@ def _whole(action: WriteFile, found: str | None) -> str:
     if found not in {action.text, action.before}:
         raise _changed(action.path)
     return action.text
+
+
+def _remove(action: RemoveFile) -> None:
+    if action.before is not None:
+        change_text(action.path, partial(_none, action))
+        return
+    with suppress(FileNotFoundError):
+        os.unlink(action.path)
 
 
 def _none(action: RemoveFile, found: str | None) -> str | None:

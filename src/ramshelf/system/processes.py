@@ -7,6 +7,7 @@ where it runs.
 
 import os
 import pwd
+import signal
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -138,6 +139,37 @@ def libvirt_daemons() -> tuple[Daemon, ...] | Unknown:
     A child of one counts too, as long as it is a copy of it.
     """
     return _HIDDEN if _hides() else tuple(_daemons())
+
+
+def hang_up(pid: int, started: int) -> bool:
+    """Send SIGHUP to a process, by its id and its start in ticks since boot; tell whether it was.
+
+    It is not sent to another process that has the number by now, nor where it would end the
+    process: a daemon that starts has no handler yet, nor has a child that is to become another
+    program. Nor where /proc is of another pid namespace, whose numbers are others.
+    """
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        # What is read from here on is of the process that the descriptor stands for, or of none.
+        number = parse_status(read_text(f"/proc/self/fdinfo/{descriptor}"))["Pid"]
+        same = parse_stat(read_text(f"/proc/{pid}/stat")).started == started and number == str(pid)
+        if same and _catches(pid, signal.SIGHUP):
+            signal.pidfd_send_signal(descriptor, signal.SIGHUP)
+            return True
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Tell whether a process has a handler for the signal (proc_pid_status(5), SigCgt)."""
+    caught = parse_status(read_text(f"/proc/{pid}/status"))["SigCgt"]
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def nova_compute() -> int | None:

@@ -19,6 +19,7 @@ from ramshelf.core.hook.script import (
 from ramshelf.core.plan import (
     Action,
     CopyFiles,
+    HangUp,
     MakeDirectory,
     RemoveDirectory,
     RemoveFile,
@@ -59,8 +60,8 @@ class Installation:
     ``copies`` are the paths of all copies of modules. ``intact``: the one that is wanted is there
     as it should be. ``missing`` are those of MADE that are not there. ``libvirt`` is None where its
     version is not known. ``python`` is the version of PYTHON, None where there is none. ``daemons``
-    are the process ids of the libvirt daemons that run. ``seen`` says whether they call the script,
-    None where that is not known.
+    are the libvirt daemons that run, by process id and start in ticks since boot. ``seen`` says
+    whether they call the script, None where that is not known.
     """
 
     text: str | None
@@ -71,7 +72,7 @@ class Installation:
     missing: tuple[str, ...]
     libvirt: Version | None
     python: Version | None
-    daemons: tuple[int, ...]
+    daemons: tuple[tuple[int, int], ...]
     seen: bool | None
 
     @property
@@ -200,14 +201,11 @@ def _text(installed: Installation, wanted: Wanted) -> str:
     return render(replace(wanted.script, made=made or ()))
 
 
-def reload(installed: Installation) -> tuple[Run, ...]:
-    """Have the running daemons look for hooks.
-
-    The kill that is used is the shell's own: a minimal Debian has no other.
-    """
+def reload(installed: Installation) -> tuple[HangUp, ...]:
+    """Have the running daemons look for hooks."""
     return tuple(
-        Run(why="Have libvirt look for hooks", argv=("sh", "-c", f"kill -HUP {pid}"))
-        for pid in installed.daemons
+        HangUp(why="Have libvirt look for hooks", pid=pid, started=started)
+        for pid, started in installed.daemons
     )
 
 

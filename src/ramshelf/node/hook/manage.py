@@ -128,7 +128,7 @@ def observe(wanted: Wanted, uri: str | None = None) -> Installation:
         missing=tuple(path for path in MADE if not os.path.isdir(path)),
         libvirt=libvirt,
         python=python,
-        daemons=tuple(pid for pid, _ in daemons),
+        daemons=daemons,
         seen=_known_to_be_seen(daemons) if plain else None,
     )
 

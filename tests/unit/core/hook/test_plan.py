@@ -37,7 +37,7 @@ NOTHING = Installation(
     missing=(SCRIPT_DIR, DIRECTORY),
     libvirt=(9, 0, 0),
     python=(3, 11, 2),
-    daemons=(17,),
+    daemons=((17, 4711),),
     seen=None,
 )
 INSTALLED = replace(
@@ -64,7 +64,7 @@ def test_nothing_installed() -> None:
         f"install -D --mode 0644 /opt/site/aftercare {COPY.path}/aftercare",
         f"/usr/bin/python3 -IS {COPY.path}/ramshelf/hook/compiling.py",
         "--- /dev/null",
-        "sh -c 'kill -HUP 17'",
+        "kill -HUP 17",
     ]
     assert plan_remove(NOTHING) == ()
 
@@ -78,7 +78,7 @@ def test_installed_and_current() -> None:
         f"rmdir --ignore-fail-on-non-empty {DIRECTORY}",
         "rmdir --ignore-fail-on-non-empty /usr/local/lib/ramshelf",
         f"rmdir --ignore-fail-on-non-empty {SCRIPT_DIR}",
-        "sh -c 'kill -HUP 17'",
+        "kill -HUP 17",
     ]
 
 
@@ -123,7 +123,7 @@ def test_what_a_plan_that_was_cut_off_has_left_is_taken_away() -> None:
 
 
 def test_not_seen_is_reloaded_only() -> None:
-    assert commands(plan_install(replace(INSTALLED, seen=None), WANTED)) == ["sh -c 'kill -HUP 17'"]
+    assert commands(plan_install(replace(INSTALLED, seen=None), WANTED)) == ["kill -HUP 17"]
 
 
 def test_not_executable_is_made_so() -> None:
