@@ -15,6 +15,7 @@ import pytest
 
 from ramshelf.core.units import MIB
 from ramshelf.system.run import Completed
+from support.agent import Agent, agent
 from support.cli import ramshelf
 from support.domains import FILE_BACKED, domain_xml, wait_console
 from support.libvirtd import Libvirtd
@@ -124,6 +125,25 @@ def test_killed_meanwhile(hooked: Libvirtd, file_system: str, victim: str) -> No
         wait_until(lambda: left() == (set(), 0), "nothing is left of large")
         hooked.create(domain_xml("large", LARGE_MIB, memory_backing=IMMEDIATE))
         assert_reserved("large", LARGE_MIB)
+
+
+def test_the_agent_tells_of_its_start_once_however_long_that_takes(hooked: Libvirtd) -> None:
+    """libvirt has it among the active ones from the beginning, and tells of it at the end."""
+    with store("ext4", STORE_MIB), agent() as running:
+        with allocating(hooked, "large"):
+            wait_looks(running, 3)
+        assert running.wait_log("guest-started", guest="large")["reason"] == "booted"
+        wait_looks(running, 3)
+        assert running.events().count("guest-started") == 1
+
+
+def wait_looks(running: Agent, number: int) -> None:
+    for _ in range(number):
+        looked = running.scrape()["ramshelf_look_timestamp_seconds"]
+        running.wait_metric(
+            "ramshelf_look_timestamp_seconds",
+            lambda value, looked=looked: value > looked,  # type: ignore[misc]
+        )
 
 
 @DISKS

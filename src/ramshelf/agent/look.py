@@ -175,7 +175,11 @@ class Watcher:
             self._unsettled.setdefault(name, _TRIES)
         self.look = now
         if hypervisor is not None:
-            names = {(each.uuid, each.domain_id): each.name for each in now.active.values()}
+            names = {
+                (each.uuid, each.domain_id): each.name
+                for each in now.active.values()
+                if not each.starting  # QEMU may have gigabytes to allocate
+            }
             unseen += self.counts.look(names, now.written)
             for event in unseen:
                 self._tell_of_guest(event)

@@ -5,7 +5,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from queue import Empty
 from types import TracebackType
@@ -36,6 +36,9 @@ _STATES = {
     libvirt.VIR_DOMAIN_PMSUSPENDED: "pmsuspended",
 }
 """What virsh calls the states of a domain."""
+
+_STARTING_UP = libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP
+"""The state and its reason from the beginning of a start until QEMU is there."""
 
 _PERMISSION = {
     libvirt.VIR_ERR_AUTH_FAILED,
@@ -136,12 +139,17 @@ The shell, too, begins what it says of a script with the script's path.
 
 @dataclass(frozen=True, kw_only=True)
 class Domain:
-    """A domain that libvirt knows; ``domain_id`` is None unless it is active."""
+    """A domain that libvirt knows; ``domain_id`` is None unless it is active.
+
+    ``starting``: it is active, and libvirt has yet to tell that it has started. That is known of
+    what ``active`` returns alone.
+    """
 
     name: str
     uuid: str
     domain_id: int | None
     state: str
+    starting: bool = False
 
     @property
     def active(self) -> bool:
@@ -297,7 +305,13 @@ class Hypervisor:
                 libvirt.VIR_DOMAIN_STATS_STATE, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
             )
         )
-        domains = (_domain(domain, stats.get("state.state")) for domain, stats in records)
+        domains = (
+            replace(
+                _domain(domain, stats.get("state.state")),
+                starting=(stats.get("state.state"), stats.get("state.reason")) == _STARTING_UP,
+            )
+            for domain, stats in records
+        )
         return tuple(sorted(domains, key=lambda domain: domain.domain_id or 0))
 
     def names(self, *, active: bool | None = None) -> tuple[str, ...]:
