@@ -1,5 +1,6 @@
 """The loan of the listening socket: a listener that is taken over gains nothing by it."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from threading import Event
 import pytest
 
 from ramshelf.agent import lender
-from ramshelf.agent.lender import REST, Lender
+from ramshelf.agent.lender import REST, REST_SHARE, Lender
 from ramshelf.agent.loan import READY, ask, borrow
 from ramshelf.core.errors import ServiceError
 from ramshelf.system.httpserver import listen
@@ -135,6 +136,37 @@ def test_a_listener_that_asks_all_the_time_gets_few_texts(
             while lent.made < 3:
                 time.sleep(0.01)
             assert time.monotonic() - begun >= 2 * REST
+
+
+def test_texts_that_take_long_are_made_the_less_often(door: Path, waiting: socket.socket) -> None:
+    def slow() -> bytes:
+        begun = time.thread_time()
+        while time.thread_time() < begun + 0.1:
+            pass
+        return b"text"
+
+    with closing(Lent(door, slow)) as lent:
+        connection, _ = waiting.accept()
+        with connection, borrow(connection):
+            connection.sendall(READY)
+            begun = time.monotonic()
+            connection.sendall(b"\0" * 1000)
+            while lent.made < 3:
+                time.sleep(0.01)
+            assert time.monotonic() - begun >= 2 * REST_SHARE * 0.1
+
+
+def test_descriptors_that_it_sends_are_not_taken(door: Path, waiting: socket.socket) -> None:
+    with closing(Lent(door)) as lent:
+        connection, _ = waiting.accept()
+        with connection, borrow(connection):
+            socket.send_fds(connection, [READY], [0, 1, 2])
+            assert ask(connection, 0)
+            before = os.listdir("/proc/self/fd")
+            for _ in range(3):
+                socket.send_fds(connection, [b"\0"], [0] * 200)
+            wait_until(lambda: lent.made == 4, "it has answered", timeout=PATIENCE)
+            assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_listener_that_takes_no_answer_has_its_time(
