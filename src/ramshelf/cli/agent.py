@@ -3,6 +3,7 @@
 import click
 
 from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.notes import documents, say
 from ramshelf.cli.output import plan
 from ramshelf.core.agent.unit import AGENT
 from ramshelf.core.config import Config
@@ -71,11 +72,21 @@ def install(context: Context, *, dry_run: bool) -> None:
     actions = service.install(
         context.config_files, context.config_dirs, context.connect, dry_run=dry_run
     )
-    document = {"dry_run": dry_run, "actions": describe(actions)}
+    notes = service.cannot_listen()
+    document = {
+        "dry_run": dry_run,
+        "actions": describe(actions),
+        "notes": documents(notes),
+    }
     done = (
         f"The agent is installed as {AGENT}." if actions else "The agent is installed and current."
     )
-    context.emit(document, lambda: click.echo(plan(actions) if dry_run else done))
+
+    def text() -> None:
+        say(notes)
+        click.echo(plan(actions) if dry_run else done)
+
+    context.emit(document, text)
 
 
 @command.command(epilog="Example: ramshelf agent remove --dry-run")

@@ -8,10 +8,12 @@ from ramshelf.core.findings import Finding, Severity
 
 
 def say(notes: Iterable[Finding]) -> None:
-    """Print one line for each note, as ``note:`` or ``warning:``."""
+    """Print one line for each note, as ``note:`` or ``warning:``, and one for its hint."""
     for note in notes:
         word = "warning" if note.severity is Severity.WARNING else "note"
         click.echo(f"{word}: {note.sentence} [{note.code}]", err=True)
+        if note.hint:
+            click.echo(f"hint: {note.hint}", err=True)
 
 
 def documents(notes: Iterable[Finding]) -> list[dict[str, object]]:
