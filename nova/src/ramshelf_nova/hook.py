@@ -56,6 +56,7 @@ class Hook:
         """
         with self._lock:
             if fresh or self._clock() >= self._until:
+                self._until = float("-inf")  # the answer before is none of a libvirt that is gone
                 self._answer = self._ask()
                 self._until = self._clock() + _KEPT_SECONDS
             return self._answer

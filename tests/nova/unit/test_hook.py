@@ -31,7 +31,7 @@ class Libvirt:
     def __init__(self, domain: int, message: str) -> None:
         self.now = 0.0
         self.names: list[str | None] = []
-        self._error = _error(domain, message)
+        self.error = _error(domain, message)
 
     def hook(self) -> Hook:
         connection = SimpleNamespace(createXML=self._create)
@@ -39,7 +39,7 @@ class Libvirt:
 
     def _create(self, xml: str, _flags: int) -> Any:
         self.names.append(etree.fromstring(xml).findtext("name"))
-        raise self._error
+        raise self.error
 
 
 def test_an_answer_serves_for_some_seconds() -> None:
@@ -50,6 +50,16 @@ def test_an_answer_serves_for_some_seconds() -> None:
     host.now = 6.0
     assert (hook.answer(), hook.answer(fresh=True)) == (SAID, SAID)
     assert host.names == ["ramshelf-probe-host-nova-compute"] * 3
+
+
+def test_where_libvirt_is_found_gone_what_it_said_before_serves_no_longer() -> None:
+    host = Libvirt(libvirt.VIR_FROM_HOOK, f"unexpected exit status 10: {SAID.line()}")
+    hook = host.hook()
+    assert hook.answer() == SAID
+    host.error = _error(libvirt.VIR_FROM_RPC, "End of file while reading data")
+    for fresh in (True, False):
+        with pytest.raises(exception.HypervisorUnavailable):
+            hook.answer(fresh=fresh)
 
 
 def test_no_answer_is_none() -> None:
