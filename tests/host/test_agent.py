@@ -1,5 +1,6 @@
 """The agent's duties, each under the real units of systemd's, with AppArmor enforced."""
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -57,6 +58,71 @@ def test_the_listener_serves_without_any_privilege(machine: RealHost) -> None:
     accept = "Accept: application/openmetrics-text;version=1.0.0"
     assert machine.said(f"{METRICS} -H '{accept}' --compressed | tail -n 1") == "# EOF"
     assert machine.holds("aa-enabled --quiet")
+
+
+ATTACK = r"""
+import ctypes, errno, json, os, select, socket
+
+said = {}
+
+def tried(name, attempt):
+    try:
+        said[name] = str(attempt())
+    except OSError as error:
+        said[name] = errno.errorcode[error.errno]
+
+def called(*arguments):
+    result = ctypes.CDLL(None, use_errno=True).syscall(*arguments)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "")
+    return result
+
+def connected():
+    lent.shutdown(socket.SHUT_RDWR)
+    return lent.sendto(b"x", 0x20000000, ("127.0.0.1", 22))  # MSG_FASTOPEN: it connects
+
+door = socket.socket(fileno=3)
+connection, _ = door.accept()
+_, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
+lent = socket.socket(fileno=descriptors[0])
+os.write(connection.fileno(), b"\xff")
+mine, _ = socket.socketpair()
+tried("a socket of another kind", lambda: socket.socket(socket.AF_INET))
+tried("a Unix socket", lambda: socket.socket(socket.AF_UNIX))
+tried("descriptors to the agent", lambda: socket.send_fds(connection, [b"\x00"], [0]))
+tried("a connection from the host's network", connected)
+tried("listening again", lambda: lent.listen())
+tried("a ring", lambda: called(425, 4, ctypes.create_string_buffer(120)))
+tried("tracing the agent", lambda: called(101, 16, AGENT, 0, 0))
+tried("ending the agent", lambda: os.kill(AGENT, 0))
+tried("the agent's files", lambda: os.listdir(f"/proc/{AGENT}/fd"))
+tried("libvirt's configuration", lambda: open("/etc/libvirt/qemu.conf").read())
+tried("a device", lambda: os.open("/dev/kvm", os.O_RDWR))
+tried("a file", lambda: open("/run/ramshelf/mine", "w"))
+print(json.dumps(said), flush=True)
+select.poll().poll()
+"""
+UNIT = f"/run/systemd/system/{LISTENER}.d"
+
+
+def test_a_listener_that_is_taken_over_gets_no_further(machine: RealHost) -> None:
+    """Another program in its place, with all that the unit allows."""
+    pid = machine.said("systemctl show --value -p MainPID ramshelf-agent")
+    machine.run("cat >/opt/attack.py", stdin=f"AGENT = {pid}\n{ATTACK}")
+    machine.run(
+        f"mkdir -p {UNIT} && cat >{UNIT}/attack.conf && systemctl daemon-reload",
+        stdin="[Service]\nExecStart=\nExecStart=/usr/bin/python3 -I /opt/attack.py\n",
+    )
+    since = machine.said("date +%s")
+    machine.run(f"systemctl kill --signal KILL {LISTENER}")
+    said = f"journalctl -u {LISTENER} -o cat --since @{since} | grep -m 1 '^{{'"
+    machine.wait(said, "it has tried")
+    tried = json.loads(machine.said(said))
+    machine.run(f"rm -r {UNIT} /opt/attack.py && systemctl daemon-reload")
+    machine.run(f"systemctl kill --signal KILL {LISTENER}")
+    refused = {"EPERM", "EACCES", "ENOENT", "EAFNOSUPPORT", "EROFS", "ESRCH"}
+    assert {name: word for name, word in tried.items() if word not in refused} == {}
+    wait_metric(machine, "libvirt_up 1")
 
 
 def test_the_units_are_as_little_exposed_as_they_can_be(machine: RealHost) -> None:

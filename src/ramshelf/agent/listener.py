@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from http import HTTPStatus
 
-from ramshelf.agent.loan import READY, ask, borrow
+from ramshelf.agent.loan import accept, ask, borrow
 from ramshelf.agent.scrapes import FORMATS, Scrapes
 from ramshelf.system.httpserver import HttpServer, Request, Response, refusal
 
@@ -45,7 +45,7 @@ def _serve(connection: socket.socket) -> None:
     connection.settimeout(_BORROW_SECONDS)
     listener = borrow(connection)
     connection.settimeout(_ASK_SECONDS)
-    connection.sendall(READY)  # before the server's thread can ask
+    accept(connection)  # before the server's thread can ask
 
     def text(content_type: str) -> bytes:
         made = ask(connection, _NUMBERS[content_type])

@@ -4,8 +4,12 @@ The agent lends the socket that listens for scrapes. The listener says ``READY``
 asks for texts: a byte each, the number of a format. An answer is the text's length in four bytes
 and the text; none has no length, where it could not be made.
 The loan lasts as long as the connection.
+
+The listener writes as into a file: it may call neither sendto(2), which is behind ``send`` and can
+connect a socket too (MSG_FASTOPEN), nor sendmsg(2).
 """
 
+import os
 import socket
 import struct
 
@@ -34,9 +38,14 @@ def borrow(connection: socket.socket) -> socket.socket:
     return lent
 
 
+def accept(connection: socket.socket) -> None:
+    """Say that the socket that was lent is served from now on."""
+    os.write(connection.fileno(), READY)
+
+
 def ask(connection: socket.socket, number: int) -> bytes:
     """Return the text in the format of this number. Raises OSError where none comes."""
-    connection.sendall(bytes((number,)))
+    os.write(connection.fileno(), bytes((number,)))
     (length,) = _LENGTH.unpack(_received(connection, _LENGTH.size))
     return _received(connection, length)
 

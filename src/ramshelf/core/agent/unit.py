@@ -159,7 +159,11 @@ MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
 # What a Python that serves takes; without what needs privileges, or changes limits and priorities.
 SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources @keyring @ipc @chown connect bind listen
+SystemCallFilter=~@privileged @resources @keyring @ipc @chown
+# The lent socket is of the host's network: it is not to be sent elsewhere, nor descriptors away.
+SystemCallFilter=~connect bind listen sendto sendmsg sendmmsg
+# io_uring does what a filter of system calls forbids, such as to connect to a Unix socket.
+SystemCallFilter=~@aio
 SystemCallErrorNumber=EPERM
 UMask=0777
 

@@ -45,6 +45,12 @@ def test_the_listener_has_nothing() -> None:
     assert settings(listener, "CapabilityBoundingSet") == [""]
     assert settings(listener, "RestrictAddressFamilies") == ["none"]
     assert settings(listener, "DynamicUser") == ["yes"]
+    allowed, *forbidden = settings(listener, "SystemCallFilter")
+    assert allowed == "@system-service"
+    assert all(each.startswith("~") for each in forbidden)
+    # What can connect a socket, whichever way.
+    words = {word for each in forbidden for word in each.removeprefix("~").split()}
+    assert {"connect", "sendto", "sendmsg", "sendmmsg", "@aio"} <= words
     for path in ("ReadWritePaths", "RuntimeDirectory", "StateDirectory", "DeviceAllow"):
         assert settings(listener, path) == []
 
