@@ -7,6 +7,26 @@ import pytest
 from support.real_host import RealHost, guest_xml
 
 MAPPED = "/dev/mapper/mapped"
+PARTITION = r"""
+import struct
+with open("/var/tmp/disk", "r+b") as disk:
+    disk.seek(446)
+    disk.write(struct.pack("<4xBxxxII", 0x83, 2048, 65536))
+    disk.seek(510)
+    disk.write(b"\x55\xaa")
+"""
+FIND = """
+import sys
+from dataclasses import replace
+from ramshelf.system.blockdevice import find_by_uuid
+from ramshelf.system.run import run
+
+def reversed_(*argv, **how):
+    ended = run(*argv, **how)
+    return replace(ended, stdout=" ".join(reversed(ended.stdout.split())))
+
+print(find_by_uuid(sys.argv[1], run), find_by_uuid(sys.argv[1], reversed_))
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,6 +45,24 @@ def test_a_volume_over_a_virtual_disk_is_neither_rotating_nor_thin(machine: Real
     assert not {"store.rotational", "store.thin", "store.thin-unknown"} & machine.findings().keys()
     machine.wait("curl -sf 127.0.0.1:10177/metrics | grep -q 'ramshelf_store'", "the agent serves")
     assert "store.thin" not in machine.said("journalctl -u ramshelf-agent -o cat")
+
+
+def test_what_lies_on_top_is_found_by_its_uuid(machine: RealHost) -> None:
+    """A partition of a disk behind multipath: the kernel shows the one of the path, too."""
+    machine.run("truncate -s 64M /var/tmp/disk && python3 -", stdin=PARTITION)
+    machine.run(
+        "losetup -P /dev/loop7 /var/tmp/disk && udevadm settle && mkfs.ext4 -q /dev/loop7p1 && "
+        "dmsetup create path --table '0 131072 linear /dev/loop7 0' && "
+        "dmsetup create top --table '0 65536 linear /dev/mapper/path 2048' && udevadm settle"
+    )
+    try:
+        uuid = machine.said("blkid -s UUID -o value /dev/mapper/top")
+        shown = machine.said(f"blkid --cache-file /dev/null -t UUID={uuid} -o device").split()
+        assert set(shown) == {"/dev/loop7p1", "/dev/mapper/top"}
+        found = machine.run(f"/opt/ramshelf/bin/python - {uuid}", stdin=FIND).stdout
+        assert found.split() == ["/dev/mapper/top"] * 2
+    finally:
+        machine.run("dmsetup remove top path; losetup -d /dev/loop7; rm /var/tmp/disk")
 
 
 def test_the_hook_is_installed_while_libvirt_sleeps(machine: RealHost) -> None:

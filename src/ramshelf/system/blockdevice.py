@@ -95,12 +95,30 @@ def find_by_uuid(uuid: str, run: Runner) -> str | None:
 
 
 def _shown_by_another(path: str, others: list[str]) -> bool:
-    below = _name_of(path)
-    return any(below in _listdir(f"{_SYS}/{_name_of(other)}/slaves") for other in others)
+    """Tell whether one of the others lies on this device, or on the disk that it is a part of."""
+    device = os.path.realpath(f"{_SYS}/{_name_at(path)}")
+    here = {os.path.basename(device), _disk_of(device)}
+    return any(here & _all_below(_name_at(other)) for other in others)
 
 
-def _name_of(path: str) -> str:
-    return os.path.basename(os.path.realpath(path))
+def _name_at(path: str) -> str:
+    """Return the kernel's name of the device at this path, which need not be a link to it."""
+    try:
+        number = os.stat(path).st_rdev
+    except OSError:  # gone meanwhile
+        return ""
+    return _name((os.major(number), os.minor(number))) or ""
+
+
+def _disk_of(device: str) -> str:
+    """Return the name of the disk that a device is a part of, itself where it is whole."""
+    part = os.path.exists(f"{device}/partition")
+    return os.path.basename(os.path.dirname(device) if part else device)
+
+
+def _all_below(name: str) -> frozenset[str]:
+    below = _listdir(f"{_SYS}/{name}/slaves") if name else []
+    return frozenset(below).union(*map(_all_below, below))
 
 
 def loop_of(file: str) -> str | None:
