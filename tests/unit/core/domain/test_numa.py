@@ -161,9 +161,11 @@ def test_nodes_as_the_kernel_and_libvirt_write_them(text: str, numbers: set[int]
 
 
 def test_the_nodes_of_this_host_have_its_ram() -> None:
+    """Or less: on a virtual machine the sum was seen to fall below MemTotal while it ran."""
     found = host_numa()
     assert os.path.isdir("/sys/devices/system/node") == bool(found.nodes)
-    assert sum(node.ram for node in found.nodes) in {0, meminfo()["MemTotal"]}
+    if found.nodes:
+        assert 0 < sum(node.ram for node in found.nodes) <= meminfo()["MemTotal"]
 
 
 def test_a_host_with_two_nodes(tmp_path: Path) -> None:
