@@ -1,4 +1,7 @@
-"""Tests on a whole host: systemd, AppArmor, KVM, boots. They share one: it takes long to make."""
+"""Tests on a whole host: systemd, AppArmor, KVM, boots.
+
+Those of one of pytest-xdist's workers share one: it takes long to make.
+"""
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -39,7 +42,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Put on record what was tried."""
+    """Put on record what was tried, where nobody else does."""
     config = session.config
     if config.getoption("--record") and _HOST in config.stash:
         record(config.getoption("--suite"), config.stash[_HOST], config.stash[_OUTCOMES])
@@ -59,7 +62,7 @@ def boot(pytestconfig: pytest.Config) -> Boot:
 
 
 @pytest.fixture(scope="session")
-def machine(boot: Boot) -> Iterator[RealHost]:
+def machine(boot: Boot, worker_id: str) -> Iterator[RealHost]:
     """One host with nothing made yet."""
-    with boot("test", *DEVICES) as host:
+    with boot(f"test-{worker_id}", *DEVICES) as host:
         yield host

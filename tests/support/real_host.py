@@ -27,7 +27,7 @@ PATIENCE = 600
 class RealHost:
     """One host, running or not; whatever is run in it is run by root."""
 
-    def __init__(self, name: str = "test") -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
 
     def start(self, *options: str) -> None:
@@ -108,15 +108,13 @@ class RealHost:
         return self.said("systemctl is-system-running --wait", ok=(0, 1))
 
     def _host(self, *args: str, ok: Sequence[int] = (0,), stdin: str | None = None) -> Completed:
-        return run(
-            "env",
-            f"HOST_NAME={self._name}",
-            _SCRIPT,
-            *args,
-            ok=ok,
-            stdin=stdin,
-            timeout=2 * PATIENCE,
-        )
+        command = ("env", f"HOST_NAME={self._name}", _SCRIPT)
+        try:
+            return run(*command, *args, ok=ok, stdin=stdin, timeout=2 * PATIENCE)
+        except AssertionError as error:
+            said = run(*command, "console", ok=range(256)).stdout.splitlines()[-40:]
+            error.add_note("\n".join(["The host's console:", *said]))
+            raise
 
 
 def guest_xml(name: str, memory_mib: int = 192, **wishes: Any) -> str:
@@ -138,7 +136,7 @@ def install_lines(readme: str) -> list[str]:
 
 
 @contextmanager
-def real_host(name: str = "test", *options: str) -> Iterator[RealHost]:
+def real_host(name: str, *options: str) -> Iterator[RealHost]:
     """Have a host for a while, on which ramshelf is installed as README says."""
     host = RealHost(name)
     host.stop()
