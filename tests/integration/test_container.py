@@ -21,6 +21,7 @@ from support.onstore import assert_reserved, capacity, wait_recorded
 from support.process import wait_until
 from support.stores import MEMORY, store
 
+CONF = Path("/etc/ramshelf/ramshelf.conf")
 HOOKS, COPY = "/etc/libvirt/hooks", "/usr/local/lib/ramshelf"
 DISCARDED = f"{FILE_BACKED}<discard/>"
 
@@ -93,3 +94,25 @@ def test_what_it_lacks_is_said(
         assert f"[{code}]" in said
         assert "hint: " in said
         ramshelf("hook", "remove")
+
+
+def test_a_hook_that_sees_no_store_and_no_configuration_says_so(
+    libvirtd: Libvirtd, tmp_path: Path
+) -> None:
+    """The store is mounted when the container is there, and no volume has the configuration."""
+    CONF.parent.mkdir(parents=True, exist_ok=True)
+    CONF.write_text(
+        "[ramshelf]\nhost_reserved_memory_mb = 300\n[libvirt]\nfile_backed_memory = 300\n"
+    )
+    with container(libvirtd, tmp_path, HOOKS, COPY), store("ext4", 400):
+        said = ramshelf("hook", "install", ok=(1,)).stderr
+        assert "[hook.other-view]" in said
+        assert "it sees no store (store.not-mounted), and here is a disk store" in said
+        assert "file_backed_memory is not set for it, and set here" in said
+        assert "host_reserved_memory_mb is 1024 for it, and 300 here" in said
+        assert ramshelf("hook", "status", ok=(1,)).stdout.count("and here is a disk store") == 1
+        assert '"hook.other-view"' in ramshelf("doctor", "--json", ok=(2,)).stdout
+        refused = libvirtd.create(domain_xml("guest", 64), ok=(1,)).stderr
+        assert "[store.not-mounted]" in refused
+        ramshelf("hook", "remove")
+    CONF.unlink()

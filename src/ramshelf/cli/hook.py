@@ -88,6 +88,7 @@ def status(context: Context) -> int:
         "executable": found.executable,
         "problem": found.problem,
         "seen": found.seen,
+        "view": list(found.view),
         **_bypass_fields(found.bypass),
     }
     lines = [
@@ -96,10 +97,12 @@ def status(context: Context) -> int:
         ("executable", found.executable),
         ("called by the running libvirt", "unknown" if found.seen is None else found.seen),
         ("problem", found.problem or None),
+        ("sees otherwise", "; ".join(found.view) or None),
         ("bypassed", _bypass_text(found.bypass)),
     ]
     context.emit(document, lambda: click.echo(fields(lines)))
-    works = found.installed and found.current and found.executable and not found.problem
+    works = found.installed and found.current and found.executable
+    works = works and not (found.problem or found.view)
     return 0 if works and found.seen is not False else 1
 
 

@@ -630,6 +630,14 @@ _TABLE = (
         "ramshelf hook install; until it works, ramshelf hook bypass --for 30min lets guests pass.",
     ),
     Rule(
+        "hook.other-view",
+        _FAILURE,
+        "libvirt's hook, which runs where libvirt runs, sees another store or configuration than "
+        "this command does, as in a container that lacks a volume. It goes by what it sees.",
+        "Have libvirt's container see the store and the configuration files where the host has "
+        "them, and start it again: docs/how-to/use-nova-in-containers.md.",
+    ),
+    Rule(
         "hook.bypassed",
         _WARNING,
         "libvirt's hook is bypassed for a time: guests pass that it refuses, or whose memory it "

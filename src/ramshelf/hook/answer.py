@@ -49,6 +49,8 @@ def answer(files: Sequence[str]) -> HostAnswer:
         resident_mib=to_mib(sum(_resident(guest.name) for guest in guests if guest.file_backed)),
         pinnable_mib=to_mib(balance(map(note_of, guests), host).free),
         userfault=_userfault(),
+        device="{}:{}".format(*store.mount.device) if store else None,
+        reserved_mib=to_mib(reserved),
     )
 
 

@@ -137,7 +137,14 @@ def gather(
         machine_slice=known(machine_slice, table),
         meminfo=known(meminfo),
         oom_kills=known(oom_kills),
-        hook=_hook(uri if answers else "", files, directories, patience, again=probe),
+        hook=_hook(
+            uri if answers else "",
+            files,
+            directories,
+            patience,
+            again=probe,
+            compare=silent is None,
+        ),
         guests=guests,
         odd_guests=odd,
         placement=_placement(config, uri, patience) if answers and silent is None else None,
@@ -208,6 +215,7 @@ def _hook(
     patience: Patience,
     *,
     again: bool,
+    compare: bool,
 ) -> HookStatus | Unknown:
     """Return the hook's status.
 
@@ -218,7 +226,7 @@ def _hook(
     if isinstance(status, Unknown):
         return status
     with patience.waiting() as seconds:
-        return hook.tried(status, uri, again=again, patience=seconds)
+        return hook.tried(status, uri, again=again, patience=seconds, compare=compare)
 
 
 def _qemu_conf() -> tuple[dict[str, Value], str]:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 QEMU_CONF = "/etc/libvirt/qemu.conf"
 FSTAB = "/etc/fstab"
+_ROOT, _HOSTS_ROOT = "/", "/proc/1/root/"
 _QUOTES = "\"'"
 _LOOKS = 5
 """How often, at most, guests' files are looked at to get figures that are of one moment."""
@@ -143,7 +144,21 @@ def read_fstab(table: tuple[Mount, ...]) -> tuple[Entry, ...]:
     mount(8) follows the links in fstab's paths.
     """
     there = {mount.mount_point for mount in table}
-    return tuple(_followed(entry, there) for entry in parse_fstab(read_text(FSTAB, "")))
+    return tuple(_followed(entry, there) for entry in parse_fstab(_fstab()))
+
+
+def _fstab() -> str:
+    """Return the text of the host's fstab.
+
+    That is process 1's where this is a container's root directory and that process another's, the
+    host's (``--pid host``): what a container has of its own says nothing of what is mounted.
+    """
+    try:
+        if not os.path.samefile(_HOSTS_ROOT, _ROOT):
+            return read_text(f"{_HOSTS_ROOT}{FSTAB}", "")
+    except OSError:  # the kernel does not let us look there
+        pass
+    return read_text(FSTAB, "")
 
 
 def _followed(entry: Entry, there: set[str]) -> Entry:

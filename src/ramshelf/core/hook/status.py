@@ -11,7 +11,8 @@ class HookStatus:
 
     ``foreign``: something that is not ramshelf's has its place. ``seen``: whether the running
     libvirtd calls it, None where that is not known. ``problem`` is half a sentence that says why it
-    does not work, '' where it works or nobody has tried.
+    does not work, '' where it works or nobody has tried. ``view`` are half sentences, each of
+    something that it sees otherwise than this command does (core/migration/view.py).
     """
 
     installed: bool
@@ -20,4 +21,5 @@ class HookStatus:
     seen: bool | None
     foreign: bool = False
     problem: str = ""
+    view: tuple[str, ...] = ()
     bypass: Bypass = field(default_factory=Bypass)

@@ -32,11 +32,12 @@ class HostAnswer:
     """What a host is, by its own hook.
 
     ``kind`` and ``fstype`` are the store's, None where there is none; ``problem`` then is the code
-    that says why. ``configured``: file_backed_memory says that there is to be one. ``off``: it says
-    that there is to be none. ``capacity_mib`` is what the store can hold, ``promised_mib`` what it
-    has promised of that, and ``free_mib`` what a further guest may have. ``ram_mib`` is what guests
-    may have of RAM, ``resident_mib`` what file-backed ones have there, and ``pinnable_mib`` what is
-    left of it for what cannot go to the store (core/ram.py). ``kernel`` is Linux's release.
+    that says why. ``device`` is MAJOR:MINOR of its file system. ``configured``: file_backed_memory
+    says that there is to be one. ``off``: it says that there is to be none. ``capacity_mib`` is
+    what the store can hold, ``promised_mib`` what it has promised of that, and ``free_mib`` what a
+    further guest may have. ``ram_mib`` is what guests may have of RAM, ``resident_mib`` what
+    file-backed ones have there, and ``pinnable_mib`` what is left of it for what cannot go to the
+    store (core/ram.py); ``reserved_mib`` of RAM are the host's own. ``kernel`` is Linux's release.
     ``userfault``: the kernel lets QEMU's user handle page faults (userfaultfd).
     """
 
@@ -53,6 +54,8 @@ class HostAnswer:
     resident_mib: int = 0
     pinnable_mib: int = 0
     userfault: bool = True
+    device: str | None = None
+    reserved_mib: int = 0
 
     @property
     def side(self) -> Side:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ramshelf
+from ramshelf.core.catalog import RULES
 from ramshelf.core.errors import HostError, RamshelfError, ToolError
-from ramshelf.core.hook.call import PROBE, probe_xml
+from ramshelf.core.hook.call import HOST_PROBE, PROBE, probe_xml
 from ramshelf.core.hook.copy import DIRECTORY as COPIES
 from ramshelf.core.hook.copy import PYTHON, Copy, make_copy
 from ramshelf.core.hook.plan import (
@@ -32,6 +33,8 @@ from ramshelf.core.hook.plan import (
 from ramshelf.core.hook.script import HOOK_DIR, SCRIPT, HookScript
 from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.host import Unknown
+from ramshelf.core.migration.answer import HostAnswer, read_answer
+from ramshelf.core.migration.view import differences, other_view
 from ramshelf.core.plan import Action
 from ramshelf.core.requirements import Version, version
 from ramshelf.core.setting import DEFAULT_FILES
@@ -43,7 +46,7 @@ from ramshelf.system.earlier import hook_is_earlier
 from ramshelf.system.filesystem import RUN_DIR, read_text, store_lock
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.processes import libvirt_daemons
-from ramshelf.system.run import run
+from ramshelf.system.run import Completed, run
 from ramshelf.system.textfiles import write_atomically
 
 _SEEN = f"{RUN_DIR}/hook-seen"
@@ -197,7 +200,8 @@ def install(
 
     ``after_step`` is for tests that stop there. Raises HostError ``hook.not-called`` where the
     daemon does not call it; ``hook.broken``, ``hook.denied`` or ``hook.no-python`` where the hook
-    does not work; and what ``plan_install`` raises.
+    does not work; ``hook.other-view`` where it sees another store or configuration; and what
+    ``plan_install`` raises.
     """
     if dry_run:
         installed = observe(wanted, uri)
@@ -240,6 +244,11 @@ def install(
             ),
             facts={"path": SCRIPT},
         )
+    view = _view(probed)
+    if view:
+        code = "hook.other-view"
+        facts = {"path": SCRIPT, "view": list(view)}
+        raise HostError(code, other_view(view), hint=RULES[code].hint, facts=facts)
     return HookOutcome(actions=actions, seen=probed.seen)
 
 
@@ -279,14 +288,34 @@ def status(wanted: Wanted) -> HookStatus:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """What asking the running daemon has shown.
+
+    ``seen`` tells whether the running daemon calls the hook, None where libvirt does not answer.
+    ``status`` is how the call ended where the hook did not answer, as of a program that could not
+    be run. ``answer`` is what the host is to the hook, None where it did not say.
+    """
+
+    seen: bool | None
+    status: int | None = None
+    answer: HostAnswer | None = None
+
+
 def tried(
-    found: HookStatus, uri: str, *, again: bool = False, patience: float | None = None
+    found: HookStatus,
+    uri: str,
+    *,
+    again: bool = False,
+    patience: float | None = None,
+    compare: bool = True,
 ) -> HookStatus:
     """Return the status with what trying the hook out tells: whether it works, and is called.
 
     It is tried out where this user may do so. libvirt at ``uri``, if any, is asked where it is not
     known whether it calls the hook, or where ``again`` is set; ``patience`` is how many seconds it
-    has to answer.
+    has to answer. With ``compare``, what libvirt's hook then says of the host is compared with what
+    is found here, which looks at the store.
     """
     if not (found.installed and found.executable and may_probe()):
         return found
@@ -295,20 +324,14 @@ def tried(
         return found
     probed = probe(uri, patience)
     denial = denied(probed.status).sentence.rstrip(".") if probed.status is not None else ""
-    return replace(found, seen=probed.seen, problem=found.problem or denial)
+    view = _view(probed) if compare and found.current else ()
+    return replace(found, seen=probed.seen, problem=found.problem or denial, view=view)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Probed:
-    """What asking the running daemon has shown.
-
-    ``seen`` tells whether the running daemon calls the hook, None where libvirt does not answer.
-    ``status`` is how the call ended where the hook did not answer, as of a program that could not
-    be run.
-    """
-
-    seen: bool | None
-    status: int | None = None
+def _view(probed: Probed) -> tuple[str, ...]:
+    """Return what libvirt's hook sees otherwise than the same script that is called from here."""
+    here = read_answer(_called_here(f"{HOST_PROBE}direct").stderr) if probed.answer else None
+    return differences(probed.answer, here) if probed.answer and here else ()
 
 
 _ENDED = re.compile(rf"the hook is broken \(status (\d+)\)|cannot execute binary {SCRIPT}")
@@ -319,19 +342,19 @@ _CANNOT_EXECUTE = 126
 
 def probe(uri: str, patience: float | None = None) -> Probed:
     """Ask the running daemon for a guest that the hook refuses by its name."""
-    name = f"{PROBE}{secrets.token_hex(4)}"
+    name = f"{HOST_PROBE}{secrets.token_hex(4)}"
     try:
         with Hypervisor(uri, patience=patience) as hypervisor:
-            answer = hypervisor.attempt(probe_xml(name))
+            said = hypervisor.attempt(probe_xml(name))
     except RamshelfError:
         return Probed(seen=None)
     finally:
         with suppress(OSError):
             (_QEMU_LOGS / f"{name}.log").unlink()
-    if f"the hook answers {name}" in answer:
+    if f"the hook answers {name}" in said:
         _remember("".join(f"{pid} {start}\n" for pid, start in _daemons()))
-        return Probed(seen=True)
-    ended = _ENDED.search(answer)
+        return Probed(seen=True, answer=read_answer(said))
+    ended = _ENDED.search(said)
     if ended is not None:
         return Probed(seen=True, status=int(ended[1] or _CANNOT_EXECUTE))
     return Probed(seen=False)
@@ -341,12 +364,17 @@ def try_out() -> str:
     """Call the script as libvirt would; return why it does not work, '' where it does."""
     name = f"{PROBE}direct"
     try:
-        ended = run((SCRIPT, name, "prepare", "begin", "-"), ok=range(256))
+        ended = _called_here(name)
     except ToolError as error:
         return error.sentence.rstrip(".")
     if f"the hook answers {name}" in ended.stderr:
         return ""
     return ended.stderr.strip().replace("\n", "; ").rstrip(".") or f"status {ended.status}"
+
+
+def _called_here(name: str) -> Completed:
+    """Call the script with this probe's name; raise ToolError where it does not run or end."""
+    return run((SCRIPT, name, "prepare", "begin", "-"), ok=range(256))
 
 
 def _remember(text: str) -> None:

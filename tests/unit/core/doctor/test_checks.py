@@ -229,6 +229,7 @@ BAD = {
     "hook.missing": with_hook(installed=False),
     "hook.foreign": with_hook(installed=False, foreign=True),
     "hook.broken": with_hook(problem="status 127"),
+    "hook.other-view": with_hook(view=("it sees no store (store.not-mounted), and here is one",)),
     "hook.bypassed": with_hook(bypass=Bypass(left=600, guests=1)),
     "hook.not-executable": with_hook(executable=False),
     "hook.unseen": with_hook(seen=False),

@@ -9,6 +9,7 @@ from ramshelf.core.hook.bypass import Bypass
 from ramshelf.core.hook.script import SCRIPT
 from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.host import Unknown
+from ramshelf.core.migration.view import other_view
 
 
 def check_hook(facts: Facts) -> Iterator[Finding]:
@@ -53,6 +54,8 @@ def _installed(hook: HookStatus) -> Iterator[Finding]:
     else:
         if hook.problem:
             yield finding("hook.broken", f"libvirt's hook does not work: {hook.problem}.")
+        if hook.view:
+            yield finding("hook.other-view", other_view(hook.view))
         if not hook.current:
             yield finding(
                 "hook.outdated", "libvirt's hook is not what this ramshelf would install."
@@ -66,5 +69,5 @@ def _installed(hook: HookStatus) -> Iterator[Finding]:
             yield finding(
                 "hook.unseen", "The running libvirt daemon does not call the installed hook."
             )
-        elif hook.current and not hook.problem:
+        elif hook.current and not hook.problem and not hook.view:
             yield finding("hook.ok", "libvirt's hook is installed.")
