@@ -149,11 +149,18 @@ def _slice_v1(path: Path) -> Slice:
 def qemu_account(conf: dict[str, Value]) -> Account:
     """Return who QEMU runs as: qemu.conf's user and group, else the distribution's.
 
-    As in libvirt, ``+N`` is a number. Raises LookupError for a user or group that does not exist.
+    As in libvirt, ``+N`` is a number. It need not be a user here: that of libvirt's container is
+    none. Raises LookupError for a user or group of a name that does not exist.
     """
-    user = conf.get("user")
-    entry = _user(user) if isinstance(user, str) else _default_user()
-    group = conf.get("group")
+    user, group = conf.get("user"), conf.get("group")
+    number = str(user).removeprefix("+")
+    try:
+        entry = _user(user) if isinstance(user, str) else _default_user()
+    except KeyError:
+        if not number.isdecimal():
+            raise
+        gid = _group(group) if isinstance(group, str) else int(number)
+        return Account(user=str(user), uid=int(number), gids=frozenset({gid}))
     gid = _group(group) if isinstance(group, str) else entry.pw_gid
     return Account(
         user=entry.pw_name, uid=entry.pw_uid, gids=frozenset(os.getgrouplist(entry.pw_name, gid))
@@ -179,6 +186,21 @@ def _default_user() -> pwd.struct_passwd:
         except KeyError:
             continue
     return pwd.getpwuid(0)
+
+
+def root_context() -> str:
+    """Return the SELinux context for a store's root; '' without SELinux.
+
+    It is the one that the policy in force has given to QEMU's own directory: policies differ in it
+    (Fedora's has qemu_var_run_t, Debian's svirt_runtime_t). Without one it is Fedora's.
+    """
+    if not os.path.exists("/sys/fs/selinux/enforce"):
+        return ""
+    try:
+        label = os.getxattr("/var/lib/libvirt/qemu", "security.selinux").decode().rstrip("\0")
+    except OSError:
+        label = ""
+    return label or "system_u:object_r:qemu_var_run_t:s0"
 
 
 def directories_to(path: str) -> tuple[PathDirectory, ...]:

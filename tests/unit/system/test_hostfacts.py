@@ -13,7 +13,14 @@ from ramshelf.core.units import GIB, KIB, MIB
 from ramshelf.system import bootfacts
 from ramshelf.system.bootfacts import boot_order, service_order, swap_uses, unit_values
 from ramshelf.system.devicefacts import devices_below
-from ramshelf.system.hostfacts import directories_to, known, machine_slice, modified, service_slices
+from ramshelf.system.hostfacts import (
+    directories_to,
+    known,
+    machine_slice,
+    modified,
+    qemu_account,
+    service_slices,
+)
 from ramshelf.system.processes import parse_process, processes
 from ramshelf.system.procfs import SwapArea, mounts, parse_maps
 
@@ -282,3 +289,12 @@ def test_the_device_below_the_root() -> None:
     assert mount is not None
     if mount.device[0]:
         assert devices_below(os.makedev(*mount.device))
+
+
+def test_a_number_that_is_no_user_here_is_a_container_s() -> None:
+    account = qemu_account({"user": "+4000042436", "group": "+42437"})
+    assert (account.uid, account.gids) == (4000042436, {42437})
+    assert qemu_account({"user": "+4000042436"}).gids == {4000042436}
+    with pytest.raises(LookupError):
+        qemu_account({"user": "nobody-of-this-name"})
+    assert qemu_account({"user": "+0"}).user == "root"

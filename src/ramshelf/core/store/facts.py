@@ -191,6 +191,7 @@ class Seen:
     wish names, or None where there is no such thing or it is no block device; ``area_problem`` then
     says which. ``links`` are those of the paths in the wish, and of the mount point, that lead
     through a symbolic link. ``python`` is the interpreter that runs ramshelf here.
+    ``root_context`` is the SELinux context for the store's root, '' without SELinux.
     """
 
     root: bool = True
@@ -198,7 +199,7 @@ class Seen:
     machine_id: str = ""
     missing_tools: frozenset[str] = frozenset()
     systemd: bool = False
-    selinux: bool = False
+    root_context: str = ""
     page_size: int = 4096
     memory: int = 0
     host_reserved: int = 0

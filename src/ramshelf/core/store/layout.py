@@ -19,9 +19,6 @@ _SWAP_PRIORITY = 100
 _DEVICE_TIMEOUT = "x-systemd.device-timeout=30s"
 """How long a boot waits for the store's device; systemd's own 90 s hold up libvirt as long."""
 _MADE_MOUNT_POINT = "x-mount.mkdir"
-# The SELinux policy gives this context to /var/lib/libvirt/qemu; QEMU may not use a new file
-# system's root as it is.
-_ROOT_CONTEXT = "system_u:object_r:qemu_var_run_t:s0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +119,8 @@ def lay_out(spec: Spec, seen: Seen, claim: MadeStore | None) -> Layout:
     marks = [f"{KIND_OPTION}={spec.kind.value}"]
     if made:
         marks.append(_MADE_MOUNT_POINT)
-    if seen.selinux:
-        marks.append(f"rootcontext={_ROOT_CONTEXT}")
+    if seen.root_context:  # QEMU may not use a new file system's root as it is
+        marks.append(f"rootcontext={seen.root_context}")
     layout = Layout(
         mount_point=directory.configured,
         memory_dir=directory.path,

@@ -48,7 +48,7 @@ from ramshelf.system.blockdevice import (
 from ramshelf.system.devicefacts import devices_below
 from ramshelf.system.earlier import write_promises
 from ramshelf.system.filesystem import RUN_DIR, read_text, store_lock
-from ramshelf.system.hostfacts import qemu_account
+from ramshelf.system.hostfacts import qemu_account, root_context
 from ramshelf.system.livestate import live_guests
 from ramshelf.system.procfs import disk_swaps, holders_of, meminfo, mounts, swaps
 from ramshelf.system.run import SEARCH_PATH, run
@@ -251,7 +251,7 @@ def _see_for_create(spec: Spec, config: Config) -> Seen:
             tool for tool in _TOOLS if not shutil.which(tool, path=SEARCH_PATH)
         ),
         systemd=os.path.isdir("/run/systemd/system"),
-        selinux=os.path.exists("/sys/fs/selinux/enforce"),
+        root_context=root_context(),
         page_size=os.sysconf("SC_PAGE_SIZE"),
         memory=figures.get("MemTotal", 0),
         host_reserved=config.host_reserved_mib << 20,

@@ -141,8 +141,9 @@ def test_systemd_is_told_once_and_before_the_mount() -> None:
 
 
 def test_selinux_labels_the_root() -> None:
-    text = written(plan_create(ON_DEVICE, host(selinux=True)), FSTAB)
-    assert "rootcontext=system_u:object_r:qemu_var_run_t:s0" in text
+    label = "system_u:object_r:svirt_runtime_t:s0"
+    text = written(plan_create(ON_DEVICE, host(root_context=label)), FSTAB)
+    assert f"rootcontext={label}" in text
     assert "rootcontext" not in written(plan_create(ON_DEVICE, host()), FSTAB)
 
 
