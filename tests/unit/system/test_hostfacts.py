@@ -293,7 +293,7 @@ def test_the_device_below_the_root() -> None:
 
 def test_a_number_that_is_no_user_here_is_a_container_s() -> None:
     account = qemu_account({"user": "+4000042436", "group": "+42437"})
-    assert (account.uid, account.gids) == (4000042436, {42437})
+    assert (account.uid, account.gids) == (4000042436, frozenset({42437}))
     assert qemu_account({"user": "+4000042436"}).gids == {4000042436}
     with pytest.raises(LookupError):
         qemu_account({"user": "nobody-of-this-name"})

@@ -231,7 +231,9 @@ def denied(status: int) -> HostError:
             f"libvirt calls the hook, but may not execute it or {PYTHON} (status 126).",
             hint=(
                 "Its AppArmor or SELinux profile forbids that: the kernel's messages name what was "
-                "denied ('journalctl -k'), /etc/apparmor.d/local/usr.sbin.libvirtd may allow it."
+                "denied ('journalctl -k'), /etc/apparmor.d/local/usr.sbin.libvirtd may allow it; "
+                "for SELinux see docs/explanation/security.md. Until then libvirt starts no guest "
+                "at all, or 'ramshelf hook remove' takes the hook away."
             ),
             facts=facts,
         )
