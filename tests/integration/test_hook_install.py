@@ -68,6 +68,7 @@ def test_installed_where_there_was_none(libvirtd: Libvirtd) -> None:
         "foreign": False,
         "problem": "",
         "seen": True,
+        "view": [],
         "bypass_seconds": 0,
         "bypassed_guests": 0,
     }
