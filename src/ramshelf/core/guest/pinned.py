@@ -12,7 +12,7 @@ from ramshelf.core.store.kind import Kind
 def check_device(guest: Guest, store: Store, kernel: Version) -> None:
     """Refuse a guest whose memory must be pinned where the kernel does not pin it for long.
 
-    QEMU would end with "VFIO_MAP_DMA failed: Bad address". Raises RefusedError
+    QEMU would end with "Bad address", since VFIO cannot map it. Raises RefusedError
     ``guest.passthrough``.
     """
     if guest.passthrough and long_term_pin_refused(store.kind, kernel):
