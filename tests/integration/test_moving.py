@@ -14,7 +14,7 @@ import pytest
 from ramshelf.core.units import MIB
 from support.agent import agent
 from support.counters import device_of, written
-from support.domains import console, wait_console
+from support.domains import console, last_words, wait_console
 from support.libvirtd import Libvirtd
 from support.moving import (
     allocated_here,
@@ -62,7 +62,7 @@ def test_there_and_back(
             assert one.ended() == 0, one.said
         assert (guests_here(hooked), second.guests()) == ([], ["guest"])
         assert (directories_here(), promised_here()) == ([], 0)
-        before = console("guest")
+        before = last_words("guest")
         if there == "xfs":
             second.shell(f"sync --file-system {MEMORY}")
             assert second.written_mib() - written_mib < GUEST_MIB * 3 / 4
@@ -76,7 +76,7 @@ def test_there_and_back(
 
         hold(second)
         migrate_back(second)
-        between = second.console("guest")
+        between = second.last_words("guest")
         assert (guests_here(hooked), second.guests()) == (["guest"], [])
         assert (second.directories(), second.capacity()["promised_mib"]) == ([], 0)
         assert promised_here() == GUEST_MIB
@@ -118,8 +118,8 @@ def test_a_suspended_guest_loses_nothing_on_swap(hooked: Libvirtd) -> None:
     with store("tmpfs", ROOM_MIB), second_host("swap", ROOM_MIB) as second:
         start(hooked, GUEST_MIB)
         hooked.virsh("suspend", "guest")
-        before = console("guest")
         migrate(hooked, second)
+        before = last_words("guest")
         wait_trimmed(second)
         assert second.memory_mib("guest")[1] <= OWN_MIB
         assert second.virsh("domstate", "guest").strip() == "paused"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.cli import RAMSHELF
-from support.domains import console, domain_xml
+from support.domains import console, domain_xml, last_words
 from support.libvirtd import Libvirtd
 from support.moving import (
     Moving,
@@ -68,7 +68,7 @@ def stayed(libvirtd: Libvirtd, second: SecondHost) -> None:
 def went(libvirtd: Libvirtd, second: SecondHost) -> None:
     """The guest goes on there, also if it was held, and nothing of it is left here."""
     assert (guests_here(libvirtd), second.guests()) == ([], ["guest"])
-    before = console("guest")
+    before = last_words("guest")
     let_go(second)
     goes_on_there(second)
     check_said(before, second.console("guest"))

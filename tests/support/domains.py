@@ -5,6 +5,8 @@ See scripts/guest_image.py for what they say and do.
 
 import os
 import xml.etree.ElementTree as ET
+from contextlib import suppress
+from glob import glob
 from pathlib import Path
 
 from support.process import HANG, wait_until
@@ -86,6 +88,25 @@ def wait_console(name: str, text: str, timeout: float = HANG) -> None:
         wait_until(lambda: text in console(name), f"{name} says {text!r}", timeout=timeout)
     except TimeoutError as error:
         raise TimeoutError(f"{error}; it said:\n{console(name)}") from None
+
+
+def last_words(name: str) -> str:
+    """Return all that a guest has said here which is here no more.
+
+    libvirt passes what QEMU writes through virtlogd, which may lag behind a QEMU that has ended.
+    """
+    wait_until(lambda: not _written(name), f"virtlogd has written all that {name} said")
+    return console(name)
+
+
+def _written(name: str) -> bool:
+    """Tell whether a process has the guest's console open; a second host has one of that path."""
+    own = console_path(name).stat()
+    for descriptor in glob("/proc/[0-9]*/fd/*"):
+        with suppress(OSError):  # Processes end meanwhile.
+            if os.path.samestat(os.stat(descriptor), own):
+                return True
+    return False
 
 
 def qemu_pid(name: str) -> int | None:

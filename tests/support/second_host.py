@@ -22,7 +22,7 @@ from ramshelf.system.run import Completed
 from support.cli import RAMSHELF
 from support.counters import written
 from support.devices import scratch, unmount
-from support.domains import IMAGE, console_path
+from support.domains import IMAGE, console_path, last_words
 from support.libvirtd import Libvirtd
 from support.process import HANG, run, wait_until
 from support.stores import MEMORY, store
@@ -117,6 +117,11 @@ class SecondHost:
         wait_until(
             lambda: text in self.console(name), f"{name} says {text!r} there", timeout=timeout
         )
+
+    def last_words(self, name: str) -> str:
+        """Return all that a guest has said there which is there no more."""
+        words: str = self._ask("last_words", name)
+        return words
 
     def kill_qemu(self, name: str) -> None:
         """Kill the guest's QEMU with SIGKILL."""
@@ -229,6 +234,8 @@ def _answer(libvirtd: Libvirtd, request: str, *arguments: Any) -> object:
         argv, stdin, timeout = arguments
         ended = run(*argv, stdin=stdin, timeout=timeout, ok=range(-64, 256))
         return {"status": ended.status, "stdout": ended.stdout, "stderr": ended.stderr}
+    if request == "last_words":
+        return last_words(*arguments)
     return {"kill_libvirtd": libvirtd.kill, "start_libvirtd": libvirtd.start}[request]()
 
 
