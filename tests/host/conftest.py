@@ -69,14 +69,7 @@ def machine(boot: Boot, worker_id: str) -> Iterator[RealHost]:
 
 
 @pytest.fixture(scope="session")
-def equipped() -> Iterator[RealHost]:
-    """Another one, with an IOMMU and a network card to give away, and persistent memory.
-
-    The card, 00:10.0, has no driver; /dev/pmem0 is a part of its RAM.
-    """
-    append = "intel_iommu=on modprobe.blacklist=e1000e memmap=1G!4G"
-    devices = "-device intel-iommu -device e1000e,bus=pcie.0,addr=0x10"
-    options = ("--memory", "5120", "--append", append, "--qemu", devices)
-    with real_host("equipped", *options) as host:
-        host.install()
-        yield host
+def pmem(machine: RealHost) -> str:
+    """Its persistent memory, in a mode that a file system with DAX can use."""
+    machine.run("ndctl create-namespace --force --reconfig namespace0.0 --mode fsdax")
+    return "/dev/pmem0"

@@ -25,8 +25,8 @@ LEFT = "find /etc /usr/local /var/lib/ramshelf /run/ramshelf /var/store -xdev | 
 def made(request: pytest.FixtureRequest, machine: RealHost) -> Iterator[str]:
     """A store, hook, agent and a guest that runs and starts at boots; nothing is left of them."""
     kind: str = request.param
-    if kind == "dax-ext4":
-        machine.run("ndctl create-namespace --force --reconfig namespace0.0 --mode fsdax")
+    if kind.startswith("dax"):
+        request.getfixturevalue("pmem")
     before = machine.said(LEFT, (0, 1))
     machine.run(f"ramshelf store create {STORES[kind]}")
     machine.run("ramshelf hook install && ramshelf agent install")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.real_host import MEMORY, RealHost, guest_xml
+from support.real_host import MEMORY, Boot, RealHost, guest_xml
 
 pytestmark = pytest.mark.soak
 
@@ -24,11 +24,13 @@ SWAP, EXT4, XFS = "--kind swap", "--kind disk --fs ext4", "--kind disk --fs xfs"
 
 
 @pytest.fixture(scope="module")
-def host(equipped: RealHost) -> Iterator[RealHost]:
-    """The host that has what they need, with the hook."""
-    equipped.run("ramshelf hook install")
-    yield equipped
-    equipped.run("ramshelf hook remove")
+def host(boot: Boot) -> Iterator[RealHost]:
+    """A host with an IOMMU, a network card that no driver has, and the hook."""
+    append = "intel_iommu=on modprobe.blacklist=e1000e"
+    devices = "-device intel-iommu -device e1000e,bus=pcie.0,addr=0x10"
+    with boot("vfio", "--append", append, "--qemu", devices) as equipped:
+        equipped.run("ramshelf hook install")
+        yield equipped
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ The kernel writes back nothing by itself meanwhile; what the start or the end le
 written before it is counted.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +39,11 @@ class Stored:
         """Return the bytes written to the device, with those that its file system had to."""
         if sync:
             self.host.run(f"sync --file-system {MEMORY}")
-        return int(self.host.said(f"awk '{{ print $7 * 512 }}' /sys/block/{self.device}/stat"))
+        return int(
+            self.host.said(
+                f"awk '{{ print $7 * 512 }}' /sys/block/{os.path.basename(self.device)}/stat"
+            )
+        )
 
 
 @contextmanager
@@ -47,7 +52,7 @@ def stored(host: RealHost, kind: str, device: str) -> Iterator[Stored]:
     key = "vm.dirty_writeback_centisecs"
     before = host.said(f"sysctl -n {key}")
     host.run(f"sysctl -qw {key}=0")
-    host.run(f"ramshelf store create {kind} --device /dev/{device} --size 900M")
+    host.run(f"ramshelf store create {kind} --device {device} --size 900M")
     host.run("ramshelf hook install")
     host.define(guest_xml("guest", SIZE_MIB, dirty_mib=DIRTY_MIB))
     try:
@@ -62,14 +67,14 @@ def stored(host: RealHost, kind: str, device: str) -> Iterator[Stored]:
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_neither_start_nor_end_writes(machine: RealHost, kind: str, end: str) -> None:
-    with stored(machine, KINDS[kind], "vdb") as one:
+    with stored(machine, KINDS[kind], "/dev/vdb") as one:
         start_and_end(one, ENDS[end])
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_neither_does_on_persistent_memory(equipped: RealHost, end: str) -> None:
+def test_neither_does_on_persistent_memory(machine: RealHost, pmem: str, end: str) -> None:
     """What goes there is written without this count; metadata are not."""
-    with stored(equipped, "--kind dax", "pmem0") as one:
+    with stored(machine, "--kind dax", pmem) as one:
         start_and_end(one, ENDS[end])
 
 
@@ -93,7 +98,7 @@ def start_and_end(stored: Stored, end: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_spared_is_counted_when_it_is_written(machine: RealHost, kind: str) -> None:
     """The control: want of RAM, or a sync, has the same memory written."""
-    with stored(machine, KINDS[kind], "vdb") as one:
+    with stored(machine, KINDS[kind], "/dev/vdb") as one:
         machine.run("virsh --quiet start guest")
         machine.wait_console("guest", "DIRTIED")
         before = one.written(sync=False)
