@@ -101,6 +101,8 @@ def migrations() -> str:
 def tested() -> str:
     """Return what was tried on which host, and how it ended, from what the tests recorded."""
     hosts = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    if not hosts:
+        return "Nothing is on record yet."
     names = [host["host"]["distribution"] for host in hosts]
     kinds = list(hosts[0]["host"])
     header = f"| |{'|'.join(f' {name} ' for name in names)}|\n|{' --- |' * (len(names) + 1)}\n"

@@ -4,6 +4,8 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from support.libvirtd import Libvirtd
 from support.process import run
 
@@ -11,6 +13,7 @@ CHECKOUT = Path(__file__).parents[3]
 DRIVERS = {"stock", "ramshelf"}
 
 
+@pytest.mark.soak
 def test_the_table_in_miniature(libvirtd: Libvirtd, tmp_path: Path) -> None:
     libvirtd.stop()
     argv = ("-m", "bench", "nova", "--quick", "--output", str(tmp_path))
