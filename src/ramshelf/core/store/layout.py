@@ -16,8 +16,6 @@ QEMU_CONF = "/etc/libvirt/qemu.conf"
 
 _NAMESPACE = uuid.UUID("9e6d3f0c-5b0f-4b8e-9a55-6f2d0c1f7a10")
 _SWAP_PRIORITY = 100
-_DEVICE_TIMEOUT = "x-systemd.device-timeout=30s"
-"""How long a boot waits for the store's device; systemd's own 90 s hold up libvirt as long."""
 _MADE_MOUNT_POINT = "x-mount.mkdir"
 
 
@@ -167,12 +165,7 @@ def _tmpfs_entries(
                 spec=spec.file or f"UUID={layout.uuid}",
                 mount_point="none",
                 fstype="swap",
-                options=(
-                    "nofail",
-                    *(() if spec.file else (_DEVICE_TIMEOUT,)),
-                    f"pri={_SWAP_PRIORITY}",
-                    _area_mark(layout),
-                ),
+                options=("nofail", f"pri={_SWAP_PRIORITY}", _area_mark(layout)),
             ),
         )
     options = (
@@ -191,7 +184,7 @@ def _tmpfs_entries(
 
 
 def _disk_entry(spec: Spec, layout: Layout, marks: tuple[str, ...]) -> Entry:
-    options = ["noatime", "nofail", _DEVICE_TIMEOUT]
+    options = ["noatime", "nofail"]
     if spec.kind.dax:
         options.append("dax")
     if spec.file:
