@@ -44,6 +44,13 @@ def runs(host: RealHost, guest: str) -> bool:
     return host.holds(f"virsh domstate {guest} | grep -q running")
 
 
+def start_here(first: RealHost, xml: str) -> None:
+    """Define and start web1, and wait until it has written its memory."""
+    first.define(xml)
+    first.run("virsh --quiet start web1")
+    first.wait_console("web1", "DIRTIED")
+
+
 def test_migrate_a_guest(hosts: tuple[RealHost, RealHost]) -> None:
     first, second = hosts
     with Page(first, "how-to/migrate-a-guest.md") as page:
@@ -61,26 +68,20 @@ def test_migrate_a_guest(hosts: tuple[RealHost, RealHost]) -> None:
         assert second.json("capacity")["promised_mib"] == 192
 
         second.remove_guests()
-        first.define(guest_xml("web1", dirty_mib=32))
-        first.run("virsh --quiet start web1")
-        first.wait_console("web1", "DIRTIED")
+        start_here(first, guest_xml("web1", dirty_mib=32))
         page.type("ramshelf guest migrate web1")
         assert runs(second, "web1")
         assert first.json("capacity")["promised_mib"] == 0
         assert "web1" not in first.said("virsh list --all --name")
 
         second.remove_guests()
-        first.define(guest_xml("web1", dirty_mib=32))
-        first.run("virsh --quiet start web1")
-        first.wait_console("web1", "DIRTIED")
+        start_here(first, guest_xml("web1", dirty_mib=32))
         page.type("virsh migrate")
         assert runs(second, "web1")
         assert second.json("capacity")["promised_mib"] == 192
 
         second.remove_guests()
-        first.define(guest_xml("web1", dirty_mib=32).replace("'kvm'", "'qemu'"))
-        first.run("virsh --quiet start web1")
-        first.wait_console("web1", "DIRTIED")
+        start_here(first, guest_xml("web1", dirty_mib=32).replace("'kvm'", "'qemu'"))
         page.type("virsh suspend web1")
         page.type("ramshelf guest migrate web1")
         page.type(f"{THERE} resume web1")
@@ -90,9 +91,7 @@ def test_migrate_a_guest(hosts: tuple[RealHost, RealHost]) -> None:
 def test_the_other_host_loses_power_while_a_guest_comes(hosts: tuple[RealHost, RealHost]) -> None:
     """It runs on here, and nothing of it is left there after the boot."""
     first, second = hosts
-    first.define(guest_xml("web1", 512, dirty_mib=256))
-    first.run("virsh --quiet start web1")
-    first.wait_console("web1", "DIRTIED")
+    start_here(first, guest_xml("web1", 512, dirty_mib=256))
     first.run(
         "nohup ramshelf guest migrate web1 qemu+ssh://root@host2/system --bandwidth 4 "
         ">/tmp/migrate 2>&1 &"

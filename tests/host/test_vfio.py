@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.domains import FILE_BACKED
 from support.real_host import MEMORY, Boot, RealHost, guest_xml
 
 pytestmark = pytest.mark.soak
@@ -105,7 +106,7 @@ def test_a_second_one_that_ram_cannot_hold_is_refused(stored: RealHost) -> None:
         f"mkdir -p /etc/ramshelf && cat >{CONF}",
         stdin=f"[ramshelf]\nhost_reserved_memory_mb = {ram - 600}\n",
     )
-    stored.define(guest_xml("locked", SIZE_MIB, memory_backing=LOCKED))
+    stored.define(guest_xml("locked", SIZE_MIB, memory_backing=f"<locked/>{FILE_BACKED}"))
     stored.define(guest_xml("vfio", SIZE_MIB, devices=DEVICE))
     stored.run("virsh --quiet start locked")
     said = stored.run("virsh start vfio", ok=(1,)).stderr
@@ -115,9 +116,6 @@ def test_a_second_one_that_ram_cannot_hold_is_refused(stored: RealHost) -> None:
     assert not given_away(stored)
     assert "vfio" not in guests(stored)
     stored.run("virsh --quiet destroy locked && virsh --quiet start vfio")
-
-
-LOCKED = "<locked/><source type='file'/><access mode='shared'/>"
 
 
 @pytest.mark.parametrize("stored", [EXT4, XFS], indirect=True)
