@@ -136,6 +136,36 @@ def test_modes_are_what_the_page_says_whatever_the_umask(
     assert wanted <= set(found.values())
 
 
+def test_the_last_removal_leaves_no_state(libvirtd: Libvirtd) -> None:
+    state = Path("/run/ramshelf")
+    try:
+        run(
+            RAMSHELF,
+            "store",
+            "create",
+            "--kind",
+            "swap",
+            "--size",
+            "64MiB",
+            "--file",
+            str(scratch() / "area"),
+        )
+        libvirtd.restart()
+        run(RAMSHELF, "hook", "install")
+        libvirtd.create(domain_xml("large", 2048), ok=(1,))
+        run(RAMSHELF, "hook", "bypass", "--for", "1min")
+        with agent():
+            run(RAMSHELF, "hook", "remove")
+            assert (state / "hook.log").exists()
+            run(RAMSHELF, "store", "remove")
+            assert (state / "agent.lock").exists()
+        run(RAMSHELF, "hook", "remove")
+        assert not state.exists()
+    finally:
+        run(RAMSHELF, "store", "remove", ok=(0, 1))
+        libvirtd.restart()
+
+
 def pattern_of(path: str, table: dict[str, str]) -> str:
     """The row that is about a file, '' where none is; one that names it exactly before others."""
     if path in table:

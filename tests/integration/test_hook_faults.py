@@ -10,7 +10,7 @@ import pytest
 from ramshelf.core.hook.script import SCRIPT, HookScript, render
 from ramshelf.core.store.directory import PROMISE_FILE
 from ramshelf.core.units import MIB
-from ramshelf.system.filesystem import store_lock
+from ramshelf.system.locks import store_lock
 from support.cli import ramshelf
 from support.domains import FILE_BACKED, domain_xml
 from support.hooks import FaultyHook, bypassed

@@ -32,8 +32,8 @@ from ramshelf.hook.aftercare import leave_aftercare, let_go
 from ramshelf.hook.thishost import bounds, limit_of
 from ramshelf.system import arrivals, backingstore, ledger, livestate, memoryfiles, storetree
 from ramshelf.system.counters import bytes_written
-from ramshelf.system.filesystem import store_lock
 from ramshelf.system.hooklog import record
+from ramshelf.system.locks import store_lock
 from ramshelf.system.procfs import host_ram
 
 TYPE_CHECKING = False

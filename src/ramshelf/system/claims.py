@@ -19,6 +19,7 @@ from pathlib import Path
 from uuid import UUID
 
 from ramshelf.system.filesystem import RUN_DIR
+from ramshelf.system.locks import open_locked
 
 _DIRECTORY = Path(RUN_DIR, "claims")
 _EXPECTED = Path(RUN_DIR, "coming")
@@ -47,9 +48,8 @@ def being_made(uuid: str) -> Iterator[None]:
 
     Waits for another process that makes the same claim.
     """
-    _DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
     path = _DIRECTORY / uuid
-    descriptor = _locked(str(path))
+    descriptor = open_locked(path)
     try:
         yield
     finally:
@@ -102,20 +102,6 @@ def _expected() -> list[tuple[int, str]]:
 
 def _clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _locked(path: str) -> int:
-    """Open and lock the file at this path, and return its descriptor.
-
-    A file that its holder has removed meanwhile does not count: then the path is opened again.
-    """
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                return descriptor
-        os.close(descriptor)
 
 
 def _is_held(path: str) -> bool:

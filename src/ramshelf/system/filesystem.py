@@ -1,19 +1,15 @@
-"""How files are read, measured and locked."""
+"""How files are read and measured."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
-import time
 
 from ramshelf.core.errors import RefusedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ramshelf.core.files.mounts import Mount
 
     Path = str | os.PathLike[str]
@@ -202,53 +198,3 @@ def make_directory(path: str, *, uid: int, gid: int, mode: int) -> None:
         os.fchmod(made, mode)
     finally:
         os.close(made)
-
-
-class store_lock:  # noqa: N801 - used as a function is: `with store_lock():`
-    """The one lock under which space on the store is counted and taken; a context manager.
-
-    The hook holds it for milliseconds, ``store clean`` while it removes. The kernel frees it when
-    its holder dies. Raises RefusedError ``store.locked`` after ``timeout`` seconds (None: waits for
-    ever).
-    """
-
-    def __init__(self, path: Path | None = None, *, timeout: float | None = None) -> None:
-        self._path = path or f"{RUN_DIR}/lock"
-        self._timeout = timeout
-
-    def __enter__(self) -> None:
-        have_directory(os.path.dirname(self._path), 0o755)
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            _lock(self._descriptor, self._timeout)
-        except BaseException:
-            os.close(self._descriptor)
-            raise
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        os.close(self._descriptor)
-
-
-def _lock(descriptor: int, timeout: float | None) -> None:
-    if timeout is None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() < deadline:
-                time.sleep(0.01)
-                continue
-            raise RefusedError(
-                "store.locked",
-                f"The store was locked by another ramshelf for {timeout:g} s.",
-                hint="'fuser -v /run/ramshelf/*lock' shows who holds it.",
-            ) from None
-        return

@@ -10,7 +10,8 @@ import os
 import stat
 
 from ramshelf.core.errors import RefusedError
-from ramshelf.system.filesystem import RUN_DIR, read_text, store_lock
+from ramshelf.system.filesystem import RUN_DIR, read_text
+from ramshelf.system.locks import store_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

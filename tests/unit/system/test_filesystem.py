@@ -1,8 +1,7 @@
-"""Files measured, written whole and locked; who holds them; guests' directories."""
+"""Files measured, written whole; who holds them; guests' directories."""
 
 import mmap
 import os
-import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.guest.reservation import Reservation
 from ramshelf.core.units import MIB
-from ramshelf.system.filesystem import make_directory, store_lock
+from ramshelf.system.filesystem import make_directory
 from ramshelf.system.memoryfiles import allocate, create, empty, put_away, remove
 from ramshelf.system.procfs import holders_of, parse_maps
 from ramshelf.system.storetree import open_memory
@@ -22,31 +21,6 @@ MAPS = """\
 7f90-7f91 rw-p 00000000 00:00 0 [heap]
 7f92-7f93 ---p 00000000 00:00 0
 """
-
-
-def test_the_lock_is_for_one_at_a_time(tmp_path: Path) -> None:
-    path = tmp_path / "deeper" / "lock"
-    with store_lock(path), pytest.raises(RefusedError) as caught, store_lock(path, timeout=0.05):
-        pass
-    assert caught.value.code == "store.locked"
-    with store_lock(path, timeout=0):
-        pass
-
-
-def test_the_lock_is_waited_for(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    order: list[str] = []
-    with store_lock(path):
-        waiting = threading.Thread(target=lambda: _append(path, order))
-        waiting.start()
-        order.append("first")
-    waiting.join()
-    assert order == ["first", "second"]
-
-
-def _append(path: Path, order: list[str]) -> None:
-    with store_lock(path, timeout=30):
-        order.append("second")
 
 
 def test_a_directory_is_made_behind_roots_links_only(tmp_path: Path) -> None:

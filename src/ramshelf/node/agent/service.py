@@ -11,6 +11,7 @@ from ramshelf.core.errors import ConfigError, HostError, ToolError
 from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.plan import Action
 from ramshelf.node.apply import apply
+from ramshelf.node.leftovers import leave_nothing
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.filesystem import read_text, resolved
 from ramshelf.system.run import run
@@ -42,7 +43,10 @@ def install(
 
 def remove(*, dry_run: bool) -> tuple[Action, ...]:
     """Undo what ``install`` did."""
-    return _carried_out(plan_remove(_observe()), dry_run=dry_run)
+    actions = _carried_out(plan_remove(_observe()), dry_run=dry_run)
+    if actions and not dry_run:
+        leave_nothing()
+    return actions
 
 
 def cannot_listen() -> tuple[Finding, ...]:

@@ -9,8 +9,8 @@ from ramshelf.core.store.find import Store
 from ramshelf.core.store.ledger import Note
 from ramshelf.core.units import MIB, align_up, to_mib
 from ramshelf.system import backingstore, ledger, livestate, memoryfiles, storetree
-from ramshelf.system.filesystem import store_lock
 from ramshelf.system.hooklog import record
+from ramshelf.system.locks import store_lock
 
 _LOCK_TIMEOUT = 30
 

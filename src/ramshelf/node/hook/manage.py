@@ -40,11 +40,13 @@ from ramshelf.core.requirements import Version, version
 from ramshelf.core.setting import DEFAULT_FILES
 from ramshelf.node.apply import apply
 from ramshelf.node.hook.bypass import bypass
+from ramshelf.node.leftovers import leave_nothing
 from ramshelf.node.store import earlier
 from ramshelf.system import ledger
 from ramshelf.system.earlier import hook_is_earlier
-from ramshelf.system.filesystem import RUN_DIR, read_text, store_lock
+from ramshelf.system.filesystem import RUN_DIR, read_text
 from ramshelf.system.hypervisor import Hypervisor
+from ramshelf.system.locks import store_lock
 from ramshelf.system.processes import libvirt_daemons
 from ramshelf.system.run import Completed, run
 from ramshelf.system.textfiles import write_atomically
@@ -263,6 +265,7 @@ def remove(*, dry_run: bool) -> HookOutcome:
         _forget_notes()
         earlier.forget_promises()
         Path(_SEEN).unlink(missing_ok=True)
+    leave_nothing()
     return HookOutcome(actions=actions, seen=None)
 
 

@@ -12,9 +12,9 @@ from ramshelf.core.host import Unknown
 from ramshelf.core.store.clean import stale, unchanged
 from ramshelf.core.store.directory import GuestDirectory
 from ramshelf.system import backingstore, memoryfiles, storetree
-from ramshelf.system.filesystem import store_lock
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.livestate import live_guests
+from ramshelf.system.locks import store_lock
 from ramshelf.system.processes import libvirt_daemons
 from ramshelf.system.procfs import holders_of
 

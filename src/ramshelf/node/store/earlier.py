@@ -12,8 +12,8 @@ from ramshelf.core.store.capacity import StoreUsage
 from ramshelf.core.store.earlier import GRACE, EarlierPromise, missed, still_needed, to_be_recorded
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.earlier import read_promises, write_promises
-from ramshelf.system.filesystem import store_lock
 from ramshelf.system.hypervisor import Hypervisor
+from ramshelf.system.locks import store_lock
 
 _LOCK_TIMEOUT = 30
 

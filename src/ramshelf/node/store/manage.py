@@ -29,6 +29,7 @@ from ramshelf.core.store.layout import (
 from ramshelf.core.store.plan import DROP_INS, WRITTEN, plan_create, plan_remove
 from ramshelf.core.store.refusals import warnings
 from ramshelf.node.apply import Tell, apply
+from ramshelf.node.leftovers import leave_nothing
 from ramshelf.system.backingstore import (
     directories,
     holding,
@@ -47,9 +48,10 @@ from ramshelf.system.blockdevice import (
 )
 from ramshelf.system.devicefacts import devices_below
 from ramshelf.system.earlier import write_promises
-from ramshelf.system.filesystem import RUN_DIR, read_text, store_lock
+from ramshelf.system.filesystem import RUN_DIR, read_text
 from ramshelf.system.hostfacts import qemu_account, root_context
 from ramshelf.system.livestate import live_guests
+from ramshelf.system.locks import store_lock
 from ramshelf.system.procfs import disk_swaps, holders_of, meminfo, mounts, swaps
 from ramshelf.system.run import SEARCH_PATH, run
 
@@ -145,6 +147,7 @@ def remove(
         apply(planned.actions, noun="store", tell=tell, after_step=after_step)
         _verify(planned, prepare_remove())
         write_promises(())  # they were promises of this store
+    leave_nothing()
     return planned
 
 
