@@ -33,7 +33,7 @@ test-nova: ## Run the tests of ramshelf-nova, and of ramshelf beside a real Nova
 
 test-host: ## Run the tests on a whole Debian 13 in a virtual machine: systemd, AppArmor, KVM guests, boots (root)
 	@scripts/setup host
-	$(PYTEST) -n $(MACHINES) --dist loadfile tests/host
+	$(PYTEST) -n $(MACHINES) --dist loadfile --no-loadscope-reorder tests/host
 
 test-debian13: ## Run all tests on a bare Debian 13, made by debootstrap below .cache (root)
 	@scripts/bare-debian --suite trixie make test

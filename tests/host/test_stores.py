@@ -18,7 +18,6 @@ STORES = {
     "dax-xfs": "--kind dax --fs xfs --device /dev/pmem0",
     "ram": "--kind ram --size 1G",
 }
-LEFT = "find /etc /usr/local /var/lib/ramshelf /run/ramshelf /var/store -xdev | sort"
 
 
 @pytest.fixture(params=STORES)
@@ -27,7 +26,7 @@ def made(request: pytest.FixtureRequest, machine: RealHost) -> Iterator[str]:
     kind: str = request.param
     if kind.startswith("dax"):
         request.getfixturevalue("pmem")
-    before = machine.said(LEFT, (0, 1))
+    before = machine.kept()
     machine.run(f"ramshelf store create {STORES[kind]}")
     machine.run("ramshelf hook install && ramshelf agent install")
     machine.define(guest_xml("auto", dirty_mib=64))
@@ -37,7 +36,8 @@ def made(request: pytest.FixtureRequest, machine: RealHost) -> Iterator[str]:
     machine.remove_guests()
     for noun in ("agent", "hook", "store"):
         machine.run(f"ramshelf {noun} remove")
-    assert machine.said(LEFT, (0, 1)) == before
+    assert machine.kept() == before
+    assert not machine.holds("[ -e /var/store ]")
 
 
 def test_a_store_over_a_reboot_and_a_power_cut(machine: RealHost, made: str) -> None:

@@ -38,9 +38,17 @@ class RealHost:
         self.put(IMAGE, os.path.dirname(_IMAGE_THERE))
 
     def install(self) -> None:
-        """Install this checkout's ramshelf as README says."""
+        """Install this checkout's ramshelf as README says, in place of one that is there."""
+        self.run("rm -rf /opt/ramshelf /usr/local/bin/ramshelf")
         for line in install_lines((CHECKOUT / "README.md").read_text()):
             self.run(line)
+
+    def install_quickly(self) -> None:
+        """Install it in the environment that the image has for tests, and call that README's."""
+        self.run("/opt/tests/bin/pip install --quiet --no-deps --no-build-isolation .")
+        self.run(
+            "ln -s /opt/tests /opt/ramshelf && ln -s /opt/ramshelf/bin/ramshelf /usr/local/bin/"
+        )
 
     def stop(self) -> None:
         """End it and remove its disks."""
@@ -66,6 +74,14 @@ class RealHost:
         """Return the doctor's findings that are not good, by code."""
         found = self.json("doctor", ok=(0, 1, 2))["findings"]
         return {each["code"]: each for each in found if each["severity"] not in {"ok", "info"}}
+
+    def kept(self) -> set[str]:
+        """Return what there is where state is kept, but for what libvirt keeps of its guests."""
+        tops = "/etc /usr/local /var/lib/ramshelf /run/ramshelf"
+        libvirts = ("/etc/apparmor.d/libvirt", "/etc/libvirt/qemu/autostart")
+        pruned = " -o ".join(f"-path {path}" for path in libvirts)
+        found = self.said(f"find {tops} -xdev \\( {pruned} \\) -prune -o -print", ok=(0, 1))
+        return set(found.splitlines())
 
     def wait(self, line: str, what: str) -> None:
         """Wait until a line ends with status 0."""
@@ -137,13 +153,13 @@ def install_lines(readme: str) -> list[str]:
 
 @contextmanager
 def real_host(name: str, *options: str) -> Iterator[RealHost]:
-    """Have a host for a while, on which ramshelf is installed as README says."""
+    """Have a host for a while, with ramshelf."""
     host = RealHost(name)
     host.stop()
     try:
         host.start(*options)
         host.wait_booted()
-        host.install()
+        host.install_quickly()
         yield host
     finally:
         host.stop()
