@@ -26,9 +26,9 @@ test: ## Run all tests; those that need libvirt, QEMU and devices in a machine o
 	$(PYTEST) $(TESTS_DIRECT)
 	$(PYTEST_ISOLATED) $(TESTS_ISOLATED)
 
-test-nova: ## Run the tests of ramshelf-nova, and of ramshelf beside a real Nova: the newest and the oldest (root)
+test-nova: ## Run the tests of ramshelf-nova, and of ramshelf beside a real Nova, the newest (root)
 	@scripts/setup nova
-	for nova in .venv-nova*; do PYTHONPATH=tests $$nova/bin/pytest -c tests/nova/pytest.ini tests/nova/unit || exit; done
+	PYTHONPATH=tests .venv-nova/bin/pytest -c tests/nova/pytest.ini tests/nova/unit
 	$(PYTEST_ISOLATED) -c tests/nova/pytest.ini tests/nova/integration
 
 test-host: ## Run the tests on a whole Debian 13 in a virtual machine: systemd, AppArmor, KVM guests, boots (root)
@@ -38,10 +38,10 @@ test-host: ## Run the tests on a whole Debian 13 in a virtual machine: systemd, 
 test-debian13: ## Run all tests on a bare Debian 13, made by debootstrap below .cache (root)
 	@scripts/bare-debian --suite trixie make test
 
-soak: ## Run what make test, test-nova and test-host leave out: many more rounds, more stores; hours (root)
-	@scripts/setup nova
-	@scripts/setup host
+soak: ## Run what make test, test-nova and test-host leave out: many more rounds, more stores, the oldest Nova; hours (root)
+	@scripts/setup soak
 	$(PYTEST_ISOLATED) -m soak $(TESTS_ISOLATED)
+	[ ! -e .venv-nova-oldest ] || PYTHONPATH=tests .venv-nova-oldest/bin/pytest -c tests/nova/pytest.ini tests/nova/unit
 	$(PYTEST_ISOLATED) -m soak -c tests/nova/pytest.ini tests/nova/integration
 	$(PYTEST) -m 'soak or not soak' --record tests/host
 	$(PYTEST) -m 'soak or not soak' --record --suite bookworm tests/host

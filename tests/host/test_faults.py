@@ -1,12 +1,14 @@
-"""What sleeps or hangs on a real host: libvirt, a store's device; on device mapper."""
+"""What sleeps, hangs or is missing on a real host: libvirt, a store's device; on device mapper."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from support.real_host import RealHost, guest_xml
+from support.real_host import MEMORY, RealHost, guest_xml
 
 MAPPED = "/dev/mapper/mapped"
+MAP = 'dmsetup create mapped --table "0 $(blockdev --getsz /dev/vdb) linear /dev/vdb 0"'
+SYSTEMD = "/etc/systemd/system.conf.d"
 PARTITION = r"""
 import struct
 with open("/var/tmp/disk", "r+b") as disk:
@@ -32,7 +34,7 @@ print(find_by_uuid(sys.argv[1], run), find_by_uuid(sys.argv[1], reversed_))
 @pytest.fixture(scope="module", autouse=True)
 def store(machine: RealHost) -> Iterator[None]:
     """A disk store on a device of the device mapper, with hook and agent."""
-    machine.run('dmsetup create mapped --table "0 $(blockdev --getsz /dev/vdb) linear /dev/vdb 0"')
+    machine.run(MAP)
     machine.run(f"ramshelf store create --kind disk --fs ext4 --device {MAPPED} --size 1G")
     machine.run("ramshelf hook install && ramshelf agent install")
     yield
@@ -77,14 +79,14 @@ def test_the_hook_is_installed_while_libvirt_sleeps(machine: RealHost) -> None:
 
 
 def test_the_doctor_answers_while_the_device_hangs(machine: RealHost) -> None:
-    """Over ssh it has answered once nobody is left who could write; the agent ends as well."""
+    """Over ssh it has answered once nobody is left who could write; the metrics are served."""
     machine.run("dmsetup suspend mapped && dmsetup resume mapped")  # ext4 empties its journal
     machine.run("dmsetup suspend --nolockfs mapped && echo 3 >/proc/sys/vm/drop_caches")
     try:
         found = machine.findings()
-        machine.run("curl -sf 127.0.0.1:10177/metrics && systemctl stop ramshelf-agent")
+        machine.run("curl -sf 127.0.0.1:10177/metrics")
     finally:
-        machine.run("dmsetup resume mapped && systemctl start ramshelf-agent")
+        machine.run("dmsetup resume mapped")
     assert "does not answer" in found["store.mount-unknown"]["message"]
 
 
@@ -96,3 +98,23 @@ def test_the_doctor_answers_while_libvirt_hangs(machine: RealHost) -> None:
     finally:
         machine.run("pkill -CONT -x libvirtd")
     assert "did not answer" in found["versions.libvirt-unreachable"]["message"]
+
+
+def test_without_the_store_s_device_a_boot_ends_and_other_guests_start(machine: RealHost) -> None:
+    """Nobody maps the device at this boot."""
+    machine.define(guest_xml("plain", memory_backing=""))
+    machine.define(guest_xml("on-store"))
+    machine.run("virsh --quiet autostart plain && virsh --quiet autostart on-store")
+    machine.run(
+        f"mkdir -p {SYSTEMD} && cat >{SYSTEMD}/test.conf",
+        stdin="[Manager]\nDefaultDeviceTimeoutSec=40s\n",  # as systemd has it, 90 s
+    )
+    machine.reboot()
+    assert machine.wait_booted() in {"running", "degraded"}
+    machine.run("systemctl is-active ramshelf-agent libvirtd.socket")
+    machine.wait("virsh domstate plain | grep -q running", "plain runs")
+    assert "[store.not-mounted]" in machine.run("virsh start on-store", ok=(1,)).stderr
+    assert "store.not-mounted" in machine.findings()
+    machine.wait("journalctl -b -u ramshelf-agent | grep -q store.not-mounted", "the agent says so")
+    machine.run(f"rm {SYSTEMD}/test.conf && {MAP} && mount {MEMORY} && virsh start on-store")
+    machine.remove_guests()

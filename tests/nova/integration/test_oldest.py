@@ -16,10 +16,13 @@ from support.onstore import assert_reserved, assert_unwritten, memory_files, wai
 from support.process import run, wait_until
 from support.stores import store
 
-pytestmark = pytest.mark.skipif(
-    not OLDEST.exists(),
-    reason=f"no {OLDEST.name}: Nova 31 is for Python 3.13 and older (scripts/setup nova)",
-)
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.skipif(
+        not OLDEST.exists(),
+        reason=f"no {OLDEST.name}: Nova 31 is for Python 3.13 and older (scripts/setup soak)",
+    ),
+]
 
 TOLD_MIB = 512
 MEMORY_MIB = 128
