@@ -21,7 +21,7 @@ EXPOSED = {LISTENER: 2.0, "ramshelf-clean.service": 3.0, "ramshelf-agent.service
 @pytest.fixture(scope="module", autouse=True)
 def service(machine: RealHost) -> Iterator[None]:
     """A disk store, the hook, and the agent as a service that looks often."""
-    machine.run(f"mkdir -p /etc/ramshelf && cat >{CONF}", stdin="[ramshelf]\nlook_interval = 2\n")
+    machine.run(f"mkdir -p /etc/ramshelf && cat >{CONF}", stdin="[ramshelf]\nlook_interval = 5\n")
     machine.run("ramshelf store create --kind disk --fs ext4 --device /dev/vdb --size 2G")
     machine.run("ramshelf hook install && ramshelf agent install")
     yield
@@ -215,7 +215,7 @@ def test_what_a_dump_has_populated_is_given_back(machine: RealHost) -> None:
     machine.run("virsh --quiet start dumped")
     machine.wait_console("dumped", "DIRTIED")
     wait_metric(machine, r'libvirt_domain_memory_backing_allocated_bytes\{domain="dumped"\} [1-9]')
-    machine.run("sleep 5")  # so that a look has seen what it had before
+    machine.run("sleep 8")  # so that a look has seen what it had before
     machine.run("virsh --quiet dump dumped /var/tmp/dump --memory-only && rm /var/tmp/dump")
     occupied = f"du --block-size M {MEMORY}/*-dumped/pc.ram"
     before = int(machine.said(occupied).partition("M")[0])
