@@ -12,17 +12,20 @@ TOLERATED = {"store.services-may-swap"}
 
 
 @pytest.fixture(autouse=True, scope="module")
-def nothing_left(machine: RealHost) -> Iterator[None]:
-    """It is installed as README says; what is made is removed, and nothing is left of it."""
+def before(machine: RealHost) -> Iterator[set[str]]:
+    """It is installed as README says, with hook and agent; yields what there was before these."""
     machine.install()
-    before = machine.kept()
+    kept = machine.kept()
     machine.run("ramshelf hook install && ramshelf agent install")
-    yield
+    yield kept
     machine.remove_guests()
+    remove(machine)
+
+
+def remove(machine: RealHost) -> None:
+    """Remove all parts of ramshelf."""
     for noun in ("agent", "hook", "store"):
         machine.run(f"ramshelf {noun} remove")
-    after = machine.kept()
-    assert (after - before, before - after) == (set(), set())
 
 
 def make(machine: RealHost, options: str) -> None:
@@ -47,6 +50,9 @@ def test_a_guest_on_a_swap_store_starts_again_at_a_boot(machine: RealHost) -> No
     assert_started_again(machine)
     assert machine.said(f"findmnt --noheadings --output FSTYPE {MEMORY}") == "tmpfs"
     assert machine.json("capacity")["promised_mib"] == 192
+
+
+def test_after_the_boot_all_is_well(machine: RealHost) -> None:
     assert machine.findings().keys() <= TOLERATED
     machine.remove_guests()
     machine.run("ramshelf store remove")
@@ -61,3 +67,10 @@ def test_a_power_cut_leaves_nothing_on_a_disk_store(machine: RealHost) -> None:
     assert f"{MEMORY}/{before}" in machine.said("journalctl -b -u ramshelf-clean | grep removed")
     assert len(machine.said(f"ls -d {MEMORY}/*-auto").splitlines()) == 1
     assert machine.findings().keys() <= TOLERATED
+    machine.remove_guests()
+
+
+def test_what_is_removed_leaves_nothing(machine: RealHost, before: set[str]) -> None:
+    remove(machine)
+    after = machine.kept()
+    assert (after - before, before - after) == (set(), set())

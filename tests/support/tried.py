@@ -1,6 +1,10 @@
 """The record of what was tried on which host: docs/reference/tested-on.md is made of it."""
 
+import fcntl
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,8 +31,21 @@ def facts(machine: RealHost) -> dict[str, str]:
 def record(suite: str, host: dict[str, str], outcomes: dict[str, str]) -> None:
     """Put the outcomes, by the tests' names, on record for a release of Debian."""
     path = RESULTS / f"{suite}.json"
-    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"tests": {}}
-    today = datetime.now(UTC).date().isoformat()
-    tests = known["tests"] | {name: [outcome, today] for name, outcome in outcomes.items()}
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"host": host, "tests": tests}, indent=1, sort_keys=True) + "\n")
+    today = datetime.now(UTC).date().isoformat()
+    with _alone():
+        known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"tests": {}}
+        tests = known["tests"] | {name: [outcome, today] for name, outcome in outcomes.items()}
+        text = json.dumps({"host": host, "tests": tests}, indent=1, sort_keys=True)
+        path.write_text(f"{text}\n")
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep pytest-xdist's other workers waiting, which write to the same record."""
+    directory = os.open(RESULTS, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
