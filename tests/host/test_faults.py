@@ -7,7 +7,7 @@ import pytest
 from support.real_host import MEMORY, RealHost, guest_xml
 
 MAPPED = "/dev/mapper/mapped"
-MAP = 'dmsetup create mapped --table "0 $(blockdev --getsz /dev/vdb) linear /dev/vdb 0"'
+MAP = 'dmsetup create mapped --table "0 $(($(blockdev --getsz /dev/vdb) - 2048)) linear /dev/vdb 2048"'
 SYSTEMD = "/etc/systemd/system.conf.d"
 PARTITION = r"""
 import struct
