@@ -7,7 +7,10 @@ import pytest
 from support.real_host import MEMORY, RealHost, guest_xml
 
 MAPPED = "/dev/mapper/mapped"
-MAP = 'dmsetup create mapped --table "0 $(($(blockdev --getsz /dev/vdb) - 2048)) linear /dev/vdb 2048"'
+MAP = """
+sectors=$(blockdev --getsz /dev/vdb)
+dmsetup create mapped --table "0 $((sectors - 2048)) linear /dev/vdb 2048"
+"""
 SYSTEMD = "/etc/systemd/system.conf.d"
 PARTITION = r"""
 import struct
@@ -116,5 +119,5 @@ def test_without_the_store_s_device_a_boot_ends_and_other_guests_start(machine: 
     assert "[store.not-mounted]" in machine.run("virsh start on-store", ok=(1,)).stderr
     assert "store.not-mounted" in machine.findings()
     machine.wait("journalctl -b -u ramshelf-agent | grep -q store.not-mounted", "the agent says so")
-    machine.run(f"rm {SYSTEMD}/test.conf && {MAP} && mount {MEMORY} && virsh start on-store")
+    machine.run(f"rm {SYSTEMD}/test.conf; {MAP} mount {MEMORY} && virsh start on-store")
     machine.remove_guests()
