@@ -211,11 +211,12 @@ def test_install_says_where_the_listener_could_not_run(place: str, mode: int, sa
 
 
 def installed(place: Path) -> None:
-    """Make an environment of Python's that finds ramshelf where this one does."""
+    """Make an environment of Python's with ramshelf, which finds all else where this one does."""
     venv.create(place, symlinks=True)
     [packages] = place.glob("lib/python*/site-packages")
-    found = {*map(str, filter(None, sys.path)), str(Path(ramshelf.__file__).parents[1])}
-    (packages / "here.pth").write_text("".join(f"{path}\n" for path in sorted(found)))
+    shutil.copytree(Path(ramshelf.__file__).parent, packages / "ramshelf")
+    found = sorted(filter(None, sys.path))
+    (packages / "here.pth").write_text("".join(f"{path}\n" for path in found))
 
 
 def test_a_frozen_agent_holds_up_nobody_for_ever(waiting: Listener) -> None:  # noqa: ARG001
