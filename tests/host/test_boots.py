@@ -61,10 +61,10 @@ def test_after_the_boot_all_is_well(machine: RealHost) -> None:
 def test_a_power_cut_leaves_nothing_on_a_disk_store(machine: RealHost) -> None:
     make(machine, "--kind disk --fs ext4")
     machine.run("sync")
-    before = machine.said(f"ls {MEMORY} | grep auto")
+    former = machine.said(f"ls {MEMORY} | grep auto")
     machine.power_cut()
     assert_started_again(machine)
-    assert f"{MEMORY}/{before}" in machine.said("journalctl -b -u ramshelf-clean | grep removed")
+    assert f"{MEMORY}/{former}" in machine.said("journalctl -b -u ramshelf-clean | grep removed")
     assert len(machine.said(f"ls -d {MEMORY}/*-auto").splitlines()) == 1
     assert machine.findings().keys() <= TOLERATED
     machine.remove_guests()

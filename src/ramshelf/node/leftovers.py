@@ -34,11 +34,12 @@ def leave_nothing() -> None:
                 shutil.rmtree(f"{RUN_DIR}/{notes}", ignore_errors=True)
     except RefusedError:
         return
-    for entry in os.scandir(RUN_DIR):
-        if entry.is_dir(follow_symlinks=False):
-            _remove_empty(entry.path)
-        else:
-            _remove_unheld(entry.path)
+    with suppress(FileNotFoundError):  # another removal was quicker
+        for entry in list(os.scandir(RUN_DIR)):
+            if entry.is_dir(follow_symlinks=False):
+                _remove_empty(entry.path)
+            else:
+                _remove_unheld(entry.path)
     for directory in (RUN_DIR, STATE_DIR):
         _remove_empty(directory)
 

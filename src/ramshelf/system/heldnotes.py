@@ -6,7 +6,7 @@ back with the process, however it ends. The file says which run of the guest was
 libvirt is asked to pause it until it was resumed; else it is empty. So the guest in a file that is
 not empty has not been let go yet, and if the file is not locked, whoever paused the guest has died.
 
-The hook asks for these notes on its way: os, fcntl and time are all that is imported here.
+The hook asks for these notes on its way: what is imported here it has already.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+
+from ramshelf.system.locks import open_locked
 
 _DIRECTORY = "/run/ramshelf/held"
 _SUFFIX = ".held"
@@ -51,7 +53,7 @@ class HeldNote:
         self._path = _path(name)
         os.makedirs(os.path.dirname(_DIRECTORY), mode=0o755, exist_ok=True)
         os.makedirs(_DIRECTORY, mode=0o700, exist_ok=True)
-        self._file = _locked(self._path)
+        self._file = open_locked(self._path, _PATIENCE)
         words = os.pread(self._file, 4096, 0).decode(errors="replace").split()
         self.domain_id = int(words[0]) if len(words) > 2 else None
         self.uuid = words[1] if len(words) > 2 else ""
@@ -109,29 +111,6 @@ def _is_locked(path: str) -> bool:
     finally:
         os.close(file)
     return False
-
-
-def _locked(path: str) -> int:
-    """Open and lock the file at this path, and return its descriptor.
-
-    A file that its holder has removed meanwhile does not count: then the path is opened again.
-    Raises BlockingIOError where somebody else has the lock for too long (``_PATIENCE``).
-    """
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file), os.stat(path)):
-                return file
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                os.close(file)
-                raise
-            time.sleep(0.01)
-        except FileNotFoundError:
-            pass
-        os.close(file)
 
 
 def _clock() -> float:

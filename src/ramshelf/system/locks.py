@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Path = str | os.PathLike[str]
 
 _STORE = f"{RUN_DIR}/lock"
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class store_lock:  # noqa: N801 - used as a function is: `with store_lock():`
@@ -61,7 +62,7 @@ def open_locked(path: Path, timeout: float | None = None) -> int:
     """
     while True:
         have_directory(os.path.dirname(path), 0o755)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, _FLAGS, 0o600)
         try:
             # Whoever can read a file can lock it, and keep everybody else out.
             os.fchmod(descriptor, 0o600)
