@@ -4,7 +4,6 @@ The hook makes the files and promises them, but gives them no extents. So QEMU m
 somebody has filled since, and the guest must not run then.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -85,24 +84,34 @@ def test_a_store_that_is_filled_meanwhile(hooked: Libvirtd, file_system: str) ->
     """QEMU gives up, the others keep what they have, and once there is room the guest starts."""
     with store(file_system, STORE_MIB):
         hooked.create(domain_xml("other", 128, memory_backing=IMMEDIATE))
-        with allocating(hooked, "large") as started:
-            fill(MEMORY / "foreign")
-        assert started.result().status == 1, allocated("large")
+        large = domain_xml("large", LARGE_MIB, memory_backing=IMMEDIATE)
+        with filled_once_promised("large", but_mib=LARGE_MIB // 2) as foreign:
+            said = hooked.create(large, ok=(1,)).stderr
+            assert "preallocating memory failed" in said, said
+            assert foreign.exists()
         assert left() == ({"other"}, 128)
-        (MEMORY / "foreign").unlink()
-        hooked.create(domain_xml("large", LARGE_MIB, memory_backing=IMMEDIATE))
+        foreign.unlink()
+        hooked.create(large)
         assert_reserved("large", LARGE_MIB)
         wait_console("other", "GUEST-UP")
 
 
-def fill(path: Path) -> None:
-    """Take all that is free."""
-    with path.open("wb") as file:
-        while free := os.statvfs(MEMORY).f_bavail * os.statvfs(MEMORY).f_frsize // MIB:
-            try:
-                os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, free * MIB)
-            except OSError:
-                return
+@contextmanager
+def filled_once_promised(name: str, *, but_mib: int) -> Iterator[Path]:
+    """The file of somebody's who takes what is free, but so much, before QEMU of a guest starts."""
+    foreign = MEMORY / "foreign"
+    script = Path("/etc/libvirt/hooks/qemu.d/zz-foreign")
+    script.write_text(
+        "#!/bin/sh\n"
+        f'[ "$1 $2" = "{name} start" ] || exit 0\n'
+        f"free=$(df --output=avail --block-size=1M {MEMORY} | tail -n 1)\n"
+        f"fallocate --length $((free - {but_mib}))MiB {foreign}\n"
+    )
+    script.chmod(0o755)
+    try:
+        yield foreign
+    finally:
+        script.unlink()
 
 
 @DISKS
