@@ -62,7 +62,10 @@ def open_locked(path: Path, timeout: float | None = None) -> int:
     """
     while True:
         have_directory(os.path.dirname(path), 0o755)
-        descriptor = os.open(path, _FLAGS, 0o600)
+        try:
+            descriptor = os.open(path, _FLAGS, 0o600)
+        except FileNotFoundError:
+            continue  # The directory was removed meanwhile.
         try:
             # Whoever can read a file can lock it, and keep everybody else out.
             os.fchmod(descriptor, 0o600)
