@@ -16,6 +16,7 @@ from support.real_host import CHECKOUT, MEMORY, RealHost, guest_xml
 
 pytestmark = pytest.mark.soak
 
+GUIDE = CHECKOUT / "docs/how-to/use-nova-in-containers.md"
 NAME = "nova_libvirt"
 ROOT = "/srv/nova_libvirt/root"
 NOVA = 42436
@@ -57,8 +58,7 @@ KOLLAS = f"""podman run --detach --name {NAME}
 
 def volumes() -> tuple[str, ...]:
     """The volumes that the guide adds to kolla's."""
-    guide = (CHECKOUT / "docs/how-to/use-nova-in-containers.md").read_text()
-    listed = guide.partition("nova_libvirt_extra_volumes:\n")[2].partition("```")[0]
+    listed = GUIDE.read_text().partition("nova_libvirt_extra_volumes:\n")[2].partition("```")[0]
     return tuple(re.findall(r'"(.+?)"', listed))
 
 
@@ -144,14 +144,27 @@ def test_guests_are_reserved_refused_and_live_through_its_restart(machine: RealH
 @pytest.mark.usefixtures("contained")
 def test_the_agent_on_the_host_sees_its_guests(machine: RealHost) -> None:
     machine.run("ramshelf agent install")
-    journal = "journalctl -u ramshelf-agent -o cat"
-    start(machine, "seen")
-    machine.wait(f"{journal} | grep 'guest-started.*seen'", "the agent logs it")
-    machine.run("kill -KILL $(cat /run/libvirt/qemu/seen.pid)")
-    machine.wait(f"{journal} | grep 'guest-stopped.*seen'", "the agent logs its end")
-    machine.wait(f"! ls {MEMORY} | grep -e -seen", "nothing is left of it")
-    assert '"hook.' not in machine.said(f"{journal} | grep began || :")
+    sees_guests(machine, "journalctl -u ramshelf-agent -o cat")
     machine.run("ramshelf agent remove")
+
+
+@pytest.mark.usefixtures("contained")
+def test_an_agent_in_a_container_of_its_own_sees_them(machine: RealHost) -> None:
+    guide = GUIDE.read_text().partition("### The agent in a container")[2]
+    [command] = re.findall(r"    (podman run(?:.+\\\n)+.+)\n", guide)
+    machine.run(command.replace("IMAGE", f"--rootfs {ROOT}"))
+    sees_guests(machine, "podman logs ramshelf_agent 2>&1")
+    machine.run("podman rm --force ramshelf_agent")
+
+
+def sees_guests(machine: RealHost, log: str) -> None:
+    """Wait until the agent, whose log that command shows, has seen one start and end."""
+    start(machine, "seen")
+    machine.wait(f"{log} | grep 'guest-started.*seen'", "the agent logs it")
+    machine.run("kill -KILL $(cat /run/libvirt/qemu/seen.pid)")
+    machine.wait(f"{log} | grep 'guest-stopped.*seen'", "the agent logs its end")
+    machine.wait(f"! ls {MEMORY} | grep -e -seen", "nothing is left of it")
+    assert '"hook.' not in machine.said(f"{log} | grep began || :")
 
 
 @pytest.mark.parametrize(
