@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from support.placement_service import placement_service
 from support.real_host import MEMORY, RealHost, guest_xml
 
 METRICS = "curl -sf 127.0.0.1:10177/metrics"
@@ -203,6 +205,21 @@ def test_a_guest_that_no_hook_saw_is_reserved_late(machine: RealHost) -> None:
     wait_log(machine, "reserved-late", "guest")
     size, blocks = machine.said(f"stat --format '%s %b' {MEMORY}/*-guest/pc.ram").split()
     assert int(blocks) * 512 >= int(size) == 192 << 20
+    machine.remove_guests()
+
+
+def test_placement_is_told(machine: RealHost, tmp_path: Path) -> None:
+    machine.run(f"cp {CONF} {CONF}.kept")
+    with placement_service(tmp_path) as service, machine.lent(service.port):
+        settings = f"placement_owner = true\n{service.configuration()}"
+        machine.run(f"cat >>{CONF} && systemctl restart ramshelf-agent", stdin=settings)
+        wait_metric(machine, "ramshelf_placement_up 1")
+        machine.define(guest_xml("claimed"))
+        machine.run("virsh --quiet start claimed")
+        wait_metric(machine, r"ramshelf_placement_allocated_bytes 2.01326592e\+08")
+        guest = machine.said("virsh domuuid claimed")
+        assert f"PUT /allocations/{guest} 204" in service.writes()
+    machine.run(f"mv {CONF}.kept {CONF} && systemctl restart ramshelf-agent")
     machine.remove_guests()
 
 

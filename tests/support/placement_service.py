@@ -29,8 +29,8 @@ class PlacementService:
         self.log = directory / "requests.log"
         self.certificate = directory / "certificate.pem"
         with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}"
+            self.port: int = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -38,7 +38,7 @@ class PlacementService:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-W", "ignore", "-m", "support.placement_service"),
-                *(str(self._port), str(self.database), str(self.log), str(self.certificate)),
+                *(str(self.port), str(self.database), str(self.log), str(self.certificate)),
             ],
             stderr=subprocess.DEVNULL,  # It gets tracebacks of failures that tests want.
             cwd=Path(__file__).resolve().parents[1],
@@ -131,7 +131,7 @@ class PlacementService:
         assert self._process is not None
         assert self._process.poll() is None, "Placement does not start"
         with socket.socket() as trial:
-            return trial.connect_ex(("127.0.0.1", self._port)) == 0
+            return trial.connect_ex(("127.0.0.1", self.port)) == 0
 
     def _sql(self, statement: str) -> None:
         import sqlite3  # noqa: PLC0415 - hardly ever needed

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -29,6 +30,7 @@ class RealHost:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._command = ("env", f"HOST_NAME={name}", _SCRIPT)
 
     def start(self, *options: str) -> None:
         """Boot a clean one, with this checkout at /root/project and a kernel for guests."""
@@ -105,6 +107,16 @@ class RealHost:
         """Copy a file or directory into a directory of it."""
         self._host("put", str(path), directory)
 
+    @contextmanager
+    def lent(self, port: int) -> Iterator[None]:
+        """Let it have what listens on this port of 127.0.0.1 here, at the same address there."""
+        with subprocess.Popen((*self._command, "lend", str(port))) as lending:
+            try:
+                self.wait(f"ss -Hltn 'sport = {port}' | grep -q .", "the port is there")
+                yield
+            finally:
+                lending.terminate()
+
     @property
     def key(self) -> Path:
         """The private key with which root is let in, here and on all others of its image."""
@@ -124,11 +136,10 @@ class RealHost:
         return self.said("systemctl is-system-running --wait", ok=(0, 1))
 
     def _host(self, *args: str, ok: Sequence[int] = (0,), stdin: str | None = None) -> Completed:
-        command = ("env", f"HOST_NAME={self._name}", _SCRIPT)
         try:
-            return run(*command, *args, ok=ok, stdin=stdin, timeout=2 * PATIENCE)
+            return run(*self._command, *args, ok=ok, stdin=stdin, timeout=2 * PATIENCE)
         except AssertionError as error:
-            said = run(*command, "console", ok=range(256)).stdout.splitlines()[-40:]
+            said = run(*self._command, "console", ok=range(256)).stdout.splitlines()[-40:]
             error.add_note("\n".join(["The host's console:", *said]))
             raise
 
