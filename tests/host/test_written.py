@@ -88,7 +88,8 @@ def start_and_end(stored: Stored, end: str) -> None:
     host.run("virsh --quiet resume guest")
     host.wait_console("guest", "DIRTIED")
     dirtied = stored.written(sync=False)
-    assert dirtied - started <= METADATA
+    # xfs logs the times of a file that is written to, meanwhile.
+    assert dirtied - started <= DIRTY_MIB << 20 >> 4, "its memory is yet to be written"
     host.run(end)
     host.wait(f'[ -z "$(ls {MEMORY} | grep guest)" ]', f"nothing is left by {end}")
     host.wait("virsh domstate guest | grep -q 'shut off'", "libvirt has seen it end")
