@@ -128,8 +128,12 @@ def written_mib(device: str) -> float:
     return written_sectors(path.read_text()) * _SECTOR / MIB
 
 
-def machine() -> dict[str, object]:
-    """Describe what the figures were measured on, with nothing that names the machine."""
+def machine(virt_type: str) -> dict[str, object]:
+    """Describe what the figures were measured on, with nothing that names the machine.
+
+    ``virt_type`` is libvirt's word for what ran the guests.
+    """
+    qemu = _version("qemu-system-x86_64", "--version")
     cpu = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "ramshelf": __version__,
@@ -140,7 +144,7 @@ def machine() -> dict[str, object]:
         "distribution": platform.freedesktop_os_release().get("PRETTY_NAME", "unknown"),
         "python": platform.python_version(),
         "libvirt": _version("virsh", "--version"),
-        "qemu": f"{_version('qemu-system-x86_64', '--version')}, no KVM (TCG)",
+        "qemu": f"{qemu}, {'KVM' if virt_type == 'kvm' else 'no KVM (TCG)'}",
         "cgroup": 1 if Path("/sys/fs/cgroup/memory").is_dir() else 2,
         "devices": "loop devices with direct I/O",
     }

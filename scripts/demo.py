@@ -6,7 +6,6 @@ It runs inside scripts/isolated, which takes back what an interrupted one leaves
 import contextlib
 import json
 import os
-import pwd
 import shlex
 import subprocess
 import sys
@@ -14,12 +13,12 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import guest_image
 from support.cli import RAMSHELF
 from support.devices import loop_device, loops, own_swaps
 from support.domains import FILE_BACKED, IMAGE, domain_xml, wait_console
+from support.kvm import why_not_kvm
 from support.libvirtd import Libvirtd
 from support.process import wait_until
 
@@ -84,56 +83,12 @@ def main() -> None:
 
 
 def probe() -> str:
-    """Return "kvm" where KVM boots a guest within a few seconds, else "qemu".
-
-    A /dev/kvm that opens may still run no guest.
-    """
-    command = [
-        *(
-            "qemu-system-x86_64",
-            "-accel",
-            "kvm",
-            "-m",
-            "128",
-            "-nodefaults",
-            "-display",
-            "none",
-            "-no-reboot",
-        ),
-        *("-serial", "stdio", "-kernel", f"{IMAGE}/vmlinuz", "-initrd", f"{IMAGE}/initramfs"),
-        *("-append", "console=ttyS0 quiet panic=-1 ramshelf.poweroff"),
-    ]
-    why = "there is no /dev/kvm"
-    if os.path.exists("/dev/kvm"):
-        try:
-            ended = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=6,
-                check=False,
-                **qemu_user(),
-            )
-            if b"GUEST-UP" in ended.stdout:
-                say("Yes: a guest booted.")
-                return "kvm"
-            why = (
-                (ended.stderr or b"the guest did not come up")
-                .decode(errors="replace")
-                .strip()
-                .splitlines()[0]
-            )
-        except subprocess.TimeoutExpired:
-            why = "/dev/kvm opens, but a guest hangs on it"
-    say(f"No: {why}. QEMU's own emulation (TCG) takes its place: slower, all else the same.")
-    return "qemu"
-
-
-def qemu_user() -> dict[str, Any]:
-    """Return subprocess.run's arguments for running as the user that libvirt runs QEMU as."""
-    user = pwd.getpwnam(Path("/var/lib/libvirt/qemu").owner())
-    groups = os.getgrouplist(user.pw_name, user.pw_gid)
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": groups}
+    """Return "kvm" where KVM boots a guest within a few seconds, else "qemu"."""
+    if why := why_not_kvm(seconds=6):
+        say(f"No: {why}. QEMU's own emulation (TCG) takes its place: slower, all else the same.")
+        return "qemu"
+    say("Yes: a guest booted.")
+    return "kvm"
 
 
 def show_store(device: str, virt_type: str, libvirtd: Libvirtd) -> None:

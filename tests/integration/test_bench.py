@@ -9,6 +9,7 @@ import pytest
 from bench.measure import written_mib
 from bench.results import Result, load
 from support.devices import loop_device
+from support.domains import accelerator
 from support.libvirtd import Libvirtd
 from support.process import run
 
@@ -43,7 +44,8 @@ def test_a_device_s_counter(host: None) -> None:  # noqa: ARG001 - cleans up
 def test_table(table: str, libvirtd: Libvirtd, tmp_path: Path) -> None:
     libvirtd.stop()
     argv = ("-m", "bench", table, "--quick", "--output", str(tmp_path))
-    out = run("env", f"PYTHONPATH={CHECKOUT}", sys.executable, *argv).stdout
+    environment = (f"GUESTS={accelerator()}", f"PYTHONPATH={CHECKOUT}")
+    out = run("env", *environment, sys.executable, *argv).stdout
     if "Not measured" in out:
         pytest.skip(out.splitlines()[-2])
     result = load(tmp_path / f"{table}.json")

@@ -21,10 +21,12 @@ Those self-tests take a tenth of the kernel's start, and on a busy host a CPU se
 while.
 """
 
-VIRT_TYPE = os.environ.get("GUESTS", "qemu")
-"""The guests' accelerator: QEMU's own emulation, unless $GUESTS says ``kvm``."""
-
 FILE_BACKED = "<source type='file'/><access mode='shared'/>"
+
+
+def accelerator() -> str:
+    """Return what runs the guests: QEMU's own emulation, unless $GUESTS says ``kvm``."""
+    return os.environ.get("GUESTS", "qemu")
 
 
 def domain_xml(
@@ -39,18 +41,19 @@ def domain_xml(
     balloon: str = "<memballoon model='none'/>",
     cpu: str = "",
     options: str = "",
-    virt_type: str = VIRT_TYPE,
+    virt_type: str = "",
     vcpus: int = 1,
 ) -> str:
     """Return the XML of a guest that dirties ``dirty_mib`` (or "all") of its memory.
 
     ``top`` goes below <domain>, ``devices`` below <devices>, ``cpu`` is the whole element, and
-    ``options`` are further words for the guest's kernel command line.
+    ``options`` are further words for the guest's kernel command line. ``virt_type`` is
+    accelerator() where it is not given.
     """
     backing = f"<memoryBacking>{memory_backing}</memoryBacking>" if memory_backing else ""
     words = f"{KERNEL_WORDS} {f'ramshelf.dirty={dirty_mib}' if dirty_mib else ''} {options}"
     return f"""\
-<domain type='{virt_type}'>
+<domain type='{virt_type or accelerator()}'>
   <name>{name}</name>
   <memory unit='MiB'>{memory_mib}</memory>
   {backing}

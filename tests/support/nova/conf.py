@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from support.domains import accelerator
+
 NOVA_CONF = Path("/etc/nova/nova.conf")
 API_PASTE = NOVA_CONF.with_name("api-paste.ini")
 
@@ -43,7 +45,7 @@ def settings(url: str, state: Path, more: Settings) -> Settings:
         "quota": {"instances": -1, "cores": -1, "ram": -1},
         "vnc": {"enabled": False},
         "libvirt": {
-            "virt_type": "qemu",
+            "virt_type": accelerator(),
             "cpu_mode": "none",
             "images_type": "raw",
         },
