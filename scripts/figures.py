@@ -7,16 +7,28 @@ changes nothing, needs no matplotlib, and fails where one is out of date.
 
 import re
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from math import ceil
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(CHECKOUT)]
 
-from bench.measure import Row  # noqa: E402 - bench is no installed package
+from bench.measure import Row, Series, number  # noqa: E402 - bench is no installed package
 from bench.results import SPREAD, Result, digest, load  # noqa: E402
+from ramshelf.core.ram import HostRam, ram_demand  # noqa: E402
+from ramshelf.core.store.kind import Kind  # noqa: E402
+from ramshelf.core.store.ledger import Note  # noqa: E402
+from ramshelf.core.units import GIB  # noqa: E402
 
-PAGES = (CHECKOUT / "README.md", CHECKOUT / "docs/explanation/which-store.md")
-PICTURES = CHECKOUT / "docs/explanation/figures"
+EXPLANATION = CHECKOUT / "docs/explanation"
+PAGES = (
+    CHECKOUT / "README.md",
+    EXPLANATION / "which-store.md",
+    EXPLANATION / "measurements.md",
+)
+PICTURES = EXPLANATION / "figures"
 RESULTS = CHECKOUT / "bench/results"
 
 _MARKED = re.compile(
@@ -26,75 +38,275 @@ _MARKED = re.compile(
 
 
 def part(name: str) -> str:
-    """Return what stands between the marks called ``name``: a table, "machine" or "headline"."""
-    if name == "machine":
-        first = min(RESULTS.glob("*.json"), default=None)
-        if first is None:
-            return _NOT_YET
-        return f"{_machine(load(first))} {SPREAD} A table from another machine says so.\n"
-    if name == "headline":
-        return _headline()
-    path = RESULTS / f"{name}.json"
-    if not path.exists():
-        return _NOT_YET
-    result = load(path)
-    if result.quick:
-        raise SystemExit(f"{path} was measured with --quick: no figures to quote")
-    picture = f"![{result.title}](figures/{name}.svg)\n"
-    if result.machine != load(min(RESULTS.glob("*.json"))).machine:
-        picture += f"\n{_machine(result)}\n"
-    if name not in _ACROSS:
-        return f"{picture}\n{_table(result.rows)}\n"
-    figures = result.rows[0].figures
-    return picture + "".join(
-        f"\n{_words(each)}:\n\n{_table(_wide(result, each))}\n" for each in figures
-    )
+    """Return what stands between the marks called ``name``.
+
+    That is one of _PARTS, a result's picture, or, with "-tables" behind its name, its tables.
+    """
+    if name in _PARTS:
+        return _PARTS[name]()
+    if name.endswith(_TABLES):
+        return tables(_result(name.removesuffix(_TABLES)))
+    result = _result(name)
+    machine = f"[Machine {_letter(result)}](#the-machines)"
+    return f"![{_plain(result.title)}](figures/{name}.svg)\n\n{machine}.\n"
 
 
-_NOT_YET = "Not measured yet: `sudo make bench`.\n"
-_ACROSS = {"start": "guest_mib", "end": "dirty_mib", "nova": "driver"}
+_TABLES = "-tables"
+_ACROSS = {
+    "start": "guest_mib",
+    "end": "dirty_mib",
+    "nova": "driver",
+    "hook-cost": "guests",
+    "agent": "guests",
+}
 """The tables of many rows, with the key whose values become columns.
 
 Each is told by one table for each figure.
 """
 
+_UNITS = {"guest_mib": " MiB", "dirty_mib": " MiB", "guests": " guests"}
+
+
+def tables(result: Result) -> str:
+    """Return a result's tables, folded; rows in which all is 0 are only counted."""
+    if result.table not in _ACROSS:
+        return _folded("The figures", result.rows)
+    figures = result.rows[0].figures
+    return "\n".join(_folded(_words(each), _wide(result, each)) for each in figures)
+
+
+def _folded(title: str, rows: list[Row]) -> str:
+    told = [row for row in rows if any(str(series) != "0" for series in row.figures.values())]
+    if not told:
+        return f"{title}: 0 throughout.\n"
+    left = len(rows) - len(told)
+    more = "" if not left else f"\n{left} more, with 0 throughout.\n" if left > 1 else _ONE_MORE
+    table = _table([{**row.keys, **row.figures} for row in told])
+    return f"<details><summary>{title}</summary>\n\n{table}\n{more}\n</details>\n"
+
+
+_ONE_MORE = "\nOne more, with 0 throughout.\n"
+
+
+def _proof() -> str:
+    """Return the one sentence of the README: the start of the largest guest on ext4."""
+    start = _result("start")
+    largest = _most(start, "guest_mib")
+    nova, ours = (
+        _figures(start, store="ext4", backing=backing, guest_mib=largest)
+        for backing in ("nova", "ramshelf")
+    )
+    return (
+        f"> A {largest // 1024} GiB guest on ext4 starts in **{_median(nova['seconds'])} s, writing"
+        f" {_gib(nova['written_mib'])}**, with the element that Nova writes, and in "
+        f"**{_median(ours['seconds'])} s, writing {_median(ours['written_mib'])} MiB**, with "
+        f"ramshelf.\n>\n> <sub>{_guests(start).capitalize()}, store on a loop device, "
+        f"{start.machine['cpu']}; [all figures](docs/explanation/measurements.md).</sub>\n"
+    )
+
 
 def _headline() -> str:
-    """Return a table with the start of the largest guest and the end of the dirtiest."""
-    paths = {name: RESULTS / f"{name}.json" for name in ("start", "end")}
-    if not all(path.exists() for path in paths.values()):
-        return _NOT_YET
-    start, end = (load(path) for path in paths.values())
-    largest = max(int(row.keys["guest_mib"]) for row in start.rows)
-    dirtiest = max(int(row.keys["dirty_mib"]) for row in end.rows)
-    ends = {
-        (row.keys["store"], row.keys["backing"]): row.figures
-        for row in end.rows
-        if (row.keys["ending"], row.keys["dirty_mib"]) == ("destroy", dirtiest)
-    }
-    columns = {"seconds": "seconds", "written_mib": "MiB written"}
+    """Return what starts of the largest guest cost, and an end of the dirtiest."""
+    start, end = _result("start"), _result("end")
+    largest, dirtiest = _most(start, "guest_mib"), _most(end, "dirty_mib")
+    start_keys = {"guest_mib": largest}
+    end_keys = {"ending": "destroy", "dirty_mib": dirtiest}
     rows = [
-        Row(
-            keys={"store": row.keys["store"], "memory": row.keys["backing"]},
-            figures={
-                f"{what}: {title}": figures[name]
-                for what, figures in (
-                    (f"start of {largest // 1024} GiB", row.figures),
-                    (
-                        f"end with {dirtiest / 1024:g} GiB dirty",
-                        ends[row.keys["store"], row.keys["backing"]],
-                    ),
-                )
-                for name, title in columns.items()
+        {
+            "": what,
+            **{
+                title: _cost(_figures(result, store=place or store, backing=backing, **keys))
+                for title, (backing, place) in _PEERS.items()
             },
+        }
+        for what, result, store, keys in (
+            (f"start of {largest // 1024} GiB on ext4", start, "ext4", start_keys),
+            (f"start of {largest // 1024} GiB on tmpfs over swap", start, "swap", start_keys),
+            (f"end with {dirtiest // 1024} GiB dirty on xfs", end, "xfs", end_keys),
         )
-        for row in start.rows
-        if row.keys["guest_mib"] == largest and (row.keys["store"], row.keys["backing"]) in ends
     ]
-    if start.machine == end.machine:
-        return f"{_table(rows)}\n\n{_machine(start)} {SPREAD}\n"
-    machines = f"{_machine(start, 'Starts measured')} {_machine(end, 'Ends measured')}"
-    return f"{_table(rows)}\n\n{machines} {SPREAD}\n"
+    return (
+        f"{_table(rows)}\n\n![{_plain(start.title)}](docs/explanation/figures/start.svg)\n\n"
+        f"<sub>Medians. {_beside(start, 'Starts')} {_beside(end, 'The end')} Anonymous memory lies "
+        "on no store. Machines, spread and the rest: "
+        "[measurements](docs/explanation/measurements.md).</sub>\n"
+    )
+
+
+def _beside(result: Result, what: str) -> str:
+    machine = result.machine
+    return (
+        f"{what}: {_guests(result)}, stores on {machine['devices']}, ramshelf "
+        f"{machine['ramshelf']} on machine {_letter(result)} ({machine['cpu']}, {machine['cpus']} "
+        "CPUs)."
+    )
+
+
+_PEERS = {
+    "anonymous memory": ("anonymous", "swap"),
+    "Nova's element": ("nova", ""),
+    "ramshelf": ("ramshelf", ""),
+}
+"""The headline's columns: a backing, and the store beside which it was measured if only there."""
+
+
+def _cost(figures: Mapping[str, Series]) -> str:
+    return f"{_median(figures['seconds'])} s, {_median(figures['written_mib'])} MiB written"
+
+
+def _wear() -> str:
+    """Return what each kind writes when RAM is there, when it is short, and when sets are read."""
+    steady, pressure, reread = map(_result, ("steady", "pressure", "reread"))
+    stores = ("swap", "ext4", "xfs")
+    size, seconds = _most(steady, "set_mib"), _most(steady, "seconds")
+    rows: list[Mapping[str, object]] = [
+        {
+            "MiB written": f"a guest rewrites {size} MiB for {seconds} s, RAM to spare",
+            **{store: _rewritten(_row(steady, store=store)) for store in stores},
+        },
+        {
+            "MiB written": "four guests fill twice the RAM that they get; their hot sets fit",
+            **{store: _median(_short(pressure, store)) for store in stores},
+        },
+        {
+            "MiB written": "a set twice as large as its RAM, read three times",
+            **{
+                store: f"{_median(figures['written_mib'])} (in {_median(figures['seconds'])} s)"
+                for store in stores
+                for figures in (_figures(reread, store=store, memory="file"),)
+            },
+        },
+    ]
+    letters = {_letter(result) for result in (steady, pressure, reread)}
+    where = " and ".join(sorted(letters))
+    return (
+        f"{_table(rows)}\n\nMedians, {_guests(steady)}, stores on loop devices; machine {where} of "
+        "[the measurements](measurements.md).\n"
+    )
+
+
+def _rewritten(row: Row) -> str:
+    guests = str(row.keys["guests"]).count("+") + 1
+    more = f" (by {guests} such guests)" if guests > 1 else ""
+    return f"{_median(row.figures['written_mib'])}{more}"
+
+
+def _short(pressure: Result, store: str) -> Series:
+    """Return what is written while guests fill their memory, and in the time after."""
+    samples = [
+        float(one["filling_mib"]) + float(one["written_mib"])
+        for one in pressure.samples
+        if (one["store"], one["backing"], one["limit"]) == (store, "ramshelf", "half")
+    ]
+    return Series.of(samples)
+
+
+def _sizing() -> str:
+    """Return what hosts need that are to run guests of twice their RAM."""
+    rows = [
+        {
+            "RAM": f"{ram} GiB",
+            "guests of 8 GiB": f"{guests}, {8 * guests} GiB",
+            "device for swap": f"{8 * guests} GiB",
+            "for ext4": f"{ceil(8 * guests * _ASK['ext4'])} GiB",
+            "for xfs": f"{ceil(8 * guests * _ASK['xfs'])} GiB",
+            "RAM not for guests' pages: swap": _gib(needs["swap"]),
+            "ext4": _gib(needs["ext4"]),
+            "xfs": _gib(needs["xfs"]),
+        }
+        for ram in (64, 256, 1024)
+        for guests in (2 * ram // 8,)
+        for needs in ({name: _needs(name, ram, guests) for name in ("swap", "ext4", "xfs")},)
+    ]
+    return f"{_table(rows)}\n"
+
+
+_ASK = {"ext4": 1.025, "xfs": 1.02}
+"""What to ask for on a disk, for the records of extents and for what mkfs takes."""
+
+
+def _needs(name: str, ram_gib: int, guests: int) -> float:
+    """Return the MiB of RAM that guests of 8 GiB with four vCPUs need besides their pages."""
+    swap = 8 * guests * GIB if name == "swap" else 0
+    kind = Kind.SWAP if swap else Kind.DISK
+    host = HostRam(
+        size=ram_gib * GIB, huge_pages=0, reserved=0, swap=swap, kind=kind, file_system=name
+    )
+    note = Note(name="", uuid="", domain_id=0, promised=8 * GIB, memory=8 * GIB, vcpus=4)
+    return ram_demand([note] * guests, host).total / 2**20
+
+
+def _machines() -> str:
+    lines = [f"- **{letter}**: {words}.\n" for words, letter in _lettered().items()]
+    return f"{''.join(lines)}\n{SPREAD}\n"
+
+
+_PARTS: dict[str, Callable[[], str]] = {
+    "proof": _proof,
+    "headline": _headline,
+    "wear": _wear,
+    "sizing": _sizing,
+    "machines": _machines,
+}
+
+
+@cache
+def _result(name: str) -> Result:
+    path = RESULTS / f"{name}.json"
+    result = load(path)
+    if result.quick:
+        raise SystemExit(f"{path} was measured with --quick: no figures to quote")
+    return result
+
+
+def _row(result: Result, **keys: object) -> Row:
+    """Return the row that has these values, among others; ValueError unless there is just one."""
+    (found,) = (
+        row for row in result.rows if all(row.keys[key] == value for key, value in keys.items())
+    )
+    return found
+
+
+def _figures(result: Result, **keys: object) -> Mapping[str, Series]:
+    return _row(result, **keys).figures
+
+
+def _most(result: Result, key: str) -> int:
+    return max(int(row.keys[key]) for row in result.rows)
+
+
+def _median(series: Series) -> str:
+    return number(series.median)
+
+
+def _gib(mib: Series | float) -> str:
+    return f"{number((mib.median if isinstance(mib, Series) else mib) / 1024)} GiB"
+
+
+def _lettered() -> dict[str, str]:
+    """Return the machines that the results were measured on, each with a letter."""
+    words = dict.fromkeys(_machine(_result(path.stem)) for path in sorted(RESULTS.glob("*.json")))
+    return {each: chr(ord("A") + place) for place, each in enumerate(words)}
+
+
+def _letter(result: Result) -> str:
+    return _lettered()[_machine(result)]
+
+
+def _machine(result: Result) -> str:
+    machine = result.machine
+    return (
+        f"ramshelf {machine['ramshelf']} on {machine['distribution']}, Linux {machine['kernel']}, "
+        f"libvirt {machine['libvirt']}, QEMU {machine['qemu'].partition(',')[0]}, Python "
+        f"{machine['python']}, cgroup v{machine['cgroup']}; {machine['cpu']}, {machine['cpus']} "
+        f"CPUs, {number(machine['ram_mib'] / 1024)} GiB of RAM; {_guests(result)}; stores on "
+        f"{machine['devices']}"
+    )
+
+
+def _guests(result: Result) -> str:
+    kvm = result.machine["qemu"].endswith(", KVM")
+    return "guests run by KVM" if kvm else "guests emulated (TCG, no KVM)"
 
 
 def _wide(result: Result, figure: str) -> list[Row]:
@@ -103,16 +315,15 @@ def _wide(result: Result, figure: str) -> list[Row]:
     for row in result.rows:
         keys = {name: value for name, value in row.keys.items() if name != across}
         one = wide.setdefault(tuple(keys.values()), Row(keys=keys, figures={}))
-        unit = " MiB" if across.endswith("_mib") else ""
-        column = {f"{row.keys[across]}{unit}": row.figures[figure]}
+        column = {f"{row.keys[across]}{_UNITS.get(across, '')}": row.figures[figure]}
         wide[tuple(keys.values())] = Row(keys=keys, figures={**one.figures, **column})
     return list(wide.values())
 
 
-def _table(rows: list[Row]) -> str:
-    header = list(dict.fromkeys(name for row in rows for name in (*row.keys, *row.figures)))
+def _table(rows: Sequence[Mapping[str, object]]) -> str:
+    header = list(dict.fromkeys(name for row in rows for name in row))
     lines = [[_words(name) for name in header], ["---"] * len(header)]
-    lines += [[str({**row.keys, **row.figures}.get(name, "")) for name in header] for row in rows]
+    lines += [[str(row.get(name, "")) for name in header] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -121,12 +332,8 @@ def _words(name: str) -> str:
     return name.replace("_", " ").replace(" mib", " MiB")
 
 
-def _machine(result: Result, what: str = "Measured") -> str:
-    return (
-        f"{what} on: "
-        + ", ".join(f"{name} {value}" for name, value in result.machine.items())
-        + "."
-    )
+def _plain(title: str) -> str:
+    return title.replace("`", "")
 
 
 def _stale_pictures() -> list[tuple[Path, Path]]:
