@@ -100,8 +100,8 @@ def _proof() -> str:
         f"> A {largest // 1024} GiB guest on ext4 starts in **{_median(nova['seconds'])} s, writing"
         f" {_gib(nova['written_mib'])}**, with the element that Nova writes, and in "
         f"**{_median(ours['seconds'])} s, writing {_median(ours['written_mib'])} MiB**, with "
-        f"ramshelf.\n>\n> <sub>{_guests(start).capitalize()}, store on a loop device, "
-        f"{start.machine['cpu']}; [all figures](docs/explanation/measurements.md).</sub>\n"
+        f"ramshelf.\n>\n> <sub>Measured: {_guests(start)}, {_stores(start)}, "
+        f"{_cpus(start)}. [All figures](docs/explanation/measurements.md)</sub>\n"
     )
 
 
@@ -127,18 +127,16 @@ def _headline() -> str:
     ]
     return (
         f"{_table(rows)}\n\n![{_plain(start.title)}](docs/explanation/figures/start.svg)\n\n"
-        f"<sub>Medians. {_beside(start, 'Starts')} {_beside(end, 'The end')} Anonymous memory lies "
-        "on no store. Machines, spread and the rest: "
+        f"<sub>Medians; anonymous memory lies on no store. Starts: {_beside(start)}. The end: "
+        f"{_beside(end)}. Machines, spread and the other side: "
         "[measurements](docs/explanation/measurements.md).</sub>\n"
     )
 
 
-def _beside(result: Result, what: str) -> str:
-    machine = result.machine
+def _beside(result: Result) -> str:
     return (
-        f"{what}: {_guests(result)}, stores on {machine['devices']}, ramshelf "
-        f"{machine['ramshelf']} on machine {_letter(result)} ({machine['cpu']}, {machine['cpus']} "
-        "CPUs)."
+        f"{_guests(result)}, {_stores(result)}, machine {_letter(result)} ({_cpus(result)}), "
+        f"ramshelf {result.machine['ramshelf']}"
     )
 
 
@@ -180,7 +178,7 @@ def _wear() -> str:
     letters = {_letter(result) for result in (steady, pressure, reread)}
     where = " and ".join(sorted(letters))
     return (
-        f"{_table(rows)}\n\nMedians, {_guests(steady)}, stores on loop devices; machine {where} of "
+        f"{_table(rows)}\n\nMedians, {_guests(steady)}, {_stores(steady)}; machine {where} of "
         "[the measurements](measurements.md).\n"
     )
 
@@ -298,10 +296,18 @@ def _machine(result: Result) -> str:
     return (
         f"ramshelf {machine['ramshelf']} on {machine['distribution']}, Linux {machine['kernel']}, "
         f"libvirt {machine['libvirt']}, QEMU {machine['qemu'].partition(',')[0]}, Python "
-        f"{machine['python']}, cgroup v{machine['cgroup']}; {machine['cpu']}, {machine['cpus']} "
-        f"CPUs, {number(machine['ram_mib'] / 1024)} GiB of RAM; {_guests(result)}; stores on "
-        f"{machine['devices']}"
+        f"{machine['python']}, cgroup v{machine['cgroup']}; {_cpus(result)}, "
+        f"{number(machine['ram_mib'] / 1024)} GiB of RAM; {_guests(result)}; "
+        f"{_stores(result)}"
     )
+
+
+def _cpus(result: Result) -> str:
+    return f"{result.machine['cpu']}, {result.machine['cpus']} CPUs"
+
+
+def _stores(result: Result) -> str:
+    return f"stores on {result.machine['devices']}"
 
 
 def _guests(result: Result) -> str:
@@ -336,6 +342,27 @@ def _plain(title: str) -> str:
     return title.replace("`", "")
 
 
+DRAWING = PICTURES / "overview.svg"
+"""The one picture that was drawn by hand, in the light theme's colours."""
+
+_DARK = {
+    "#1f2328": "#f0f6fc",
+    "#59636e": "#9198a1",
+    "#b7bfc8": "#656c76",
+    "#f6f8fa": "#151b23",
+    "#dbe9f4": "#12304a",
+    "#0072b2": "#58a6ff",
+    "#d55e00": "#f0883e",
+    "#00795a": "#3fb68b",
+}
+"""What the drawing's colours become in the dark theme."""
+
+
+def dark(drawing: str) -> str:
+    """Return a drawing in the dark theme; KeyError where it has a colour that has none there."""
+    return re.sub(r"#[0-9a-f]{6}\b", lambda match: _DARK[match[0]], drawing)
+
+
 def _stale_pictures() -> list[tuple[Path, Path]]:
     """Return the results whose pictures do not show them, and the pictures."""
     found = []
@@ -357,6 +384,11 @@ def main() -> int:
 
             PICTURES.mkdir(exist_ok=True)
             draw(load(path), picture, digest(path))
+    on_dark, in_dark = DRAWING.with_stem("overview-dark"), dark(DRAWING.read_text())
+    if not on_dark.exists() or on_dark.read_text() != in_dark:
+        stale.append(on_dark)
+        if not check:
+            on_dark.write_text(in_dark)
     for page in PAGES:
         old = page.read_text()
         new = _MARKED.sub(lambda match: match[1] + part(match[2]) + match[3], old)

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ import pytest
 
 from ramshelf.cli import main
 from ramshelf.core import catalog
+from ramshelf.core.requirements import DISCARD, FILE_BACKING
 
 CHECKOUT = Path(__file__).parents[2]
 TOP = ("README.md", "CHANGELOG.md", "SECURITY.md")
@@ -59,6 +61,19 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
     for target in re.findall(r'\b(?:src|srcset)="([^"]+)"', text):
         assert (page.parent / target).exists(), target
+
+
+def test_readme_names_the_lowest_versions() -> None:
+    text = (CHECKOUT / "README.md").read_text()
+    for name, at_least, discard in (
+        ("libvirt", FILE_BACKING.libvirt, DISCARD.libvirt),
+        ("QEMU", FILE_BACKING.qemu, DISCARD.qemu),
+    ):
+        assert (
+            f"| {name} | {at_least[0]}.{at_least[1]}; `discard` {discard[0]}.{discard[1]}" in text
+        )
+    python = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert f"| Python | {python.removeprefix('>=')}; " in text
 
 
 def anchors(page: Path) -> set[str]:

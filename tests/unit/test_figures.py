@@ -75,3 +75,9 @@ def test_a_swap_store_s_device_is_as_large_as_its_guests(figures: dict[str, Any]
     header, _, *rows = figures["part"]("sizing").strip().splitlines()
     cells = [dict(zip(header.split(" | "), row.split(" | "), strict=True)) for row in rows]
     assert [each["device for swap"] for each in cells] == ["128 GiB", "512 GiB", "2048 GiB"]
+
+
+def test_the_drawing_has_no_colour_of_the_light_theme_in_the_dark(figures: dict[str, Any]) -> None:
+    assert figures["dark"]('<text fill="#1f2328"/>') == '<text fill="#f0f6fc"/>'
+    with pytest.raises(KeyError):
+        figures["dark"]('<text fill="#123456"/>')
