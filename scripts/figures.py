@@ -239,11 +239,26 @@ def _machines() -> str:
     return f"{''.join(lines)}\n{SPREAD}\n"
 
 
+def _ran() -> str:
+    """Return what ran the guests and what the stores lay on, for each machine."""
+    ways: dict[str, list[str]] = {}
+    for path in sorted(RESULTS.glob("*.json")):
+        result = _result(path.stem)
+        letters = ways.setdefault(f"{_guests(result)}, {_stores(result)}", [])
+        if _letter(result) not in letters:
+            letters.append(_letter(result))
+    return "".join(
+        f"**Machine{'s' * (len(letters) > 1)} {', '.join(letters)}: {way}.**\n"
+        for way, letters in ways.items()
+    )
+
+
 _PARTS: dict[str, Callable[[], str]] = {
     "proof": _proof,
     "headline": _headline,
     "wear": _wear,
     "sizing": _sizing,
+    "ran": _ran,
     "machines": _machines,
 }
 
