@@ -152,6 +152,8 @@ def test_anonymous_guests_that_use_up_ram_are_told_of_and_never_refused(hooked: 
         said = hooked.create(domain_xml("filed", GUEST_MIB), ok=(1,)).stderr
         assert "Guest filed needs 145 MiB of RAM that cannot go to the store" in said
         assert "[ram.exceeded]" in said
+        # Of a guest that is too large for the store as well, that is said: no RAM would help.
+        assert "[capacity.exceeded]" in hooked.create(domain_xml("large", 1024), ok=(1,)).stderr
         codes = findings()
         assert {"ram.anonymous", "ram.exceeded"} <= codes
         hooked.virsh("destroy", "two")

@@ -106,10 +106,10 @@ def _hold(files: Sequence[str], guest: Guest, step: Step) -> tuple[Note, _Found]
     places = backingstore.places()
     others = backingstore.holding(places, but=guest.name, keep=True)
     store = next((place.store for place in places if isinstance(place.store, Store)), None)
-    if guest.pinned or store is not None:
-        admit_ram(guest, others, host_ram(store, reserved=reserved))
     found = _find(guest, places, off=limit.off) if guest.file_backed else None
     if found is None:
+        if guest.pinned or store is not None:
+            admit_ram(guest, others, host_ram(store, reserved=reserved))
         ledger.write_note(_timed(note_of(guest), None))
         return None
     parent = found.opened.descriptor
@@ -121,6 +121,7 @@ def _hold(files: Sequence[str], guest: Guest, step: Step) -> tuple[Note, _Found]
             _empty(guest, parent, directory, others)
             step("emptied")
         _admit(guest, backingstore.figures(found.store, others), found.store, places, limit)
+        admit_ram(guest, others, host_ram(store, reserved=reserved))
         noted = _make(guest, parent, directory, step)
         note = _timed(note_of(guest, directory=found.path, files=noted), found.store)
         if not found.store.kind.tmpfs:
