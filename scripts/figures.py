@@ -357,8 +357,8 @@ def _plain(title: str) -> str:
     return title.replace("`", "")
 
 
-DRAWING = PICTURES / "overview.svg"
-"""The one picture that was drawn by hand, in the light theme's colours."""
+DRAWINGS = (PICTURES / "overview.svg", PICTURES / "life.svg")
+"""The pictures that were drawn by hand, in the light theme's colours."""
 
 _DARK = {
     "#1f2328": "#f0f6fc",
@@ -399,11 +399,12 @@ def main() -> int:
 
             PICTURES.mkdir(exist_ok=True)
             draw(load(path), picture, digest(path))
-    on_dark, in_dark = DRAWING.with_stem("overview-dark"), dark(DRAWING.read_text())
-    if not on_dark.exists() or on_dark.read_text() != in_dark:
-        stale.append(on_dark)
-        if not check:
-            on_dark.write_text(in_dark)
+    for drawing in DRAWINGS:
+        on_dark, in_dark = drawing.with_stem(f"{drawing.stem}-dark"), dark(drawing.read_text())
+        if not on_dark.exists() or on_dark.read_text() != in_dark:
+            stale.append(on_dark)
+            if not check:
+                on_dark.write_text(in_dark)
     for page in PAGES:
         old = page.read_text()
         new = _MARKED.sub(lambda match: match[1] + part(match[2]) + match[3], old)
