@@ -54,8 +54,8 @@ def test_the_tutorial_fills_a_swap_store_and_writes_nothing() -> None:
         if command.startswith(NOT_TYPED):
             continue
         expected = next((ok for begin, ok in STATUS.items() if command.startswith(begin)), (0,))
-        ended = run("bash", "-c", command, ok=expected)
-        said[command] = OTHERS_SWAP.sub(r"\1\2", ended.stdout + ended.stderr)
+        ended = run("bash", "-c", f"exec 2>&1\n{command}", ok=expected)  # as on a terminal
+        said[command] = OTHERS_SWAP.sub(r"\1\2", ended.stdout)
         assert unseen(shown, said[command]) == [], said[command]
         if command.startswith("cat > /tmp/first.xml") and accelerator() == "qemu":
             run("sed", "-i", "s/type='kvm'/type='qemu'/", "/tmp/first.xml")
