@@ -8,6 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.group import Group
 from ramshelf.cli.notes import documents, say
 from ramshelf.cli.output import fields, table
 from ramshelf.core.units import MIB, align_up, to_mib
@@ -42,7 +43,7 @@ def _names(
     return complete
 
 
-@click.group("guest")
+@click.group("guest", cls=Group)
 def command() -> None:
     """Start, stop, migrate, trim, list or show file-backed guests."""
 

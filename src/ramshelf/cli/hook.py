@@ -3,6 +3,7 @@
 import click
 
 from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.group import Group
 from ramshelf.cli.output import fields, plan
 from ramshelf.core.errors import UsageError
 from ramshelf.core.hook.bypass import Bypass, parse_time
@@ -14,7 +15,7 @@ from ramshelf.node.hook import manage as node
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 
 
-@click.group(name="hook")
+@click.group("hook", cls=Group)
 def command() -> None:
     """Install, remove or check libvirt's hook.
 

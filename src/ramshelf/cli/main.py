@@ -19,6 +19,7 @@ import click
 
 from ramshelf import __version__
 from ramshelf.cli.context import Context
+from ramshelf.cli.group import Group
 from ramshelf.core.errors import HostError, RamshelfError, UsageError
 
 _VERBS = {
@@ -28,13 +29,14 @@ _VERBS = {
     "guest": "Start, stop, migrate, list or show file-backed guests.",
     "xml": "Make domain XML file-backed.",
     "capacity": "Show what the store holds and who holds it.",
-    "placement": "Show, or bring to agree, what Placement says of this host.",
-    "agent": "Watch guests and store, and serve metrics (a daemon).",
+    "placement": "Show what OpenStack Placement knows about this host, and correct it.",
+    "agent": "Run the daemon that watches guests and serves metrics, or make it a service.",
     "completion": "Print a shell's completion script.",
+    "help": "Show the help of a command.",
 }
 
 
-class _Verbs(click.Group):
+class _Verbs(Group):
     """Imports a verb's module when it is called, so that each start pays for itself only."""
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 import click
 
 from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.group import Group
 from ramshelf.cli.notes import documents, say
 from ramshelf.cli.output import fields, table
 from ramshelf.core.doctor.checks.placement import judge_provider
@@ -18,9 +19,9 @@ from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.placement import Placement, connect
 
 
-@click.group("placement")
+@click.group("placement", cls=Group)
 def command() -> None:
-    """Show, or bring to agree, what Placement says of this host."""
+    """Show what OpenStack Placement knows about this host, and correct it."""
 
 
 @command.command("show", epilog="Example: ramshelf placement show --json")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import click
 
 from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.group import Group
 from ramshelf.cli.output import fields, plan, table
 from ramshelf.core.plan import Action, AllocateFile, describe
 from ramshelf.core.store.directory import GuestDirectory
@@ -34,7 +35,7 @@ class _Size(click.ParamType[int]):
             self.fail(f"{error}.", param, ctx)
 
 
-@click.group("store")
+@click.group("store", cls=Group)
 def command() -> None:
     """Prepare, show, remove or clean the store."""
 

@@ -7,6 +7,7 @@ from typing import BinaryIO
 import click
 
 from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.group import Group
 from ramshelf.cli.notes import documents, say
 from ramshelf.core.domain.backing import (
     LIKE_NOVA,
@@ -23,7 +24,7 @@ from ramshelf.core.errors import RamshelfError
 from ramshelf.core.findings import Finding
 
 
-@click.group("xml")
+@click.group("xml", cls=Group)
 def command() -> None:
     """Make domain XML file-backed."""
 

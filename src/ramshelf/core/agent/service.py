@@ -81,7 +81,7 @@ def _refuse(found: Service) -> None:
             "agent.no-systemd",
             "systemd does not run here.",
             hint=(
-                "Have whatever starts services here run 'ramshelf agent'; it stays in the "
+                "Have whatever starts services here run 'ramshelf agent run'; it stays in the "
                 "foreground."
             ),
         )
