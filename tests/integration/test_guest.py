@@ -433,10 +433,34 @@ def test_a_libvirtd_that_does_not_answer_can_be_left(hooked: Libvirtd) -> None:
     assert said.strip() == "ramshelf: Interrupted. [cli.interrupted]"
 
 
+def test_a_file_that_is_named_like_a_guest(
+    hooked: Libvirtd,  # noqa: ARG001 - a libvirtd that answers
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "web1").write_text("<domain/>")
+    monkeypatch.chdir(tmp_path)
+    code, said = refused("guest", "start", "web1")
+    assert code == "guest.not-found"
+    assert "ramshelf guest start ./web1" in said
+
+
+@pytest.mark.parametrize("machine", [" machine='pc'", ""])
+def test_a_kvm_guest_where_there_is_no_kvm(hooked: Libvirtd, tmp_path: Path, machine: str) -> None:
+    if "domain type='kvm'" in hooked.virsh("capabilities").stdout:
+        pytest.skip("libvirt has found KVM here")
+    xml = domain_xml("one", virt_type="kvm").replace(" machine='pc'", machine)
+    code, said = refused("guest", "start", file(tmp_path, xml))
+    assert code == "host.kvm"
+    assert "hint: Enable virtualization" in said
+
+
 def test_unknown_names(hooked: Libvirtd) -> None:  # noqa: ARG001 - a libvirtd that answers
     for verb in ("start", "stop", "show"):
-        assert refused("guest", verb, "nobody")[0] == "guest.not-found"
-    assert refused("guest", "start", "/nonexistent.xml")[0] == "system.io"
+        code, said = refused("guest", verb, "nobody")
+        assert code == "guest.not-found"
+        assert "knows no guest 'nobody'. [guest.not-found]\nhint: 'virsh list --all'" in said
+    assert refused("guest", "start", "/nonexistent.xml")[0] == "xml.file"
 
 
 def test_another_guest_of_the_same_name_stays(hooked: Libvirtd, tmp_path: Path) -> None:
@@ -558,6 +582,14 @@ def test_a_closed_pipe(hooked: Libvirtd) -> None:  # noqa: ARG001 - a libvirtd t
     )
     assert ended.stdout in {"0\n", "1\n"}
     assert ended.stderr == ""
+
+
+def test_a_host_that_is_not_there(hooked: Libvirtd) -> None:
+    hooked.create(domain_xml("one"))
+    there = "qemu+tcp://nowhere.invalid/system"
+    code, said = refused("guest", "migrate", "one", there)
+    assert code == "libvirt.unreachable"
+    assert f"hint: 'virsh --connect {there} list' has to work here" in said
 
 
 def test_other_libvirts_are_refused() -> None:

@@ -52,7 +52,7 @@ def test_stale_directories_go_and_guests_stay(libvirtd: Libvirtd, file_system: s
         assert (MEMORY / "notes").is_dir()
         assert (MEMORY / "lost+found").is_dir() == (file_system == "ext4")
         assert libvirtd.virsh("domstate", "alive").stdout.strip() == "running"
-        assert "nothing to do" in ramshelf("store", "clean").stdout
+        assert "nothing to remove" in ramshelf("store", "clean").stdout
 
 
 def test_a_guest_that_is_just_starting_stays(libvirtd: Libvirtd) -> None:

@@ -1,8 +1,10 @@
 """``ramshelf guest``: guests on the store, through libvirt."""
 
+import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -11,9 +13,14 @@ from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.group import Group
 from ramshelf.cli.notes import documents, say
 from ramshelf.cli.output import fields, table
+from ramshelf.cli.values import Seconds
+from ramshelf.core.errors import RefusedError, UsageError
 from ramshelf.core.units import MIB, align_up, to_mib
 from ramshelf.node.guest import look
 from ramshelf.system.hypervisor import Hypervisor
+
+if TYPE_CHECKING:
+    from ramshelf.node.guest.start import Started
 
 _DEFAULT_TIMEOUT = 120
 """Seconds, as many as nova.conf's shutdown_timeout has at most in practice."""
@@ -75,17 +82,13 @@ def start(context: Context, guest: str) -> None:
     whose guest is defined first. Where the guest does not start, its definition is put back. A
     guest that runs already stays as it is.
     """
-    from ramshelf.core.domain.backing import (  # noqa: PLC0415 - lxml, only where it is used
-        MAX_BYTES,
-    )
-    from ramshelf.node.guest.start import start_guest  # noqa: PLC0415 - likewise
+    from ramshelf.node.guest.start import start_guest  # noqa: PLC0415 - lxml, only where it is used
 
-    wanted: str | bytes = guest
-    if "/" in guest or guest.endswith(".xml"):
-        with open(guest, "rb") as file:
-            wanted = file.read(MAX_BYTES + 1)
-    with Hypervisor(context.uri) as hypervisor:
-        started = start_guest(hypervisor, context.config, wanted)
+    if "/" not in guest and not guest.endswith(".xml"):
+        with _also_a_file(guest), Hypervisor(context.uri) as hypervisor:
+            started = start_guest(hypervisor, context.config, guest)
+    else:
+        started = _start_file(context, guest)
     document = {
         "name": started.name,
         "already_running": started.already,
@@ -120,6 +123,35 @@ def start(context: Context, guest: str) -> None:
     context.emit(document, text)
 
 
+def _start_file(context: Context, path: str) -> "Started":
+    """Start the guest that a file describes."""
+    from ramshelf.cli.domainfile import (  # noqa: PLC0415 - lxml, only where it is used
+        named,
+        read_domain,
+    )
+    from ramshelf.core.domain.backing import parse_document  # noqa: PLC0415 - likewise
+    from ramshelf.node.guest.start import start_guest  # noqa: PLC0415 - likewise
+
+    document = read_domain(path)
+    with named(path):
+        parse_document(document)
+        with Hypervisor(context.uri) as hypervisor:
+            return start_guest(hypervisor, context.config, document)
+
+
+@contextmanager
+def _also_a_file(name: str) -> Iterator[None]:
+    """Say how a file is named, where there is one of that name and no such guest."""
+    try:
+        yield
+    except RefusedError as error:
+        if error.code == "guest.not-found" and os.path.isfile(name):
+            error.hint = (
+                f"To start the guest that the file describes: ramshelf guest start ./{name}"
+            )
+        raise
+
+
 @command.command(
     "stop",
     epilog="""\b
@@ -133,7 +165,7 @@ Examples:
 @click.option("--now", is_flag=True, help="End it at once, without asking it.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     metavar="SECONDS",
     help=f"How long it has to shut down by itself before it is ended; default {_DEFAULT_TIMEOUT}.",
 )
@@ -234,7 +266,7 @@ Examples:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     metavar="SECONDS",
     help=(
         "With --offline: how long it has to shut down before it is ended; default "
@@ -264,6 +296,12 @@ def migrate(
     if offline and any(live_options.values()):
         raise click.UsageError(
             "--offline sends no memory: options of a live migration have no meaning beside it."
+        )
+    if "://" not in destination:
+        raise UsageError(
+            "cli.usage",
+            f"{destination!r} is not the URI of another host's libvirt.",
+            hint=f"For a host of that name: qemu+ssh://root@{destination}/system",
         )
     if timeout is not None and not offline:
         raise click.UsageError("--timeout is for --offline.")

@@ -131,7 +131,7 @@ def bypass(context: Context, *, time: str | None, end: bool) -> None:
         raise UsageError(
             "hook.bypass-time",
             "Either --for TIME or --end is needed.",
-            hint="ramshelf hook bypass --for 30min",
+            hint="Such as: ramshelf hook bypass --for 30min",
         )
     now = node_bypass.end() if time is None else node_bypass.begin(parse_time(time))
     said = f"The hook is bypassed for {now.left} s." if now.left else "The hook was not bypassed."

@@ -8,31 +8,19 @@ import click
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.group import Group
 from ramshelf.cli.output import fields, plan, table
+from ramshelf.cli.values import Size
 from ramshelf.core.plan import Action, AllocateFile, describe
 from ramshelf.core.store.directory import GuestDirectory
 from ramshelf.core.store.facts import Spec
 from ramshelf.core.store.find import DISK_FILE_SYSTEMS, Store
 from ramshelf.core.store.kind import Kind
-from ramshelf.core.units import MIB, align_up, parse_size, to_mib
+from ramshelf.core.units import MIB, align_up, to_mib
 from ramshelf.node.store import manage as node
 from ramshelf.node.store.clean import clean as clean_store
 from ramshelf.node.store.clean import find_stale
 
+_LIMITS = {"store": "its size", "swap": "its swap", "configured": "file_backed_memory"}
 _RESTART = "Restart libvirtd (or virtqemud): it reads memory_backing_dir only when it starts."
-
-
-class _Size(click.ParamType[int]):
-    name = "size"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_size(str(value))
-        except ValueError as error:
-            self.fail(f"{error}.", param, ctx)
 
 
 @click.group("store", cls=Group)
@@ -61,7 +49,7 @@ Examples:
     ),
 )
 @click.option(
-    "--size", type=_Size(), metavar="SIZE", help="Such as 64G. Default: all of the device."
+    "--size", type=Size(), metavar="SIZE", help="Such as 64G. Default: all of the device."
 )
 @click.option("--device", metavar="DEV", help="An empty block device to use.")
 @click.option("--file", metavar="PATH", help="A file to make, fully allocated, and to use.")
@@ -81,7 +69,7 @@ Examples:
 )
 @click.option(
     "--tmpfs-size",
-    type=_Size(),
+    type=Size(),
     metavar="SIZE",
     help=(
         "kind swap: make the store larger than its swap. Guests that use more than swap and free "
@@ -108,7 +96,7 @@ def create(
     """Make the store that guests' memory lies on, now and at every boot.
 
     Nothing that carries data is touched unless it is named with --wipe. A create that was
-    interrupted goes on where it was; one that finds the store as asked for changes nothing.
+    interrupted goes on where it was; where the store is what you ask for already, nothing changes.
     """
     spec = Spec(
         kind=Kind(kind),
@@ -124,9 +112,11 @@ def create(
     def done(planned: node.Planned) -> None:
         where = planned.layout.mount_point if planned.layout else ""
         if not planned.actions:
-            click.echo(f"The store of kind {kind} at {where} is as asked for: nothing to do.")
+            click.echo(f"The store of kind {kind} at {where} is already what you ask for.")
+            _tell_capacity(planned)
             return
         click.echo(f"The store of kind {kind} is mounted at {where}, now and at every boot.")
+        _tell_capacity(planned)
         if planned.directory_changed:
             click.echo(_RESTART)
         click.echo("Next: ramshelf hook install, then ramshelf doctor.")
@@ -157,7 +147,7 @@ def remove(context: Context, *, dry_run: bool) -> None:
 
     def done(planned: node.Planned) -> None:
         if not planned.actions:
-            click.echo("There is no store that ramshelf made: nothing to do.")
+            click.echo("There is no store that ramshelf made, so there is nothing to remove.")
             return
         click.echo("The store is removed.")
         if planned.directory_changed:
@@ -193,7 +183,7 @@ def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
 
     def text() -> None:
         if not found:
-            click.echo("Every directory belongs to a guest: nothing to do.")
+            click.echo("Every directory belongs to a guest; there is nothing to remove.")
             return
         rows = [
             (
@@ -297,6 +287,14 @@ def _plain(key: str, value: object) -> object:
     return ", ".join(value) if isinstance(value, list) else str(value)
 
 
+def _tell_capacity(planned: node.Planned) -> None:
+    if planned.capacity is not None:
+        click.echo(
+            f"It can hold {to_mib(planned.capacity.total)} MiB of guest memory "
+            f"(limited by {_LIMITS[planned.capacity.limit_reason]})."
+        )
+
+
 def _warn(warnings: tuple[str, ...]) -> None:
     for sentence in warnings:
         click.echo(f"warning: {sentence}", err=True)
@@ -315,6 +313,7 @@ def _emit(
         "changed": bool(planned.actions) and not dry_run,
         "actions": describe(planned.actions),
         "warnings": list(planned.warnings),
+        "capacity_mib": to_mib(planned.capacity.total) if planned.capacity else None,
     }
 
     def plain() -> None:

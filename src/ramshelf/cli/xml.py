@@ -1,17 +1,17 @@
 """``ramshelf xml``: domain XML in, file-backed domain XML out."""
 
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from typing import BinaryIO
 
 import click
 
 from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.domainfile import STANDARD_INPUT, named, read_domain
 from ramshelf.cli.group import Group
 from ramshelf.cli.notes import documents, say
 from ramshelf.core.domain.backing import (
     LIKE_NOVA,
-    MAX_BYTES,
     OFF,
     AllocationMode,
     Backing,
@@ -37,7 +37,7 @@ Examples:
   virsh dumpxml --inactive --security-info NAME | ramshelf xml apply > NAME.xml
 """,
 )
-@click.argument("file", metavar="[FILE]", type=click.File("rb"), default="-")
+@click.argument("file", metavar="[FILE]", default=STANDARD_INPUT)
 @click.option(
     "--discard",
     type=click.Choice(["auto", "yes", "no"]),
@@ -62,7 +62,7 @@ Examples:
 @pass_context
 def apply_command(
     context: Context,
-    file: BinaryIO,
+    file: str,
     *,
     discard: str | None,
     allocation: str | None,
@@ -76,22 +76,24 @@ def apply_command(
     """
     if like_nova and (discard or allocation):
         raise click.UsageError("--like-nova decides about --discard and --allocation itself.")
-    if file.isatty():
+    if file == STANDARD_INPUT and sys.stdin.isatty():
         click.echo("Reading domain XML from the terminal; end it with Ctrl-D.", err=True)
-    document = file.read(MAX_BYTES + 1)
-    if context.config.off:
-        parse_document(document)
-        _print(context, document, [OFF])
-        return
-    backing = (
-        LIKE_NOVA
-        if like_nova
-        else Backing(
-            allocation=AllocationMode(allocation or "ondemand"), discard=Discard(discard or "auto")
+    document = read_domain(file)
+    with named(file):
+        if context.config.off:
+            parse_document(document)
+            _print(context, document, [OFF])
+            return
+        backing = (
+            LIKE_NOVA
+            if like_nova
+            else Backing(
+                allocation=AllocationMode(allocation or "ondemand"),
+                discard=Discard(discard or "auto"),
+            )
         )
-    )
-    support = _support(context) if backing.discard is Discard.AUTO else Support()
-    applied = make_file_backed(document, backing, support)
+        support = _support(context) if backing.discard is Discard.AUTO else Support()
+        applied = make_file_backed(document, backing, support)
     _print(context, applied.xml.encode(), applied.notes)
 
 

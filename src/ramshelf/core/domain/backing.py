@@ -238,6 +238,9 @@ def decide_discard(wish: Discard, support: Support) -> tuple[bool, Finding | Non
     return True, None
 
 
+_WANTED = "Domain XML is what 'virsh dumpxml NAME' and 'virt-install --print-xml' print."
+
+
 def parse_document(document: bytes) -> etree._Element:
     """Return the root of domain XML that may come from anyone.
 
@@ -246,7 +249,7 @@ def parse_document(document: bytes) -> etree._Element:
     ``xml.not-a-domain``.
     """
     if not document.strip():
-        raise InputError("xml.empty", "There is no domain XML: the input is empty.")
+        raise InputError("xml.empty", "There is no domain XML: the input is empty.", hint=_WANTED)
     if len(document) > MAX_BYTES:
         raise InputError(
             "xml.too-large",
@@ -269,11 +272,15 @@ def parse_document(document: bytes) -> etree._Element:
                 ),
             ) from error
         reason = (error.msg or "unknown error").splitlines()[0]
-        raise InputError("xml.malformed", f"The domain XML cannot be parsed: {reason}.") from error
+        raise InputError(
+            "xml.malformed", f"The domain XML cannot be parsed: {reason}.", hint=_WANTED
+        ) from error
     if root.getroottree().docinfo.internalDTD is not None:
         raise _doctype()
     if root.tag != "domain":
-        raise InputError("xml.not-a-domain", f"The XML is a <{root.tag}>, not a <domain>.")
+        raise InputError(
+            "xml.not-a-domain", f"The XML is a <{root.tag}>, not a <domain>.", hint=_WANTED
+        )
     return root
 
 

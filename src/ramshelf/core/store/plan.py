@@ -119,7 +119,9 @@ def _edit(seen: Seen, path: str, edit: Edit, why: str) -> tuple[Action, ...]:
         return ()
     if before is None or seen.files.get(backup_path(path)) == before:
         return (action,)
-    keep = Run(why=f"Keep {path} as it is", argv=("cp", "--archive", path, backup_path(path)))
+    keep = Run(
+        why=f"Keep a copy of {path} as it is now", argv=("cp", "--archive", path, backup_path(path))
+    )
     return (keep, action)
 
 

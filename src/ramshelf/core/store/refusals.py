@@ -249,6 +249,9 @@ def _file(
     spec: Spec, file: AreaFile, layout: Layout, claim: MadeStore | None
 ) -> Iterator[RamshelfError]:
     facts = {"file": file.path}
+    if file.other:
+        yield _not_a_file(spec, file)
+        return
     if file.exists and claim is None:
         yield RefusedError(
             "store.file-exists",
@@ -285,6 +288,22 @@ def _file(
             facts={**facts, "free_mib": to_mib(file.free), "missing_mib": to_mib(missing)},
         )
     yield from _thin(file.path, file.below)
+
+
+def _not_a_file(spec: Spec, file: AreaFile) -> RamshelfError:
+    hint = "Name a file that is not there yet."
+    if file.other == "a directory":
+        hint = (
+            f"Name a file in it: --file {file.path}/ramshelf.{'swap' if spec.kind.swaps else 'img'}"
+        )
+    if file.other == "a block device":
+        hint = f"Name it as a device: --device {file.path}"
+    return RefusedError(
+        "store.not-a-file",
+        f"{file.path} is {file.other}; --file makes a file.",
+        hint=hint,
+        facts={"file": file.path},
+    )
 
 
 def _memory(seen: Seen, layout: Layout) -> Iterator[RamshelfError]:
