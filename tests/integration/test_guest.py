@@ -98,7 +98,7 @@ def test_a_file_s_guest_from_start_to_stop(hooked: Libvirtd, tmp_path: Path) -> 
     stopped = document("guest", "stop", "one")
     assert stopped["how"] == "shut down"
     assert list(MEMORY.iterdir()) == []
-    assert "Guest one does not run." in ramshelf("guest", "stop", "one").stdout
+    assert "Guest one is not running." in ramshelf("guest", "stop", "one").stdout
 
     ramshelf("guest", "start", path)  # the file once more: its guest has the UUID that it had
     assert names(hooked) == ["one"]
@@ -394,6 +394,9 @@ def test_stop_ends_a_guest_that_does_not_listen(hooked: Libvirtd) -> None:
     stopped = document("guest", "stop", "deaf", "--timeout", "1")
     assert stopped["how"] == "destroyed"
     assert stopped["seconds"] >= 1
+    hooked.create(domain_xml("deaf", options="acpi=off"))
+    said = ramshelf("guest", "stop", "deaf", "--timeout", "0.5").stdout
+    assert said.startswith("Guest deaf did not shut down within 0.5 s, so it was ended.\n")
     assert list(MEMORY.iterdir()) == []
 
 
@@ -413,8 +416,11 @@ def test_interrupted_while_it_waits(hooked: Libvirtd) -> None:
         time.sleep(1)
         stop.send_signal(signal.SIGINT)
         _, said = stop.communicate(timeout=HANG)
-    assert stop.returncode == 1
-    assert said.strip() == "ramshelf: Interrupted. [cli.interrupted]"
+    assert stop.returncode == 130
+    assert said.startswith(
+        "ramshelf: Interrupted: guest deaf was asked to shut down and still runs. [cli.interrupted]"
+    )
+    assert "hint: It may yet shut down" in said
     assert names(hooked) == ["deaf"]
 
 
@@ -429,7 +435,7 @@ def test_a_libvirtd_that_does_not_answer_can_be_left(hooked: Libvirtd) -> None:
             _, said = listing.communicate(timeout=HANG)
     finally:
         os.kill(hooked.pid, signal.SIGCONT)
-    assert listing.returncode == 1
+    assert listing.returncode == 130
     assert said.strip() == "ramshelf: Interrupted. [cli.interrupted]"
 
 

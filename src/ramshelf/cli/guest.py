@@ -197,9 +197,13 @@ def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> No
         if terminal and not now:
             click.echo("\r\033[K", err=True, nl=False)
     sentence = {
-        "not running": f"Guest {name} does not run.",
+        "not running": f"Guest {name} is not running.",
         "shut down": f"Guest {name} shut down in {stopped.seconds:.1f} s.",
-        "destroyed": f"Guest {name} was ended after {stopped.seconds:.1f} s.",
+        "destroyed": (
+            f"Guest {name} was ended without asking it, in {stopped.seconds:.1f} s."
+            if now
+            else f"Guest {name} did not shut down within {limit:g} s, so it was ended."
+        ),
     }[stopped.how]
     document = {
         "name": name,

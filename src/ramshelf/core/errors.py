@@ -44,6 +44,22 @@ class UsageError(RamshelfError):
     exit_status = 255
 
 
+class InterruptedByUserError(RamshelfError):
+    """Ctrl-C: the exit status is that of a shell's command that SIGINT has ended."""
+
+    exit_status = 130
+
+    def __init__(
+        self,
+        sentence: str = "Interrupted.",
+        *,
+        code: str = "cli.interrupted",
+        hint: str = "",
+        facts: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(code, sentence, hint=hint, facts=facts)
+
+
 class InputError(RamshelfError):
     """Some input, such as a domain's XML, cannot be used."""
 
