@@ -84,7 +84,7 @@ def test_a_file_s_guest_from_start_to_stop(hooked: Libvirtd, tmp_path: Path) -> 
     assert (listed["name"], listed["state"]) == ("one", "running")
     assert [entry["path"] for entry in listed["files"]] == [str(memory_file)]
     assert listed["size_mib"] == listed["promised_mib"] == 128
-    assert 40 <= listed["resident_mib"] <= listed["allocated_mib"] <= 128
+    assert 40 <= listed["resident_mib"] <= listed["used_mib"] == listed["allocated_mib"] <= 128
 
     shown = document("guest", "show", "one")
     assert (shown["source"], shown["access"], shown["allocation"]) == ("file", "shared", "ondemand")
@@ -92,6 +92,7 @@ def test_a_file_s_guest_from_start_to_stop(hooked: Libvirtd, tmp_path: Path) -> 
 
     figures = document("capacity")
     assert (figures["total_mib"], figures["promised_mib"], figures["free_mib"]) == (512, 128, 384)
+    assert figures["capacity_mib"] == 512
     assert [guest["name"] for guest in figures["guests"]] == ["one"]
     assert figures["unknown"] == []
 
@@ -123,7 +124,9 @@ def test_guests_that_others_started_are_listed_and_stopped(hooked: Libvirtd) -> 
     assert document("guest", "show", "anonymous")["file_backed"] is False
     assert refused("guest", "start", "anonymous")[0] == "guest.not-file-backed"
     text = ramshelf("guest", "list").stdout
-    assert text.splitlines()[0].split()[:2] == ["NAME", "ID"]
+    assert re.split(r"  +", text.splitlines()[0])[:5] == [
+        *("NAME", "ID", "STATE", "SIZE MiB", "PROMISED MiB")
+    ]
     assert text.splitlines()[1].split()[0] == "virsh"
     assert document("guest", "stop", "virsh", "--now")["how"] == "destroyed"
     assert names(hooked) == ["anonymous"]
@@ -213,7 +216,12 @@ def test_leftovers_are_shown_as_nobody_s(
     (stale / "pc.ram").write_bytes(bytes(8 << 20))
     free = document("capacity")["free_mib"]
     (unknown,) = document("capacity")["unknown"]
-    assert unknown == {"directory": str(stale), "promised_mib": 0, "allocated_mib": 8}
+    assert unknown == {
+        "directory": str(stale),
+        "promised_mib": 0,
+        "used_mib": 8,
+        "allocated_mib": 8,
+    }
     assert f"{stale} (no guest's)" in ramshelf("capacity").stdout
     (stale / "pc.ram").unlink()
     # Nobody was promised it, but it was in the way.

@@ -365,13 +365,23 @@ def trim(context: Context, name: str) -> None:
 @command.command("list", epilog="Example: ramshelf guest list --json")
 @pass_context
 def list_command(context: Context) -> None:
-    """List the guests that run from the store.
+    """List the guests that run from the store, whoever started them.
 
-    All of them, whoever started them; sizes are in MiB.
+    SIZE is what their memory files come to, PROMISED what they may come to, USED what they occupy
+    on the store now, and RESIDENT what of them is in RAM.
     """
     with Hypervisor(context.uri, read_only=True) as hypervisor:
         running = look.observe_shares(hypervisor, context.config).guests
-    header = ("NAME", "ID", "STATE", "SIZE", "PROMISED", "ALLOCATED", "RESIDENT", "FILES")
+    header = (
+        "NAME",
+        "ID",
+        "STATE",
+        "SIZE MiB",
+        "PROMISED MiB",
+        "USED MiB",
+        "RESIDENT MiB",
+        "FILES",
+    )
     rows = [
         (
             guest.domain.name,
@@ -393,10 +403,7 @@ def list_command(context: Context) -> None:
 @click.argument("name", metavar="NAME", shell_complete=_names(active=True))
 @pass_context
 def show(context: Context, name: str) -> None:
-    """Show how a guest's memory is backed.
-
-    Also what it holds on the store, where it runs; sizes are in MiB.
-    """
+    """Show how a guest's memory is backed, and what a running one holds on the store."""
     from ramshelf.core.domain.private import (  # noqa: PLC0415 - only where it is used
         private_mapping,
     )
@@ -421,7 +428,7 @@ def show(context: Context, name: str) -> None:
         "size_mib": _mib(guest.file_bytes),
         "private_mib": _mib(guest.private_bytes),
         "promised_mib": _mib(details.running.promised) if details.running else 0,
-        "allocated_mib": _mib(details.running.allocated) if details.running else 0,
+        "used_mib": _mib(details.running.allocated) if details.running else 0,
         "resident_mib": _mib(details.running.resident) if details.running else 0,
     }
     files = _file_documents(details.running) if details.running else []
@@ -433,6 +440,7 @@ def show(context: Context, name: str) -> None:
         )
         for key, value in document.items()
     ]
+    document["allocated_mib"] = document["used_mib"]  # its name until 0.2
     lines += [("file", file["path"]) for file in files]
     own = [{"path": each.path, "size_mib": _mib(each.size)} for each in details.own]
     lines += [
@@ -456,7 +464,8 @@ def running_document(guest: look.RunningGuest) -> dict[str, object]:
         "state": guest.domain.state,
         "size_mib": _mib(guest.size),
         "promised_mib": _mib(guest.promised),
-        "allocated_mib": _mib(guest.allocated),
+        "used_mib": _mib(guest.allocated),
+        "allocated_mib": _mib(guest.allocated),  # its name until 0.2
         "resident_mib": _mib(guest.resident),
         "files": _file_documents(guest),
     }
@@ -467,7 +476,8 @@ def _file_documents(guest: look.RunningGuest) -> list[dict[str, object]]:
         {
             "path": file.path,
             "size_mib": _mib(file.size),
-            "allocated_mib": _mib(file.allocated),
+            "used_mib": _mib(file.allocated),
+            "allocated_mib": _mib(file.allocated),  # its name until 0.2
             "resident_mib": _mib(file.resident),
         }
         for file in guest.files

@@ -29,7 +29,7 @@ def command() -> None:
 def show(context: Context) -> None:
     """Show this host's resource provider and who has memory allocated on it.
 
-    Asks the Placement that [ramshelf] placement names, and changes nothing. Sizes are in MiB.
+    Asks the Placement that [ramshelf] placement names, and changes nothing.
     """
     with (
         Hypervisor(context.uri, read_only=True) as hypervisor,
@@ -60,6 +60,10 @@ def show(context: Context) -> None:
         "findings": documents(findings),
     }
 
+    def plain(name: str) -> object:
+        value = document[name]
+        return f"{value} MiB" if name.endswith("_mib") and value is not None else value
+
     def text() -> None:
         _say(findings)
         shown = (
@@ -71,11 +75,11 @@ def show(context: Context) -> None:
             "allocation_ratio",
             "allocated_mib",
         )
-        lines = [(name.removesuffix("_mib").replace("_", " "), document[name]) for name in shown]
+        lines = [(name.removesuffix("_mib").replace("_", " "), plain(name)) for name in shown]
         click.echo(fields([*lines, ("traits", " ".join(sorted(observed.traits)) or None)]))
         if rows:
             click.echo()
-            click.echo(table(("CONSUMER", "GUEST", "MEMORY"), rows))
+            click.echo(table(("CONSUMER", "GUEST", "MEMORY MiB"), rows))
 
     context.emit(document, text)
 

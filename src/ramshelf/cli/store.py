@@ -194,7 +194,7 @@ def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
             )
             for each in found
         ]
-        click.echo(table(("DIRECTORY", "PROMISED", "USED", "STATE"), rows))
+        click.echo(table(("DIRECTORY", "PROMISED MiB", "USED MiB", "STATE"), rows))
 
     context.emit(document, text)
 
@@ -203,17 +203,15 @@ def _stale(each: GuestDirectory) -> dict[str, object]:
     return {
         "directory": each.path,
         "promised_mib": to_mib(align_up(each.size, MIB)),
-        "allocated_mib": to_mib(align_up(each.allocated, MIB)),
+        "used_mib": to_mib(align_up(each.allocated, MIB)),
+        "allocated_mib": to_mib(align_up(each.allocated, MIB)),  # its name until 0.2
     }
 
 
 @command.command("show", epilog="Example: ramshelf store show --json")
 @pass_context
 def show(context: Context) -> None:
-    """Show what the store is and holds.
-
-    Also whether it comes back after a reboot: its line in fstab, and what waits for it.
-    """
+    """Show what the store is, what it holds, and whether it comes back after a reboot."""
     shown = node.show(context.config)
     document = _shown(shown)
 
@@ -221,14 +219,21 @@ def show(context: Context) -> None:
         if not isinstance(shown.store, Store):
             click.echo(shown.store.sentence)
             click.echo(f"hint: {shown.store.hint}")
+            click.echo()
         lines = (
-            (key.replace("_", " ").removesuffix(" mib"), _plain(key, value))
+            (_NAMES.get(key, key.replace("_", " ").removesuffix(" mib")), _plain(key, value))
             for key, value in document.items()
-            if key != "problem" and value is not None and value not in ("", [], {})
+            if key not in _NOT_SHOWN and value is not None and value not in ("", [], {})
         )
         click.echo(fields(lines))
 
     context.emit(document, text)
+
+
+_NOT_SHOWN = frozenset({"problem", "allocated_mib"})
+"""What is for ``--json`` alone; ``allocated_mib`` is what ``used_mib`` was called until 0.2."""
+
+_NAMES = {"in_fstab": "mounted at boot", "waited_for_by": "services that wait for it"}
 
 
 def _shown(shown: node.Shown) -> dict[str, object]:
@@ -258,6 +263,7 @@ def _shown(shown: node.Shown) -> dict[str, object]:
         "capacity_mib": to_mib(capacity.total) if capacity else None,
         "limited_by": capacity.limit_reason if capacity else None,
         "promised_mib": to_mib(align_up(capacity.promised, MIB)) if capacity else None,
+        "used_mib": to_mib(align_up(capacity.allocated, MIB)) if capacity else None,
         "allocated_mib": to_mib(align_up(capacity.allocated, MIB)) if capacity else None,
         "free_mib": to_mib(capacity.free) if capacity else None,
         "swap": [

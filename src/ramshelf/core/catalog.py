@@ -5,6 +5,7 @@ docs/reference/findings.md is printed from this table. Codes are stable: scripts
 
 from dataclasses import dataclass, replace
 
+from ramshelf.core.errors import ENLARGE
 from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.host import Unknown
 
@@ -165,7 +166,7 @@ _TABLE = (
         _FAILURE,
         "[libvirt] file_backed_memory is larger than what the store can hold: Placement would "
         "promise memory that is not there.",
-        "Lower file_backed_memory to what 'ramshelf capacity' shows, or enlarge the store. Where "
+        f"Lower file_backed_memory to what 'ramshelf capacity' shows, or {ENLARGE}. Where "
         "servers hold more than that, move some away first (see placement.exceeds-store).",
     ),
     Rule(
@@ -370,7 +371,7 @@ _TABLE = (
         "pages of guests' memory were written. When that is gone the kernel loses pages, and tells "
         "nobody.",
         "Stop or migrate a guest, or remove what else lies on the store ('ramshelf capacity' shows "
-        "who holds what); then enlarge the store.",
+        f"who holds what); then {ENLARGE}.",
     ),
     Rule(
         "store.inodes",
@@ -387,7 +388,7 @@ _TABLE = (
         _FAILURE,
         "Guests were promised more than the store can hold. On a tmpfs guests are killed when they "
         "use it; on ext4 and xfs pages of theirs can be lost without a word.",
-        "Stop a guest, or enlarge the store; see 'ramshelf capacity'.",
+        f"Stop a guest, or {ENLARGE}; 'ramshelf capacity' shows who holds what.",
     ),
     Rule(
         "store.promised-before",
@@ -1010,7 +1011,7 @@ _TABLE = (
         "placement.overcommitted",
         _FAILURE,
         "More is allocated on the provider than the store can hold.",
-        "Migrate servers away, or enlarge the store.",
+        f"Migrate servers away, or {ENLARGE}.",
     ),
     Rule(
         "placement.no-provider",

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+ENLARGE = "make a larger store ('ramshelf store remove', then 'ramshelf store create --size')"
+"""What the hints say where a store is too small."""
+
+
 class RamshelfError(Exception):
     """The base of all errors: exit status 1, refused or failed, nothing half done."""
 

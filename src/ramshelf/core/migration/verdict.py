@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from ramshelf.core.domain.backing import Discard, Support, decide_discard
 from ramshelf.core.domain.memory import Guest
-from ramshelf.core.errors import RamshelfError
+from ramshelf.core.errors import ENLARGE, RamshelfError
 from ramshelf.core.guest.pinned import long_term_pin_refused
 from ramshelf.core.migration.answer import HostAnswer, Side
 from ramshelf.core.ram import HostRam, ram_demand
@@ -329,8 +329,8 @@ def _to_store(moving: Moving, there: Host, answer: HostAnswer) -> Iterator[Reaso
                 f"{answer.free_mib} MiB are free on the store of {there.name}."
             ),
             hint=(
-                "Stop or move a guest there, or enlarge its store; 'ramshelf capacity' there shows "
-                "who holds what."
+                f"Stop or move a guest there, or {ENLARGE}; 'ramshelf capacity' there shows who "
+                "holds what."
             ),
             bars=_ALL,
         )
