@@ -1,11 +1,18 @@
 """What the command line says where it needs no host; review what it says with --regenerate."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ramshelf.cli import main
+from ramshelf.cli.doctor import _lines, _show
+from ramshelf.core.doctor.checks import check
+from ramshelf.core.doctor.facts import BadConfig
+from ramshelf.core.findings import Finding, Severity
+from support.good_host import GOOD
 
 SCREENS = Path(__file__).parent / "cli"
 GROUPS = ("", "store ", "hook ", "guest ", "xml ", "placement ", "agent ")
@@ -81,3 +88,23 @@ def test_what_makes_no_sense_is_refused(
     monkeypatch.chdir(tmp_path)
     text = "\n".join(screen(argv, capsys) for argv in REFUSALS)
     compare("refusals.txt", text, pytestconfig)
+
+
+def test_the_doctor_of_a_host_with_two_faults(
+    capsys: pytest.CaptureFixture[str], pytestconfig: pytest.Config
+) -> None:
+    facts = replace(
+        GOOD,
+        kvm="there is no /dev/kvm",
+        config=BadConfig(reason="/etc/nova/nova.conf is wrong", code="config.value"),
+    )
+    _show(check(facts))
+    compare("doctor.txt", capsys.readouterr().out, pytestconfig)
+
+
+def test_a_hint_is_as_bright_as_what_it_is_for() -> None:
+    finding = Finding(code="a.b", severity=Severity.WARNING, sentence="It is bad.", hint="Mend it.")
+    console = Console(force_terminal=True, color_system="standard", width=80)
+    with console.capture() as captured:
+        console.print(_lines(finding))
+    assert captured.get().endswith("\x1b[2m  [a.b]\x1b[0m\n           Mend it.\n")

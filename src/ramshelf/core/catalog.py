@@ -128,11 +128,42 @@ _TABLE = (
         "The configuration is consistent with file-backed memory.",
     ),
     Rule(
-        "config.invalid",
+        "config.missing",
         _FAILURE,
-        "A configuration file cannot be used; the message names file, section and key. The other "
-        "checks went on with the defaults.",
-        "Correct the file.",
+        "A configuration file or directory that was named is not there. The other checks went on "
+        "with the defaults.",
+        "Check what --config-file and --config-dir name.",
+    ),
+    Rule(
+        "config.unreadable",
+        _FAILURE,
+        "A configuration file cannot be read.",
+        "See who may read it: nova.conf is usually readable for root and nova only.",
+    ),
+    Rule(
+        "config.malformed",
+        _FAILURE,
+        "A configuration file is not in nova.conf's format (or qemu.conf not in libvirt's), or is"
+        " no text.",
+        "The format is that of nova.conf: [SECTION] lines and KEY = VALUE lines.",
+    ),
+    Rule(
+        "config.value",
+        _FAILURE,
+        "An option has a value of the wrong type, or one that is out of range.",
+        "Correct the value in the file that the message names.",
+    ),
+    Rule(
+        "config.reference",
+        _FAILURE,
+        "An option refers by $NAME to one that no file sets.",
+        "Set that option, or this one without $.",
+    ),
+    Rule(
+        "config.unknown-key",
+        _FAILURE,
+        "[ramshelf] has an option that does not exist.",
+        "Correct the option's name in the file that the message names.",
     ),
     Rule(
         "config.off",

@@ -67,6 +67,7 @@ def test_every_command_has_help_an_example_and_json(
     assert "Example" in text
     assert f"ramshelf {' '.join(words)}" in text.split("Example")[1]
     assert "--json" in text
+    assert "docs/" not in text  # what is installed has no such directory
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
