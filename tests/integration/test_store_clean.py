@@ -126,3 +126,9 @@ def test_without_libvirt_nothing_is_judged(libvirtd: Libvirtd) -> None:
         assert "[libvirt.unreachable]" in ramshelf("store", "clean", ok=(1,)).stderr
         assert stale.is_dir()
         libvirtd.start()
+
+
+def test_without_a_store_there_is_nothing_to_clean(libvirtd: Libvirtd) -> None:  # noqa: ARG001
+    refused = ramshelf("store", "clean", ok=(1,)).stderr
+    assert "is a plain directory of the system's own file system, not a store." in refused
+    assert "[store.root-file-system]\nhint: Make a store: ramshelf store create" in refused

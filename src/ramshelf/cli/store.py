@@ -9,15 +9,17 @@ from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.group import Group
 from ramshelf.cli.output import fields, plan, table
 from ramshelf.cli.values import Size
+from ramshelf.core.errors import HostError
 from ramshelf.core.plan import Action, AllocateFile, describe
 from ramshelf.core.store.directory import GuestDirectory
 from ramshelf.core.store.facts import Spec
-from ramshelf.core.store.find import DISK_FILE_SYSTEMS, Store
+from ramshelf.core.store.find import DISK_FILE_SYSTEMS, NoStore, Store
 from ramshelf.core.store.kind import Kind
 from ramshelf.core.units import MIB, align_up, to_mib
 from ramshelf.node.store import manage as node
 from ramshelf.node.store.clean import clean as clean_store
 from ramshelf.node.store.clean import find_stale
+from ramshelf.system.backingstore import observe_store
 
 _LIMITS = {"store": "its size", "swap": "its swap", "configured": "file_backed_memory"}
 _RESTART = "Restart libvirtd (or virtqemud): it reads memory_backing_dir only when it starts."
@@ -174,6 +176,8 @@ def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
     that runs or is just starting keeps its directory.
     """
     found = find_stale(None if without_libvirt else context.uri)
+    if not found and not without_libvirt:
+        _require_store()
     removed = () if dry_run else clean_store(found)
     document = {
         "dry_run": dry_run,
@@ -197,6 +201,13 @@ def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
         click.echo(table(("DIRECTORY", "PROMISED MiB", "USED MiB", "STATE"), rows))
 
     context.emit(document, text)
+
+
+def _require_store() -> None:
+    """Raise HostError ``store.*`` where there is no store that could have been clean."""
+    store = observe_store().store
+    if isinstance(store, NoStore):
+        raise HostError(store.code, store.sentence, hint=store.hint)
 
 
 def _stale(each: GuestDirectory) -> dict[str, object]:
