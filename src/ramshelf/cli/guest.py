@@ -78,9 +78,9 @@ Examples:
 def start(context: Context, guest: str) -> None:
     """Make a guest file-backed and start it.
 
-    NAME is a guest that libvirt knows; with a slash or ending in .xml it is a file with domain XML,
-    whose guest is defined first. Where the guest does not start, its definition is put back. A
-    guest that runs already stays as it is.
+    NAME is a guest that libvirt knows. With a slash in it, or ending in .xml, it is a file with
+    domain XML, whose guest is defined first. If the guest does not start, its definition is put
+    back. A guest that already runs is left alone.
     """
     from ramshelf.node.guest.start import start_guest  # noqa: PLC0415 - lxml, only where it is used
 
@@ -162,23 +162,23 @@ Examples:
 """,
 )
 @click.argument("name", metavar="NAME", shell_complete=_names(active=True))
-@click.option("--now", is_flag=True, help="End it at once, without asking it.")
+@click.option("--now", is_flag=True, help="End it at once, without asking it to shut down.")
 @click.option(
     "--timeout",
     type=Seconds(),
     metavar="SECONDS",
-    help=f"How long it has to shut down by itself before it is ended; default {_DEFAULT_TIMEOUT}.",
+    help=f"How long it may take to shut down before it is ended; default {_DEFAULT_TIMEOUT}.",
 )
 @pass_context
 def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> None:
-    """Ask a guest to shut down, wait, and end it when it does not.
+    """Ask a guest to shut down, and end it if it does not.
 
-    A guest that does not run is left as it is.
+    A guest that is not running is left alone.
     """
     from ramshelf.node.guest.stop import stop_guest  # noqa: PLC0415 - only where it is used
 
     if now and timeout is not None:
-        raise click.UsageError("--now does not wait: --timeout has no meaning beside it.")
+        raise click.UsageError("--now does not wait, so it does not go together with --timeout.")
     limit = 0.0 if now else timeout or _DEFAULT_TIMEOUT
     terminal = sys.stderr.isatty() and not context.as_json
 
@@ -241,18 +241,20 @@ Examples:
 @click.argument("name", metavar="NAME", shell_complete=_names(active=True))
 @click.argument("destination", metavar="DEST-URI")
 @click.option(
-    "--check", is_flag=True, help="Say whether it is possible, and why not; move nothing."
+    "--check", is_flag=True, help="Say whether the guest can move, and if not, why; move nothing."
 )
 @click.option(
     "--offline",
     is_flag=True,
-    help="Stop it here, convert it to what is wanted there, start it there.",
+    help="Shut it down here, convert its definition for the other host, start it there.",
 )
 @click.option(
-    "--postcopy", is_flag=True, help="Let it run there when its memory has been sent once."
+    "--postcopy", is_flag=True, help="Let it run there as soon as all its memory was sent once."
 )
 @click.option(
-    "--auto-converge", is_flag=True, help="Slow it down where it writes faster than it moves."
+    "--auto-converge",
+    is_flag=True,
+    help="Slow the guest down if it changes memory faster than it can be sent.",
 )
 @click.option(
     "--parallel",
@@ -261,19 +263,22 @@ Examples:
     help="Send over N connections (QEMU's multifd).",
 )
 @click.option(
-    "--bandwidth", type=click.IntRange(min=1), metavar="MIB/S", help="Send no more than this."
+    "--bandwidth",
+    type=click.IntRange(min=1),
+    metavar="MIB/S",
+    help="Send no more than this per second.",
 )
 @click.option(
     "--migrate-uri",
     metavar="URI",
-    help="Where QEMU there listens; default: what libvirt there says.",
+    help="Where QEMU listens on the other host; default: what libvirt there says.",
 )
 @click.option(
     "--timeout",
     type=Seconds(),
     metavar="SECONDS",
     help=(
-        "With --offline: how long it has to shut down before it is ended; default "
+        "With --offline: how long it may take to shut down before it is ended; default "
         f"{_DEFAULT_TIMEOUT}."
     ),
 )
@@ -290,16 +295,16 @@ def migrate(
 ) -> int:
     """Move a guest to another host, while it runs or (--offline) by stopping it.
 
-    DEST-URI is the other host's libvirt, as for virsh. That host's hook says first what it can
-    take, and holds the guest's memory before anything moves. Ctrl-C gives a migration up, and the
-    guest runs on here. Its disks must be there as well, at the same paths.
+    DEST-URI is the other host's libvirt, as for virsh. The hook there says first what the host can
+    take, and reserves the guest's memory before anything moves. Ctrl-C stops the migration, and the
+    guest runs on here. Its disks have to be there too, at the same paths.
     """
     from ramshelf.cli.migrate import run  # noqa: PLC0415 - lxml, only where it is used
     from ramshelf.core.migration.live import LiveOptions  # noqa: PLC0415 - likewise
 
     if offline and any(live_options.values()):
         raise click.UsageError(
-            "--offline sends no memory: options of a live migration have no meaning beside it."
+            "--offline sends no memory: it does not go together with options of a live migration."
         )
     if "://" not in destination:
         raise UsageError(
@@ -331,11 +336,12 @@ def migrate(
 @click.argument("name", metavar="NAME", shell_complete=_names(active=True))
 @pass_context
 def trim(context: Context, name: str) -> None:
-    """Give back what a save or a dump has populated of a guest's memory.
+    """Give back the room that a save or a dump has made a guest's memory occupy.
 
-    On a store of kind swap or ram these occupy all of it, whatever the guest has used. Pages in RAM
-    that are zero are given back; the guest runs on, but for moments of some 50 ms. After a restore,
-    a revert to a snapshot with memory, or an incoming migration the hook has it done by itself.
+    On a store of kind swap or ram a save or a dump makes all of the guest's memory occupy room,
+    whatever the guest has used. This gives back pages in RAM that are zero. The guest runs on,
+    except for pauses of about 50 ms. After a restore, a revert to a snapshot with memory, or an
+    incoming migration the hook does it by itself.
     """
     from ramshelf.node.guest.trim import trim_guest  # noqa: PLC0415 - only where it is used
 

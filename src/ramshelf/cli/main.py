@@ -73,8 +73,8 @@ class _Verbs(Group):
     multiple=True,
     metavar="FILE",
     help=(
-        "Read FILE (repeatable; the later wins) instead of nova.conf, nova-compute.conf, "
-        "ramshelf.conf."
+        "Read FILE instead of nova.conf, nova-compute.conf and ramshelf.conf; repeatable, the last "
+        "one wins."
     ),
 )
 @click.option(

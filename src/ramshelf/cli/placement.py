@@ -29,7 +29,7 @@ def command() -> None:
 def show(context: Context) -> None:
     """Show this host's resource provider and who has memory allocated on it.
 
-    Asks the Placement that [ramshelf] placement names, and changes nothing.
+    It asks the Placement that [ramshelf] placement names, and changes nothing.
     """
     with (
         Hypervisor(context.uri, read_only=True) as hypervisor,
@@ -87,10 +87,10 @@ def show(context: Context) -> None:
 @command.command("report", epilog="Example: ramshelf placement report")
 @pass_context
 def report(context: Context) -> None:
-    """Make Placement agree with this host, once; the agent does so all the time.
+    """Tell Placement once what this host has; the agent does so all the time.
 
-    Writes only with placement_owner = true, and only to the provider that ramshelf itself has made.
-    Beside nova-compute it compares.
+    It writes only with placement_owner = true, and only to the provider that ramshelf itself has
+    made. Where nova-compute runs, it only compares.
     """
     with Hypervisor(context.uri) as hypervisor, _placement(context, hypervisor) as placement:
         done = node.reconcile(placement, lambda: node.look_at_host(hypervisor, context.config))
@@ -124,7 +124,7 @@ def report(context: Context) -> None:
 )
 @pass_context
 def print_provider_config(context: Context) -> None:
-    """Print what nova-compute needs to report the store's kind: a provider_config file, as YAML."""
+    """Print a provider_config file (YAML) with which nova-compute reports the store's kind."""
     store = observe_store().store
     if isinstance(store, NoStore):
         raise HostError(store.code, store.sentence, hint=store.hint)

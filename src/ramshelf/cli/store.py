@@ -51,10 +51,10 @@ Examples:
     ),
 )
 @click.option(
-    "--size", type=Size(), metavar="SIZE", help="Such as 64G. Default: all of the device."
+    "--size", type=Size(), metavar="SIZE", help="The size, such as 64G; default: all of the device."
 )
 @click.option("--device", metavar="DEV", help="An empty block device to use.")
-@click.option("--file", metavar="PATH", help="A file to make, fully allocated, and to use.")
+@click.option("--file", metavar="PATH", help="A file to create and use, fully allocated.")
 @click.option(
     "--fs",
     "file_system",
@@ -62,20 +62,20 @@ Examples:
     help=f"File system of a disk or dax store; default {DISK_FILE_SYSTEMS[0]}.",
 )
 @click.option(
-    "--wipe", metavar="DEV", help="Name the device again: all that it carries may be lost."
+    "--wipe", metavar="DEV", help="Name the device again if everything on it may be lost."
 )
 @click.option(
     "--directory",
     metavar="DIR",
-    help="Another memory backing directory than libvirt's own; sets it in qemu.conf.",
+    help="Mount the store here instead of at libvirt's default, and set it in qemu.conf.",
 )
 @click.option(
     "--tmpfs-size",
     type=Size(),
     metavar="SIZE",
     help=(
-        "kind swap: make the store larger than its swap. Guests that use more than swap and free "
-        "RAM hold are killed by the kernel: nothing guarantees their memory."
+        "For kind swap: make the store larger than its swap. Nothing guarantees the guests' memory "
+        "then: the kernel kills guests that use more than swap and free RAM hold."
     ),
 )
 @click.option(
@@ -97,8 +97,8 @@ def create(
 ) -> None:
     """Make the store that guests' memory lies on, now and at every boot.
 
-    Nothing that carries data is touched unless it is named with --wipe. A create that was
-    interrupted goes on where it was; where the store is what you ask for already, nothing changes.
+    It touches nothing that carries data, unless you name it with --wipe. After an interruption run
+    it again: it goes on from there. If the store is already what you ask for, it changes nothing.
     """
     spec = Spec(
         kind=Kind(kind),
@@ -141,10 +141,10 @@ def create(
 )
 @pass_context
 def remove(context: Context, *, dry_run: bool) -> None:
-    """Undo what create did, and only that.
+    """Remove the store that 'store create' made, and all that belongs to it.
 
-    Refused while guests run on the store. Files that create edited get their former lines back,
-    whatever else was changed in them since. What lies on the store is lost.
+    It refuses while guests run on the store. In the files that create edited it puts the former
+    lines back, and keeps what others have changed since. What lies on the store is lost.
     """
 
     def done(planned: node.Planned) -> None:
@@ -164,16 +164,14 @@ def remove(context: Context, *, dry_run: bool) -> None:
 @click.option(
     "--without-libvirt",
     is_flag=True,
-    help=(
-        "Go by libvirt's records in /run, at boot and while it does not run; refused while it does."
-    ),
+    help=("Do not ask libvirt but its records in /run, as at boot; refused while libvirt runs."),
 )
 @pass_context
 def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
-    """Remove directories that belong to no guest.
+    """Remove directories that belong to no guest, as a crash or a power cut leaves them.
 
-    They are what a crash or a power cut left. libvirt is asked which guests are active; a guest
-    that runs or is just starting keeps its directory.
+    It asks libvirt which guests are active. A guest that runs or is just starting keeps its
+    directory.
     """
     found = find_stale(None if without_libvirt else context.uri)
     if not found and not without_libvirt:

@@ -53,7 +53,7 @@ Examples:
     type=click.Choice(["ondemand", "immediate"]),
     help=(
         "When memory is allocated: when the guest uses it (ondemand, the default; the hook reserves"
-        " it), or all of it at the start, which takes long and writes."
+        " it), or all of it at the start, which takes long and writes to the store's device."
     ),
 )
 @click.option(
@@ -70,9 +70,9 @@ def apply_command(
 ) -> None:
     """Make domain XML file-backed and print it.
 
-    Reads FILE, or standard input. Sets memoryBacking's source to file, access to shared, allocation
-    and discard. Everything else stays as it is. Huge pages are refused. The host is looked at only
-    to decide about --discard auto.
+    It reads FILE, or standard input, and sets in memoryBacking the source to file, the access to
+    shared, the allocation and discard. Everything else stays as it is. Huge pages are refused. It
+    looks at the host only for --discard auto.
     """
     if like_nova and (discard or allocation):
         raise click.UsageError("--like-nova decides about --discard and --allocation itself.")

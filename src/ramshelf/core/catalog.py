@@ -114,7 +114,7 @@ _TABLE = (
         "other guests, and fill the store.",
         "Let libvirt confine guests: AppArmor or SELinux switched on in the kernel, and no"
         ' security_driver = "none" in qemu.conf; or give each guest a user of its own by a seclabel'
-        " of model dac. See docs/explanation/security.md.",
+        " of model dac. ramshelf's documentation has a page on security.",
     ),
     Rule(
         "host.confinement-unknown",
@@ -427,8 +427,8 @@ _TABLE = (
         "Guests were promised more before an upgrade than the store's capacity is now, and keep it:"
         " each may start again with as much, until all that is promised fits. The file system may "
         "find no room for the records of all their pages, and then loses pages.",
-        "Enlarge the store, or move one of these guests to another host; 'ramshelf capacity' shows "
-        "who holds what. One that is not to start again: 'virsh undefine' it.",
+        f"Move one of these guests to another host, or {ENLARGE}; 'ramshelf capacity' shows who "
+        "holds what. One that is not to start again: 'virsh undefine' it.",
     ),
     Rule(
         "store.not-again",
@@ -436,8 +436,8 @@ _TABLE = (
         "If all guests that hold memory on the store started anew, as after a reboot, some would be"
         " refused: those that start last. The names are by the order in which the guests were "
         "started this time.",
-        "Enlarge the store, or move a guest to another host before the reboot. Right after an "
-        "upgrade: 'ramshelf hook install', while these guests run.",
+        f"Move a guest to another host before the reboot, or {ENLARGE}. Right after an upgrade: "
+        "'ramshelf hook install', while these guests run.",
     ),
     Rule(
         "store.rotational",
@@ -667,7 +667,7 @@ _TABLE = (
         "libvirt's hook, which runs where libvirt runs, sees another store or configuration than "
         "this command does, as in a container that lacks a volume. It goes by what it sees.",
         "Have libvirt's container see the store and the configuration files where the host has "
-        "them, and start it again: docs/how-to/use-nova-in-containers.md.",
+        "them, and start it again. ramshelf's documentation has a page on Nova in containers.",
     ),
     Rule(
         "hook.bypassed",
@@ -1102,7 +1102,7 @@ _TABLE = (
         "placement.timeout",
         _WARNING,
         "Placement does not answer in time.",
-        "See that it runs; [placement] timeout says how many seconds are waited.",
+        "See that it runs; [placement] timeout sets how many seconds ramshelf waits.",
     ),
     Rule(
         "placement.unauthorized",
