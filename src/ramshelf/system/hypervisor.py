@@ -610,7 +610,7 @@ class Hypervisor:
             return ServiceError(
                 "libvirt.connection-lost",
                 f"libvirt at {self.uri} went away in the middle of this: {message}.",
-                hint="See that it runs, then give the same command again.",
+                hint="See that it runs, then run the same command again.",
                 facts=facts,
             )
         if code == libvirt.VIR_ERR_HOOK_SCRIPT_FAILED and (output := _HOOK_OUTPUT.search(whole)):

@@ -233,7 +233,7 @@ def decide_discard(wish: Discard, support: Support) -> tuple[bool, Finding | Non
         )
     if unknown:
         return False, _info(
-            "discard.unknown", f"Discard is not set: {_and(unknown)} could not be learned."
+            "discard.unknown", f"Discard is not set: {_and(unknown)} could not be found out."
         )
     return True, None
 
@@ -558,7 +558,7 @@ def _remarks(root: etree._Element, guest: Guest) -> Iterator[Finding]:
     if guest.hotplug:
         yield _info(
             "backing.hotplug",
-            f"It counts with {to_mib(guest.promise)} MiB, as maxMemory allows: "
+            f"The guest is counted with its maxMemory, {to_mib(guest.promise)} MiB: "
             "no hook is called when memory is plugged in later.",
         )
     arguments = [element.get("value", "") for element in root.iter(_QEMU_ARG)]

@@ -144,7 +144,7 @@ def _identity(moving: Moving, there: Host) -> Iterator[Reason]:
     elif moving.taken:
         yield Reason(
             code="migration.exists",
-            sentence=f"{there.name} has a guest {name}, or one of its UUID, already.",
+            sentence=f"{there.name} already has a guest {name}, or one with its UUID.",
             hint=(
                 f"See what it is; a definition that is left over goes by 'virsh undefine {name}' "
                 "there."
@@ -212,7 +212,7 @@ def _guest(moving: Moving) -> Iterator[Reason]:
     if guest.passthrough:
         yield Reason(
             code="migration.device",
-            sentence=f"Guest {guest.name} uses a device of its host, which cannot come along.",
+            sentence=f"Guest {guest.name} uses a device of its host, which cannot move with it.",
             hint=(
                 f"Detach it first ('virsh detach-device {guest.name} ...'), or move the guest "
                 "--offline, to a host that has such a device."
@@ -235,7 +235,7 @@ def _memory(moving: Moving, there: Host, answer: HostAnswer) -> Iterator[Reason]
         case Side.BROKEN:
             yield Reason(
                 code=answer.problem or "store.not-mounted",
-                sentence=f"{there.name} is to have a store, and has none.",
+                sentence=f"{there.name} should have a store, and has none.",
                 hint="'ramshelf doctor' there says what is wrong.",
                 bars=_ALL,
             )

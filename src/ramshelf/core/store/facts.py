@@ -127,7 +127,7 @@ def _check_path(path: str) -> None:
         return
     raise UsageError(
         "store.path",
-        f"{path!r} cannot be used.",
+        f"The path {path!r} cannot be used.",
         hint="Give an absolute path of letters, digits and . _ + @ : - without '..' or '//'.",
         facts={"path": path},
     )

@@ -128,7 +128,7 @@ def _edit(seen: Seen, path: str, edit: Edit, why: str) -> tuple[Action, ...]:
 def _claim(seen: Seen, layout: Layout, claim: MadeStore | None) -> tuple[Action, ...]:
     if claim:
         return ()
-    return _edit(seen, FSTAB, OwnEntries(entries=layout.entries), "Have the store mounted at boot")
+    return _edit(seen, FSTAB, OwnEntries(entries=layout.entries), "Mount the store at boot")
 
 
 def _prepare_area(spec: Spec, seen: Seen, layout: Layout) -> tuple[Action, ...]:

@@ -82,7 +82,7 @@ def _host(spec: Spec, seen: Seen) -> Iterator[RamshelfError]:
     if missing := seen.missing_tools & _tools(spec):
         yield HostError(
             "store.tool-missing",
-            f"Not installed: {', '.join(sorted(missing))}.",
+            f"The store needs programs that are not installed: {', '.join(sorted(missing))}.",
             hint="Packages: util-linux, e2fsprogs, xfsprogs, mount.",
         )
 
@@ -211,7 +211,7 @@ def _device(spec: Spec, device: BlockDevice, layout: Layout) -> Iterator[Ramshel
     if spec.kind.dax and not device.dax:
         yield RefusedError(
             "store.no-dax",
-            f"{device.path} has no direct access (DAX): it is no persistent memory.",
+            f"{device.path} has no direct access (DAX): it is not persistent memory.",
             hint="Use --kind swap or --kind disk.",
             facts=facts,
         )
@@ -255,7 +255,7 @@ def _file(
     if file.exists and claim is None:
         yield RefusedError(
             "store.file-exists",
-            f"{file.path} is there already.",
+            f"{file.path} exists already.",
             hint="ramshelf makes the file itself: name another, or remove this one.",
             facts=facts,
         )

@@ -163,7 +163,7 @@ def _verify(planned: Planned, left: Planned) -> None:
     if planned.actions and left.actions:
         raise HostError(
             "store.incomplete",
-            f"All steps ended well, and this is still to be done: {left.actions[0].why}.",
+            f"All steps succeeded, but this is still to be done: {left.actions[0].why}.",
             hint="Run the same command again with --dry-run to see what is left.",
             facts={"left": [line for action in left.actions for line in action.lines()]},
         )
