@@ -432,6 +432,33 @@ def test_interrupted_while_it_waits(hooked: Libvirtd) -> None:
     assert names(hooked) == ["deaf"]
 
 
+def test_interrupted_while_it_starts(hooked: Libvirtd) -> None:
+    hooked.define(domain_xml("one"))
+    begun, go = Path("/run/begun"), Path("/run/go")
+    VETO.write_text(
+        f'#!/bin/sh\n[ "$2" = start ] || exit 0\ntouch {begun}\n'
+        f"until [ -e {go} ]; do sleep 0.1; done\n"
+    )
+    VETO.chmod(0o755)
+    hooked.reload()
+    try:
+        with subprocess.Popen(
+            [RAMSHELF, "guest", "start", "one"], stderr=subprocess.PIPE, text=True
+        ) as start:
+            wait_until(begun.exists, "it starts")
+            start.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+            go.touch()
+            _, said = start.communicate(timeout=HANG)
+    finally:
+        VETO.unlink()
+        begun.unlink(missing_ok=True)
+        go.unlink(missing_ok=True)
+    assert start.returncode == 130
+    assert said.startswith("ramshelf: Interrupted, but libvirt goes on starting guest one.")
+    wait_until(lambda: names(hooked) == ["one"], "it runs")
+
+
 def test_a_libvirtd_that_does_not_answer_can_be_left(hooked: Libvirtd) -> None:
     os.kill(hooked.pid, signal.SIGSTOP)
     try:
