@@ -1,6 +1,5 @@
 """A noun's commands: listed in the order of their definition, with help that is not cut off."""
 
-import difflib
 from collections.abc import Iterator
 
 import click
@@ -39,6 +38,8 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
     def _unknown(self, ctx: click.Context, word: str) -> UsageError:
+        import difflib  # noqa: PLC0415 - only where it is used
+
         path = ctx.command_path
         meant = [
             f"{name} {word}"

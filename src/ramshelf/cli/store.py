@@ -18,7 +18,7 @@ from ramshelf.core.store.kind import Kind
 from ramshelf.core.units import MIB, align_up, to_mib
 from ramshelf.node.store import manage as node
 from ramshelf.node.store.clean import clean as clean_store
-from ramshelf.node.store.clean import find_stale
+from ramshelf.node.store.clean import find_stale, list_directories
 from ramshelf.system.backingstore import observe_store
 
 _LIMITS = {"store": "its size", "swap": "its swap", "configured": "file_backed_memory"}
@@ -173,9 +173,9 @@ def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
     It asks libvirt which guests are active. A guest that runs or is just starting keeps its
     directory.
     """
-    found = find_stale(None if without_libvirt else context.uri)
-    if not found and not without_libvirt:
+    if not without_libvirt and not list_directories():
         _require_store()
+    found = find_stale(None if without_libvirt else context.uri)
     removed = () if dry_run else clean_store(found)
     document = {
         "dry_run": dry_run,
@@ -293,6 +293,8 @@ def _shown(shown: node.Shown) -> dict[str, object]:
 def _plain(key: str, value: object) -> object:
     if isinstance(value, bool):
         return value
+    if key == "limited_by":
+        return _LIMITS[str(value)]
     if key.endswith("_mib"):
         return f"{value} MiB"
     if key == "swap" and isinstance(value, list):
