@@ -142,8 +142,11 @@ def show_store(device: str, virt_type: str, libvirtd: Libvirtd) -> None:
 def show_agent(virt_type: str) -> None:
     """Show the daemon, and a guest of which it hears from libvirt only."""
     heading("The agent looks after guests that others start, and serves metrics for Prometheus")
-    say("$ ramshelf agent &")
-    with AGENT_LOG.open("wb") as log, subprocess.Popen([RAMSHELF, "agent"], stderr=log) as agent:
+    say("$ ramshelf agent run &")
+    with (
+        AGENT_LOG.open("wb") as log,
+        subprocess.Popen([RAMSHELF, "agent", "run"], stderr=log) as agent,
+    ):
         try:
             wait_until(lambda: scrape("libvirt_up") == 1, "the agent serves", timeout=90)
             guest = define("theirs", AGENT_GUEST_MIB, virt_type, backing=FILE_BACKED)

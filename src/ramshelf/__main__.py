@@ -20,7 +20,7 @@ def main() -> None:
         status = run(sys.argv[1:])
     except KeyboardInterrupt:
         sys.stderr.write("ramshelf: Interrupted. [cli.interrupted]\n")
-        status = 1
+        status = 130
     sys.exit(status)
 
 

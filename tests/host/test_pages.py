@@ -131,7 +131,7 @@ def test_run_the_agent(machine: RealHost) -> None:
         page.type("journalctl -u ramshelf-agent -p err")
         page.type("systemctl reload ramshelf-agent")
         assert "ramshelf_store" in page.type("curl").stdout
-        foreground = page.take("ramshelf agent")
+        foreground = page.take("ramshelf agent run")
         page.type("ramshelf agent remove")
         ended = machine.run(f"timeout --preserve-status --signal INT 60 {foreground}", (0, 130))
         assert '"stopped"' in ended.stderr

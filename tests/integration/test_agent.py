@@ -375,7 +375,7 @@ def test_guests_that_start_and_end_unseen_are_told_of(hooked: Libvirtd) -> None:
 
 def test_the_second_agent_is_refused(hooked: Libvirtd) -> None:  # noqa: ARG001
     with agent() as running:
-        second = ramshelf("agent", ok=(1,))
+        second = ramshelf("agent", "run", ok=(1,))
         assert f"(process {running.process.pid}). [agent.running]" in second.stderr
         assert "hint: " in second.stderr
         running.kill()
@@ -530,7 +530,7 @@ def test_its_units_are_such_that_systemd_takes_them(
 def test_installing_it_where_there_is_no_systemd(host: None) -> None:  # noqa: ARG001
     refused = ramshelf("agent", "install", ok=(1,))
     assert "[agent.no-systemd]" in refused.stderr
-    assert ramshelf("agent", "remove").stdout == "There is no service of the agent's.\n"
+    assert ramshelf("agent", "remove").stdout == "The agent is not installed.\n"
 
 
 def test_the_service_manager_hears_that_it_is_ready_and_alive(

@@ -474,7 +474,11 @@ def test_a_broken_configuration_is_a_finding_among_others(
     conf.write_text("[ramshelf]\nstrict = perhaps\n")
     ended = ramshelf("--config-file", str(conf), "doctor", "--json", ok=(2,))
     found = {finding["code"]: finding for finding in json.loads(ended.stdout)["findings"]}
-    assert all(word in found["config.invalid"]["message"] for word in ("ramshelf.conf", "strict"))
+    refused = ramshelf("--config-file", str(conf), "capacity", "--json", ok=(255,))
+    error = json.loads(refused.stderr)["error"]
+    assert error["code"] == "config.value"
+    assert found["config.value"]["message"] == error["message"]
+    assert all(word in error["message"] for word in ("ramshelf.conf", "strict"))
     assert "store.ok" in found
 
 

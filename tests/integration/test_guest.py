@@ -84,7 +84,7 @@ def test_a_file_s_guest_from_start_to_stop(hooked: Libvirtd, tmp_path: Path) -> 
     assert (listed["name"], listed["state"]) == ("one", "running")
     assert [entry["path"] for entry in listed["files"]] == [str(memory_file)]
     assert listed["size_mib"] == listed["promised_mib"] == 128
-    assert 40 <= listed["resident_mib"] <= listed["allocated_mib"] <= 128
+    assert 40 <= listed["resident_mib"] <= listed["used_mib"] == listed["allocated_mib"] <= 128
 
     shown = document("guest", "show", "one")
     assert (shown["source"], shown["access"], shown["allocation"]) == ("file", "shared", "ondemand")
@@ -92,13 +92,14 @@ def test_a_file_s_guest_from_start_to_stop(hooked: Libvirtd, tmp_path: Path) -> 
 
     figures = document("capacity")
     assert (figures["total_mib"], figures["promised_mib"], figures["free_mib"]) == (512, 128, 384)
+    assert figures["capacity_mib"] == 512
     assert [guest["name"] for guest in figures["guests"]] == ["one"]
     assert figures["unknown"] == []
 
     stopped = document("guest", "stop", "one")
     assert stopped["how"] == "shut down"
     assert list(MEMORY.iterdir()) == []
-    assert "Guest one does not run." in ramshelf("guest", "stop", "one").stdout
+    assert "Guest one is not running." in ramshelf("guest", "stop", "one").stdout
 
     ramshelf("guest", "start", path)  # the file once more: its guest has the UUID that it had
     assert names(hooked) == ["one"]
@@ -123,7 +124,9 @@ def test_guests_that_others_started_are_listed_and_stopped(hooked: Libvirtd) -> 
     assert document("guest", "show", "anonymous")["file_backed"] is False
     assert refused("guest", "start", "anonymous")[0] == "guest.not-file-backed"
     text = ramshelf("guest", "list").stdout
-    assert text.splitlines()[0].split()[:2] == ["NAME", "ID"]
+    assert re.split(r"  +", text.splitlines()[0])[:5] == [
+        *("NAME", "ID", "STATE", "SIZE MiB", "PROMISED MiB")
+    ]
     assert text.splitlines()[1].split()[0] == "virsh"
     assert document("guest", "stop", "virsh", "--now")["how"] == "destroyed"
     assert names(hooked) == ["anonymous"]
@@ -213,7 +216,12 @@ def test_leftovers_are_shown_as_nobody_s(
     (stale / "pc.ram").write_bytes(bytes(8 << 20))
     free = document("capacity")["free_mib"]
     (unknown,) = document("capacity")["unknown"]
-    assert unknown == {"directory": str(stale), "promised_mib": 0, "allocated_mib": 8}
+    assert unknown == {
+        "directory": str(stale),
+        "promised_mib": 0,
+        "used_mib": 8,
+        "allocated_mib": 8,
+    }
     assert f"{stale} (no guest's)" in ramshelf("capacity").stdout
     (stale / "pc.ram").unlink()
     # Nobody was promised it, but it was in the way.
@@ -394,6 +402,9 @@ def test_stop_ends_a_guest_that_does_not_listen(hooked: Libvirtd) -> None:
     stopped = document("guest", "stop", "deaf", "--timeout", "1")
     assert stopped["how"] == "destroyed"
     assert stopped["seconds"] >= 1
+    hooked.create(domain_xml("deaf", options="acpi=off"))
+    said = ramshelf("guest", "stop", "deaf", "--timeout", "0.5").stdout
+    assert said.startswith("Guest deaf did not shut down within 0.5 s, so it was ended.\n")
     assert list(MEMORY.iterdir()) == []
 
 
@@ -413,9 +424,39 @@ def test_interrupted_while_it_waits(hooked: Libvirtd) -> None:
         time.sleep(1)
         stop.send_signal(signal.SIGINT)
         _, said = stop.communicate(timeout=HANG)
-    assert stop.returncode == 1
-    assert said.strip() == "ramshelf: Interrupted. [cli.interrupted]"
+    assert stop.returncode == 130
+    assert said.startswith(
+        "ramshelf: Interrupted: guest deaf was asked to shut down and still runs. [cli.interrupted]"
+    )
+    assert "hint: It may yet shut down" in said
     assert names(hooked) == ["deaf"]
+
+
+def test_interrupted_while_it_starts(hooked: Libvirtd) -> None:
+    hooked.define(domain_xml("one"))
+    begun, go = Path("/run/begun"), Path("/run/go")
+    VETO.write_text(
+        f'#!/bin/sh\n[ "$2" = start ] || exit 0\ntouch {begun}\n'
+        f"until [ -e {go} ]; do sleep 0.1; done\n"
+    )
+    VETO.chmod(0o755)
+    hooked.reload()
+    try:
+        with subprocess.Popen(
+            [RAMSHELF, "guest", "start", "one"], stderr=subprocess.PIPE, text=True
+        ) as start:
+            wait_until(begun.exists, "it starts")
+            start.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+            go.touch()
+            _, said = start.communicate(timeout=HANG)
+    finally:
+        VETO.unlink()
+        begun.unlink(missing_ok=True)
+        go.unlink(missing_ok=True)
+    assert start.returncode == 130
+    assert said.startswith("ramshelf: Interrupted, but libvirt goes on starting guest one.")
+    wait_until(lambda: names(hooked) == ["one"], "it runs")
 
 
 def test_a_libvirtd_that_does_not_answer_can_be_left(hooked: Libvirtd) -> None:
@@ -429,14 +470,38 @@ def test_a_libvirtd_that_does_not_answer_can_be_left(hooked: Libvirtd) -> None:
             _, said = listing.communicate(timeout=HANG)
     finally:
         os.kill(hooked.pid, signal.SIGCONT)
-    assert listing.returncode == 1
+    assert listing.returncode == 130
     assert said.strip() == "ramshelf: Interrupted. [cli.interrupted]"
+
+
+def test_a_file_that_is_named_like_a_guest(
+    hooked: Libvirtd,  # noqa: ARG001 - a libvirtd that answers
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "web1").write_text("<domain/>")
+    monkeypatch.chdir(tmp_path)
+    code, said = refused("guest", "start", "web1")
+    assert code == "guest.not-found"
+    assert "ramshelf guest start ./web1" in said
+
+
+@pytest.mark.parametrize("machine", [" machine='pc'", ""])
+def test_a_kvm_guest_where_there_is_no_kvm(hooked: Libvirtd, tmp_path: Path, machine: str) -> None:
+    if "domain type='kvm'" in hooked.virsh("capabilities").stdout:
+        pytest.skip("libvirt has found KVM here")
+    xml = domain_xml("one", virt_type="kvm").replace(" machine='pc'", machine)
+    code, said = refused("guest", "start", file(tmp_path, xml))
+    assert code == "host.kvm"
+    assert "hint: Enable virtualization" in said
 
 
 def test_unknown_names(hooked: Libvirtd) -> None:  # noqa: ARG001 - a libvirtd that answers
     for verb in ("start", "stop", "show"):
-        assert refused("guest", verb, "nobody")[0] == "guest.not-found"
-    assert refused("guest", "start", "/nonexistent.xml")[0] == "system.io"
+        code, said = refused("guest", verb, "nobody")
+        assert code == "guest.not-found"
+        assert "knows no guest 'nobody'. [guest.not-found]\nhint: 'virsh list --all'" in said
+    assert refused("guest", "start", "/nonexistent.xml")[0] == "xml.file"
 
 
 def test_another_guest_of_the_same_name_stays(hooked: Libvirtd, tmp_path: Path) -> None:
@@ -558,6 +623,14 @@ def test_a_closed_pipe(hooked: Libvirtd) -> None:  # noqa: ARG001 - a libvirtd t
     )
     assert ended.stdout in {"0\n", "1\n"}
     assert ended.stderr == ""
+
+
+def test_a_host_that_is_not_there(hooked: Libvirtd) -> None:
+    hooked.create(domain_xml("one"))
+    there = "qemu+tcp://nowhere.invalid/system"
+    code, said = refused("guest", "migrate", "one", there)
+    assert code == "libvirt.unreachable"
+    assert f"hint: 'virsh --connect {there} list' has to work here" in said
 
 
 def test_other_libvirts_are_refused() -> None:

@@ -279,7 +279,7 @@ def test_ctrl_c_leaves_the_guest_here_as_it_was(hooked: Libvirtd, second: Second
         wait_until(lambda: allocated_here("one") > touched + 64, "it is read")
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=HANG)[1]
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert json.loads(said)["error"]["code"] == "cli.interrupted"
     assert hooked.virsh("domstate", "one").stdout.strip() == "running"
     wait_until(lambda: second.guests() == [], "it has gone there")

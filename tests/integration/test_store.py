@@ -184,6 +184,8 @@ def test_made_shown_and_removed(spec: Spec) -> None:
     made = host_state()
     again = json.loads(ramshelf(*arguments(spec), "--json").stdout)
     assert (again["changed"], again["actions"]) == (False, [])
+    assert again["capacity_mib"] == json.loads(done)["capacity_mib"] == shown["capacity_mib"]
+    assert json.loads(dry)["capacity_mib"] is None
     assert host_state() == made
     assert "store.exists" in ramshelf(*arguments(replace(spec, size=90 * MIB)), ok=(1,)).stderr
     assert host_state() == made

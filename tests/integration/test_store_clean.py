@@ -52,7 +52,7 @@ def test_stale_directories_go_and_guests_stay(libvirtd: Libvirtd, file_system: s
         assert (MEMORY / "notes").is_dir()
         assert (MEMORY / "lost+found").is_dir() == (file_system == "ext4")
         assert libvirtd.virsh("domstate", "alive").stdout.strip() == "running"
-        assert "nothing to do" in ramshelf("store", "clean").stdout
+        assert "nothing to remove" in ramshelf("store", "clean").stdout
 
 
 def test_a_guest_that_is_just_starting_stays(libvirtd: Libvirtd) -> None:
@@ -126,3 +126,9 @@ def test_without_libvirt_nothing_is_judged(libvirtd: Libvirtd) -> None:
         assert "[libvirt.unreachable]" in ramshelf("store", "clean", ok=(1,)).stderr
         assert stale.is_dir()
         libvirtd.start()
+
+
+def test_without_a_store_there_is_nothing_to_clean(libvirtd: Libvirtd) -> None:  # noqa: ARG001
+    refused = ramshelf("store", "clean", ok=(1,)).stderr
+    assert "is a plain directory of the system's own file system, not a store." in refused
+    assert "[store.root-file-system]\nhint: Make a store: ramshelf store create" in refused

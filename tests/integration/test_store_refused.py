@@ -87,9 +87,8 @@ def test_device_that_carries_anything(device: str) -> None:
         status=255,
     )
     ramshelf("store", "create", *SWAP, "--device", device, "--wipe", device)
-    assert ramshelf("store", "create", *SWAP, "--device", device, "--wipe", device).stdout.count(
-        "nothing to do"
-    )
+    again = ramshelf("store", "create", *SWAP, "--device", device, "--wipe", device).stdout
+    assert "is already what you ask for.\nIt can hold 127 MiB of guest memory" in again
     ramshelf("store", "remove")
 
 
@@ -167,6 +166,11 @@ def test_file_that_cannot_be(tmp_path: Path) -> None:
     there.write_text("data")
     refused("store.file-exists", *SWAP, "--size", "96M", "--file", str(there))
     there.unlink()
+    for kind in (SWAP, DISK):
+        error = refused("store.not-a-file", *kind, "--size", "96M", "--file", str(scratch()))
+        assert f"--file {scratch()}/ramshelf." in str(error["hint"])
+    error = refused("store.not-a-file", *SWAP, "--size", "96M", "--file", "/dev/null")
+    assert "no ordinary file" in str(error["message"])
     refused(
         "store.file-directory-missing", *SWAP, "--size", "96M", "--file", f"{scratch()}/none/area"
     )

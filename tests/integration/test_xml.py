@@ -85,7 +85,7 @@ def test_wrong_usage() -> None:
         "xml", "apply", "--like-nova", "--discard", "no", stdin=anonymous(), ok=(255,)
     ).stderr
     assert "[cli.usage]" in said
-    assert "[cli.usage]" in ramshelf("xml", "apply", "/nonexistent", ok=(255,)).stderr
+    assert "[xml.file]" in ramshelf("xml", "apply", "/nonexistent", ok=(1,)).stderr
 
 
 def test_a_closed_pipe(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ _METRICS = "http://127.0.0.1:10177/metrics"
 
 
 class Agent:
-    """One run of ``ramshelf agent``, which logs to a file.
+    """One run of ``ramshelf agent run``, which logs to a file.
 
     ``door`` is the Unix socket of a listener that serves its metrics.
     """
@@ -34,7 +34,7 @@ class Agent:
         self._begin = _LOG.stat().st_size if _LOG.exists() else 0
         with _LOG.open("ab") as log:
             self.process = subprocess.Popen(
-                [*wrapper, RAMSHELF, *options, "agent", *lent],
+                [*wrapper, RAMSHELF, *options, "agent", "run", *lent],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

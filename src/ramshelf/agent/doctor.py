@@ -87,5 +87,5 @@ def put_right(
             yield condition
         else:
             record("discard-retracted", **facts, backends=backends, by="agent")
-            message = f"Guest {domain.name} would have written its memory when it ends; no longer."
+            message = f"Guest {domain.name} will not write its memory when it ends: discard is off."
             log.info("discard-retracted", message, backends=backends, **facts)

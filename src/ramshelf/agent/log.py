@@ -51,7 +51,7 @@ class Log:
         """Log what is wrong no longer."""
         for condition in conditions:
             subject = f" ({condition.subject})" if condition.subject else ""
-            message = f"No longer: {condition.code}{subject}."
+            message = f"Resolved: {condition.code}{subject}."
             self._write(
                 "info", "ended", message, {"subject": condition.subject, "code": condition.code}
             )

@@ -146,7 +146,7 @@ class Watcher:
             elif entry.get("event") == "bypassed" and not self._history:
                 self._log.warning(
                     "guest-bypassed",
-                    f"Guest {entry.get('guest')} passed all the same: the hook is bypassed.",
+                    f"Guest {entry.get('guest')} started while the hook is bypassed.",
                     guest=entry.get("guest", ""),
                 )
             elif entry.get("event") == "trimmed" and not self._history:
@@ -159,7 +159,8 @@ class Watcher:
             elif entry.get("event") == "resumed" and not self._history:
                 self._log.warning(
                     "guest-resumed",
-                    f"Guest {entry.get('guest')} runs again: a trim had paused it that was killed.",
+                    f"Guest {entry.get('guest')} runs again: a trim that was killed had left it "
+                    "paused.",
                     guest=entry.get("guest", ""),
                     uuid=entry.get("uuid", ""),
                 )

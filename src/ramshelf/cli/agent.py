@@ -1,8 +1,12 @@
 """``ramshelf agent``: the daemon, and its service."""
 
+import sys
+from dataclasses import replace
+
 import click
 
 from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.group import Group
 from ramshelf.cli.notes import documents, say
 from ramshelf.cli.output import plan
 from ramshelf.core.agent.unit import AGENT
@@ -12,13 +16,28 @@ from ramshelf.core.plan import describe
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 
 
-@click.group(
-    name="agent",
-    invoke_without_command=True,
+@click.group("agent", cls=Group, invoke_without_command=True)
+@click.option("--metrics-socket", default="", hidden=True)
+@click.option("--json", "as_json", is_flag=True, hidden=True)
+@click.pass_context
+def command(ctx: click.Context, *, metrics_socket: str, as_json: bool) -> None:
+    """Run the daemon that watches guests and serves metrics, or make it a service."""
+    if as_json:
+        ctx.obj = replace(ctx.obj, as_json=True)
+    if ctx.invoked_subcommand is not None:
+        return
+    if not metrics_socket and sys.stdin is not None and sys.stdin.isatty():
+        raise click.exceptions.NoArgsIsHelpError(ctx)
+    # Units that were installed before 'agent run' was there call it like this.
+    _run(ctx.obj, metrics_socket)
+
+
+@command.command(
+    "run",
     epilog="""\b
 Examples:
-  ramshelf agent install --dry-run
-  ramshelf --config-file /etc/nova/nova.conf agent
+  ramshelf agent run
+  ramshelf --config-file /etc/nova/nova.conf agent run
   curl http://127.0.0.1:10177/metrics
 """,
 )
@@ -32,19 +51,19 @@ Examples:
     ),
 )
 @pass_context
-@click.pass_context
-def command(ctx: click.Context, context: Context, *, metrics_socket: str) -> None:
-    """Run the agent, in the foreground, until it is told to end.
+def run(context: Context, *, metrics_socket: str) -> None:
+    """Run the agent in the foreground, until it is told to end.
 
-    It watches guests and store: reserves what guests lack that were started without the hook,
-    removes what ended guests leave, does the doctor's checks again and again, and serves metrics
-    for Prometheus. Its log is on standard error, a JSON object a line. SIGHUP makes it read the
-    configuration again, SIGTERM or Ctrl-C end it; guests are not touched. There is one on a host:
+    It watches guests and the store: it reserves what guests lack that were started without the
+    hook, removes what ended guests leave, repeats the doctor's checks, and serves metrics for
+    Prometheus. It logs to standard error, one JSON object a line. SIGHUP makes it read the
+    configuration again; SIGTERM or Ctrl-C ends it, and guests run on. A host has one agent:
     'ramshelf agent install' makes it a service.
     """
-    ctx.obj = context  # with the --json that stands before the subcommand
-    if ctx.invoked_subcommand is not None:
-        return
+    _run(context, metrics_socket)
+
+
+def _run(context: Context, metrics_socket: str) -> None:
     from ramshelf.agent.loop import Agent  # noqa: PLC0415 - it needs more than its two subcommands
 
     def load() -> tuple[Config, str]:
@@ -62,10 +81,10 @@ def command(ctx: click.Context, context: Context, *, metrics_socket: str) -> Non
 @_DRY_RUN
 @pass_context
 def install(context: Context, *, dry_run: bool) -> None:
-    """Make the agent a service of systemd's, now and at every boot.
+    """Make the agent a systemd service, now and at every boot.
 
-    The service runs this ramshelf with the configuration files that are named here, if any. Where
-    it is there already it is brought up to date and restarted.
+    The service runs this ramshelf with the configuration files that are named here, if any. A
+    service that is there already is brought up to date and restarted.
     """
     from ramshelf.node.agent import service  # noqa: PLC0415 - not for who runs the agent
 
@@ -93,10 +112,10 @@ def install(context: Context, *, dry_run: bool) -> None:
 @_DRY_RUN
 @pass_context
 def remove(context: Context, *, dry_run: bool) -> None:
-    """Stop the agent's service and take it away; guests, store and hook stay as they are."""
+    """Stop and remove the agent's service; guests, store and hook stay as they are."""
     from ramshelf.node.agent import service  # noqa: PLC0415 - not for who runs the agent
 
     actions = service.remove(dry_run=dry_run)
     document = {"dry_run": dry_run, "actions": describe(actions)}
-    done = "The agent's service is removed." if actions else "There is no service of the agent's."
+    done = "The agent's service is removed." if actions else "The agent is not installed."
     context.emit(document, lambda: click.echo(plan(actions) if dry_run else done))

@@ -14,16 +14,17 @@ from ramshelf.system.hypervisor import Hypervisor
 @click.command("capacity", epilog="Example: ramshelf capacity --json")
 @pass_context
 def command(context: Context) -> None:
-    """Show what the store can hold and who holds it; sizes in MiB.
+    """Show how much guest memory the store can hold, and who holds it.
 
-    total is the guest memory that the store can hold, promised what its guests' memory files may
-    come to, used what they occupy now, free what a further guest may have, above what is promised
-    beyond total. reserved is what nova.conf keeps back from Placement (reserved_host_memory_mb);
-    the hook does not. Without libvirt the figures are the same, but nobody can be named.
+    CAPACITY is the guest memory that the store can hold. PROMISED is what its guests' memory files
+    may come to, USED what these occupy now, FREE what another guest may have, and ABOVE what is
+    promised beyond the capacity. RESERVED is what nova.conf keeps back from Placement
+    (reserved_host_memory_mb); the hook does not keep it back. Without libvirt the figures are the
+    same, but guests have no names.
 
-    RAM needed is what cannot go to the store, if all guests use all that they have, and its free
-    what further guests may need: those with memory in files, or pinned, are refused where that is
-    too little.
+    The line about RAM adds up what cannot go to the store if all guests use all the memory they
+    have. A guest that needs more RAM than is free, because its memory is in files or pinned, is
+    refused.
     """
     config = context.config
     unreachable = ""
@@ -35,7 +36,7 @@ def command(context: Context) -> None:
         shares = observe_shares(None, config)
     capacity, ram = shares.capacity, shares.ram
     figures = {
-        "total_mib": to_mib(capacity.total),
+        "capacity_mib": to_mib(capacity.total),
         "reserved_mib": config.reserved_host_memory_mib if config.nova_files else 0,
         "promised_mib": _mib(capacity.promised),
         "used_mib": _mib(capacity.allocated),
@@ -43,6 +44,7 @@ def command(context: Context) -> None:
         "above_mib": _mib(max(0, capacity.promised - capacity.total)),
     }
     document = {
+        "total_mib": figures["capacity_mib"],  # its name until 0.2
         **figures,
         "off": config.off,
         "libvirt": not unreachable,
@@ -60,7 +62,8 @@ def command(context: Context) -> None:
             {
                 "directory": holding.directory,
                 "promised_mib": _mib(holding.promised),
-                "allocated_mib": _mib(holding.allocated),
+                "used_mib": _mib(holding.allocated),
+                "allocated_mib": _mib(holding.allocated),  # its name until 0.2
             }
             for holding in shares.unknown
         ],
@@ -81,13 +84,13 @@ def command(context: Context) -> None:
         if unreachable:
             click.echo(f"note: Guests are not named: {unreachable}", err=True)
         _warn(shares)
+        header = [f"{name.removesuffix('_mib').upper()} MiB" for name in figures]
+        click.echo(table(header, [list(figures.values())]))
         click.echo(
-            table([name.removesuffix("_mib").upper() for name in figures], [list(figures.values())])
+            f"\nRAM: {to_mib(ram.size)} MiB, of which {_mib(ram.demand.total)} MiB are needed and "
+            f"{to_mib(ram.free)} MiB are free."
         )
-        click.echo(
-            f"\nRAM {to_mib(ram.size)}, needed {_mib(ram.demand.total)}, free {to_mib(ram.free)}"
-        )
-        click.echo(f"needed by {ram.demand}")
+        click.echo(f"Needed, in MiB: {ram.demand}.")
         if ram.anonymous_alone:
             click.echo(
                 "note: Anonymous guests alone may use up RAM: no guest with memory in files is "
@@ -105,7 +108,7 @@ def command(context: Context) -> None:
         ]
         if rows:
             click.echo()
-            click.echo(table(("GUEST", "PROMISED", "USED", "RESIDENT"), rows))
+            click.echo(table(("GUEST", "PROMISED MiB", "USED MiB", "RESIDENT MiB"), rows))
 
     context.emit(document, text)
 
@@ -114,7 +117,9 @@ def _warn(shares: StoreShares) -> None:
     """Tell who has more than the store's capacity, and for whom it has none."""
     if shares.earlier:
         names = ", ".join(each.name for each in shares.earlier)
-        click.echo(f"note: Promised before an upgrade, and kept beyond total: {names}.", err=True)
+        click.echo(
+            f"note: Promised before an upgrade, and kept beyond the capacity: {names}.", err=True
+        )
     if shares.refused_anew:
         names = ", ".join(shares.refused_anew)
         click.echo(f"note: After a reboot there would be no room for {names}.", err=True)

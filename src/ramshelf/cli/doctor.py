@@ -14,9 +14,9 @@ from ramshelf.cli.context import Context, pass_context
 from ramshelf.core.catalog import GROUPS
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.checks import check
+from ramshelf.core.doctor.facts import BadConfig
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.findings import Finding, Severity, exit_status
-from ramshelf.core.host import Unknown
 from ramshelf.node.doctor import gather
 from ramshelf.system.worker import Patience
 
@@ -34,11 +34,11 @@ _WIDTH = max(len(mark) for mark, _ in _MARKS.values())
 def command(context: Context) -> int:
     """Check the host, the store, the configuration and the guests.
 
-    Changes nothing, and needs no root, but says what it could not find out: what does not answer
-    (libvirt, the store, Placement) is waited for no longer than ten seconds altogether. As root it
-    asks libvirt for a guest that the hook refuses by its name, which proves that it is called; so
-    other hooks are called for that guest, too. Exit status: 0 all is good, 1 there are warnings, 2
-    there are failures. docs/reference/findings.md explains every code.
+    It changes nothing and needs no root; without root it says what it could not find out. It waits
+    ten seconds altogether for what does not answer (libvirt, the store, Placement). As root it has
+    libvirt call the hook for a guest that the hook refuses by its name, which proves that the hook
+    is called; other hooks are called for that guest, too. Below a warning or failure stands what to
+    do about it. Exit status: 0 all is good, 1 there are warnings, 2 there are failures.
     """
     config = _config(context)
     uri = context.connect or (config if isinstance(config, Config) else Config()).connection_uri
@@ -49,12 +49,14 @@ def command(context: Context) -> int:
     return exit_status(findings)
 
 
-def _config(context: Context) -> Config | Unknown:
+def _config(context: Context) -> Config | BadConfig:
     """Return the configuration, or why it cannot be used, which is a finding like any other."""
     try:
         return context.config
     except RamshelfError as error:
-        return Unknown(error.sentence.rstrip("."))
+        return BadConfig(
+            reason=error.sentence.rstrip("."), code=error.code, hint=error.hint, facts=error.facts
+        )
 
 
 def document(findings: tuple[Finding, ...]) -> dict[str, object]:
@@ -102,7 +104,7 @@ def _lines(finding: Finding) -> Text:
     if finding.severity is not Severity.OK:
         text.append(f"  [{finding.code}]", style="dim")
         if finding.hint:
-            text.append(f"\n  {' ' * _WIDTH}  {finding.hint}", style="dim")
+            text.append(f"\n  {' ' * _WIDTH}  {finding.hint}")
     return text
 
 

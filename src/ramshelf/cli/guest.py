@@ -1,18 +1,26 @@
 """``ramshelf guest``: guests on the store, through libvirt."""
 
+import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.group import Group
 from ramshelf.cli.notes import documents, say
 from ramshelf.cli.output import fields, table
+from ramshelf.cli.values import Seconds
+from ramshelf.core.errors import RefusedError, UsageError
 from ramshelf.core.units import MIB, align_up, to_mib
 from ramshelf.node.guest import look
 from ramshelf.system.hypervisor import Hypervisor
+
+if TYPE_CHECKING:
+    from ramshelf.node.guest.start import Started
 
 _DEFAULT_TIMEOUT = 120
 """Seconds, as many as nova.conf's shutdown_timeout has at most in practice."""
@@ -42,7 +50,7 @@ def _names(
     return complete
 
 
-@click.group("guest")
+@click.group("guest", cls=Group)
 def command() -> None:
     """Start, stop, migrate, trim, list or show file-backed guests."""
 
@@ -70,21 +78,17 @@ Examples:
 def start(context: Context, guest: str) -> None:
     """Make a guest file-backed and start it.
 
-    NAME is a guest that libvirt knows; with a slash or ending in .xml it is a file with domain XML,
-    whose guest is defined first. Where the guest does not start, its definition is put back. A
-    guest that runs already stays as it is.
+    NAME is a guest that libvirt knows. With a slash in it, or ending in .xml, it is a file with
+    domain XML, whose guest is defined first. If the guest does not start, its definition is put
+    back. A guest that already runs is left alone.
     """
-    from ramshelf.core.domain.backing import (  # noqa: PLC0415 - lxml, only where it is used
-        MAX_BYTES,
-    )
-    from ramshelf.node.guest.start import start_guest  # noqa: PLC0415 - likewise
+    from ramshelf.node.guest.start import start_guest  # noqa: PLC0415 - lxml, only where it is used
 
-    wanted: str | bytes = guest
-    if "/" in guest or guest.endswith(".xml"):
-        with open(guest, "rb") as file:
-            wanted = file.read(MAX_BYTES + 1)
-    with Hypervisor(context.uri) as hypervisor:
-        started = start_guest(hypervisor, context.config, wanted)
+    if "/" not in guest and not guest.endswith(".xml"):
+        with _also_a_file(guest), Hypervisor(context.uri) as hypervisor:
+            started = start_guest(hypervisor, context.config, guest)
+    else:
+        started = _start_file(context, guest)
     document = {
         "name": started.name,
         "already_running": started.already,
@@ -119,6 +123,35 @@ def start(context: Context, guest: str) -> None:
     context.emit(document, text)
 
 
+def _start_file(context: Context, path: str) -> "Started":
+    """Start the guest that a file describes."""
+    from ramshelf.cli.domainfile import (  # noqa: PLC0415 - lxml, only where it is used
+        named,
+        read_domain,
+    )
+    from ramshelf.core.domain.backing import parse_document  # noqa: PLC0415 - likewise
+    from ramshelf.node.guest.start import start_guest  # noqa: PLC0415 - likewise
+
+    document = read_domain(path)
+    with named(path):
+        parse_document(document)
+        with Hypervisor(context.uri) as hypervisor:
+            return start_guest(hypervisor, context.config, document)
+
+
+@contextmanager
+def _also_a_file(name: str) -> Iterator[None]:
+    """Say how a file is named, where there is one of that name and no such guest."""
+    try:
+        yield
+    except RefusedError as error:
+        if error.code == "guest.not-found" and os.path.isfile(name):
+            error.hint = (
+                f"To start the guest that the file describes: ramshelf guest start ./{name}"
+            )
+        raise
+
+
 @command.command(
     "stop",
     epilog="""\b
@@ -129,23 +162,23 @@ Examples:
 """,
 )
 @click.argument("name", metavar="NAME", shell_complete=_names(active=True))
-@click.option("--now", is_flag=True, help="End it at once, without asking it.")
+@click.option("--now", is_flag=True, help="End it at once, without asking it to shut down.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     metavar="SECONDS",
-    help=f"How long it has to shut down by itself before it is ended; default {_DEFAULT_TIMEOUT}.",
+    help=f"How long it may take to shut down before it is ended; default {_DEFAULT_TIMEOUT}.",
 )
 @pass_context
 def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> None:
-    """Ask a guest to shut down, wait, and end it when it does not.
+    """Ask a guest to shut down, and end it if it does not.
 
-    A guest that does not run is left as it is.
+    A guest that is not running is left alone.
     """
     from ramshelf.node.guest.stop import stop_guest  # noqa: PLC0415 - only where it is used
 
     if now and timeout is not None:
-        raise click.UsageError("--now does not wait: --timeout has no meaning beside it.")
+        raise click.UsageError("--now does not wait, so it does not go together with --timeout.")
     limit = 0.0 if now else timeout or _DEFAULT_TIMEOUT
     terminal = sys.stderr.isatty() and not context.as_json
 
@@ -164,9 +197,13 @@ def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> No
         if terminal and not now:
             click.echo("\r\033[K", err=True, nl=False)
     sentence = {
-        "not running": f"Guest {name} does not run.",
+        "not running": f"Guest {name} is not running.",
         "shut down": f"Guest {name} shut down in {stopped.seconds:.1f} s.",
-        "destroyed": f"Guest {name} was ended after {stopped.seconds:.1f} s.",
+        "destroyed": (
+            f"Guest {name} was ended without asking it, in {stopped.seconds:.1f} s."
+            if now
+            else f"Guest {name} did not shut down within {limit:g} s, so it was ended."
+        ),
     }[stopped.how]
     document = {
         "name": name,
@@ -204,18 +241,20 @@ Examples:
 @click.argument("name", metavar="NAME", shell_complete=_names(active=True))
 @click.argument("destination", metavar="DEST-URI")
 @click.option(
-    "--check", is_flag=True, help="Say whether it is possible, and why not; move nothing."
+    "--check", is_flag=True, help="Say whether the guest can move, and if not, why; move nothing."
 )
 @click.option(
     "--offline",
     is_flag=True,
-    help="Stop it here, convert it to what is wanted there, start it there.",
+    help="Shut it down here, convert its definition for the other host, start it there.",
 )
 @click.option(
-    "--postcopy", is_flag=True, help="Let it run there when its memory has been sent once."
+    "--postcopy", is_flag=True, help="Let it run there as soon as all its memory was sent once."
 )
 @click.option(
-    "--auto-converge", is_flag=True, help="Slow it down where it writes faster than it moves."
+    "--auto-converge",
+    is_flag=True,
+    help="Slow the guest down if it changes memory faster than it can be sent.",
 )
 @click.option(
     "--parallel",
@@ -224,19 +263,22 @@ Examples:
     help="Send over N connections (QEMU's multifd).",
 )
 @click.option(
-    "--bandwidth", type=click.IntRange(min=1), metavar="MIB/S", help="Send no more than this."
+    "--bandwidth",
+    type=click.IntRange(min=1),
+    metavar="MIB/S",
+    help="Send no more than this per second.",
 )
 @click.option(
     "--migrate-uri",
     metavar="URI",
-    help="Where QEMU there listens; default: what libvirt there says.",
+    help="Where QEMU listens on the other host; default: what libvirt there says.",
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     metavar="SECONDS",
     help=(
-        "With --offline: how long it has to shut down before it is ended; default "
+        "With --offline: how long it may take to shut down before it is ended; default "
         f"{_DEFAULT_TIMEOUT}."
     ),
 )
@@ -253,16 +295,22 @@ def migrate(
 ) -> int:
     """Move a guest to another host, while it runs or (--offline) by stopping it.
 
-    DEST-URI is the other host's libvirt, as for virsh. That host's hook says first what it can
-    take, and holds the guest's memory before anything moves. Ctrl-C gives a migration up, and the
-    guest runs on here. Its disks must be there as well, at the same paths.
+    DEST-URI is the other host's libvirt, as for virsh. The hook there says first what the host can
+    take, and reserves the guest's memory before anything moves. Ctrl-C stops the migration, and the
+    guest runs on here. Its disks have to be there too, at the same paths.
     """
     from ramshelf.cli.migrate import run  # noqa: PLC0415 - lxml, only where it is used
     from ramshelf.core.migration.live import LiveOptions  # noqa: PLC0415 - likewise
 
     if offline and any(live_options.values()):
         raise click.UsageError(
-            "--offline sends no memory: options of a live migration have no meaning beside it."
+            "--offline sends no memory: it does not go together with options of a live migration."
+        )
+    if "://" not in destination:
+        raise UsageError(
+            "cli.usage",
+            f"{destination!r} is not the URI of another host's libvirt.",
+            hint=f"For a host of that name: qemu+ssh://root@{destination}/system",
         )
     if timeout is not None and not offline:
         raise click.UsageError("--timeout is for --offline.")
@@ -288,11 +336,12 @@ def migrate(
 @click.argument("name", metavar="NAME", shell_complete=_names(active=True))
 @pass_context
 def trim(context: Context, name: str) -> None:
-    """Give back what a save or a dump has populated of a guest's memory.
+    """Give back the room that a save or a dump has made a guest's memory occupy.
 
-    On a store of kind swap or ram these occupy all of it, whatever the guest has used. Pages in RAM
-    that are zero are given back; the guest runs on, but for moments of some 50 ms. After a restore,
-    a revert to a snapshot with memory, or an incoming migration the hook has it done by itself.
+    On a store of kind swap or ram a save or a dump makes all of the guest's memory occupy room,
+    whatever the guest has used. This gives back pages in RAM that are zero. The guest runs on,
+    except for pauses of about 50 ms. After a restore, a revert to a snapshot with memory, or an
+    incoming migration the hook does it by itself.
     """
     from ramshelf.node.guest.trim import trim_guest  # noqa: PLC0415 - only where it is used
 
@@ -322,13 +371,23 @@ def trim(context: Context, name: str) -> None:
 @command.command("list", epilog="Example: ramshelf guest list --json")
 @pass_context
 def list_command(context: Context) -> None:
-    """List the guests that run from the store.
+    """List the guests that run from the store, whoever started them.
 
-    All of them, whoever started them; sizes are in MiB.
+    SIZE is what their memory files come to, PROMISED what they may come to, USED what they occupy
+    on the store now, and RESIDENT what of them is in RAM.
     """
     with Hypervisor(context.uri, read_only=True) as hypervisor:
         running = look.observe_shares(hypervisor, context.config).guests
-    header = ("NAME", "ID", "STATE", "SIZE", "PROMISED", "ALLOCATED", "RESIDENT", "FILES")
+    header = (
+        "NAME",
+        "ID",
+        "STATE",
+        "SIZE MiB",
+        "PROMISED MiB",
+        "USED MiB",
+        "RESIDENT MiB",
+        "FILES",
+    )
     rows = [
         (
             guest.domain.name,
@@ -350,10 +409,7 @@ def list_command(context: Context) -> None:
 @click.argument("name", metavar="NAME", shell_complete=_names(active=True))
 @pass_context
 def show(context: Context, name: str) -> None:
-    """Show how a guest's memory is backed.
-
-    Also what it holds on the store, where it runs; sizes are in MiB.
-    """
+    """Show how a guest's memory is backed, and what a running one holds on the store."""
     from ramshelf.core.domain.private import (  # noqa: PLC0415 - only where it is used
         private_mapping,
     )
@@ -378,7 +434,7 @@ def show(context: Context, name: str) -> None:
         "size_mib": _mib(guest.file_bytes),
         "private_mib": _mib(guest.private_bytes),
         "promised_mib": _mib(details.running.promised) if details.running else 0,
-        "allocated_mib": _mib(details.running.allocated) if details.running else 0,
+        "used_mib": _mib(details.running.allocated) if details.running else 0,
         "resident_mib": _mib(details.running.resident) if details.running else 0,
     }
     files = _file_documents(details.running) if details.running else []
@@ -390,6 +446,7 @@ def show(context: Context, name: str) -> None:
         )
         for key, value in document.items()
     ]
+    document["allocated_mib"] = document["used_mib"]  # its name until 0.2
     lines += [("file", file["path"]) for file in files]
     own = [{"path": each.path, "size_mib": _mib(each.size)} for each in details.own]
     lines += [
@@ -413,7 +470,8 @@ def running_document(guest: look.RunningGuest) -> dict[str, object]:
         "state": guest.domain.state,
         "size_mib": _mib(guest.size),
         "promised_mib": _mib(guest.promised),
-        "allocated_mib": _mib(guest.allocated),
+        "used_mib": _mib(guest.allocated),
+        "allocated_mib": _mib(guest.allocated),  # its name until 0.2
         "resident_mib": _mib(guest.resident),
         "files": _file_documents(guest),
     }
@@ -424,7 +482,8 @@ def _file_documents(guest: look.RunningGuest) -> list[dict[str, object]]:
         {
             "path": file.path,
             "size_mib": _mib(file.size),
-            "allocated_mib": _mib(file.allocated),
+            "used_mib": _mib(file.allocated),
+            "allocated_mib": _mib(file.allocated),  # its name until 0.2
             "resident_mib": _mib(file.resident),
         }
         for file in guest.files

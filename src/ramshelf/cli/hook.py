@@ -3,6 +3,7 @@
 import click
 
 from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.group import Group
 from ramshelf.cli.output import fields, plan
 from ramshelf.core.errors import UsageError
 from ramshelf.core.hook.bypass import Bypass, parse_time
@@ -14,7 +15,7 @@ from ramshelf.node.hook import manage as node
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 
 
-@click.group(name="hook")
+@click.group("hook", cls=Group)
 def command() -> None:
     """Install, remove or check libvirt's hook.
 
@@ -36,9 +37,9 @@ Examples:
 def install(context: Context, *, dry_run: bool) -> None:
     """Install or update the hook, and make the running libvirt call it.
 
-    Other hooks stay. It runs on /usr/bin/python3, from a copy of the modules that it needs,
-    whatever Python ramshelf runs on; it remembers which configuration files it was installed with.
-    Install it again after an upgrade.
+    Other hooks stay. The hook runs on /usr/bin/python3, from its own copy of the modules that it
+    needs, whatever Python ramshelf itself runs on. It remembers the configuration files that you
+    name here. Install it again after an upgrade.
     """
     wanted = node.wanted_hook(context.config_files, context.config_dirs)
     outcome = node.install(context.uri, wanted, dry_run=dry_run)
@@ -57,7 +58,7 @@ def install(context: Context, *, dry_run: bool) -> None:
 def remove(context: Context, *, dry_run: bool) -> None:
     """Remove the hook.
 
-    Guests that run keep their memory; new ones are no longer reserved.
+    Running guests keep their memory. Nothing is reserved for guests that start afterwards.
     """
     outcome = node.remove(dry_run=dry_run)
     _report(
@@ -72,10 +73,10 @@ def remove(context: Context, *, dry_run: bool) -> None:
 @command.command(epilog="Example: ramshelf hook status --json")
 @pass_context
 def status(context: Context) -> int:
-    """Show whether the hook is in force.
+    """Show whether the hook works and whether libvirt calls it.
 
-    That is: installed, current, executable, working and called; exit status 1 where it is not all
-    of it. As root it asks libvirt for a guest that the hook refuses by its name, which proves that
+    The exit status is 1 unless it is installed, current, executable, working and called. As root
+    this has libvirt call the hook for a guest that the hook refuses by its name, which proves that
     it is called.
     """
     found = node.status(node.wanted_hook(context.config_files, context.config_dirs))
@@ -97,7 +98,7 @@ def status(context: Context) -> int:
         ("executable", found.executable),
         ("called by the running libvirt", "unknown" if found.seen is None else found.seen),
         ("problem", found.problem or None),
-        ("sees otherwise", "; ".join(found.view) or None),
+        ("sees differently", "; ".join(found.view) or None),
         ("bypassed", _bypass_text(found.bypass)),
     ]
     context.emit(document, lambda: click.echo(fields(lines)))
@@ -119,18 +120,18 @@ Examples:
 @click.option("--end", is_flag=True, help="End it now.")
 @pass_context
 def bypass(context: Context, *, time: str | None, end: bool) -> None:
-    """Let guests pass for a time, whatever the hook says.
+    """Let guests start for a time, whatever the hook says.
 
-    For an emergency: while it lasts a guest starts that the hook refuses, or cannot decide about.
-    Nothing keeps such a guest within the store. Start it with virsh: 'ramshelf guest start' refuses
-    by itself what does not fit. Each one is on record in the hook's log; the doctor and the metrics
-    show the bypass, which ends by itself, and with a boot.
+    For emergencies. Until the bypass ends, guests start that the hook would refuse or cannot decide
+    about, and nothing keeps them within the store. Start them with virsh: 'ramshelf guest start'
+    itself refuses what does not fit. The hook's log records each of them; the doctor and the
+    metrics show the bypass. It ends by itself when the time is up, and when the host boots.
     """
     if (time is None) is not end:
         raise UsageError(
             "hook.bypass-time",
             "Either --for TIME or --end is needed.",
-            hint="ramshelf hook bypass --for 30min",
+            hint="Such as: ramshelf hook bypass --for 30min",
         )
     now = node_bypass.end() if time is None else node_bypass.begin(parse_time(time))
     said = f"The hook is bypassed for {now.left} s." if now.left else "The hook was not bypassed."

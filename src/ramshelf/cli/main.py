@@ -19,7 +19,8 @@ import click
 
 from ramshelf import __version__
 from ramshelf.cli.context import Context
-from ramshelf.core.errors import HostError, RamshelfError, UsageError
+from ramshelf.cli.group import Group
+from ramshelf.core.errors import HostError, InterruptedByUserError, RamshelfError, UsageError
 
 _VERBS = {
     "doctor": "Check the host, the store, the configuration and the guests.",
@@ -28,13 +29,14 @@ _VERBS = {
     "guest": "Start, stop, migrate, list or show file-backed guests.",
     "xml": "Make domain XML file-backed.",
     "capacity": "Show what the store holds and who holds it.",
-    "placement": "Show, or bring to agree, what Placement says of this host.",
-    "agent": "Watch guests and store, and serve metrics (a daemon).",
+    "placement": "Show what OpenStack Placement knows about this host, and correct it.",
+    "agent": "Run the daemon that watches guests and serves metrics, or make it a service.",
     "completion": "Print a shell's completion script.",
+    "help": "Show the help of a command.",
 }
 
 
-class _Verbs(click.Group):
+class _Verbs(Group):
     """Imports a verb's module when it is called, so that each start pays for itself only."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -42,7 +44,7 @@ class _Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise RamshelfError("cli.interrupted", "Interrupted.") from None
+            raise InterruptedByUserError from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_VERBS)
@@ -71,8 +73,8 @@ class _Verbs(click.Group):
     multiple=True,
     metavar="FILE",
     help=(
-        "Read FILE (repeatable; the later wins) instead of nova.conf, nova-compute.conf, "
-        "ramshelf.conf."
+        "Read FILE instead of nova.conf, nova-compute.conf and ramshelf.conf; repeatable, the last "
+        "one wins."
     ),
 )
 @click.option(
@@ -103,8 +105,8 @@ def cli(
 def run(argv: Sequence[str]) -> int:
     """Run the command line, and return the exit status.
 
-    It is 0 for done, 1 for refused or failed, 255 for wrong usage or where it could not run; the
-    doctor's is 0, 1 or 2.
+    It is 0 for done, 1 for refused or failed, 130 after Ctrl-C, 255 for wrong usage or where it
+    could not run; the doctor's is 0, 1 or 2.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -126,7 +128,11 @@ def run(argv: Sequence[str]) -> int:
         if os.environ.get("RAMSHELF_DEBUG"):
             _say(traceback.format_exc().rstrip())
         error = _translated(caught)
-        if error.code == "cli.interrupted" and sys.stderr is not None and sys.stderr.isatty():
+        if (
+            isinstance(error, InterruptedByUserError)
+            and sys.stderr is not None
+            and sys.stderr.isatty()
+        ):
             _say("")  # the terminal shows ^C
         _say(_document(error) if as_json else _text(error))
         with contextlib.suppress(OSError):
@@ -144,7 +150,7 @@ def _translated(error: BaseException) -> RamshelfError:
     if isinstance(error, RamshelfError):
         return error
     if isinstance(error, KeyboardInterrupt | click.exceptions.Abort):
-        return RamshelfError("cli.interrupted", "Interrupted.")
+        return InterruptedByUserError()
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "ramshelf"

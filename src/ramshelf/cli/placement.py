@@ -5,6 +5,7 @@ from dataclasses import asdict
 import click
 
 from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.group import Group
 from ramshelf.cli.notes import documents, say
 from ramshelf.cli.output import fields, table
 from ramshelf.core.doctor.checks.placement import judge_provider
@@ -18,9 +19,9 @@ from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.placement import Placement, connect
 
 
-@click.group("placement")
+@click.group("placement", cls=Group)
 def command() -> None:
-    """Show, or bring to agree, what Placement says of this host."""
+    """Show what OpenStack Placement knows about this host, and correct it."""
 
 
 @command.command("show", epilog="Example: ramshelf placement show --json")
@@ -28,7 +29,7 @@ def command() -> None:
 def show(context: Context) -> None:
     """Show this host's resource provider and who has memory allocated on it.
 
-    Asks the Placement that [ramshelf] placement names, and changes nothing. Sizes are in MiB.
+    It asks the Placement that [ramshelf] placement names, and changes nothing.
     """
     with (
         Hypervisor(context.uri, read_only=True) as hypervisor,
@@ -59,6 +60,10 @@ def show(context: Context) -> None:
         "findings": documents(findings),
     }
 
+    def plain(name: str) -> object:
+        value = document[name]
+        return f"{value} MiB" if name.endswith("_mib") and value is not None else value
+
     def text() -> None:
         _say(findings)
         shown = (
@@ -70,11 +75,11 @@ def show(context: Context) -> None:
             "allocation_ratio",
             "allocated_mib",
         )
-        lines = [(name.removesuffix("_mib").replace("_", " "), document[name]) for name in shown]
+        lines = [(name.removesuffix("_mib").replace("_", " "), plain(name)) for name in shown]
         click.echo(fields([*lines, ("traits", " ".join(sorted(observed.traits)) or None)]))
         if rows:
             click.echo()
-            click.echo(table(("CONSUMER", "GUEST", "MEMORY"), rows))
+            click.echo(table(("CONSUMER", "GUEST", "MEMORY MiB"), rows))
 
     context.emit(document, text)
 
@@ -82,10 +87,10 @@ def show(context: Context) -> None:
 @command.command("report", epilog="Example: ramshelf placement report")
 @pass_context
 def report(context: Context) -> None:
-    """Make Placement agree with this host, once; the agent does so all the time.
+    """Tell Placement once what this host has; the agent does so all the time.
 
-    Writes only with placement_owner = true, and only to the provider that ramshelf itself has made.
-    Beside nova-compute it compares.
+    It writes only with placement_owner = true, and only to the provider that ramshelf itself has
+    made. Where nova-compute runs, it only compares.
     """
     with Hypervisor(context.uri) as hypervisor, _placement(context, hypervisor) as placement:
         done = node.reconcile(placement, lambda: node.look_at_host(hypervisor, context.config))
@@ -119,7 +124,7 @@ def report(context: Context) -> None:
 )
 @pass_context
 def print_provider_config(context: Context) -> None:
-    """Print what nova-compute needs to report the store's kind: a provider_config file, as YAML."""
+    """Print a provider_config file (YAML) with which nova-compute reports the store's kind."""
     store = observe_store().store
     if isinstance(store, NoStore):
         raise HostError(store.code, store.sentence, hint=store.hint)

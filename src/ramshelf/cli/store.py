@@ -6,35 +6,26 @@ from collections.abc import Callable
 import click
 
 from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.group import Group
 from ramshelf.cli.output import fields, plan, table
+from ramshelf.cli.values import Size
+from ramshelf.core.errors import HostError
 from ramshelf.core.plan import Action, AllocateFile, describe
 from ramshelf.core.store.directory import GuestDirectory
 from ramshelf.core.store.facts import Spec
-from ramshelf.core.store.find import DISK_FILE_SYSTEMS, Store
+from ramshelf.core.store.find import DISK_FILE_SYSTEMS, NoStore, Store
 from ramshelf.core.store.kind import Kind
-from ramshelf.core.units import MIB, align_up, parse_size, to_mib
+from ramshelf.core.units import MIB, align_up, to_mib
 from ramshelf.node.store import manage as node
 from ramshelf.node.store.clean import clean as clean_store
-from ramshelf.node.store.clean import find_stale
+from ramshelf.node.store.clean import find_stale, list_directories
+from ramshelf.system.backingstore import observe_store
 
+_LIMITS = {"store": "its size", "swap": "its swap", "configured": "file_backed_memory"}
 _RESTART = "Restart libvirtd (or virtqemud): it reads memory_backing_dir only when it starts."
 
 
-class _Size(click.ParamType[int]):
-    name = "size"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_size(str(value))
-        except ValueError as error:
-            self.fail(f"{error}.", param, ctx)
-
-
-@click.group("store")
+@click.group("store", cls=Group)
 def command() -> None:
     """Prepare, show, remove or clean the store."""
 
@@ -60,10 +51,10 @@ Examples:
     ),
 )
 @click.option(
-    "--size", type=_Size(), metavar="SIZE", help="Such as 64G. Default: all of the device."
+    "--size", type=Size(), metavar="SIZE", help="The size, such as 64G; default: all of the device."
 )
 @click.option("--device", metavar="DEV", help="An empty block device to use.")
-@click.option("--file", metavar="PATH", help="A file to make, fully allocated, and to use.")
+@click.option("--file", metavar="PATH", help="A file to create and use, fully allocated.")
 @click.option(
     "--fs",
     "file_system",
@@ -71,20 +62,20 @@ Examples:
     help=f"File system of a disk or dax store; default {DISK_FILE_SYSTEMS[0]}.",
 )
 @click.option(
-    "--wipe", metavar="DEV", help="Name the device again: all that it carries may be lost."
+    "--wipe", metavar="DEV", help="Name the device again if everything on it may be lost."
 )
 @click.option(
     "--directory",
     metavar="DIR",
-    help="Another memory backing directory than libvirt's own; sets it in qemu.conf.",
+    help="Mount the store here instead of at libvirt's default, and set it in qemu.conf.",
 )
 @click.option(
     "--tmpfs-size",
-    type=_Size(),
+    type=Size(),
     metavar="SIZE",
     help=(
-        "kind swap: make the store larger than its swap. Guests that use more than swap and free "
-        "RAM hold are killed by the kernel: nothing guarantees their memory."
+        "For kind swap: make the store larger than its swap. Nothing guarantees the guests' memory "
+        "then: the kernel kills guests that use more than swap and free RAM hold."
     ),
 )
 @click.option(
@@ -106,8 +97,8 @@ def create(
 ) -> None:
     """Make the store that guests' memory lies on, now and at every boot.
 
-    Nothing that carries data is touched unless it is named with --wipe. A create that was
-    interrupted goes on where it was; one that finds the store as asked for changes nothing.
+    It touches nothing that carries data, unless you name it with --wipe. After an interruption run
+    it again: it goes on from there. If the store is already what you ask for, it changes nothing.
     """
     spec = Spec(
         kind=Kind(kind),
@@ -123,9 +114,11 @@ def create(
     def done(planned: node.Planned) -> None:
         where = planned.layout.mount_point if planned.layout else ""
         if not planned.actions:
-            click.echo(f"The store of kind {kind} at {where} is as asked for: nothing to do.")
+            click.echo(f"The store of kind {kind} at {where} is already what you ask for.")
+            _tell_capacity(planned)
             return
         click.echo(f"The store of kind {kind} is mounted at {where}, now and at every boot.")
+        _tell_capacity(planned)
         if planned.directory_changed:
             click.echo(_RESTART)
         click.echo("Next: ramshelf hook install, then ramshelf doctor.")
@@ -148,15 +141,15 @@ def create(
 )
 @pass_context
 def remove(context: Context, *, dry_run: bool) -> None:
-    """Undo what create did, and only that.
+    """Remove the store that 'store create' made, and all that belongs to it.
 
-    Refused while guests run on the store. Files that create edited get their former lines back,
-    whatever else was changed in them since. What lies on the store is lost.
+    It refuses while guests run on the store. In the files that create edited it puts the former
+    lines back, and keeps what others have changed since. What lies on the store is lost.
     """
 
     def done(planned: node.Planned) -> None:
         if not planned.actions:
-            click.echo("There is no store that ramshelf made: nothing to do.")
+            click.echo("There is no store that ramshelf made, so there is nothing to remove.")
             return
         click.echo("The store is removed.")
         if planned.directory_changed:
@@ -171,17 +164,17 @@ def remove(context: Context, *, dry_run: bool) -> None:
 @click.option(
     "--without-libvirt",
     is_flag=True,
-    help=(
-        "Go by libvirt's records in /run, at boot and while it does not run; refused while it does."
-    ),
+    help=("Do not ask libvirt but its records in /run, as at boot; refused while libvirt runs."),
 )
 @pass_context
 def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
-    """Remove directories that belong to no guest.
+    """Remove directories that belong to no guest, as a crash or a power cut leaves them.
 
-    They are what a crash or a power cut left. libvirt is asked which guests are active; a guest
-    that runs or is just starting keeps its directory.
+    It asks libvirt which guests are active. A guest that runs or is just starting keeps its
+    directory.
     """
+    if not without_libvirt and not list_directories():
+        _require_store()
     found = find_stale(None if without_libvirt else context.uri)
     removed = () if dry_run else clean_store(found)
     document = {
@@ -192,7 +185,7 @@ def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
 
     def text() -> None:
         if not found:
-            click.echo("Every directory belongs to a guest: nothing to do.")
+            click.echo("Every directory belongs to a guest; there is nothing to remove.")
             return
         rows = [
             (
@@ -203,26 +196,31 @@ def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
             )
             for each in found
         ]
-        click.echo(table(("DIRECTORY", "PROMISED", "USED", "STATE"), rows))
+        click.echo(table(("DIRECTORY", "PROMISED MiB", "USED MiB", "STATE"), rows))
 
     context.emit(document, text)
+
+
+def _require_store() -> None:
+    """Raise HostError ``store.*`` where there is no store that could have been clean."""
+    store = observe_store().store
+    if isinstance(store, NoStore):
+        raise HostError(store.code, store.sentence, hint=store.hint)
 
 
 def _stale(each: GuestDirectory) -> dict[str, object]:
     return {
         "directory": each.path,
         "promised_mib": to_mib(align_up(each.size, MIB)),
-        "allocated_mib": to_mib(align_up(each.allocated, MIB)),
+        "used_mib": to_mib(align_up(each.allocated, MIB)),
+        "allocated_mib": to_mib(align_up(each.allocated, MIB)),  # its name until 0.2
     }
 
 
 @command.command("show", epilog="Example: ramshelf store show --json")
 @pass_context
 def show(context: Context) -> None:
-    """Show what the store is and holds.
-
-    Also whether it comes back after a reboot: its line in fstab, and what waits for it.
-    """
+    """Show what the store is, what it holds, and whether it comes back after a reboot."""
     shown = node.show(context.config)
     document = _shown(shown)
 
@@ -230,14 +228,21 @@ def show(context: Context) -> None:
         if not isinstance(shown.store, Store):
             click.echo(shown.store.sentence)
             click.echo(f"hint: {shown.store.hint}")
+            click.echo()
         lines = (
-            (key.replace("_", " ").removesuffix(" mib"), _plain(key, value))
+            (_NAMES.get(key, key.replace("_", " ").removesuffix(" mib")), _plain(key, value))
             for key, value in document.items()
-            if key != "problem" and value is not None and value not in ("", [], {})
+            if key not in _NOT_SHOWN and value is not None and value not in ("", [], {})
         )
         click.echo(fields(lines))
 
     context.emit(document, text)
+
+
+_NOT_SHOWN = frozenset({"problem", "allocated_mib"})
+"""What is for ``--json`` alone; ``allocated_mib`` is what ``used_mib`` was called until 0.2."""
+
+_NAMES = {"in_fstab": "mounted at boot", "waited_for_by": "services that wait for it"}
 
 
 def _shown(shown: node.Shown) -> dict[str, object]:
@@ -267,6 +272,7 @@ def _shown(shown: node.Shown) -> dict[str, object]:
         "capacity_mib": to_mib(capacity.total) if capacity else None,
         "limited_by": capacity.limit_reason if capacity else None,
         "promised_mib": to_mib(align_up(capacity.promised, MIB)) if capacity else None,
+        "used_mib": to_mib(align_up(capacity.allocated, MIB)) if capacity else None,
         "allocated_mib": to_mib(align_up(capacity.allocated, MIB)) if capacity else None,
         "free_mib": to_mib(capacity.free) if capacity else None,
         "swap": [
@@ -287,6 +293,8 @@ def _shown(shown: node.Shown) -> dict[str, object]:
 def _plain(key: str, value: object) -> object:
     if isinstance(value, bool):
         return value
+    if key == "limited_by":
+        return _LIMITS[str(value)]
     if key.endswith("_mib"):
         return f"{value} MiB"
     if key == "swap" and isinstance(value, list):
@@ -294,6 +302,14 @@ def _plain(key: str, value: object) -> object:
             f"{area['path']} ({area['used_mib']} of {area['size_mib']} MiB used)" for area in value
         )
     return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _tell_capacity(planned: node.Planned) -> None:
+    if planned.capacity is not None:
+        click.echo(
+            f"It can hold {to_mib(planned.capacity.total)} MiB of guest memory "
+            f"(limited by {_LIMITS[planned.capacity.limit_reason]})."
+        )
 
 
 def _warn(warnings: tuple[str, ...]) -> None:
@@ -314,6 +330,7 @@ def _emit(
         "changed": bool(planned.actions) and not dry_run,
         "actions": describe(planned.actions),
         "warnings": list(planned.warnings),
+        "capacity_mib": to_mib(planned.capacity.total) if planned.capacity else None,
     }
 
     def plain() -> None:

@@ -1,16 +1,17 @@
 """``ramshelf xml``: domain XML in, file-backed domain XML out."""
 
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from typing import BinaryIO
 
 import click
 
 from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.domainfile import STANDARD_INPUT, named, read_domain
+from ramshelf.cli.group import Group
 from ramshelf.cli.notes import documents, say
 from ramshelf.core.domain.backing import (
     LIKE_NOVA,
-    MAX_BYTES,
     OFF,
     AllocationMode,
     Backing,
@@ -23,7 +24,7 @@ from ramshelf.core.errors import RamshelfError
 from ramshelf.core.findings import Finding
 
 
-@click.group("xml")
+@click.group("xml", cls=Group)
 def command() -> None:
     """Make domain XML file-backed."""
 
@@ -36,7 +37,7 @@ Examples:
   virsh dumpxml --inactive --security-info NAME | ramshelf xml apply > NAME.xml
 """,
 )
-@click.argument("file", metavar="[FILE]", type=click.File("rb"), default="-")
+@click.argument("file", metavar="[FILE]", default=STANDARD_INPUT)
 @click.option(
     "--discard",
     type=click.Choice(["auto", "yes", "no"]),
@@ -52,7 +53,7 @@ Examples:
     type=click.Choice(["ondemand", "immediate"]),
     help=(
         "When memory is allocated: when the guest uses it (ondemand, the default; the hook reserves"
-        " it), or all of it at the start, which takes long and writes."
+        " it), or all of it at the start, which takes long and writes to the store's device."
     ),
 )
 @click.option(
@@ -61,7 +62,7 @@ Examples:
 @pass_context
 def apply_command(
     context: Context,
-    file: BinaryIO,
+    file: str,
     *,
     discard: str | None,
     allocation: str | None,
@@ -69,28 +70,30 @@ def apply_command(
 ) -> None:
     """Make domain XML file-backed and print it.
 
-    Reads FILE, or standard input. Sets memoryBacking's source to file, access to shared, allocation
-    and discard. Everything else stays as it is. Huge pages are refused. The host is looked at only
-    to decide about --discard auto.
+    It reads FILE, or standard input, and sets in memoryBacking the source to file, the access to
+    shared, the allocation and discard. Everything else stays as it is. Huge pages are refused. It
+    looks at the host only for --discard auto.
     """
     if like_nova and (discard or allocation):
         raise click.UsageError("--like-nova decides about --discard and --allocation itself.")
-    if file.isatty():
+    if file == STANDARD_INPUT and sys.stdin.isatty():
         click.echo("Reading domain XML from the terminal; end it with Ctrl-D.", err=True)
-    document = file.read(MAX_BYTES + 1)
-    if context.config.off:
-        parse_document(document)
-        _print(context, document, [OFF])
-        return
-    backing = (
-        LIKE_NOVA
-        if like_nova
-        else Backing(
-            allocation=AllocationMode(allocation or "ondemand"), discard=Discard(discard or "auto")
+    document = read_domain(file)
+    with named(file):
+        if context.config.off:
+            parse_document(document)
+            _print(context, document, [OFF])
+            return
+        backing = (
+            LIKE_NOVA
+            if like_nova
+            else Backing(
+                allocation=AllocationMode(allocation or "ondemand"),
+                discard=Discard(discard or "auto"),
+            )
         )
-    )
-    support = _support(context) if backing.discard is Discard.AUTO else Support()
-    applied = make_file_backed(document, backing, support)
+        support = _support(context) if backing.discard is Discard.AUTO else Support()
+        applied = make_file_backed(document, backing, support)
     _print(context, applied.xml.encode(), applied.notes)
 
 

@@ -5,6 +5,7 @@ docs/reference/findings.md is printed from this table. Codes are stable: scripts
 
 from dataclasses import dataclass, replace
 
+from ramshelf.core.errors import ENLARGE
 from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.host import Unknown
 
@@ -113,7 +114,7 @@ _TABLE = (
         "other guests, and fill the store.",
         "Let libvirt confine guests: AppArmor or SELinux switched on in the kernel, and no"
         ' security_driver = "none" in qemu.conf; or give each guest a user of its own by a seclabel'
-        " of model dac. See docs/explanation/security.md.",
+        " of model dac. ramshelf's documentation has a page on security.",
     ),
     Rule(
         "host.confinement-unknown",
@@ -127,11 +128,42 @@ _TABLE = (
         "The configuration is consistent with file-backed memory.",
     ),
     Rule(
-        "config.invalid",
+        "config.missing",
         _FAILURE,
-        "A configuration file cannot be used; the message names file, section and key. The other "
-        "checks went on with the defaults.",
-        "Correct the file.",
+        "A configuration file or directory that was named is not there. The other checks went on "
+        "with the defaults.",
+        "Check what --config-file and --config-dir name.",
+    ),
+    Rule(
+        "config.unreadable",
+        _FAILURE,
+        "A configuration file cannot be read.",
+        "See who may read it: nova.conf is usually readable for root and nova only.",
+    ),
+    Rule(
+        "config.malformed",
+        _FAILURE,
+        "A configuration file is not in nova.conf's format (or qemu.conf not in libvirt's), or is"
+        " no text.",
+        "The format is that of nova.conf: [SECTION] lines and KEY = VALUE lines.",
+    ),
+    Rule(
+        "config.value",
+        _FAILURE,
+        "An option has a value of the wrong type, or one that is out of range.",
+        "Correct the value in the file that the message names.",
+    ),
+    Rule(
+        "config.reference",
+        _FAILURE,
+        "An option refers by $NAME to one that no file sets.",
+        "Set that option, or this one without $.",
+    ),
+    Rule(
+        "config.unknown-key",
+        _FAILURE,
+        "[ramshelf] has an option that does not exist.",
+        "Correct the option's name in the file that the message names.",
     ),
     Rule(
         "config.off",
@@ -165,7 +197,7 @@ _TABLE = (
         _FAILURE,
         "[libvirt] file_backed_memory is larger than what the store can hold: Placement would "
         "promise memory that is not there.",
-        "Lower file_backed_memory to what 'ramshelf capacity' shows, or enlarge the store. Where "
+        f"Lower file_backed_memory to what 'ramshelf capacity' shows, or {ENLARGE}. Where "
         "servers hold more than that, move some away first (see placement.exceeds-store).",
     ),
     Rule(
@@ -370,7 +402,7 @@ _TABLE = (
         "pages of guests' memory were written. When that is gone the kernel loses pages, and tells "
         "nobody.",
         "Stop or migrate a guest, or remove what else lies on the store ('ramshelf capacity' shows "
-        "who holds what); then enlarge the store.",
+        f"who holds what); then {ENLARGE}.",
     ),
     Rule(
         "store.inodes",
@@ -387,7 +419,7 @@ _TABLE = (
         _FAILURE,
         "Guests were promised more than the store can hold. On a tmpfs guests are killed when they "
         "use it; on ext4 and xfs pages of theirs can be lost without a word.",
-        "Stop a guest, or enlarge the store; see 'ramshelf capacity'.",
+        f"Stop a guest, or {ENLARGE}; 'ramshelf capacity' shows who holds what.",
     ),
     Rule(
         "store.promised-before",
@@ -395,8 +427,8 @@ _TABLE = (
         "Guests were promised more before an upgrade than the store's capacity is now, and keep it:"
         " each may start again with as much, until all that is promised fits. The file system may "
         "find no room for the records of all their pages, and then loses pages.",
-        "Enlarge the store, or move one of these guests to another host; 'ramshelf capacity' shows "
-        "who holds what. One that is not to start again: 'virsh undefine' it.",
+        f"Move one of these guests to another host, or {ENLARGE}; 'ramshelf capacity' shows who "
+        "holds what. One that is not to start again: 'virsh undefine' it.",
     ),
     Rule(
         "store.not-again",
@@ -404,8 +436,8 @@ _TABLE = (
         "If all guests that hold memory on the store started anew, as after a reboot, some would be"
         " refused: those that start last. The names are by the order in which the guests were "
         "started this time.",
-        "Enlarge the store, or move a guest to another host before the reboot. Right after an "
-        "upgrade: 'ramshelf hook install', while these guests run.",
+        f"Move a guest to another host before the reboot, or {ENLARGE}. Right after an upgrade: "
+        "'ramshelf hook install', while these guests run.",
     ),
     Rule(
         "store.rotational",
@@ -635,7 +667,7 @@ _TABLE = (
         "libvirt's hook, which runs where libvirt runs, sees another store or configuration than "
         "this command does, as in a container that lacks a volume. It goes by what it sees.",
         "Have libvirt's container see the store and the configuration files where the host has "
-        "them, and start it again: docs/how-to/use-nova-in-containers.md.",
+        "them, and start it again. ramshelf's documentation has a page on Nova in containers.",
     ),
     Rule(
         "hook.bypassed",
@@ -1010,7 +1042,7 @@ _TABLE = (
         "placement.overcommitted",
         _FAILURE,
         "More is allocated on the provider than the store can hold.",
-        "Migrate servers away, or enlarge the store.",
+        f"Migrate servers away, or {ENLARGE}.",
     ),
     Rule(
         "placement.no-provider",
@@ -1070,7 +1102,7 @@ _TABLE = (
         "placement.timeout",
         _WARNING,
         "Placement does not answer in time.",
-        "See that it runs; [placement] timeout says how many seconds are waited.",
+        "See that it runs; [placement] timeout sets how many seconds ramshelf waits.",
     ),
     Rule(
         "placement.unauthorized",

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+ENLARGE = "make a larger store ('ramshelf store remove', then 'ramshelf store create --size')"
+"""What the hints say where a store is too small."""
+
+
 class RamshelfError(Exception):
     """The base of all errors: exit status 1, refused or failed, nothing half done."""
 
@@ -42,6 +46,22 @@ class UsageError(RamshelfError):
     """The request itself makes no sense."""
 
     exit_status = 255
+
+
+class InterruptedByUserError(RamshelfError):
+    """Ctrl-C: the exit status is that of a shell's command that SIGINT has ended."""
+
+    exit_status = 130
+
+    def __init__(
+        self,
+        sentence: str = "Interrupted.",
+        *,
+        code: str = "cli.interrupted",
+        hint: str = "",
+        facts: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(code, sentence, hint=hint, facts=facts)
 
 
 class InputError(RamshelfError):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from ramshelf.core.errors import RamshelfError, RefusedError, ToolError
+from ramshelf.core.errors import InterruptedByUserError, RamshelfError, RefusedError, ToolError
 from ramshelf.core.plan import (
     Action,
     AllocateFile,
@@ -64,8 +64,8 @@ def apply(
             _do(action, runner, partial(tell, number, action))
             after_step(number)
         except KeyboardInterrupt as interrupt:
-            raise RamshelfError(
-                _INTERRUPTED[noun], f"Interrupted in {where} ({action.why}).", hint=goes_on
+            raise InterruptedByUserError(
+                f"Interrupted in {where} ({action.why}).", code=_INTERRUPTED[noun], hint=goes_on
             ) from interrupt
         except RamshelfError as error:
             error.hint = error.hint or f"It was {where}. {goes_on}"

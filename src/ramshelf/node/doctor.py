@@ -11,7 +11,14 @@ from dataclasses import replace
 
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.confinement import Labels, parse_labels
-from ramshelf.core.doctor.facts import Facts, GuestFacts, OddGuest, StaleDirectory, StoreFacts
+from ramshelf.core.doctor.facts import (
+    BadConfig,
+    Facts,
+    GuestFacts,
+    OddGuest,
+    StaleDirectory,
+    StoreFacts,
+)
 from ramshelf.core.domain.memory import Guest
 from ramshelf.core.domain.numa import parse_tuning
 from ramshelf.core.domain.own_backends import own_backends
@@ -84,7 +91,7 @@ def describe(connection: hypervisor.Hypervisor, domain: hypervisor.Domain) -> st
 
 
 def gather(
-    config: Config | Unknown,
+    config: Config | BadConfig,
     uri: str,
     files: tuple[str, ...] = (),
     directories: tuple[str, ...] = (),
@@ -169,7 +176,7 @@ def _touch(directory: MemoryDirectory) -> None:
 
 
 def _placement(
-    config: Config | Unknown, uri: str, patience: Patience
+    config: Config | BadConfig, uri: str, patience: Patience
 ) -> Comparison | RamshelfError | None:
     """Return what Placement says of this host, or the error that it gives.
 
@@ -410,7 +417,7 @@ def _serving(
     return min(matching, key=lambda process: process.started, default=None)
 
 
-def _nova_changed(config: Config | Unknown) -> dict[str, float]:
+def _nova_changed(config: Config | BadConfig) -> dict[str, float]:
     if isinstance(config, Unknown):
         return {}
     times = {path: known(modified, path) for path in config.nova_files}

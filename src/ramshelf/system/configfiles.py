@@ -87,6 +87,8 @@ def _cannot(code: str, path: str, reason: str) -> ConfigError:
         "config.missing": "Check what --config-file and --config-dir name.",
         "config.unreadable": (
             "nova.conf is usually readable for root and nova only: run ramshelf as root."
+            if os.geteuid() != 0
+            else "See who may read it, and whether its file system answers."
         ),
         "config.malformed": (
             "The format is that of nova.conf: [SECTION] lines and KEY = VALUE lines."

@@ -188,7 +188,7 @@ def make_directory(path: str, *, uid: int, gid: int, mode: int) -> None:
         raise RefusedError(
             "file.link",
             f"{path} leads through a link, or through what is no directory.",
-            hint="Somebody else than root has put it there: see what it is, and remove it.",
+            hint="Somebody other than root has put it there: see what it is, and remove it.",
             facts={"path": path},
         ) from error
     finally:

@@ -127,6 +127,12 @@ _OTHER_EVENTS = {
 _KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT = 5, 3
 """A daemon that answers nothing for so long counts as gone (virConnectSetKeepAlive)."""
 
+_NO_KVM = re.compile(
+    r"preferred machine for .* type=kvm|capabilities for .*domaintype=kvm"
+    r"|does not support virt type 'kvm'"
+)
+"""What libvirt says of a guest of type kvm where QEMU, as libvirt has probed it, has no KVM."""
+
 _HOOK_OUTPUT = re.compile(r"unexpected (?:exit status|fatal signal) \d+: (?P<output>.+)")
 _OWN_HOOK = re.compile(
     r"(?:.*\s)?ramshelf: (?P<sentence>.+) \[(?P<code>[a-z.-]+)\](?: hint: (?P<hint>.+))?"
@@ -205,6 +211,7 @@ class Hypervisor:
             _require_local(uri)
         self.uri = uri
         self._patience = patience
+        self._elsewhere = elsewhere
         self._watches: list[int] = []
         self._worker = Worker()
         self._connection: Any = None
@@ -539,7 +546,13 @@ class Hypervisor:
 
     def _ask_domain(self, name: str, question: Callable[[Any], T]) -> T:
         """Return the answer to what is asked of the domain of this name."""
-        return self._ask(lambda connection: question(connection.lookupByName(name)))
+        try:
+            return self._ask(lambda connection: question(connection.lookupByName(name)))
+        except RefusedError as error:
+            if error.code == "guest.not-found":
+                error.sentence = f"libvirt at {self.uri} knows no guest {name!r}."
+                error.facts = {**error.facts, "guest": name}
+            raise
 
     def _ask_active(self, domain_id: int, question: Callable[[Any], T]) -> T:
         """Return the answer to what is asked of this run of a domain.
@@ -581,17 +594,23 @@ class Hypervisor:
                 facts=facts,
             )
         if self._connection is None:
+            hint = "See that libvirtd (or virtqemud) runs: systemctl status libvirtd virtqemud."
+            if self._elsewhere:
+                hint = (
+                    f"'virsh --connect {self.uri} list' has to work here, as root and without "
+                    "a password: see to the host's name, the SSH key, and that libvirtd runs there."
+                )
             return ServiceError(
                 "libvirt.unreachable",
                 f"libvirt cannot be reached at {self.uri}: {message}.",
-                hint="See that libvirtd (or virtqemud) runs: systemctl status libvirtd virtqemud.",
+                hint=hint,
                 facts=facts,
             )
         if not self._alive():
             return ServiceError(
                 "libvirt.connection-lost",
                 f"libvirt at {self.uri} went away in the middle of this: {message}.",
-                hint="See that it runs, then give the same command again.",
+                hint="See that it runs, then run the same command again.",
                 facts=facts,
             )
         if code == libvirt.VIR_ERR_HOOK_SCRIPT_FAILED and (output := _HOOK_OUTPUT.search(whole)):
@@ -600,6 +619,16 @@ class Hypervisor:
                 return RefusedError(
                     own["code"], own["sentence"], hint=own["hint"] or "", facts=facts
                 )
+        if _NO_KVM.search(message):
+            return HostError(
+                "host.kvm",
+                "The guest is of type kvm, and libvirt has found no KVM on this host.",
+                hint=(
+                    "Enable virtualization in the firmware, load kvm_intel or kvm_amd, and restart "
+                    "libvirtd. To try things out without KVM: <domain type='qemu'>."
+                ),
+                facts=facts,
+            )
         kind, name, meaning, hint = _MEANINGS.get(
             code, (ServiceError, "libvirt.failed", "libvirt failed", "")
         )

@@ -64,7 +64,7 @@ def _allocate(file: int, size: int, directory: str) -> None:
             raise RefusedError(
                 "store.no-fallocate",
                 f"The file system of {directory} cannot reserve space for guest memory.",
-                hint="Make the store anew: ramshelf store create makes ext4 with extents, or xfs.",
+                hint="Make the store again: ramshelf store create makes ext4 with extents, or xfs.",
                 facts={"directory": directory},
             ) from error
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:

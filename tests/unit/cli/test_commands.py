@@ -1,10 +1,12 @@
 """Every command there is: what the contract promises of each."""
 
+import io
 from collections.abc import Iterator
 
 import click
 import pytest
 
+from ramshelf.agent.loop import Agent
 from ramshelf.cli import main
 
 
@@ -12,9 +14,9 @@ def commands(
     command: click.Command, words: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Every command that does something by itself, with the words that call it."""
-    if not isinstance(command, click.Group) or command.invoke_without_command:
+    if not isinstance(command, click.Group):
         yield words, command
-    if isinstance(command, click.Group):
+    else:
         context = click.Context(command)
         for name in command.list_commands(context):
             child = command.get_command(context, name)
@@ -47,10 +49,11 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         "placement show",
         "placement report",
         "placement provider-config",
-        "agent",
+        "agent run",
         "agent install",
         "agent remove",
         "completion",
+        "help",
     }
 
 
@@ -64,6 +67,7 @@ def test_every_command_has_help_an_example_and_json(
     assert "Example" in text
     assert f"ramshelf {' '.join(words)}" in text.split("Example")[1]
     assert "--json" in text
+    assert "docs/" not in text  # what is installed has no such directory
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -73,3 +77,63 @@ def test_help_on_any_terminal(
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     assert main.run([*words, "-h"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["agnet"], "'ramshelf agent'"),
+        (["guest", "strat"], "'ramshelf guest start'"),
+        (["start", "web1"], "'ramshelf guest start'"),
+        (["install"], "'ramshelf hook install' or 'ramshelf agent install'"),
+        (["help", "store", "crate"], "'ramshelf store create'"),
+    ],
+)
+def test_a_mistyped_command_is_answered_with_what_was_meant(
+    words: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(words) == 255
+    sentence, hint = capsys.readouterr().err.splitlines()
+    assert sentence.endswith("[cli.usage]")
+    assert hint.startswith(f"hint: Did you mean {meant}? 'ramshelf")
+
+
+def test_help_is_the_same_as_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ((), ("store",), ("store", "create")):
+        assert main.run([*words, "--help"]) == 0
+        wanted = capsys.readouterr()
+        assert main.run(["help", *words]) == 0
+        assert capsys.readouterr() == wanted
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "120"])
+def test_no_help_of_a_group_is_cut_off(
+    columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    for noun in ("store", "hook", "guest", "xml", "placement", "agent"):
+        assert main.run([noun, "--help"]) == 0
+        assert "..." not in capsys.readouterr().out.split("Commands:")[1]
+
+
+@pytest.mark.parametrize("options", [[], ["--metrics-socket", "/run/door"]])
+def test_units_that_were_installed_before_agent_run_start_the_agent(
+    options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(Agent, "__init__", lambda *given: started.append(given[-1]))
+    monkeypatch.setattr(Agent, "run", lambda _agent: None)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert main.run(["agent", *options]) == 0
+    assert main.run(["agent", "run", *options]) == 0
+    assert started == [options[-1] if options else ""] * 2
+
+
+def test_the_agent_without_a_verb_on_a_terminal_shows_its_help(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", terminal)
+    assert main.run(["agent"]) == 255
+    assert capsys.readouterr().err.startswith("Usage: ramshelf agent [OPTIONS] [COMMAND]")

@@ -93,7 +93,7 @@ def test_a_verb_s_number_is_the_exit_status(verb: Callable[[Raiser], None]) -> N
                 "hint: 'findmnt --target /etc/f' shows what is mounted there.\n"
             ),
         ),
-        (click.Abort(), 1, "ramshelf: Interrupted. [cli.interrupted]\n"),
+        (click.Abort(), 130, "ramshelf: Interrupted. [cli.interrupted]\n"),
     ],
 )
 def test_an_error_is_a_sentence_a_code_and_a_hint(
@@ -130,7 +130,7 @@ def test_ctrl_c_is_one_line(
     verb: Callable[[Raiser], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     verb(raiser(KeyboardInterrupt()))
-    assert main.run(["probe"]) == 1
+    assert main.run(["probe"]) == 130
     assert capsys.readouterr().err == "ramshelf: Interrupted. [cli.interrupted]\n"
 
 
@@ -147,7 +147,7 @@ def test_ctrl_c_while_a_pipe_is_read_is_one_line() -> None:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=10)
-    assert (process.returncode, err) == (1, "ramshelf: Interrupted. [cli.interrupted]\n")
+    assert (process.returncode, err) == (130, "ramshelf: Interrupted. [cli.interrupted]\n")
 
 
 def test_a_bug_is_no_traceback_unless_asked_for(

@@ -42,7 +42,7 @@ def plan_install(found: Service, wanted: tuple[Unit, ...]) -> tuple[Action, ...]
         *writes,
         Run(why="Have systemd read it", argv=("systemctl", "daemon-reload")),
         Run(why="Start it at every boot", argv=("systemctl", "enable", AGENT)),
-        Run(why="Start it now, anew where it runs", argv=("systemctl", "restart", AGENT)),
+        Run(why="Start it now, or restart it where it runs", argv=("systemctl", "restart", AGENT)),
     )
 
 
@@ -58,7 +58,7 @@ def plan_remove(found: Service) -> tuple[Action, ...]:
     # The others are stopped with it, and it is removed last: who goes on finds it.
     stop = ("disable", "--now", AGENT) if AGENT in there else ("stop", *there)
     return (
-        Run(why="Stop it, and start it no more", argv=("systemctl", *stop)),
+        Run(why="Stop it, and do not start it at boot", argv=("systemctl", *stop)),
         *(
             RemoveFile(why=f"Remove {name}", path=unit_path(name), before=found.texts[name])
             for name in there
@@ -81,7 +81,7 @@ def _refuse(found: Service) -> None:
             "agent.no-systemd",
             "systemd does not run here.",
             hint=(
-                "Have whatever starts services here run 'ramshelf agent'; it stays in the "
+                "Have whatever starts services here run 'ramshelf agent run'; it stays in the "
                 "foreground."
             ),
         )

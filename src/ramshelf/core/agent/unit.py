@@ -207,7 +207,7 @@ def units(
     not count, and /run/ramshelf is writable besides. Any path will do (systemd.service(5), "Command
     lines", on quoting).
     """
-    agent = (*python, "ramshelf", *options, "agent", "--metrics-socket", DOOR)
+    agent = (*python, "ramshelf", *options, "agent", "run", "--metrics-socket", DOOR)
     listener = (*python, "ramshelf.agent.listener")
     texts = (
         _SOCKET.format(agent=AGENT, door=DOOR),

@@ -25,6 +25,15 @@ from ramshelf.core.store.write_errors import WriteErrors
 
 
 @dataclass(frozen=True, kw_only=True)
+class BadConfig(Unknown):
+    """Why the configuration cannot be used: what the error says with which a command refuses."""
+
+    code: str
+    hint: str = ""
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class GuestFacts:
     """A running guest and its QEMU process, which is None where it cannot be found.
 
@@ -137,7 +146,7 @@ class Facts:
     ``root``: it was root who looked.
     """
 
-    config: Config | Unknown
+    config: Config | BadConfig
     hypervisor: LibvirtHost | Unknown
     kernel: Version | Unknown
     kvm: str | Unknown

@@ -233,9 +233,12 @@ def decide_discard(wish: Discard, support: Support) -> tuple[bool, Finding | Non
         )
     if unknown:
         return False, _info(
-            "discard.unknown", f"Discard is not set: {_and(unknown)} could not be learned."
+            "discard.unknown", f"Discard is not set: {_and(unknown)} could not be found out."
         )
     return True, None
+
+
+_WANTED = "Domain XML is what 'virsh dumpxml NAME' and 'virt-install --print-xml' print."
 
 
 def parse_document(document: bytes) -> etree._Element:
@@ -246,7 +249,7 @@ def parse_document(document: bytes) -> etree._Element:
     ``xml.not-a-domain``.
     """
     if not document.strip():
-        raise InputError("xml.empty", "There is no domain XML: the input is empty.")
+        raise InputError("xml.empty", "There is no domain XML: the input is empty.", hint=_WANTED)
     if len(document) > MAX_BYTES:
         raise InputError(
             "xml.too-large",
@@ -269,11 +272,15 @@ def parse_document(document: bytes) -> etree._Element:
                 ),
             ) from error
         reason = (error.msg or "unknown error").splitlines()[0]
-        raise InputError("xml.malformed", f"The domain XML cannot be parsed: {reason}.") from error
+        raise InputError(
+            "xml.malformed", f"The domain XML cannot be parsed: {reason}.", hint=_WANTED
+        ) from error
     if root.getroottree().docinfo.internalDTD is not None:
         raise _doctype()
     if root.tag != "domain":
-        raise InputError("xml.not-a-domain", f"The XML is a <{root.tag}>, not a <domain>.")
+        raise InputError(
+            "xml.not-a-domain", f"The XML is a <{root.tag}>, not a <domain>.", hint=_WANTED
+        )
     return root
 
 
@@ -551,7 +558,7 @@ def _remarks(root: etree._Element, guest: Guest) -> Iterator[Finding]:
     if guest.hotplug:
         yield _info(
             "backing.hotplug",
-            f"It counts with {to_mib(guest.promise)} MiB, as maxMemory allows: "
+            f"The guest is counted with its maxMemory, {to_mib(guest.promise)} MiB: "
             "no hook is called when memory is plugged in later.",
         )
     arguments = [element.get("value", "") for element in root.iter(_QEMU_ARG)]

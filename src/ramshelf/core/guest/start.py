@@ -180,8 +180,8 @@ def _require_fit(facts: StartFacts, guest: Guest) -> None:
     if saved is not None and not parse_guest(saved).file_backed:
         raise RefusedError(
             "guest.saved",
-            f"Guest {guest.name} was saved when its memory was not file-backed, and would come "
-            "back so.",
+            f"Guest {guest.name} was saved when its memory was not file-backed, and would start "
+            "like that again.",
             hint=(
                 f"Start it with 'virsh start {guest.name}', or drop the saved state: "
                 f"'virsh managedsave-remove {guest.name}'."

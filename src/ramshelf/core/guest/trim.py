@@ -46,7 +46,7 @@ def check_trim(
     if guest.locked:
         raise RefusedError(
             "guest.memory-locked",
-            f"Guest {guest.name} asks for its memory to be locked in RAM, all of it.",
+            f"Guest {guest.name} has all its memory locked in RAM.",
             facts=facts,
         )
     if len(mappers) > 1:

@@ -45,7 +45,7 @@ def parse_time(text: str) -> int:
 
 def _unusable(sentence: str) -> UsageError:
     return UsageError(
-        "hook.bypass-time", sentence, hint="Say a time up to 24h, such as 90s, 30min or 2h."
+        "hook.bypass-time", sentence, hint="Give a time of up to 24h, such as 90s, 30min or 2h."
     )
 
 

@@ -232,8 +232,8 @@ def denied(status: int) -> HostError:
             hint=(
                 "Its AppArmor or SELinux profile forbids that: the kernel's messages name what was "
                 "denied ('journalctl -k'), /etc/apparmor.d/local/usr.sbin.libvirtd may allow it; "
-                "for SELinux see docs/explanation/security.md. Until then libvirt starts no guest "
-                "at all, or 'ramshelf hook remove' takes the hook away."
+                "for SELinux see the page on security in ramshelf's documentation. Until then "
+                "libvirt starts no guest at all, or 'ramshelf hook remove' takes the hook away."
             ),
             facts=facts,
         )

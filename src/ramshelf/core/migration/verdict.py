@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from ramshelf.core.domain.backing import Discard, Support, decide_discard
 from ramshelf.core.domain.memory import Guest
-from ramshelf.core.errors import RamshelfError
+from ramshelf.core.errors import ENLARGE, RamshelfError
 from ramshelf.core.guest.pinned import long_term_pin_refused
 from ramshelf.core.migration.answer import HostAnswer, Side
 from ramshelf.core.ram import HostRam, ram_demand
@@ -144,7 +144,7 @@ def _identity(moving: Moving, there: Host) -> Iterator[Reason]:
     elif moving.taken:
         yield Reason(
             code="migration.exists",
-            sentence=f"{there.name} has a guest {name}, or one of its UUID, already.",
+            sentence=f"{there.name} already has a guest {name}, or one with its UUID.",
             hint=(
                 f"See what it is; a definition that is left over goes by 'virsh undefine {name}' "
                 "there."
@@ -212,7 +212,7 @@ def _guest(moving: Moving) -> Iterator[Reason]:
     if guest.passthrough:
         yield Reason(
             code="migration.device",
-            sentence=f"Guest {guest.name} uses a device of its host, which cannot come along.",
+            sentence=f"Guest {guest.name} uses a device of its host, which cannot move with it.",
             hint=(
                 f"Detach it first ('virsh detach-device {guest.name} ...'), or move the guest "
                 "--offline, to a host that has such a device."
@@ -235,7 +235,7 @@ def _memory(moving: Moving, there: Host, answer: HostAnswer) -> Iterator[Reason]
         case Side.BROKEN:
             yield Reason(
                 code=answer.problem or "store.not-mounted",
-                sentence=f"{there.name} is to have a store, and has none.",
+                sentence=f"{there.name} should have a store, and has none.",
                 hint="'ramshelf doctor' there says what is wrong.",
                 bars=_ALL,
             )
@@ -329,8 +329,8 @@ def _to_store(moving: Moving, there: Host, answer: HostAnswer) -> Iterator[Reaso
                 f"{answer.free_mib} MiB are free on the store of {there.name}."
             ),
             hint=(
-                "Stop or move a guest there, or enlarge its store; 'ramshelf capacity' there shows "
-                "who holds what."
+                f"Stop or move a guest there, or {ENLARGE}; 'ramshelf capacity' there shows who "
+                "holds what."
             ),
             bars=_ALL,
         )

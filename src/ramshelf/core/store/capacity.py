@@ -8,7 +8,7 @@ and is still open each count with the blocks that they take, never with the size
 
 from __future__ import annotations
 
-from ramshelf.core.errors import RefusedError
+from ramshelf.core.errors import ENLARGE, RefusedError
 from ramshelf.core.record import dataclass
 from ramshelf.core.store.extents import extents
 from ramshelf.core.store.kind import Kind
@@ -272,7 +272,7 @@ def admit(current: Capacity, guest_name: str, wanted: int, *, present: int = 0) 
         f"{missing_mib} MiB more than are free on the store "
         f"(capacity {to_mib(current.total)} MiB, promised {to_mib(current.promised)} MiB).",
         hint=(
-            "Stop a guest, give this one less memory, or enlarge the store; "
+            f"Stop a guest, give this one less memory, or {ENLARGE}; "
             "'ramshelf capacity' shows who holds what."
         ),
         facts={

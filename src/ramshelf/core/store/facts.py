@@ -43,9 +43,8 @@ def checked(spec: Spec) -> Spec:
     Raises UsageError ``store.usage`` or ``store.path`` where it makes no sense.
     """
     if complaint := _complaint(spec):
-        raise UsageError(
-            "store.usage", complaint, hint="'ramshelf store create --help' shows what it takes."
-        )
+        sentence, hint = complaint
+        raise UsageError("store.usage", sentence, hint=hint)
     for path in (spec.device, spec.file, spec.wipe, spec.directory):
         if path is not None:
             _check_path(path)
@@ -57,38 +56,61 @@ def checked(spec: Spec) -> Spec:
     )
 
 
-def _complaint(spec: Spec) -> str:
+def _complaint(spec: Spec) -> tuple[str, str] | None:
+    """Return a sentence about options that do not go together, and a hint."""
     kind = spec.kind.value
     area = "--device" if spec.kind.dax else "--device or --file"
+    named = "--device" if spec.device else "--file"
     rules = (
         (
             spec.kind.bare and bool(spec.device or spec.file),
-            "A store of kind ram lies on nothing but RAM.",
+            f"A store of kind ram lies in RAM: it has no use for {named}.",
+            f"Leave {named} away, or choose --kind swap, which uses it when RAM is full.",
         ),
         (
             spec.kind.dax and spec.file is not None,
             "A store of kind dax needs a device, not a file.",
+            "Name a persistent memory device: --device /dev/pmem0.",
         ),
         (
-            not spec.kind.bare and (spec.device is None) == (spec.file is None),
-            f"A store of kind {kind} needs {area}.",
+            spec.device is not None and spec.file is not None,
+            f"A store of kind {kind} lies on a device or in a file, not on both.",
+            "Give --device or --file.",
         ),
-        (spec.size is None and spec.device is None, "--size is missing."),
+        (
+            not spec.kind.bare and spec.device is None and spec.file is None,
+            f"A store of kind {kind} needs {area}.",
+            "Such as --device /dev/pmem0."
+            if spec.kind.dax
+            else "Such as --device /dev/nvme1n1, or --size 64G --file /srv/ramshelf.img.",
+        ),
+        (
+            spec.size is None and spec.device is None,
+            f"A store {'in a file' if spec.file else 'of kind ram'} needs --size.",
+            "Say how large it is to be: --size 64G.",
+        ),
         (
             spec.kind.tmpfs and spec.file_system is not None,
-            f"--fs means nothing to a store of kind {kind}.",
+            f"A store of kind {kind} is a tmpfs: --fs is for kinds disk and dax.",
+            "Leave --fs away.",
         ),
         (
             spec.wipe is not None and spec.wipe != spec.device,
-            "--wipe names the device again, exactly as --device does.",
+            "--wipe has to name the device again, exactly as --device does.",
+            f"Write --wipe {spec.device}." if spec.device else "It is for --device.",
         ),
-        (spec.tmpfs_size is not None and not spec.kind.swaps, "--tmpfs-size is for kind swap."),
+        (
+            spec.tmpfs_size is not None and not spec.kind.swaps,
+            f"--tmpfs-size is for kind swap, not for kind {kind}.",
+            "Leave it away: --size says how large the store is.",
+        ),
         (
             spec.tmpfs_size is not None and spec.size is not None and spec.tmpfs_size <= spec.size,
-            "--tmpfs-size is for a store larger than its swap; without it both are equally large.",
+            "--tmpfs-size is for a store larger than its swap, which --size gives.",
+            "Leave it away: the store is as large as its swap then.",
         ),
     )
-    return next((sentence for broken, sentence in rules if broken), "")
+    return next(((sentence, hint) for broken, sentence, hint in rules if broken), None)
 
 
 def is_plain(path: str) -> bool:
@@ -105,7 +127,7 @@ def _check_path(path: str) -> None:
         return
     raise UsageError(
         "store.path",
-        f"{path!r} cannot be used.",
+        f"The path {path!r} cannot be used.",
         hint="Give an absolute path of letters, digits and . _ + @ : - without '..' or '//'.",
         facts={"path": path},
     )
@@ -152,11 +174,13 @@ class AreaFile:
 
     ``file_system`` is what its directory lies on, '' where there is no such directory. ``free`` is
     the room there for a file that root owns. ``loop`` is the loop device that the file is attached
-    to; ``signatures`` are those that this device shows.
+    to; ``signatures`` are those that this device shows. ``other`` says in words what lies at the
+    path where that is no file.
     """
 
     path: str
     exists: bool
+    other: str = ""
     size: int = 0
     allocated: int = 0
     file_system: str = ""

@@ -119,14 +119,16 @@ def _edit(seen: Seen, path: str, edit: Edit, why: str) -> tuple[Action, ...]:
         return ()
     if before is None or seen.files.get(backup_path(path)) == before:
         return (action,)
-    keep = Run(why=f"Keep {path} as it is", argv=("cp", "--archive", path, backup_path(path)))
+    keep = Run(
+        why=f"Keep a copy of {path} as it is now", argv=("cp", "--archive", path, backup_path(path))
+    )
     return (keep, action)
 
 
 def _claim(seen: Seen, layout: Layout, claim: MadeStore | None) -> tuple[Action, ...]:
     if claim:
         return ()
-    return _edit(seen, FSTAB, OwnEntries(entries=layout.entries), "Have the store mounted at boot")
+    return _edit(seen, FSTAB, OwnEntries(entries=layout.entries), "Mount the store at boot")
 
 
 def _prepare_area(spec: Spec, seen: Seen, layout: Layout) -> tuple[Action, ...]:

@@ -82,7 +82,7 @@ def _host(spec: Spec, seen: Seen) -> Iterator[RamshelfError]:
     if missing := seen.missing_tools & _tools(spec):
         yield HostError(
             "store.tool-missing",
-            f"Not installed: {', '.join(sorted(missing))}.",
+            f"The store needs programs that are not installed: {', '.join(sorted(missing))}.",
             hint="Packages: util-linux, e2fsprogs, xfsprogs, mount.",
         )
 
@@ -211,7 +211,7 @@ def _device(spec: Spec, device: BlockDevice, layout: Layout) -> Iterator[Ramshel
     if spec.kind.dax and not device.dax:
         yield RefusedError(
             "store.no-dax",
-            f"{device.path} has no direct access (DAX): it is no persistent memory.",
+            f"{device.path} has no direct access (DAX): it is not persistent memory.",
             hint="Use --kind swap or --kind disk.",
             facts=facts,
         )
@@ -249,10 +249,13 @@ def _file(
     spec: Spec, file: AreaFile, layout: Layout, claim: MadeStore | None
 ) -> Iterator[RamshelfError]:
     facts = {"file": file.path}
+    if file.other:
+        yield _not_a_file(spec, file)
+        return
     if file.exists and claim is None:
         yield RefusedError(
             "store.file-exists",
-            f"{file.path} is there already.",
+            f"{file.path} exists already.",
             hint="ramshelf makes the file itself: name another, or remove this one.",
             facts=facts,
         )
@@ -285,6 +288,22 @@ def _file(
             facts={**facts, "free_mib": to_mib(file.free), "missing_mib": to_mib(missing)},
         )
     yield from _thin(file.path, file.below)
+
+
+def _not_a_file(spec: Spec, file: AreaFile) -> RamshelfError:
+    hint = "Name a file that is not there yet."
+    if file.other == "a directory":
+        hint = (
+            f"Name a file in it: --file {file.path}/ramshelf.{'swap' if spec.kind.swaps else 'img'}"
+        )
+    if file.other == "a block device":
+        hint = f"Name it as a device: --device {file.path}"
+    return RefusedError(
+        "store.not-a-file",
+        f"{file.path} is {file.other}; --file makes a file.",
+        hint=hint,
+        facts={"file": file.path},
+    )
 
 
 def _memory(seen: Seen, layout: Layout) -> Iterator[RamshelfError]:

@@ -10,7 +10,7 @@ from ramshelf.core.config import Config
 from ramshelf.core.domain.backing import Support, domain_name, parse_document
 from ramshelf.core.domain.memory import Guest
 from ramshelf.core.domain.private import private_mapping
-from ramshelf.core.errors import RamshelfError, RefusedError
+from ramshelf.core.errors import InterruptedByUserError, RamshelfError, RefusedError
 from ramshelf.core.findings import Finding
 from ramshelf.core.guest.start import (
     Existing,
@@ -194,8 +194,24 @@ def _apply(hypervisor: Hypervisor, plan: Plan, after_step: Callable[[str], None]
             error.hint = (
                 f"{error.hint} The definition of {plan.name} may not be what it was before."
             ).lstrip()
+        if isinstance(error, KeyboardInterrupt):
+            raise _interrupted(hypervisor, plan.name) from None
         raise
     after_step("start")
+
+
+def _interrupted(hypervisor: Hypervisor, name: str) -> InterruptedByUserError:
+    """Say what has become of a guest whose start was interrupted: libvirt goes on with it."""
+    with suppress(RamshelfError):
+        if hypervisor.find(name).active:
+            return InterruptedByUserError(
+                f"Interrupted, but libvirt goes on starting guest {name}.",
+                hint=f"'ramshelf guest stop {name} --now' ends it.",
+                facts={"guest": name},
+            )
+    return InterruptedByUserError(
+        f"Interrupted: guest {name} is not started.", facts={"guest": name}
+    )
 
 
 def _undo(hypervisor: Hypervisor, plan: Plan) -> RamshelfError | None:

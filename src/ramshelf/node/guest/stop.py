@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ramshelf.core.config import Config
-from ramshelf.core.errors import RamshelfError, RefusedError
+from ramshelf.core.errors import InterruptedByUserError, RamshelfError, RefusedError
 from ramshelf.core.requirements import punch_writes_back, version
 from ramshelf.core.store.find import Store
 from ramshelf.core.store.holdings import Holding
@@ -65,15 +65,38 @@ def stop_guest(
     progress: Callable[[float], None] = lambda _seconds: None,
     after_step: Callable[[str], None] = lambda _step: None,
 ) -> Stopped:
-    """End a guest as ``end_guest`` does, and give back what it holds of Placement."""
+    """End a guest as ``end_guest`` does, and give back what it holds of Placement.
+
+    Raises InterruptedByUserError where Ctrl-C comes while it waits for a guest that was asked.
+    """
     domain = find_settled(hypervisor, name)
     if not domain.active:
         return Stopped(name=name, how="not running", seconds=0)
-    stopped = end_guest(
-        hypervisor, domain, timeout=timeout, progress=progress, after_step=after_step
-    )
+    done: list[str] = []
+
+    def step(name: str) -> None:
+        done.append(name)
+        after_step(name)
+
+    try:
+        stopped = end_guest(hypervisor, domain, timeout=timeout, progress=progress, after_step=step)
+    except KeyboardInterrupt:
+        if "ask" in done and runs(hypervisor, domain):
+            raise _asked(name) from None
+        raise
     release(hypervisor, config, domain)
     return stopped
+
+
+def _asked(name: str) -> InterruptedByUserError:
+    return InterruptedByUserError(
+        f"Interrupted: guest {name} was asked to shut down and still runs.",
+        hint=(
+            f"It may yet shut down. 'ramshelf guest stop {name}' waits for it again; with --now it "
+            "ends it at once."
+        ),
+        facts={"guest": name},
+    )
 
 
 def end_guest(

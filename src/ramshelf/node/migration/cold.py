@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from ramshelf.core.config import Config
-from ramshelf.core.errors import RamshelfError, RefusedError, ServiceError
+from ramshelf.core.errors import InterruptedByUserError, RamshelfError, RefusedError, ServiceError
 from ramshelf.core.migration.verdict import Way
 from ramshelf.node.guard import IDLE, Guard
 from ramshelf.node.guest.stop import end_guest
@@ -82,8 +82,7 @@ def _stop(
     try:
         end_guest(here, domain, timeout=timeout, progress=progress, after_step=after_step)
     except KeyboardInterrupt:
-        raise RamshelfError(
-            "cli.interrupted",
+        raise InterruptedByUserError(
             f"Interrupted: guest {domain.name} stays here.",
             hint=(
                 f"It was asked to shut down; if it does so within {timeout:g} s it is started here "

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ramshelf.core.config import Config
-from ramshelf.core.errors import RamshelfError, RefusedError
+from ramshelf.core.errors import InterruptedByUserError, RamshelfError, RefusedError
 from ramshelf.core.findings import Finding
 from ramshelf.core.migration.live import LiveOptions, Progress
 from ramshelf.core.migration.verdict import Way
@@ -148,8 +148,7 @@ def _abort(here: Hypervisor, name: str, migration: Migration) -> None:
             if migration.ended(_POLL):
                 return
         except RamshelfError as error:
-            raise RamshelfError(
-                "cli.interrupted",
+            raise InterruptedByUserError(
                 f"Interrupted: guest {name} stays here.",
                 facts={"guest": name, "libvirt": error.sentence},
             ) from error

@@ -77,7 +77,7 @@ def _require_no_daemon() -> None:
         raise HostError(
             "libvirt.running",
             f"libvirt runs ({daemon.name}, process {daemon.pid}) and may be starting guests.",
-            hint="Without --without-libvirt it is asked which guests are active.",
+            hint="Leave --without-libvirt away: libvirt is then asked which guests are active.",
             facts={"process": daemon.pid},
         )
 

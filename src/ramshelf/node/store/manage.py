@@ -3,10 +3,11 @@
 import grp
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ramshelf.core.config import Config
 from ramshelf.core.errors import ConfigError, HostError
@@ -72,12 +73,13 @@ def _no_step(_number: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A plan and what goes with it; nothing is done yet."""
+    """A plan and what goes with it; ``capacity`` is known once the store is made."""
 
     actions: tuple[Action, ...]
     warnings: tuple[str, ...] = ()
     layout: Layout | None = None
     directory_changed: bool = False
+    capacity: Capacity | None = None
 
 
 def prepare_create(spec: Spec, config: Config) -> Planned:
@@ -112,7 +114,9 @@ def create(
         announce(planned)
         apply(planned.actions, noun="store", tell=tell, after_step=after_step)
         _verify(planned, prepare_create(spec, config))
-    return planned
+    usage = observe_store().usage
+    made = capacity(usage, configured_mib=config.limit.mib) if usage else None
+    return replace(planned, capacity=made)
 
 
 def prepare_remove() -> Planned:
@@ -159,7 +163,7 @@ def _verify(planned: Planned, left: Planned) -> None:
     if planned.actions and left.actions:
         raise HostError(
             "store.incomplete",
-            f"All steps ended well, and this is still to be done: {left.actions[0].why}.",
+            f"All steps succeeded, but this is still to be done: {left.actions[0].why}.",
             hint="Run the same command again with --dry-run to see what is left.",
             facts={"left": [line for action in left.actions for line in action.lines()]},
         )
@@ -393,6 +397,8 @@ def _area_file(path: str) -> AreaFile:
     loop = loop_of(path)
     attached = block_device(loop, run) if loop else None
     status = os.stat(path) if os.path.lexists(path) else None
+    if status is not None and not stat.S_ISREG(status.st_mode):
+        return AreaFile(path=path, exists=True, other=_sort(status.st_mode))
     return AreaFile(
         path=path,
         exists=status is not None,
@@ -405,6 +411,12 @@ def _area_file(path: str) -> AreaFile:
         signatures=signatures(loop or path, run),
         below=devices_below(device_of(directory)),
     )
+
+
+def _sort(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a directory"
+    return "a block device" if stat.S_ISBLK(mode) else "no ordinary file"
 
 
 def _live_guests() -> Iterator[str]:

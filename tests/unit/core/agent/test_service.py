@@ -69,4 +69,4 @@ def test_without_systemd_it_says_what_to_do() -> None:
     with pytest.raises(HostError) as caught:
         plan_install(Service(texts={}, systemd=False), UNITS)
     assert caught.value.code == "agent.no-systemd"
-    assert "ramshelf agent" in caught.value.hint
+    assert "ramshelf agent run" in caught.value.hint

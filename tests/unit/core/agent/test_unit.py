@@ -23,7 +23,7 @@ def settings(text: str, name: str) -> list[str]:
 def test_the_units_run_what_is_given_and_may_write_where_it_is_said() -> None:
     agent = TEXTS[AGENT]
     assert settings(agent, "ExecStart") == [
-        f'"{PYTHON[0]}" "-I" "-m" "ramshelf" "agent" "--metrics-socket" "{DOOR}"'
+        f'"{PYTHON[0]}" "-I" "-m" "ramshelf" "agent" "run" "--metrics-socket" "{DOOR}"'
     ]
     assert settings(agent, "ReadWritePaths") == ['"-/var/lib/libvirt/qemu"']
     assert settings(agent, "Type") == ["notify"]

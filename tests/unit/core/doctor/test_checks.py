@@ -8,6 +8,7 @@ from ramshelf.core.catalog import GROUPS, RULES
 from ramshelf.core.doctor.checks import check
 from ramshelf.core.doctor.confinement import Labels
 from ramshelf.core.doctor.facts import (
+    BadConfig,
     Facts,
     OddGuest,
     PathDirectory,
@@ -142,7 +143,17 @@ BAD = {
     "host.virt-type": with_config(virt_type="lxc"),
     "host.kvm": replace(GOOD, kvm="there is no /dev/kvm"),
     "host.kvm-unknown": replace(GOOD, kvm=WHY),
-    "config.invalid": replace(GOOD, config=WHY),
+    **{
+        code: replace(GOOD, config=BadConfig(reason="It is wrong", code=code))
+        for code in (
+            "config.missing",
+            "config.unreadable",
+            "config.malformed",
+            "config.value",
+            "config.reference",
+            "config.unknown-key",
+        )
+    },
     "config.off": with_config(file_backed_memory_mib=0),
     "config.allocation-ratio": with_config(ram_allocation_ratio=None),
     "config.reserved-exceeds": with_config(reserved_host_memory_mib=64 * 1024),

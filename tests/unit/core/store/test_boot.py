@@ -163,6 +163,7 @@ def test_interrupted_and_failed_steps_say_how_to_go_on() -> None:
         ) as raised:
             apply(steps, noun=noun, runner=interrupted)  # type: ignore[arg-type]
         assert raised.value.code == f"{noun}.interrupted"
+        assert raised.value.exit_status == 130
         assert f"'ramshelf {noun} remove' takes all back" in raised.value.hint
         with pytest.raises(ToolError) as error:
             apply(steps, noun=noun, runner=failed)  # type: ignore[arg-type]

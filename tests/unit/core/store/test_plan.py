@@ -425,7 +425,7 @@ def test_removal_that_was_cut_off_before_the_reload_goes_on() -> None:
 def test_plan_for_json() -> None:
     documents = describe(plan_create(ON_DEVICE, host()))
     assert documents[0] == {
-        "why": "Keep /etc/fstab as it is",
+        "why": "Keep a copy of /etc/fstab as it is now",
         "change": ["cp --archive /etc/fstab /etc/fstab.ramshelf-backup"],
     }
     assert all(document["why"] and document["change"] for document in documents)

@@ -1,10 +1,11 @@
 """Checks of nova.conf and ramshelf.conf, against the store and against who has read them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ramshelf.core.catalog import finding, unknown
 from ramshelf.core.config import Config
-from ramshelf.core.doctor.facts import Facts, StoreFacts
+from ramshelf.core.doctor.facts import BadConfig, Facts, StoreFacts
 from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.host import Unknown
 from ramshelf.core.store.capacity import capacity
@@ -17,8 +18,9 @@ def check_config(facts: Facts) -> Iterator[Finding]:
     These matter only where a Nova file is read.
     """
     config = facts.config
-    if isinstance(config, Unknown):
-        yield finding("config.invalid", f"{config.reason}.", reason=config.reason)
+    if isinstance(config, BadConfig):
+        refusal = finding(config.code, f"{config.reason}.", hint=config.hint)
+        yield replace(refusal, facts=config.facts)
         return
     found = [
         *_values(config),
@@ -28,8 +30,12 @@ def check_config(facts: Facts) -> Iterator[Finding]:
     ]
     yield from found
     if all(each.severity in {Severity.OK, Severity.INFO} for each in found):
-        files = ", ".join(config.files) or "no file, so the defaults hold"
-        yield finding("config.ok", f"Read: {files}.", files=list(config.files))
+        sentence = (
+            f"The configuration is that of {', '.join(config.files)}."
+            if config.files
+            else "There is no configuration file: ramshelf uses its defaults."
+        )
+        yield finding("config.ok", sentence, files=list(config.files))
 
 
 def _values(config: Config) -> Iterator[Finding]:

@@ -116,7 +116,7 @@ def _in_vain(running: GuestFacts, facts: Facts) -> Iterator[Finding]:
         yield finding(
             "numa.binding-ignored",
             f"Guest {guest.name} binds NUMA cells to nodes of the host, which the kernel ignores "
-            "for files of a disk: a page lies where the vCPU runs that first touches it.",
+            "for files of a disk: a page is placed where the vCPU that first touches it runs.",
             guest=guest.name,
             parts=[part.name for part in ignored],
         )

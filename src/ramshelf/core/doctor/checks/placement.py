@@ -67,10 +67,11 @@ def _renamed(observed: Observed) -> Iterator[Finding]:
             f"Placement has this host a second time, as {former.name}: what its store can hold "
             "counts twice.",
             hint=(
-                "If this host was called so, take from the guests what they hold there ('openstack "
-                f"resource provider show --allocations {former.uuid}', then for each 'openstack "
-                f"resource provider allocation unset --provider {former.uuid} GUEST'), and "
-                f"'openstack resource provider delete {former.uuid}'. If that is another machine, "
+                "If this host once had that name, take from the guests what they hold there "
+                f"('openstack resource provider show --allocations {former.uuid}', then for "
+                "each 'openstack resource provider allocation unset --provider "
+                f"{former.uuid} GUEST'), and 'openstack resource provider delete "
+                f"{former.uuid}'. If that is another machine, "
                 "it is a clone of this one: give it an /etc/machine-id of its own."
             ),
             provider=former.uuid,
@@ -156,7 +157,10 @@ def _beside(compared: Comparison) -> Iterator[Finding]:
         )
         return
     if inventory is None:
-        yield finding("placement.no-inventory", f"Placement has no MEMORY_MB of {observed.host}.")
+        yield finding(
+            "placement.no-inventory",
+            f"Placement has no inventory of MEMORY_MB for {observed.host}.",
+        )
     else:
         yield from _nova_inventory(truth, observed, inventory)
     if truth.kind is not None:

@@ -52,8 +52,8 @@ def _budget(facts: Facts) -> Iterator[Finding]:
         code = "ram.ok"
     yield finding(
         code,
-        f"{to_mib(demand.total)} of {to_mib(ram.size)} MiB RAM are for what cannot be on the store "
-        f"({demand}).",
+        f"{to_mib(demand.total)} of {to_mib(ram.size)} MiB RAM are needed for what cannot go to "
+        f"the store ({demand}).",
         ram_mib=to_mib(ram.size),
         demand_mib=to_mib(demand.total),
         parts=demand.figures,

@@ -91,7 +91,10 @@ def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
     if store.mount.read_only:
         yield finding("store.read-only", f"The store at {store.mount_point} is mounted read-only.")
     if seen.io_error:
-        yield finding("store.error", f"The store at {store.mount_point} answers: {seen.io_error}.")
+        yield finding(
+            "store.error",
+            f"The store at {store.mount_point} answers with an error: {seen.io_error}.",
+        )
     elif isinstance(seen.usage, Unknown):
         yield unknown("store.usage-unknown", "What the store has promised is not known", seen.usage)
     if seen.file_system_errors:
