@@ -167,7 +167,7 @@ def test_beside_a_nova_compute_it_writes_nothing(
     assert service.writes() == []
 
 
-@pytest.mark.parametrize("rounds", [10, pytest.param(400, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [6, pytest.param(400, marks=pytest.mark.soak)])
 def test_agent_and_placement_killed_at_random_agree_with_the_guests_in_the_end(
     hooked: Libvirtd,
     service: PlacementService,
@@ -186,7 +186,7 @@ def test_agent_and_placement_killed_at_random_agree_with_the_guests_in_the_end(
         life.require_agreement(running)
 
 
-@pytest.mark.parametrize("rounds", [6, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [4, pytest.param(200, marks=pytest.mark.soak)])
 def test_an_agent_that_lives_on_does_not_grow(
     hooked: Libvirtd,
     service: PlacementService,

@@ -29,6 +29,9 @@ THINGS = {
 }
 """How many rows each table has in miniature; Nova's is tested where a Nova is (tests/nova)."""
 
+LONG = ("end", "pressure", "migrate")
+"""What is left to the soak."""
+
 
 def test_a_device_s_counter(host: None) -> None:  # noqa: ARG001 - cleans up
     with loop_device(16) as device:
@@ -40,7 +43,9 @@ def test_a_device_s_counter(host: None) -> None:  # noqa: ARG001 - cleans up
         assert written_mib(device) - before == 8
 
 
-@pytest.mark.parametrize("table", THINGS)
+@pytest.mark.parametrize(
+    "table", [pytest.param(each, marks=[pytest.mark.soak] * (each in LONG)) for each in THINGS]
+)
 def test_table(table: str, libvirtd: Libvirtd, tmp_path: Path) -> None:
     libvirtd.stop()
     argv = ("-m", "bench", table, "--quick", "--output", str(tmp_path))

@@ -172,7 +172,7 @@ def hold_and_kill(trimmers: Trimmers) -> None:
     assert trimmers.kill_with_guard()
 
 
-@pytest.mark.parametrize("rounds", [80, pytest.param(1000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [40, pytest.param(1000, marks=pytest.mark.soak)])
 def test_killing_trim_and_guard_at_any_time_leaves_no_stopped_guest(
     guest: Libvirtd, trimmers: Trimmers, rounds: int
 ) -> None:

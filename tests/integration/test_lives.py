@@ -57,7 +57,10 @@ def test_a_reboot_keeps_file_and_reservation(hooked: Libvirtd, file_system: str,
             assert after.st_blocks * 512 >= after.st_size
 
 
-@pytest.mark.parametrize("file_system", STORES)
+@pytest.mark.parametrize(
+    "file_system",
+    ["ext4", "swap", *(pytest.param(each, marks=pytest.mark.soak) for each in ("xfs", "tmpfs"))],
+)
 def test_saved_dumped_and_suspended(hooked: Libvirtd, tmp_path: Path, file_system: str) -> None:
     """Each works, the guest goes on where it was, and a guest that has ended holds nothing."""
     tmp_path.chmod(0o777)

@@ -134,7 +134,7 @@ MARGIN_MIB = 32
 """What a guest touches besides while it moves."""
 
 
-@pytest.mark.parametrize("begins", ["before", "meanwhile"])
+@pytest.mark.parametrize("begins", [pytest.param("before", marks=pytest.mark.soak), "meanwhile"])
 def test_a_migration_that_is_given_up_leaves_nothing_allocated(
     hooked: Libvirtd, begins: str
 ) -> None:
