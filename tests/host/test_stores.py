@@ -48,6 +48,7 @@ def test_a_store_over_a_reboot_and_a_power_cut(machine: RealHost, made: str) -> 
             assert machine.wait_booted() == "running"
             machine.wait("virsh domstate auto | grep -q running", "auto runs again")
         assert machine.json("capacity")["promised_mib"] == 192
+        assert (machine.json("guest", "show", "auto")["resident_mib"] > 0) != made.startswith("dax")
         assert len(machine.said(f"ls -d {MEMORY}/*-auto").splitlines()) == 1
         assert machine.findings().keys() <= tolerated(made)
         machine.wait("curl -sf 127.0.0.1:10177/metrics | grep '^libvirt_up 1'", "the agent serves")

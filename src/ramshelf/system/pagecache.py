@@ -4,6 +4,7 @@ import ctypes
 import errno
 import mmap
 import os
+import sys
 
 from ramshelf.core.store.directory import FileUsage
 from ramshelf.core.units import GIB
@@ -49,6 +50,13 @@ class _Statistics(ctypes.Structure):
 
 _UNKNOWN = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 
+_AT_EMPTY_PATH = 0x1000
+_ATTRIBUTES = slice(8, 16)
+"""Where stx_attributes is in the kernel's struct statx, which has 256 bytes."""
+
+_ATTRIBUTE_DAX = 0x200000
+"""STATX_ATTR_DAX: the file has no pages in RAM (Linux 5.8)."""
+
 
 def dirty(file: FileUsage) -> int | None:
     """Return the bytes of the file that are in the page cache only, or None where it is not known.
@@ -91,14 +99,31 @@ def resident(file: FileUsage) -> int:
 def _cachestat(descriptor: int, offset: int = 0, length: int = 0) -> _Statistics:
     """Return the pages in RAM of the file or a range of it, by cachestat(2).
 
-    Raises OSError; EPERM also where a sandbox does not have the call.
+    Raises OSError; EPERM also where a sandbox does not have the call. EOPNOTSUPP for a file on
+    persistent memory, of which it must not be asked: Linux 6.12 takes the entries of such a file
+    (fs/dax.c) for shadows of evicted pages and dies of it (filemap_cachestat,
+    workingset_test_recent).
     """
+    if _is_dax(descriptor):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    return _ask(descriptor, offset, length)
+
+
+def _ask(descriptor: int, offset: int, length: int) -> _Statistics:
     statistics = _Statistics()
     wanted = _Range(offset, length)
     arguments = (ctypes.byref(wanted), ctypes.byref(statistics), ctypes.c_uint(0))
     if _libc.syscall(ctypes.c_long(_CACHESTAT), ctypes.c_int(descriptor), *arguments):
         raise _last_error()
     return statistics
+
+
+def _is_dax(descriptor: int) -> bool:
+    """Tell whether a file is used directly on persistent memory, by statx(2). Raises OSError."""
+    status = ctypes.create_string_buffer(256)
+    if _libc.statx(descriptor, b"", _AT_EMPTY_PATH, 0, status):
+        raise _last_error()
+    return bool(int.from_bytes(status.raw[_ATTRIBUTES], sys.byteorder) & _ATTRIBUTE_DAX)
 
 
 def in_ram(descriptor: int, offset: int, length: int) -> bytes:
@@ -112,7 +137,7 @@ def in_ram(descriptor: int, offset: int, length: int) -> bytes:
     try:
         if pages.count(1) != _cachestat(descriptor, offset, length).nr_cache:
             starts = range(offset, offset + length, mmap.PAGESIZE)
-            pages = bytes(_cachestat(descriptor, start, mmap.PAGESIZE).nr_cache for start in starts)
+            pages = bytes(_ask(descriptor, start, mmap.PAGESIZE).nr_cache for start in starts)
     except OSError as error:
         if error.errno not in _UNKNOWN:
             raise

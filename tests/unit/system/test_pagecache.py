@@ -47,6 +47,22 @@ def test_without_cachestat_mincore_says_the_same(
     assert pagecache.resident(usage(memory_file)) == EXPECTED
 
 
+def test_of_a_file_on_persistent_memory_cachestat_is_never_asked(
+    memory_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel would die of it. That such files are told apart is seen in tests/host."""
+
+    def deadly(*_: int) -> None:
+        pytest.fail("cachestat was called")
+
+    monkeypatch.setattr(pagecache, "_is_dax", lambda _: True)
+    monkeypatch.setattr(pagecache, "_ask", deadly)
+    assert pagecache.resident(usage(memory_file)) == EXPECTED
+    assert pagecache.dirty(usage(memory_file)) is None
+    with memory_file.open("rb") as file:
+        assert pagecache.in_ram(file.fileno(), 16 * MIB, MIB) == b"\x01" * (MIB // mmap.PAGESIZE)
+
+
 def test_errors_are_oserrors(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         pagecache.resident(usage(tmp_path / "none"))
