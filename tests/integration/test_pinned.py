@@ -17,6 +17,7 @@ from support.cli import ramshelf
 from support.devices import no_swap
 from support.domains import FILE_BACKED, domain_xml
 from support.libvirtd import Libvirtd
+from support.onstore import wait_noted
 from support.process import run
 from support.stores import MEMORY, store
 
@@ -63,6 +64,7 @@ def test_one_that_ram_cannot_hold_is_refused(hooked: Libvirtd, tmp_path: Path) -
 def test_the_others_count_wherever_their_memory_is(hooked: Libvirtd) -> None:
     """What libvirt has put on record of a guest that runs counts, without asking libvirt."""
     hooked.create(domain_xml("other", 200, memory_backing=""))
+    wait_noted("other")
     record = Path("/run/libvirt/qemu/other.xml")
     text = record.read_text()
     record.write_text(text.replace("<os>", "<memoryBacking><locked/></memoryBacking><os>", 1))

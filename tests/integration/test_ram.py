@@ -20,7 +20,7 @@ from support.cli import ramshelf
 from support.devices import no_swap, own_swaps
 from support.domains import FILE_BACKED, domain_xml, qemu_pid, wait_console
 from support.libvirtd import Libvirtd
-from support.process import wait_until
+from support.onstore import wait_noted
 from support.stores import store
 
 CONF = Path("/etc/ramshelf/ramshelf.conf")
@@ -53,12 +53,7 @@ def kinds(libvirtd: Libvirtd) -> list[str]:
 def started(libvirtd: Libvirtd, name: str, document: str) -> int:
     """The QEMU of a guest of which the hook has noted all that it notes."""
     libvirtd.create(document)
-    pid = qemu_pid(name)
-    assert pid is not None
-    wait_until(
-        lambda: (note := ledger.read_note(name)) is not None and note.pid == pid, f"{name} is noted"
-    )
-    return pid
+    return wait_noted(name)
 
 
 def status(pid: int) -> dict[str, int]:

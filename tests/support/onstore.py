@@ -7,6 +7,7 @@ from typing import Any
 
 from ramshelf.core.units import MIB
 from ramshelf.system.hooklogfollower import recorded
+from ramshelf.system.ledger import read_note
 from support.cli import ramshelf
 from support.domains import qemu_pid
 from support.process import wait_until
@@ -60,6 +61,16 @@ def wait_recorded(domain: str, event: str) -> dict[str, Any]:
 
     wait_until(seen, f"{event} is on record for {domain}")
     return found[0]
+
+
+def wait_noted(domain: str) -> int:
+    """Wait until the hook has noted all that it notes of a guest; return its QEMU's pid."""
+    pid = qemu_pid(domain)
+    assert pid is not None
+    wait_until(
+        lambda: (note := read_note(domain)) is not None and note.pid == pid, f"{domain} is noted"
+    )
+    return pid
 
 
 def _lives(domain: str) -> list[dict[str, Any]]:
