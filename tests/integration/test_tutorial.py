@@ -34,21 +34,30 @@ OTHERS_SWAP = re.compile(r"^(swap +).*(/srv/ramshelf.swap \([^)]*\)).*", re.MULT
 
 @pytest.fixture
 def newcomer(libvirtd: Libvirtd, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A host with a kernel in /boot, room in /srv, an empty /tmp, and ramshelf installed."""
+    """A host with a kernel in /boot, room in /srv, and ramshelf installed."""
     srv = scratch() / "srv"
     srv.mkdir()
     run("mount", "--bind", str(srv), "/srv")
-    for path in ("/tmp", "/boot"):
-        run("mount", "-t", "tmpfs", "-o", "mode=1777", "newcomer", path)
+    run("mount", "-t", "tmpfs", "newcomer", "/boot")
     run("cp", f"{IMAGE}/vmlinuz", f"/boot/vmlinuz-{os.uname().release}")
     monkeypatch.setenv("PATH", f"{os.path.dirname(RAMSHELF)}:{os.environ['PATH']}")
     yield
     libvirtd.virsh("destroy", "first", ok=(0, 1))
     ramshelf("store", "remove", ok=(0, 1))
+    run("rm", "-rf", *map(str, made()))
+    run("umount", "/boot", "/srv")
+
+
+def made() -> list[Path]:
+    """What the tutorial has made, and that it has removed at its end."""
+    tmp = Path("/tmp")
+    names = ("tutorial", "first.xml", "second.xml")
+    return [path for path in (*Path("/srv").iterdir(), *map(tmp.joinpath, names)) if path.exists()]
 
 
 @pytest.mark.usefixtures("newcomer")
 def test_the_tutorial_fills_a_swap_store_and_writes_nothing() -> None:
+    assert made() == []
     said = {}
     for command, shown in steps(PAGE.read_text()):
         if command.startswith(NOT_TYPED):
@@ -65,4 +74,4 @@ def test_the_tutorial_fills_a_swap_store_and_writes_nothing() -> None:
     assert float(dropped) > 600
     assert float(written) < 60
     assert not os.path.ismount(MEMORY)
-    assert list(Path("/srv").iterdir()) == list(Path("/tmp").iterdir()) == []
+    assert made() == []
