@@ -28,7 +28,7 @@ TESTS = CHECKOUT / "tests/host"
 RESULTS = TESTS / "results"
 
 _MARKED = re.compile(
-    r"(<!-- from here written by scripts/reference.py: (\w+) -->\n).*?(\n<!-- to here -->)",
+    r"(<!-- from here written by scripts/reference.py: (\w+) -->\n).*?(<!-- to here -->)",
     re.DOTALL,
 )
 
@@ -194,7 +194,7 @@ def main() -> int:
     stale = 0
     for page in sorted(REFERENCE.glob("*.md")):
         old = page.read_text()
-        new = _MARKED.sub(lambda match: match[1] + "\n" + PARTS[match[2]]() + "\n" + match[3], old)
+        new = _MARKED.sub(lambda match: f"{match[1]}\n{PARTS[match[2]]()}\n\n{match[3]}", old)
         if new != old and check:
             print(f"{page} is out of date: run scripts/reference.py", file=sys.stderr)
             stale += 1
