@@ -74,6 +74,9 @@ REFUSALS = (
     "hook bypass",
     "hook bypass --for 5",
     "guest migrate web1 host2",
+    "explain not-mounted",
+    "explain capacity.exeeded",
+    "explain xyz",
 )
 
 
@@ -88,6 +91,14 @@ def test_what_makes_no_sense_is_refused(
     monkeypatch.chdir(tmp_path)
     text = "\n".join(screen(argv, capsys) for argv in REFUSALS)
     compare("refusals.txt", text, pytestconfig)
+
+
+EXPLAINED = ("explain store.not-mounted", "explain [capacity.exceeded]", "explain backing")
+
+
+def test_what_codes_mean(capsys: pytest.CaptureFixture[str], pytestconfig: pytest.Config) -> None:
+    text = "\n".join(screen(argv, capsys) for argv in EXPLAINED)
+    compare("explain.txt", text, pytestconfig)
 
 
 def test_the_doctor_of_a_host_with_two_faults(

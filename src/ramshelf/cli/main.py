@@ -31,6 +31,7 @@ _VERBS = {
     "capacity": "Show what the store holds and who holds it.",
     "placement": "Show what OpenStack Placement knows about this host, and correct it.",
     "agent": "Run the daemon that watches guests and serves metrics, or make it a service.",
+    "explain": "Say what a code means that a command, the doctor or a log has shown.",
     "completion": "Print a shell's completion script.",
     "help": "Show the help of a command.",
 }

@@ -52,6 +52,7 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         "agent run",
         "agent install",
         "agent remove",
+        "explain",
         "completion",
         "help",
     }
