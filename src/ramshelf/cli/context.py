@@ -4,11 +4,15 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ramshelf.core.config import Config
+from ramshelf.core.errors import RamshelfError
+
+if TYPE_CHECKING:
+    from ramshelf.core.doctor.facts import BadConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,21 @@ class Context:
         from ramshelf.system.settings import load_config  # noqa: PLC0415 - oslo.config is heavy
 
         return load_config(self.config_files, self.config_dirs)
+
+    @property
+    def config_or_problem(self) -> "Config | BadConfig":
+        """The configuration, or why it cannot be used, for those who go on without it."""
+        from ramshelf.core.doctor.facts import BadConfig  # noqa: PLC0415 - not for every command
+
+        try:
+            return self.config
+        except RamshelfError as error:
+            return BadConfig(
+                reason=error.sentence.rstrip("."),
+                code=error.code,
+                hint=error.hint,
+                facts=error.facts,
+            )
 
     @property
     def uri(self) -> str:

@@ -23,6 +23,7 @@ from ramshelf.cli.group import Group
 from ramshelf.core.errors import HostError, InterruptedByUserError, RamshelfError, UsageError
 
 _VERBS = {
+    "status": "Show how things are: store, hook, agent, guests, and what is wrong.",
     "doctor": "Check the host, the store, the configuration and the guests.",
     "store": "Prepare, show, remove or clean the store.",
     "hook": "Install, remove or check libvirt's hook.",

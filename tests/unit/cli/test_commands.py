@@ -29,6 +29,7 @@ COMMANDS = dict(commands(main.cli))
 
 def test_the_verbs_are_those_of_the_contract() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
+        "status",
         "doctor",
         "store create",
         "store show",
