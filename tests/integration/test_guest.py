@@ -128,6 +128,13 @@ def test_guests_that_others_started_are_listed_and_stopped(hooked: Libvirtd) -> 
         *("NAME", "ID", "STATE", "SIZE MiB", "PROMISED MiB")
     ]
     assert text.splitlines()[1].split()[0] == "virsh"
+    for argv in (["guest", "list", "--no-headers"], ["--no-headers", "guest", "list"]):
+        (row,) = ramshelf(*argv).stdout.splitlines()
+        assert row.split()[0] == "virsh"
+    of_store, of_guest = ramshelf("capacity", "--no-headers").stdout.splitlines()
+    assert of_store.split()[2:4] == ["128", of_guest.split()[2]]
+    assert of_guest.split()[:2] == ["virsh", "128"]
+    assert ramshelf("store", "clean", "--no-headers").stdout == ""
     assert document("guest", "stop", "virsh", "--now")["how"] == "destroyed"
     assert names(hooked) == ["anonymous"]
 

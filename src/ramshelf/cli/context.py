@@ -1,4 +1,4 @@
-"""The global options, handed to every verb, and the ``--json`` that works after the verb too."""
+"""The global options, handed to every verb, and those of them that work after the verb too."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -23,6 +23,7 @@ class Context:
     config_dirs: tuple[str, ...] = ()
     connect: str | None = None
     as_json: bool = False
+    no_headers: bool = False
 
     @cached_property
     def config(self) -> Config:
@@ -59,16 +60,34 @@ class Context:
             text()
 
 
+no_headers = click.option(
+    "--no-headers",
+    "verb_no_headers",
+    is_flag=True,
+    help="Print only the rows of tables, for scripts.",
+)
+"""Gives a verb that prints a table its own ``--no-headers``; it stands above ``pass_context``."""
+
+
 def pass_context(function: Callable[..., Any]) -> Callable[..., Any]:
     """Hand the Context to a verb as its first argument and give the verb its own ``--json``."""
 
     @click.option("--json", "verb_json", is_flag=True, help="Print JSON; sizes end in _mib.")
     @click.pass_context
     @wraps(function)
-    def wrapper(ctx: click.Context, /, *args: Any, verb_json: bool, **kwargs: Any) -> Any:
+    def wrapper(
+        ctx: click.Context,
+        /,
+        *args: Any,
+        verb_json: bool,
+        verb_no_headers: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         context: Context = ctx.obj
         if verb_json and not context.as_json:
             context = replace(context, as_json=True)
+        if verb_no_headers and not context.no_headers:
+            context = replace(context, no_headers=True)
         return ctx.invoke(function, context, *args, **kwargs)
 
     command: Callable[..., Any] = wrapper

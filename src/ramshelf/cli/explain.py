@@ -3,7 +3,7 @@
 import click
 from click.shell_completion import CompletionItem
 
-from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.context import Context, no_headers, pass_context
 from ramshelf.cli.output import fields, table
 from ramshelf.core.errors import UsageError
 from ramshelf.core.explain import Meaning, by_group, codes, explain, meant
@@ -25,6 +25,7 @@ Examples:
 """,
 )
 @click.argument("code", metavar="[CODE|GROUP]", required=False, shell_complete=_complete)
+@no_headers
 @pass_context
 def command(context: Context, code: str | None) -> None:
     """Say what the code of a finding, an error or a note means, and what to do about it.
@@ -36,7 +37,7 @@ def command(context: Context, code: str | None) -> None:
     listed = tuple(each for each in codes() if not word or each.startswith(f"{word}."))
     if listed:
         found = tuple(meaning for each in listed for meaning in explain(each))
-        text = _listed(listed)
+        text = _listed(listed, bare=context.no_headers)
     elif found := explain(word):
         text = "\n\n".join(_explained(meaning) for meaning in found)
     else:
@@ -45,8 +46,11 @@ def command(context: Context, code: str | None) -> None:
     context.emit(document, lambda: click.echo(text))
 
 
-def _listed(found: tuple[str, ...]) -> str:
-    """Return a line for each code, in blocks by group; all blocks have the same columns."""
+def _listed(found: tuple[str, ...], *, bare: bool) -> str:
+    """Return a line for each code, in blocks by group; all blocks have the same columns.
+
+    ``bare``: without header and blocks.
+    """
     groups = list(by_group(found))
     rows = [
         (meaning.code, meaning.severities[0], meaning.first_sentence)
@@ -54,6 +58,8 @@ def _listed(found: tuple[str, ...]) -> str:
         for meaning in members
     ]
     header, *lines = table(("CODE", "SEVERITY", "MEANING"), rows).splitlines()
+    if bare:
+        return "\n".join(lines)
     blocks = [header]
     for _, members in groups:
         blocks.append("\n".join(lines[: len(members)]))

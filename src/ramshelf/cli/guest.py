@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.context import Context, no_headers, pass_context
 from ramshelf.cli.group import Group
 from ramshelf.cli.notes import documents, say
-from ramshelf.cli.output import fields, table
+from ramshelf.cli.output import fields, print_table
 from ramshelf.cli.values import Seconds
 from ramshelf.core.errors import RefusedError, UsageError
 from ramshelf.core.units import MIB, align_up, to_mib
@@ -368,7 +368,16 @@ def trim(context: Context, name: str) -> None:
     context.emit(document, text)
 
 
-@command.command("list", epilog="Example: ramshelf guest list --json")
+@command.command(
+    "list",
+    epilog="""\b
+Examples:
+  ramshelf guest list
+  ramshelf guest list --json
+  ramshelf guest list --no-headers
+""",
+)
+@no_headers
 @pass_context
 def list_command(context: Context) -> None:
     """List the guests that run from the store, whoever started them.
@@ -402,7 +411,7 @@ def list_command(context: Context) -> None:
         for guest in running
     ]
     document = {"guests": [running_document(guest) for guest in running]}
-    context.emit(document, lambda: click.echo(table(header, rows)))
+    context.emit(document, lambda: print_table(context, header, rows))
 
 
 @command.command("show", epilog="Example: ramshelf guest show web1")

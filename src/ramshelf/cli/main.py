@@ -88,6 +88,7 @@ class _Verbs(Group):
 )
 @click.option("--connect", metavar="URI", help="libvirt connection URI; default qemu:///system.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; sizes end in _mib.")
+@click.option("--no-headers", is_flag=True, help="Print only the rows of tables, for scripts.")
 @click.version_option(__version__, prog_name="ramshelf", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(
@@ -97,10 +98,15 @@ def cli(
     connect: str | None,
     *,
     as_json: bool,
+    no_headers: bool,
 ) -> None:
     """File-backed guest memory for KVM hosts."""
     ctx.obj = Context(
-        config_files=config_files, config_dirs=config_dirs, connect=connect, as_json=as_json
+        config_files=config_files,
+        config_dirs=config_dirs,
+        connect=connect,
+        as_json=as_json,
+        no_headers=no_headers,
     )
 
 

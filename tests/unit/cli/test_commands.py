@@ -72,6 +72,24 @@ def test_every_command_has_help_an_example_and_json(
     assert "docs/" not in text  # what is installed has no such directory
 
 
+def test_commands_that_print_tables_take_no_headers() -> None:
+    takes = {
+        " ".join(words)
+        for words, command in COMMANDS.items()
+        if any("--no-headers" in each.opts for each in command.params)
+    }
+    assert takes == {"guest list", "capacity", "store clean", "placement show", "explain"}
+
+
+@pytest.mark.parametrize("argv", ["--no-headers explain hook", "explain hook --no-headers"])
+def test_no_headers_before_and_after_the_verb(
+    argv: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(argv.split()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("hook.") for line in lines)
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize("columns", ["1", "20", "400"])
 def test_help_on_any_terminal(
