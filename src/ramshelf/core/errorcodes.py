@@ -643,7 +643,7 @@ _TABLE = (
         "store",
         "store.exceeds-memory",
         "A store of kind ram would be larger than RAM.",
-        "Use --kind swap for more guest memory than RAM; [ramshelf] host_reserved_memory_mib says "
+        "Use --kind swap for more guest memory than RAM; [ramshelf] host_reserved_memory_mb says "
         "what the host needs.",
     ),
     ErrorCode(
