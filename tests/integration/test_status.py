@@ -6,14 +6,16 @@ import resource
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.agent import agent
-from support.cli import ramshelf
+from support.cli import RAMSHELF, ramshelf
 from support.domains import domain_xml
 from support.libvirtd import Libvirtd
+from support.process import run
 from support.stores import MEMORY, store
 
 
@@ -84,6 +86,27 @@ def test_a_host_with_nothing(libvirtd: Libvirtd) -> None:
     assert found["guests"]["running"] is None
     codes = {each["code"] for each in found["findings"]}
     assert {"versions.libvirt-unreachable", "hook.missing", "store.root-file-system"} <= codes
+
+
+def test_an_ordinary_user_sees_what_is_not_hidden(hooked: Libvirtd, tmp_path: Path) -> None:
+    hooked.create(domain_xml("web", 64))
+    argv = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--no-new-privs")
+    with agent() as running:
+        ended = run(
+            *argv,
+            "env",
+            f"HOME={tmp_path}",
+            RAMSHELF,
+            "status",
+            "--json",
+            ok=(1, 2),
+        )
+    found = json.loads(ended.stdout)
+    assert found["store"]["kind"] == "disk"
+    assert found["hook"]["installed"] is True
+    assert found["agent"]["process"] == running.process.pid
+    assert found["summary"]["exit_status"] == ended.status
+    assert ended.stderr == ""
 
 
 def test_a_libvirtd_that_hangs_is_not_waited_for_long(hooked: Libvirtd) -> None:
