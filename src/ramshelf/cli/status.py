@@ -35,11 +35,11 @@ Examples:
 def command(context: Context) -> int:
     """Show how things are: store, hook, agent, guests, and what is wrong.
 
-    It shows the doctor's warnings and failures, each in a sentence, but tries nothing out and does
-    not ask Placement: for that, and for what to do, there is 'ramshelf doctor'. It changes nothing
-    and needs no root; without root it says what it could not find out. It waits five seconds
-    altogether for what does not answer (libvirt, the store). Exit status: 0 nothing is wrong, 1
-    there are warnings, 2 there are failures.
+    It shows the doctor's warnings and failures, each in a sentence, but neither has libvirt call
+    the hook nor asks Placement: for that, and for what to do, see 'ramshelf doctor'. It changes
+    nothing and needs no root; without root it says what it could not find out. It waits about five
+    seconds altogether for what does not answer (libvirt, the store). Exit status: 0 nothing is
+    wrong, 1 there are warnings, 2 there are failures.
     """
     config = context.config_or_problem
     uri = context.connect or (config if isinstance(config, Config) else Config()).connection_uri

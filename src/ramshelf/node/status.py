@@ -1,4 +1,4 @@
-"""Looking at a host for ``ramshelf status``: nothing is changed, nothing is tried out."""
+"""Looking at a host for ``ramshelf status``: quickly, and without changing anything."""
 
 import os
 from dataclasses import replace
