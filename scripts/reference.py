@@ -9,7 +9,8 @@ import ast
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -18,6 +19,9 @@ from oslo_config import cfg
 from ramshelf.cli.main import cli
 from ramshelf.core.agent.metrics import METRICS, SECTIONS, Metric
 from ramshelf.core.catalog import GROUPS, RULES, Rule
+from ramshelf.core.errorcodes import ERROR_CODES
+from ramshelf.core.errorcodes import SECTIONS as ERROR_SECTIONS
+from ramshelf.core.explain import error
 from ramshelf.core.migration import table
 from ramshelf.core.setting import DEFAULT_FILES
 from ramshelf.system.options import OPTIONS
@@ -28,7 +32,7 @@ TESTS = CHECKOUT / "tests/host"
 RESULTS = TESTS / "results"
 
 _MARKED = re.compile(
-    r"(<!-- from here written by scripts/reference.py: (\w+) -->\n).*?(\n<!-- to here -->)",
+    r"(<!-- from here written by scripts/reference.py: (\w+) -->\n).*?(<!-- to here -->)",
     re.DOTALL,
 )
 
@@ -71,6 +75,16 @@ def findings() -> str:
         header = "| code | severity | meaning | what to do |\n| --- | --- | --- | --- |"
         sections.append(f"## {group}\n\n{title}.\n\n{header}\n{rows}")
     return "\n\n".join(sections)
+
+
+def errors(section: str) -> str:
+    """Return every code of a section that errors and notes have."""
+    rows = "\n".join(
+        f"| `{meaning.code}` | {_escaped(meaning.meaning)} | {_escaped(meaning.hint)} |"
+        for meaning in map(error, ERROR_CODES.values())
+        if ERROR_CODES[meaning.code].section == section
+    )
+    return f"| code | meaning | what to do |\n| --- | --- | --- |\n{rows}"
 
 
 def metrics() -> str:
@@ -126,6 +140,11 @@ def tested() -> str:
     return "\n\n".join(sections)
 
 
+def _escaped(text: str) -> str:
+    """Return a text with its XML elements marked as code; else Markdown takes them for HTML."""
+    return re.sub(r"<[^>]+>", lambda match: f"`{match[0]}`", text)
+
+
 def _said(test: str) -> str:
     name, _, which = test.partition("::test_")[2].partition("[")
     return name.replace("_", " ") + (f": {which[:-1]}" if which else "")
@@ -177,7 +196,7 @@ def _type(option: cfg.Opt) -> str:
     return f"{text}; {'empty' if default == '' else f'`{default}`'}"
 
 
-PARTS = {
+PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "files": files,
     "findings": findings,
@@ -185,6 +204,7 @@ PARTS = {
     "migrations": migrations,
     "options": options,
     "tested": tested,
+    **{f"errors_{section}": partial(errors, section) for section in ERROR_SECTIONS},
 }
 
 
@@ -194,7 +214,7 @@ def main() -> int:
     stale = 0
     for page in sorted(REFERENCE.glob("*.md")):
         old = page.read_text()
-        new = _MARKED.sub(lambda match: match[1] + "\n" + PARTS[match[2]]() + "\n" + match[3], old)
+        new = _MARKED.sub(lambda match: f"{match[1]}\n{PARTS[match[2]]()}\n\n{match[3]}", old)
         if new != old and check:
             print(f"{page} is out of date: run scripts/reference.py", file=sys.stderr)
             stale += 1

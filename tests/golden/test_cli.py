@@ -9,10 +9,14 @@ from rich.console import Console
 
 from ramshelf.cli import main
 from ramshelf.cli.doctor import _lines, _show
+from ramshelf.cli.status import screen as screen_of
 from ramshelf.core.doctor.checks import check
 from ramshelf.core.doctor.facts import BadConfig
 from ramshelf.core.findings import Finding, Severity
-from support.good_host import GOOD
+from ramshelf.core.host import Unknown
+from ramshelf.core.status import AgentState, summarise
+from ramshelf.core.store.find import NoStore
+from support.good_host import GOOD, STORE, with_hook
 
 SCREENS = Path(__file__).parent / "cli"
 GROUPS = ("", "store ", "hook ", "guest ", "xml ", "placement ", "agent ")
@@ -74,6 +78,9 @@ REFUSALS = (
     "hook bypass",
     "hook bypass --for 5",
     "guest migrate web1 host2",
+    "explain not-mounted",
+    "explain capacity.exeeded",
+    "explain xyz",
 )
 
 
@@ -90,6 +97,14 @@ def test_what_makes_no_sense_is_refused(
     compare("refusals.txt", text, pytestconfig)
 
 
+EXPLAINED = ("explain store.not-mounted", "explain [capacity.exceeded]", "explain backing")
+
+
+def test_what_codes_mean(capsys: pytest.CaptureFixture[str], pytestconfig: pytest.Config) -> None:
+    text = "\n".join(screen(argv, capsys) for argv in EXPLAINED)
+    compare("explain.txt", text, pytestconfig)
+
+
 def test_the_doctor_of_a_host_with_two_faults(
     capsys: pytest.CaptureFixture[str], pytestconfig: pytest.Config
 ) -> None:
@@ -100,6 +115,35 @@ def test_the_doctor_of_a_host_with_two_faults(
     )
     _show(check(facts))
     compare("doctor.txt", capsys.readouterr().out, pytestconfig)
+
+
+def test_the_status_of_three_hosts(
+    pytestconfig: pytest.Config,
+) -> None:
+    """A good one with an agent, one where little is known, and one with nothing."""
+    little = replace(
+        with_hook(seen=None),
+        hypervisor=Unknown("libvirt cannot be reached"),
+        store=Unknown("the store at /var/lib/libvirt/qemu/ram does not answer"),
+        guests=Unknown("libvirt cannot be reached"),
+    )
+    nothing = replace(
+        with_hook(installed=False),
+        store=replace(
+            STORE,
+            store=NoStore(
+                code="store.root-file-system", sentence="There is no store.", hint="Make one."
+            ),
+            usage=Unknown("there is no store"),
+        ),
+        guests=(),
+    )
+    texts = [
+        screen_of(summarise(GOOD, AgentState(installed=True, process=812))),
+        screen_of(summarise(little, AgentState(installed=True, process=None))),
+        screen_of(summarise(nothing, AgentState(installed=False, process=None))),
+    ]
+    compare("status.txt", "\n\n---\n\n".join(texts) + "\n", pytestconfig)
 
 
 def test_a_hint_is_as_bright_as_what_it_is_for() -> None:

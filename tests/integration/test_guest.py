@@ -128,8 +128,89 @@ def test_guests_that_others_started_are_listed_and_stopped(hooked: Libvirtd) -> 
         *("NAME", "ID", "STATE", "SIZE MiB", "PROMISED MiB")
     ]
     assert text.splitlines()[1].split()[0] == "virsh"
+    for argv in (["guest", "list", "--no-headers"], ["--no-headers", "guest", "list"]):
+        (row,) = ramshelf(*argv).stdout.splitlines()
+        assert row.split()[0] == "virsh"
+    of_store, of_guest = ramshelf("capacity", "--no-headers").stdout.splitlines()
+    assert of_store.split()[2:4] == ["128", of_guest.split()[2]]
+    assert of_guest.split()[:2] == ["virsh", "128"]
+    assert ramshelf("store", "clean", "--no-headers").stdout == ""
     assert document("guest", "stop", "virsh", "--now")["how"] == "destroyed"
     assert names(hooked) == ["anonymous"]
+
+
+def logged() -> list[dict[str, Any]]:
+    """The lines of the hook's log."""
+    return [json.loads(line) for line in Path("/run/ramshelf/hook.log").read_text().splitlines()]
+
+
+def refusals() -> list[dict[str, Any]]:
+    return [each for each in logged() if each["event"] == "refused"]
+
+
+def test_a_dry_run_says_what_a_start_does_and_changes_nothing(
+    hooked: Libvirtd, tmp_path: Path
+) -> None:
+    path = file(tmp_path, anonymous("new", 64))
+    hooked.define(
+        anonymous(
+            "known",
+            256,
+            devices="<graphics type='vnc' autoport='yes' passwd='secret'/>",
+        )
+    )
+    hooked.create(domain_xml("running", 64))
+    before = definition(hooked, "known")
+    said = document("guest", "start", "known", "--dry-run")
+    assert (said["dry_run"], said["already_running"]) == (True, False)
+    assert (said["promised_mib"], said["store_free_mib"]) == (256, 448)
+    assert 0 < said["ram_needed_mib"] < said["ram_free_mib"]
+    define, start = said["actions"]
+    assert {"+  <memoryBacking>", '+    <source type="file"/>'} <= set(define["change"])
+    assert "secret" in before
+    assert "secret" not in str(said)
+    assert start["change"] == ["virsh start known"]
+    text = ramshelf("guest", "start", path, "--dry-run").stdout
+    assert text.startswith("# Define new with file-backed memory\nvirsh define /dev/stdin\n")
+    assert "64 MiB of the store, which has 448 MiB free.\n" in text
+    assert "runs already" in ramshelf("guest", "start", "running", "--dry-run").stdout
+    assert sorted(names(hooked)) == ["known", "running"]
+    assert definition(hooked, "known") == before
+    assert not [each for each in logged() if each["guest"] in {"known", "new"}]
+    running = int(hooked.virsh("domid", "running").stdout)
+    ramshelf("guest", "start", "known")
+    assert int(hooked.virsh("domid", "known").stdout) == running + 1  # nothing in between
+    assert document("guest", "show", "known")["file_backed"] is True
+
+
+def test_a_dry_run_is_refused_as_the_start_would_be(hooked: Libvirtd, tmp_path: Path) -> None:
+    hooked.create(domain_xml("holder", 256))
+    hooked.create(anonymous("anonymous", 64))
+    for guest in (
+        file(tmp_path, anonymous("large", 300)),
+        "anonymous",
+        "nobody",
+        "./nothing.xml",
+    ):
+        before = refusals()
+        code, _ = refused("guest", "start", guest, "--dry-run")
+        assert refusals() == before
+        assert refused("guest", "start", guest)[0] == code
+    assert len(refusals()) == 1  # of the large one
+
+
+def test_a_dry_run_sees_the_ram_that_the_hook_would_miss(hooked: Libvirtd, tmp_path: Path) -> None:
+    conf = Path("/etc/ramshelf/ramshelf.conf")
+    conf.parent.mkdir(exist_ok=True)
+    conf.write_text("[ramshelf]\nhost_reserved_memory_mb = 100000000\n")
+    try:
+        path = file(tmp_path, anonymous("one", 64))
+        code, said = refused("guest", "start", path, "--dry-run")
+        assert code == "ram.exceeded"
+        assert refused("guest", "start", path)[0] == code, said
+    finally:
+        conf.unlink()
+    assert names(hooked) == []
 
 
 def test_a_guest_that_does_not_fit_names_who_holds_the_space(

@@ -12,7 +12,7 @@ from ramshelf.core.config import Config
 from ramshelf.core.doctor.checks import check
 from ramshelf.core.errors import RamshelfError, ServiceError
 from ramshelf.core.host import Unknown
-from ramshelf.node.doctor import describe, gather
+from ramshelf.node.doctor import Ask, describe, gather
 from ramshelf.node.guest.discard import retract
 from ramshelf.system.hooklog import record
 from ramshelf.system.hypervisor import Domain, Hypervisor
@@ -59,7 +59,8 @@ class Checker:
             directories,
             patience=Patience(each=PATIENCE),
             describe=remembered,
-            probe=False,
+            ask=Ask.WHERE_NOT_KNOWN,
+            alone=False,
         )
         if isinstance(facts.hypervisor, Unknown):
             raise ServiceError("libvirt.unreachable", f"{facts.hypervisor.reason}.")

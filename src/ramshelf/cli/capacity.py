@@ -2,16 +2,24 @@
 
 import click
 
-from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.context import Context, no_headers, pass_context
 from ramshelf.cli.guest import running_document
-from ramshelf.cli.output import table
+from ramshelf.cli.output import print_table
 from ramshelf.core.errors import ServiceError
 from ramshelf.core.units import MIB, align_up, to_mib
 from ramshelf.node.guest.look import StoreShares, observe_shares
 from ramshelf.system.hypervisor import Hypervisor
 
 
-@click.command("capacity", epilog="Example: ramshelf capacity --json")
+@click.command(
+    "capacity",
+    epilog="""\b
+Examples:
+  ramshelf capacity
+  ramshelf capacity --json
+""",
+)
+@no_headers
 @pass_context
 def command(context: Context) -> None:
     """Show how much guest memory the store can hold, and who holds it.
@@ -21,6 +29,8 @@ def command(context: Context) -> None:
     promised beyond the capacity. RESERVED is what nova.conf keeps back from Placement
     (reserved_host_memory_mb); the hook does not keep it back. Without libvirt the figures are the
     same, but guests have no names.
+
+    With --no-headers the first line is the store's, and each further one a guest's.
 
     The line about RAM adds up what cannot go to the store if all guests use all the memory they
     have. A guest that needs more RAM than is free, because its memory is in files or pinned, is
@@ -85,12 +95,13 @@ def command(context: Context) -> None:
             click.echo(f"note: Guests are not named: {unreachable}", err=True)
         _warn(shares)
         header = [f"{name.removesuffix('_mib').upper()} MiB" for name in figures]
-        click.echo(table(header, [list(figures.values())]))
-        click.echo(
-            f"\nRAM: {to_mib(ram.size)} MiB, of which {_mib(ram.demand.total)} MiB are needed and "
-            f"{to_mib(ram.free)} MiB are free."
-        )
-        click.echo(f"Needed, in MiB: {ram.demand}.")
+        print_table(context, header, [list(figures.values())])
+        if not context.no_headers:
+            click.echo(
+                f"\nRAM: {to_mib(ram.size)} MiB, of which {_mib(ram.demand.total)} MiB are needed "
+                f"and {to_mib(ram.free)} MiB are free."
+            )
+            click.echo(f"Needed, in MiB: {ram.demand}.")
         if ram.anonymous_alone:
             click.echo(
                 "note: Anonymous guests alone may use up RAM: no guest with memory in files is "
@@ -107,8 +118,9 @@ def command(context: Context) -> None:
             for holding in shares.unknown
         ]
         if rows:
-            click.echo()
-            click.echo(table(("GUEST", "PROMISED MiB", "USED MiB", "RESIDENT MiB"), rows))
+            if not context.no_headers:
+                click.echo()
+            print_table(context, ("GUEST", "PROMISED MiB", "USED MiB", "RESIDENT MiB"), rows)
 
     context.emit(document, text)
 

@@ -14,8 +14,6 @@ from ramshelf.cli.context import Context, pass_context
 from ramshelf.core.catalog import GROUPS
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.checks import check
-from ramshelf.core.doctor.facts import BadConfig
-from ramshelf.core.errors import RamshelfError
 from ramshelf.core.findings import Finding, Severity, exit_status
 from ramshelf.node.doctor import gather
 from ramshelf.system.worker import Patience
@@ -40,23 +38,13 @@ def command(context: Context) -> int:
     is called; other hooks are called for that guest, too. Below a warning or failure stands what to
     do about it. Exit status: 0 all is good, 1 there are warnings, 2 there are failures.
     """
-    config = _config(context)
+    config = context.config_or_problem
     uri = context.connect or (config if isinstance(config, Config) else Config()).connection_uri
     patience = Patience(each=7, together=9)
     facts = gather(config, uri, context.config_files, context.config_dirs, patience=patience)
     findings = check(facts)
     context.emit(document(findings), lambda: _show(findings))
     return exit_status(findings)
-
-
-def _config(context: Context) -> Config | BadConfig:
-    """Return the configuration, or why it cannot be used, which is a finding like any other."""
-    try:
-        return context.config
-    except RamshelfError as error:
-        return BadConfig(
-            reason=error.sentence.rstrip("."), code=error.code, hint=error.hint, facts=error.facts
-        )
 
 
 def document(findings: tuple[Finding, ...]) -> dict[str, object]:

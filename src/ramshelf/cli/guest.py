@@ -4,23 +4,27 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.context import Context, no_headers, pass_context
 from ramshelf.cli.group import Group
 from ramshelf.cli.notes import documents, say
-from ramshelf.cli.output import fields, table
+from ramshelf.cli.output import fields, plan, print_table
 from ramshelf.cli.values import Seconds
+from ramshelf.core.config import Config
 from ramshelf.core.errors import RefusedError, UsageError
+from ramshelf.core.plan import describe
 from ramshelf.core.units import MIB, align_up, to_mib
 from ramshelf.node.guest import look
 from ramshelf.system.hypervisor import Hypervisor
 
 if TYPE_CHECKING:
-    from ramshelf.node.guest.start import Started
+    from ramshelf.node.guest.start import Rehearsed
+
+T = TypeVar("T")
 
 _DEFAULT_TIMEOUT = 120
 """Seconds, as many as nova.conf's shutdown_timeout has at most in practice."""
@@ -69,26 +73,37 @@ def _complete_start(
     "start",
     epilog="""\b
 Examples:
+  ramshelf guest start web1 --dry-run
   ramshelf guest start web1
   ramshelf guest start ./web1.xml
 """,
 )
 @click.argument("guest", metavar="NAME|FILE.xml", shell_complete=_complete_start)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print what would be done and whether the guest fits; change nothing.",
+)
 @pass_context
-def start(context: Context, guest: str) -> None:
+def start(context: Context, guest: str, *, dry_run: bool) -> None:
     """Make a guest file-backed and start it.
 
     NAME is a guest that libvirt knows. With a slash in it, or ending in .xml, it is a file with
     domain XML, whose guest is defined first. If the guest does not start, its definition is put
     back. A guest that already runs is left alone.
-    """
-    from ramshelf.node.guest.start import start_guest  # noqa: PLC0415 - lxml, only where it is used
 
-    if "/" not in guest and not guest.endswith(".xml"):
-        with _also_a_file(guest), Hypervisor(context.uri) as hypervisor:
-            started = start_guest(hypervisor, context.config, guest)
-    else:
-        started = _start_file(context, guest)
+    With --dry-run a guest that would be refused is refused as the start would, with the same exit
+    status. Only Placement, and whether libvirt calls the hook, are not tried then.
+    """
+    from ramshelf.node.guest.start import (  # noqa: PLC0415 - lxml, only where it is used
+        rehearse_start,
+        start_guest,
+    )
+
+    if dry_run:
+        _show_rehearsed(context, _with_guest(context, guest, rehearse_start))
+        return
+    started = _with_guest(context, guest, start_guest)
     document = {
         "name": started.name,
         "already_running": started.already,
@@ -123,20 +138,62 @@ def start(context: Context, guest: str) -> None:
     context.emit(document, text)
 
 
-def _start_file(context: Context, path: str) -> "Started":
-    """Start the guest that a file describes."""
+def _with_guest(
+    context: Context, guest: str, function: Callable[[Hypervisor, Config, str | bytes], T]
+) -> T:
+    """Call a function for the guest of this name, or for the one that a file describes."""
+    if "/" not in guest and not guest.endswith(".xml"):
+        with _also_a_file(guest), Hypervisor(context.uri) as hypervisor:
+            return function(hypervisor, context.config, guest)
     from ramshelf.cli.domainfile import (  # noqa: PLC0415 - lxml, only where it is used
         named,
         read_domain,
     )
     from ramshelf.core.domain.backing import parse_document  # noqa: PLC0415 - likewise
-    from ramshelf.node.guest.start import start_guest  # noqa: PLC0415 - likewise
 
-    document = read_domain(path)
-    with named(path):
+    document = read_domain(guest)
+    with named(guest):
         parse_document(document)
         with Hypervisor(context.uri) as hypervisor:
-            return start_guest(hypervisor, context.config, document)
+            return function(hypervisor, context.config, document)
+
+
+def _show_rehearsed(context: Context, rehearsed: "Rehearsed") -> None:
+    capacity, ram, guest = rehearsed.capacity, rehearsed.ram, rehearsed.guest
+    document = {
+        "dry_run": True,
+        "name": rehearsed.name,
+        "already_running": rehearsed.already,
+        "actions": describe(rehearsed.steps),
+        "size_mib": _mib(guest.file_bytes),
+        "promised_mib": _mib(guest.promise),
+        "store_free_mib": to_mib(capacity.free) if capacity else None,
+        "ram_needed_mib": _mib(rehearsed.ram_needed) if ram else None,
+        "ram_free_mib": to_mib(ram.free) if ram else None,
+        "notes": documents(rehearsed.notes),
+    }
+
+    def text() -> None:
+        say(rehearsed.notes)
+        if rehearsed.already:
+            click.echo(f"Guest {rehearsed.name} runs already; there is nothing to do.")
+            return
+        click.echo(plan(rehearsed.steps))
+        click.echo()
+        if capacity:
+            click.echo(
+                f"It would be promised {_mib(guest.promise)} MiB of the store, which has "
+                f"{to_mib(capacity.free)} MiB free."
+            )
+        else:
+            click.echo("Its memory would not be file-backed.")
+        if ram:
+            click.echo(
+                f"It would need {_mib(rehearsed.ram_needed)} MiB of RAM that cannot go to the "
+                f"store; {to_mib(ram.free)} MiB are free."
+            )
+
+    context.emit(document, text)
 
 
 @contextmanager
@@ -368,7 +425,16 @@ def trim(context: Context, name: str) -> None:
     context.emit(document, text)
 
 
-@command.command("list", epilog="Example: ramshelf guest list --json")
+@command.command(
+    "list",
+    epilog="""\b
+Examples:
+  ramshelf guest list
+  ramshelf guest list --json
+  ramshelf guest list --no-headers
+""",
+)
+@no_headers
 @pass_context
 def list_command(context: Context) -> None:
     """List the guests that run from the store, whoever started them.
@@ -402,7 +468,7 @@ def list_command(context: Context) -> None:
         for guest in running
     ]
     document = {"guests": [running_document(guest) for guest in running]}
-    context.emit(document, lambda: click.echo(table(header, rows)))
+    context.emit(document, lambda: print_table(context, header, rows))
 
 
 @command.command("show", epilog="Example: ramshelf guest show web1")

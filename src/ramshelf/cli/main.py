@@ -23,6 +23,7 @@ from ramshelf.cli.group import Group
 from ramshelf.core.errors import HostError, InterruptedByUserError, RamshelfError, UsageError
 
 _VERBS = {
+    "status": "Show how things are: store, hook, agent, guests, and what is wrong.",
     "doctor": "Check the host, the store, the configuration and the guests.",
     "store": "Prepare, show, remove or clean the store.",
     "hook": "Install, remove or check libvirt's hook.",
@@ -31,6 +32,7 @@ _VERBS = {
     "capacity": "Show what the store holds and who holds it.",
     "placement": "Show what OpenStack Placement knows about this host, and correct it.",
     "agent": "Run the daemon that watches guests and serves metrics, or make it a service.",
+    "explain": "Say what a code means that a command, the doctor or a log has shown.",
     "completion": "Print a shell's completion script.",
     "help": "Show the help of a command.",
 }
@@ -86,6 +88,7 @@ class _Verbs(Group):
 )
 @click.option("--connect", metavar="URI", help="libvirt connection URI; default qemu:///system.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; sizes end in _mib.")
+@click.option("--no-headers", is_flag=True, help="Print only the rows of tables, for scripts.")
 @click.version_option(__version__, prog_name="ramshelf", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(
@@ -95,10 +98,15 @@ def cli(
     connect: str | None,
     *,
     as_json: bool,
+    no_headers: bool,
 ) -> None:
     """File-backed guest memory for KVM hosts."""
     ctx.obj = Context(
-        config_files=config_files, config_dirs=config_dirs, connect=connect, as_json=as_json
+        config_files=config_files,
+        config_dirs=config_dirs,
+        connect=connect,
+        as_json=as_json,
+        no_headers=no_headers,
     )
 
 

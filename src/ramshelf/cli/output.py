@@ -1,8 +1,25 @@
 """What people read: aligned plain text, the same in a pipe as on a terminal."""
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from ramshelf.core.plan import Action
+import click
+
+from ramshelf.core.plan import Step
+
+if TYPE_CHECKING:
+    from ramshelf.cli.context import Context
+
+
+def print_table(
+    context: "Context", header: Sequence[str], rows: Sequence[Sequence[object]]
+) -> None:
+    """Print the table, without its header where ``--no-headers`` is given."""
+    text = table(header, rows)
+    if context.no_headers:
+        text = text.partition("\n")[2]
+    if text:
+        click.echo(text)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -37,7 +54,7 @@ def fields(pairs: Iterable[tuple[str, object]]) -> str:
     )
 
 
-def plan(actions: Sequence[Action]) -> str:
+def plan(actions: Sequence[Step]) -> str:
     """Return what ``--dry-run`` prints.
 
     That is each action's reason as a comment, then the command or change.

@@ -4,10 +4,10 @@ from dataclasses import asdict
 
 import click
 
-from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.context import Context, no_headers, pass_context
 from ramshelf.cli.group import Group
 from ramshelf.cli.notes import documents, say
-from ramshelf.cli.output import fields, table
+from ramshelf.cli.output import fields, print_table
 from ramshelf.core.doctor.checks.placement import judge_provider
 from ramshelf.core.errors import ConfigError, HostError, ServiceError
 from ramshelf.core.findings import Finding, Severity
@@ -25,6 +25,7 @@ def command() -> None:
 
 
 @command.command("show", epilog="Example: ramshelf placement show --json")
+@no_headers
 @pass_context
 def show(context: Context) -> None:
     """Show this host's resource provider and who has memory allocated on it.
@@ -76,10 +77,12 @@ def show(context: Context) -> None:
             "allocated_mib",
         )
         lines = [(name.removesuffix("_mib").replace("_", " "), plain(name)) for name in shown]
-        click.echo(fields([*lines, ("traits", " ".join(sorted(observed.traits)) or None)]))
+        if not context.no_headers:
+            click.echo(fields([*lines, ("traits", " ".join(sorted(observed.traits)) or None)]))
         if rows:
-            click.echo()
-            click.echo(table(("CONSUMER", "GUEST", "MEMORY MiB"), rows))
+            if not context.no_headers:
+                click.echo()
+            print_table(context, ("CONSUMER", "GUEST", "MEMORY MiB"), rows)
 
     context.emit(document, text)
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import click
 
-from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.context import Context, no_headers, pass_context
 from ramshelf.cli.group import Group
-from ramshelf.cli.output import fields, plan, table
+from ramshelf.cli.output import fields, plan, print_table
 from ramshelf.cli.values import Size
 from ramshelf.core.errors import HostError
 from ramshelf.core.plan import Action, AllocateFile, describe
@@ -166,6 +166,7 @@ def remove(context: Context, *, dry_run: bool) -> None:
     is_flag=True,
     help=("Do not ask libvirt but its records in /run, as at boot; refused while libvirt runs."),
 )
+@no_headers
 @pass_context
 def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
     """Remove directories that belong to no guest, as a crash or a power cut leaves them.
@@ -184,7 +185,7 @@ def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
     }
 
     def text() -> None:
-        if not found:
+        if not found and not context.no_headers:
             click.echo("Every directory belongs to a guest; there is nothing to remove.")
             return
         rows = [
@@ -196,7 +197,7 @@ def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
             )
             for each in found
         ]
-        click.echo(table(("DIRECTORY", "PROMISED MiB", "USED MiB", "STATE"), rows))
+        print_table(context, ("DIRECTORY", "PROMISED MiB", "USED MiB", "STATE"), rows)
 
     context.emit(document, text)
 

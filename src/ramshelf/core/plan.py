@@ -7,7 +7,7 @@ interrupted anywhere.
 
 import difflib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -260,6 +260,17 @@ Action = (
 )
 
 
-def describe(actions: tuple[Action, ...]) -> list[dict[str, object]]:
+class Step(Protocol):
+    """What ``--dry-run`` shows: an action, or what libvirt is asked to do."""
+
+    @property
+    def why(self) -> str:
+        """Return what it is for."""
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the command or change."""
+
+
+def describe(actions: Sequence[Step]) -> list[dict[str, object]]:
     """Return the plan for ``--json``: why, and the exact change."""
     return [{"why": action.why, "change": list(action.lines())} for action in actions]

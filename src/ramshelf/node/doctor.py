@@ -3,6 +3,7 @@
 Each fact is gathered by itself; one that cannot be had is Unknown, with the reason.
 """
 
+import enum
 import errno
 import os
 from collections.abc import Callable, Mapping
@@ -80,6 +81,14 @@ Describe = Callable[[hypervisor.Hypervisor, hypervisor.Domain], str]
 """Gives the XML of a running guest, or '' for one that has ended meanwhile."""
 
 
+class Ask(enum.Enum):
+    """When libvirt is asked whether it calls the hook, by a guest that the hook refuses."""
+
+    NEVER = enum.auto()
+    WHERE_NOT_KNOWN = enum.auto()
+    AGAIN = enum.auto()
+
+
 def describe(connection: hypervisor.Hypervisor, domain: hypervisor.Domain) -> str:
     """Ask libvirt for the XML of a running guest; return '' if it has ended meanwhile."""
     try:
@@ -98,14 +107,15 @@ def gather(
     *,
     patience: Patience,
     describe: Describe = describe,
-    probe: bool = True,
+    ask: Ask = Ask.AGAIN,
+    alone: bool = True,
 ) -> Facts:
     """Gather all facts, in an order that a guest which starts meanwhile does not disturb.
 
     ``files`` and ``directories`` are the configuration's, where any were named. ``patience`` is how
     long libvirt, Placement and the store may take to answer; ``describe`` gives the XML of a
-    running guest. ``probe`` has libvirt call its hook even where it once did so, and tries whether
-    the store answers at all, for which the process must have no other threads.
+    running guest. ``ask`` says when libvirt is asked whether it calls the hook. ``alone`` tries
+    whether the store answers at all, for which the process must have no other threads.
 
     Directories are listed before guests are: a directory whose guest is not listed afterwards is
     stale. Processes are listed after libvirt was asked, so that a daemon that the connection
@@ -114,7 +124,7 @@ def gather(
     table = mounts()
     conf, conf_problem = _qemu_conf()
     directory = memory_directory(conf)
-    silent = _silent(directory, patience) if probe else None
+    silent = _silent(directory, patience) if alone else None
     present = known(list_directories) if silent is None else silent
     connected, domains = _libvirt(uri, patience, describe)
     answers = not isinstance(connected, Unknown)
@@ -145,11 +155,11 @@ def gather(
         meminfo=known(meminfo),
         oom_kills=known(oom_kills),
         hook=_hook(
-            uri if answers else "",
+            uri if answers and ask is not Ask.NEVER else "",
             files,
             directories,
             patience,
-            again=probe,
+            again=ask is Ask.AGAIN,
             compare=silent is None,
         ),
         guests=guests,

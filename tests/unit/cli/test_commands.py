@@ -29,6 +29,7 @@ COMMANDS = dict(commands(main.cli))
 
 def test_the_verbs_are_those_of_the_contract() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
+        "status",
         "doctor",
         "store create",
         "store show",
@@ -52,6 +53,7 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         "agent run",
         "agent install",
         "agent remove",
+        "explain",
         "completion",
         "help",
     }
@@ -68,6 +70,24 @@ def test_every_command_has_help_an_example_and_json(
     assert f"ramshelf {' '.join(words)}" in text.split("Example")[1]
     assert "--json" in text
     assert "docs/" not in text  # what is installed has no such directory
+
+
+def test_commands_that_print_tables_take_no_headers() -> None:
+    takes = {
+        " ".join(words)
+        for words, command in COMMANDS.items()
+        if any("--no-headers" in each.opts for each in command.params)
+    }
+    assert takes == {"guest list", "capacity", "store clean", "placement show", "explain"}
+
+
+@pytest.mark.parametrize("argv", ["--no-headers explain hook", "explain hook --no-headers"])
+def test_no_headers_before_and_after_the_verb(
+    argv: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(argv.split()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("hook.") for line in lines)
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

@@ -44,6 +44,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         ("comp", 1, ["completion"]),
         ("completion ''", 2, ["bash", "zsh", "fish"]),
         ("completion --js", 2, ["--json"]),
+        ("explain guest.pa", 2, ["guest.paused", "guest.passthrough"]),
     ],
 )
 def test_bash(words: str, index: int, expected: list[str], tmp_path: Path) -> None:

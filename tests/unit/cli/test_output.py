@@ -1,4 +1,7 @@
-from ramshelf.cli.output import fields, plan, table
+import pytest
+
+from ramshelf.cli.context import Context
+from ramshelf.cli.output import fields, plan, print_table, table
 from ramshelf.core.plan import Run, SetValue
 
 
@@ -11,6 +14,14 @@ def test_numbers_stand_to_the_right_and_nothing_is_a_dash() -> None:
 
 def test_without_rows_the_header_alone() -> None:
     assert table(("GUEST", "MiB"), []) == "GUEST  MiB"
+
+
+def test_a_table_without_its_header_is_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    context = Context(no_headers=True)
+    print_table(context, ("GUEST", "MiB"), [("web", 512), ("database", 1)])
+    assert capsys.readouterr().out == "web       512\ndatabase    1\n"
+    print_table(context, ("GUEST", "MiB"), [])
+    assert capsys.readouterr().out == ""
 
 
 def test_fields_stand_below_each_other() -> None:

@@ -1,5 +1,7 @@
 """What starting a guest takes: a file-backed definition, and the check whether it may start."""
 
+import difflib
+import itertools
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from ramshelf.core.errors import HostError, RefusedError
 from ramshelf.core.findings import Finding
 from ramshelf.core.guest.pinned import check_device
 from ramshelf.core.hook.status import HookStatus
+from ramshelf.core.plan import Run, Step
 from ramshelf.core.record import replace
 from ramshelf.core.requirements import require
 from ramshelf.core.store.capacity import Capacity, StoreUsage, admit
@@ -78,6 +81,38 @@ class Plan:
     previous: str | None
     guest: Guest
     notes: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefineGuest:
+    """Have libvirt define a guest; ``before`` is its definition, or the file's, without the change.
+
+    A definition has secrets in it: only the lines that ramshelf changes are shown.
+    """
+
+    why: str
+    before: str
+    text: str
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the command, and the change as a unified diff without the lines around it."""
+        old, new = self.before.splitlines(), self.text.splitlines()
+        changed = difflib.unified_diff(old, new, lineterm="", n=0)
+        return ("virsh define /dev/stdin", *itertools.islice(changed, 2, None))
+
+
+def steps(facts: StartFacts, plan: Plan) -> tuple[Step, ...]:
+    """Return what libvirt would be asked to do for a start, as ``--dry-run`` shows it."""
+    start = Run(why=f"Start {plan.name}", argv=("virsh", "start", plan.name))
+    if plan.define is None:
+        return (start,)
+    define = DefineGuest(
+        why=f"Define {plan.name} {'as it is' if facts.off else 'with file-backed memory'}",
+        # In our own spelling of XML: libvirt quotes otherwise, and every line would be a change.
+        before=leave_alone(_document(facts)).xml,
+        text=plan.define,
+    )
+    return define, start
 
 
 def plan_start(facts: StartFacts) -> Plan:

@@ -4,8 +4,9 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ramshelf.core.catalog import finding
 from ramshelf.core.config import Config
 from ramshelf.core.domain.backing import Support, domain_name, parse_document
 from ramshelf.core.domain.memory import Guest
@@ -18,15 +19,20 @@ from ramshelf.core.guest.start import (
     StartFacts,
     plan_start,
     same_uuid,
+    steps,
     with_holders,
 )
 from ramshelf.core.hook.status import HookStatus
+from ramshelf.core.plan import Step
+from ramshelf.core.ram import Balance, admit_ram, balance
 from ramshelf.core.requirements import version
 from ramshelf.core.store.capacity import Capacity, capacity
 from ramshelf.core.store.find import Store
 from ramshelf.core.store.holdings import Holding
+from ramshelf.core.store.ledger import note_of
+from ramshelf.core.units import MIB
 from ramshelf.node.guest.look import described
-from ramshelf.node.hook import manage as hook
+from ramshelf.node.hook import manage
 from ramshelf.node.placement import claimed
 from ramshelf.node.store.holdings import observe_holdings
 from ramshelf.system.backingstore import observe_store
@@ -34,6 +40,7 @@ from ramshelf.system.counters import bytes_written
 from ramshelf.system.earlier import hook_is_earlier, read_promises
 from ramshelf.system.hooklog import record
 from ramshelf.system.hypervisor import Domain, Hypervisor
+from ramshelf.system.procfs import host_ram
 
 
 def observe_support(hypervisor: Hypervisor | None) -> Support:
@@ -80,19 +87,11 @@ def start_guest(
     on from it.
     """
     begin = time.monotonic()
-    document = wanted if isinstance(wanted, bytes) else None
-    name = domain_name(parse_document(document)) if document is not None else str(wanted)
-    domain = hypervisor.find(name) if document is None or name in hypervisor.names() else None
+    name, document, domain = _find(hypervisor, wanted)
     if domain is not None and domain.active:
         return _already(hypervisor, config, domain)
-    existing = None
-    if domain is not None:
-        existing = Existing(
-            uuid=domain.uuid,
-            definition=hypervisor.definition(name),
-            saved=hypervisor.saved_xml(name),
-        )
-    facts = _start_facts(hypervisor, config, document, existing)
+    existing = _existing(hypervisor, domain)
+    facts = _start_facts(hypervisor, config, document, existing, _hook_status(hypervisor.uri))
     with _on_record(name):
         plan = plan_start(facts)
     store = facts.store if isinstance(facts.store, Store) and plan.guest.file_backed else None
@@ -116,6 +115,81 @@ def start_guest(
         notes=(*plan.notes, *notes),
         written=bytes_written(store) - before if store else None,
         guarded=not facts.hook.problem,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsed:
+    """What starting a guest would do, and what it would take; sizes in bytes.
+
+    ``already``: it runs, and nothing is to be done. ``capacity`` and ``ram`` are as they are
+    without the guest, None where it takes nothing of them; ``ram_needed`` is what it takes of RAM
+    that cannot go to the store.
+    """
+
+    name: str
+    guest: Guest
+    already: bool = False
+    steps: tuple[Step, ...] = ()
+    notes: tuple[Finding, ...] = ()
+    capacity: Capacity | None = None
+    ram: Balance | None = None
+    ram_needed: int = 0
+
+
+def rehearse_start(hypervisor: Hypervisor, config: Config, wanted: str | bytes) -> Rehearsed:
+    """Return what ``start_guest`` would do; raise what it, or the hook, would refuse with.
+
+    Nothing is changed or put on record, libvirt is not asked to call the hook, and Placement is not
+    asked for room.
+    """
+    name, document, domain = _find(hypervisor, wanted)
+    if domain is not None and domain.active:
+        running = _already(hypervisor, config, domain)
+        return Rehearsed(name=name, guest=running.guest, already=True, notes=running.notes)
+    existing = _existing(hypervisor, domain)
+    facts = _start_facts(hypervisor, config, document, existing, _hook_status(""))
+    plan = plan_start(facts)
+    notes = plan.notes
+    if not facts.off and facts.hook.seen is None:
+        notes += (
+            finding(
+                "hook.seen-unknown",
+                "Whether the running libvirt daemon calls the hook is not known; the start tries "
+                "it.",
+                hint="'ramshelf hook status' tries it, too.",
+            ),
+        )
+    guest = plan.guest
+    done = Rehearsed(name=name, guest=guest, steps=steps(facts, plan), notes=notes)
+    if guest.file_backed:
+        done = replace(done, capacity=facts.capacity)
+    if not (guest.file_backed or guest.pinned):
+        return done
+    store = facts.store if isinstance(facts.store, Store) else None
+    host = host_ram(store, reserved=config.host_reserved_mib * MIB)
+    others = tuple(note for note in observe_store().notes if note.name != name)
+    admit_ram(guest, others, host)
+    before = balance(others, host)
+    after = balance((*others, note_of(guest)), host)
+    return replace(done, ram=before, ram_needed=after.demand.total - before.demand.total)
+
+
+def _find(hypervisor: Hypervisor, wanted: str | bytes) -> tuple[str, bytes | None, Domain | None]:
+    """Return the guest's name, the file's XML if it is a file's, and what libvirt knows of it."""
+    document = wanted if isinstance(wanted, bytes) else None
+    name = domain_name(parse_document(document)) if document is not None else str(wanted)
+    known = document is None or name in hypervisor.names()
+    return name, document, hypervisor.find(name) if known else None
+
+
+def _existing(hypervisor: Hypervisor, domain: Domain | None) -> Existing | None:
+    if domain is None:
+        return None
+    return Existing(
+        uuid=domain.uuid,
+        definition=hypervisor.definition(domain.name),
+        saved=hypervisor.saved_xml(domain.name),
     )
 
 
@@ -148,7 +222,11 @@ def _already(hypervisor: Hypervisor, config: Config, domain: Domain) -> Started:
 
 
 def _start_facts(
-    hypervisor: Hypervisor, config: Config, document: bytes | None, existing: Existing | None
+    hypervisor: Hypervisor,
+    config: Config,
+    document: bytes | None,
+    existing: Existing | None,
+    hook: HookStatus,
 ) -> StartFacts:
     observed = observe_store()
     current: Capacity | None = None
@@ -164,7 +242,7 @@ def _start_facts(
         store=observed.store,
         capacity=current,
         holdings=held,
-        hook=_hook_status(hypervisor),
+        hook=hook,
         off=config.off,
         usage=observed.usage,
         configured_mib=config.limit.mib,
@@ -173,12 +251,13 @@ def _start_facts(
     )
 
 
-def _hook_status(hypervisor: Hypervisor) -> HookStatus:
+def _hook_status(uri: str) -> HookStatus:
     """Return the hook's status.
 
-    Whether the running daemon calls the hook is tried out where it is not known yet.
+    Whether the running daemon calls the hook is tried out where it is not known yet, but not where
+    ``uri`` is ''.
     """
-    return hook.tried(hook.status(hook.wanted_hook()), hypervisor.uri)
+    return manage.tried(manage.status(manage.wanted_hook()), uri)
 
 
 def _apply(hypervisor: Hypervisor, plan: Plan, after_step: Callable[[str], None]) -> None:

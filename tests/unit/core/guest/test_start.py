@@ -7,7 +7,7 @@ import pytest
 from ramshelf.core.domain.backing import Support
 from ramshelf.core.errors import HostError, RamshelfError, RefusedError
 from ramshelf.core.files.mounts import Mount
-from ramshelf.core.guest.start import Existing, StartFacts, plan_start
+from ramshelf.core.guest.start import Existing, StartFacts, plan_start, steps
 from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.record import replace
 from ramshelf.core.store.capacity import Capacity
@@ -75,6 +75,34 @@ def test_a_file_s_guest_is_defined_with_the_same_uuid_each_time() -> None:
     assert plan_start(GOOD).guest.uuid == plan.guest.uuid
     elsewhere = replace(GOOD, host_uuid=UUID_ONE)
     assert plan_start(elsewhere).guest.uuid != plan.guest.uuid
+
+
+def test_a_plan_is_shown_as_what_changes_and_never_with_secrets() -> None:
+    definition = EXISTING.definition.replace(
+        "</domain>",
+        "\n  <devices>\n    <graphics type='vnc' passwd='secret'/>\n  </devices>\n</domain>",
+    )
+    facts = replace(GOOD, document=None, existing=replace(EXISTING, definition=definition))
+    define, start = steps(facts, plan_start(facts))
+    assert define.why == "Define web with file-backed memory"
+    command, *change = define.lines()
+    assert command == "virsh define /dev/stdin"
+    assert '<source type="file"/>' in "".join(change)
+    assert "secret" not in "".join(change)
+    assert start.lines() == ("virsh start web",)
+
+
+def test_a_definition_that_is_right_is_only_started() -> None:
+    once = replace(EXISTING, definition=plan_start(replace(GOOD, existing=None)).define or "")
+    facts = replace(GOOD, document=None, existing=once)
+    assert [step.lines() for step in steps(facts, plan_start(facts))] == [("virsh start web",)]
+
+
+def test_a_file_is_defined_as_it_is_where_file_backing_is_off() -> None:
+    facts = replace(GOOD, off=True)
+    define, _ = steps(facts, plan_start(facts))
+    assert define.why == "Define web as it is"
+    assert define.lines() == ("virsh define /dev/stdin",)
 
 
 def test_a_file_s_own_uuid_stays() -> None:
