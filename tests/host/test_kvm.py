@@ -34,6 +34,7 @@ def integration(machine: RealHost, *tests: str) -> str:
     return machine.said(f"{ENVIRONMENT} {pytest_there}")
 
 
+@pytest.mark.soak
 def test_six_moves(machine: RealHost) -> None:
     assert "3 passed" in integration(machine, "test_moving.py::test_there_and_back")
 
