@@ -50,7 +50,7 @@ class Counts:
     stop_written: float = 0
     _running: Mapping[Run, str] | None = None
     _written: int = 0
-    _told: set[tuple[What, str]] = field(default_factory=set)
+    _told: dict[tuple[What, str], str] = field(default_factory=dict)
     _untold: dict[tuple[What, str], str] = field(default_factory=dict)
 
     def copy(self) -> "Counts":
@@ -68,7 +68,7 @@ class Counts:
             if key in self._untold:
                 del self._untold[key]  # the look saw it before libvirt told
             else:
-                self._told.add(key)
+                self._told[key] = event.guest
 
     def record(self, entry: Mapping[str, Any]) -> None:
         """Count an entry of the hook's log."""
@@ -104,6 +104,12 @@ class Counts:
         changed = {(What.STOPPED, run[0]): before[run] for run in sorted(gone)} | {
             (What.STARTED, run[0]): running[run] for run in sorted(appeared)
         }
+        uuids = {uuid for uuid, _ in running}
+        changed |= {  # it started and ended between two looks
+            (What.STOPPED, uuid): name
+            for (what, uuid), name in self._told.items()
+            if what is What.STARTED and uuid not in uuids
+        }
         self._untold = {key: name for key, name in changed.items() if key not in self._told}
-        self._told = set()
+        self._told = {}
         return unseen

@@ -73,6 +73,16 @@ def test_a_guest_that_came_and_went_between_two_looks() -> None:
     assert (+counts.starts, +counts.stops) == ({"booted": 1}, {"crashed": 1})
 
 
+def test_one_that_came_and_went_while_libvirt_was_away() -> None:
+    """libvirt told of its start; it was killed together with the guest, before any look."""
+    counts = looked()
+    counts.event(started("a"))
+    assert not look(counts)
+    assert look(counts) == [(What.STOPPED, "a")]
+    assert not look(counts)
+    assert (+counts.starts, +counts.stops) == ({"booted": 1}, {UNSEEN: 1})
+
+
 def test_other_events_are_not_counted() -> None:
     counts = looked()
     counts.event(Event(what=What.MEMORY, guest="a", uuid="a"))
