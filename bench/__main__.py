@@ -32,7 +32,8 @@ from bench import (
 from bench.guests import started
 from bench.measure import Unavailable, machine
 from bench.results import Result, digest, text
-from support.domains import IMAGE, accelerator
+from support.accelerator import accelerator
+from support.domains import IMAGE
 from support.kvm import why_not_kvm
 from support.libvirtd import Libvirtd
 from support.process import run

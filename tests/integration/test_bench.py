@@ -8,8 +8,8 @@ import pytest
 
 from bench.measure import written_mib
 from bench.results import Result, load
+from support.accelerator import accelerator
 from support.devices import loop_device
-from support.domains import accelerator
 from support.libvirtd import Libvirtd
 from support.process import run
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from support.accelerator import accelerator
 from support.cli import RAMSHELF, ramshelf
 from support.devices import scratch
-from support.domains import IMAGE, accelerator
+from support.domains import IMAGE
 from support.libvirtd import Libvirtd
 from support.pages import steps, unseen
 from support.process import run

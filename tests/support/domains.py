@@ -9,6 +9,7 @@ from contextlib import suppress
 from glob import glob
 from pathlib import Path
 
+from support.accelerator import accelerator
 from support.process import HANG, wait_until
 
 IMAGE = Path("/run/guest")
@@ -22,11 +23,6 @@ while.
 """
 
 FILE_BACKED = "<source type='file'/><access mode='shared'/>"
-
-
-def accelerator() -> str:
-    """Return what runs the guests: QEMU's own emulation, unless $GUESTS says ``kvm``."""
-    return os.environ.get("GUESTS", "qemu")
 
 
 def domain_xml(

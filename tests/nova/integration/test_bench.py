@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.domains import accelerator
+from support.accelerator import accelerator
 from support.libvirtd import Libvirtd
 from support.process import run
 

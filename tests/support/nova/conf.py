@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from support.domains import accelerator
+from support.accelerator import accelerator
 
 NOVA_CONF = Path("/etc/nova/nova.conf")
 API_PASTE = NOVA_CONF.with_name("api-paste.ini")

@@ -4,7 +4,8 @@ import pytest
 
 from bench import __main__ as bench
 from bench.measure import machine
-from support.domains import accelerator, domain_xml
+from support.accelerator import accelerator
+from support.domains import domain_xml
 
 
 @pytest.mark.parametrize(("why", "chosen"), [("", "kvm"), ("there is no /dev/kvm", "qemu")])
