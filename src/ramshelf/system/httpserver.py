@@ -3,8 +3,9 @@
 It answers GET requests and closes each connection after its answer. Any local user may connect to a
 port of the loopback interface, so everything is bounded: the number of connections, the size of a
 request, the time for a request and for its answer, and how many connections are taken in a second.
-Where all connections are in use, the oldest that has not sent its request makes room for the next:
-whoever sends a request at once gets an answer, however many others hold connections open.
+Where all connections are in use, one makes room for the next: the oldest that has its answer, else
+the oldest that has not sent its request. Whoever sends a request at once gets an answer, however
+many others hold connections open.
 """
 
 import http.client
@@ -136,6 +137,15 @@ class _Connection:
     def sends(self) -> bool:
         return bool(self.pending)
 
+    @property
+    def answered(self) -> bool:
+        return self.pending is not None and not self.pending
+
+    @property
+    def worth(self) -> tuple[bool, bool, float]:
+        """Those with the least make room for others; one that is answered loses nothing by it."""
+        return (self.sends, not self.answered, self.since)
+
     def begin(self, pending: bytes | memoryview, seconds: float) -> None:
         """Begin the next part, which may take so many seconds."""
         self.since = time.monotonic()
@@ -205,7 +215,7 @@ class HttpServer:
             except OSError:  # it is gone already, or the process has no descriptor left
                 break
             if len(self._connections) >= CONNECTIONS:
-                self._drop(min(self._connections, key=lambda each: (each.sends, each.since)))
+                self._drop(min(self._connections, key=lambda each: each.worth))
             taken.setblocking(False)
             now = time.monotonic()
             connection = _Connection(socket=taken, since=now, deadline=now + REQUEST_SECONDS)

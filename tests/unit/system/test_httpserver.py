@@ -253,6 +253,20 @@ def test_an_answer_that_is_not_taken_makes_room_too(port: int) -> None:
         assert asked(port, "/here")[0] == HTTPStatus.NOT_FOUND
 
 
+def test_who_has_an_answer_makes_room_before_who_waits_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(httpserver, "REQUEST_SECONDS", PATIENCE)
+    monkeypatch.setattr(httpserver, "_CLOSE_SECONDS", PATIENCE)
+    with serving() as server, ExitStack() as stack:
+        [slow] = half_open(server.port, stack, 1)
+        for _ in range(2 * CONNECTIONS):
+            [client] = half_open(server.port, stack, 1, b"GET / HTTP/1.1\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+        slow.sendall(b"TP/1.1\r\n\r\n")
+        assert slow.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_large_answer_reaches_whoever_takes_it(port: int) -> None:
     assert asked(port, "/metrics") == (HTTPStatus.OK, LARGE)
 
