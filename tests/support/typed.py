@@ -1,11 +1,34 @@
-"""Pages of the documentation, typed literally on a whole host."""
+"""Pages of the documentation, typed literally."""
 
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, Self
 
 from ramshelf.system.run import Completed
 from support.pages import commands
-from support.real_host import CHECKOUT, RealHost
+from support.process import run
+
+_DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+class Shell(Protocol):
+    """Where lines are typed: a whole host, or ``Here``."""
+
+    def run(self, line: str, ok: Sequence[int] = (0,)) -> Completed:
+        """Type a line; it fails the test where its exit status is not one of ``ok``."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """A shell on this machine, with more variables in its environment."""
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, line: str, ok: Sequence[int] = (0,)) -> Completed:
+        """Type a line."""
+        there = [f"{name}={value}" for name, value in self.variables.items()]
+        return run("env", *there, "bash", "-o", "pipefail", "-c", line, ok=ok)
 
 
 class Page:
@@ -15,9 +38,9 @@ class Page:
     is not for typing.
     """
 
-    def __init__(self, machine: RealHost, page: str) -> None:
-        self._machine = machine
-        self._left = commands((CHECKOUT / "docs" / page).read_text())
+    def __init__(self, shell: Shell, page: str) -> None:
+        self._shell = shell
+        self._left = commands((_DOCS / page).read_text())
 
     def __enter__(self) -> Self:
         return self
@@ -27,7 +50,7 @@ class Page:
 
     def type(self, begin: str, ok: Sequence[int] = (0,)) -> Completed:
         """Type the page's next command that begins so, with all of its lines."""
-        return self._machine.run(self.take(begin), ok)
+        return self._shell.run(self.take(begin), ok)
 
     def take(self, begin: str) -> str:
         """Return the page's next line, or text for a file, that begins so."""

@@ -10,7 +10,6 @@ from support.nova.client import Server
 from support.nova.cloud import Cloud, cloud
 from support.nova.conf import NOVA_CONF, Settings
 from support.onstore import memory_files
-from support.process import wait_until
 from support.stores import store
 
 TRAIT = "COMPUTE_MEM_BACKING_FILE"
@@ -43,12 +42,8 @@ def plain(prepared: Cloud) -> Iterator[Cloud]:
 
 def placed(cloud: Cloud, **extra_specs: str) -> Server:
     """What becomes of a server of this flavor: ACTIVE on the only host, or ERROR."""
-    asked = cloud.compute.create(cloud.compute.flavor(128, **extra_specs), cloud.image())
-    wait_until(
-        lambda: cloud.compute.server(asked.uuid).status in {"ACTIVE", "ERROR"},
-        "it is placed",
-    )
-    return cloud.compute.server(asked.uuid)
+    flavor = cloud.compute.flavor(128, **extra_specs)
+    return cloud.compute.placed(cloud.compute.create(flavor, cloud.image()))
 
 
 def assert_nowhere(cloud: Cloud, **extra_specs: str) -> None:

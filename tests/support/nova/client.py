@@ -14,9 +14,6 @@ _HEADERS = {
     "Content-Type": "application/json",
     "OpenStack-API-Version": "compute 2.96, placement 1.39",
     "X-Auth-Token": "admin",
-    "X-User-Id": "operator",
-    "X-Project-Id": "project",
-    "X-Roles": "admin,manager,member,reader",
 }
 
 
@@ -173,6 +170,15 @@ class Compute(Api):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not within {HANG} s: {server.name} is {status}; it is {now}")
             time.sleep(0.2)
+
+    def placed(self, server: Server) -> Server:
+        """Return what became of a server: it is ACTIVE, or ERROR."""
+
+        def is_placed() -> bool:
+            return self.server(server.uuid).status in {"ACTIVE", "ERROR"}
+
+        wait_until(is_placed, f"{server.name} is placed")
+        return self.server(server.uuid)
 
     def console(self, server: Server) -> str:
         """Return what the server has said over its serial port."""

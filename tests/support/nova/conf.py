@@ -58,10 +58,7 @@ def settings(url: str, state: Path, more: Settings) -> Settings:
 
 
 def write(settings: Settings, virtual_environment: Path) -> None:
-    """Write /etc/nova as an operator has it, except for authentication.
-
-    The API takes who one is from the request's headers.
-    """
+    """Write /etc/nova as an operator has it, except for Keystone (``stubs.operator``)."""
     NOVA_CONF.parent.mkdir(exist_ok=True)
     NOVA_CONF.write_text(text(settings))
     shipped = (virtual_environment / "etc/nova/api-paste.ini").read_text()

@@ -43,7 +43,7 @@ def main(port: str, user: str, *roles: str) -> None:
         applications["image"] = stubs.Images(state / "images")
         applications["network"] = stubs.networks
         applications["placement"] = _placement(state)
-        applications["compute"] = _api()
+        applications["compute"] = stubs.operator(_api())
         serve(int(port), applications)
     if set(roles) == {"compute"}:
         _ask_the_conductor()

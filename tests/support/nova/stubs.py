@@ -1,5 +1,7 @@
 """What Nova asks of Glance and of Neutron, answered from a directory and with empty lists.
 
+In Keystone's place stands that everybody is the operator.
+
 They are WSGI applications for the process that Nova runs in; nothing here needs ramshelf.
 """
 
@@ -12,6 +14,7 @@ from typing import Any
 
 Environ = dict[str, Any]
 Response = Callable[[str, list[tuple[str, str]]], object]
+Application = Callable[[Environ, Response], Iterable[bytes]]
 
 _TEXT, _TEXT_OR_NOT, _NUMBER = (
     {"type": "string"},
@@ -114,6 +117,16 @@ def networks(environ: Environ, respond: Response) -> Iterable[bytes]:
     """Answer like Neutron v2.0 of a cloud that has no ports, no networks and no extensions."""
     collection = environ["PATH_INFO"].strip("/").split("/")[1].removesuffix(".json")
     return _answer(respond, {collection.replace("-", "_"): []})
+
+
+def operator(application: Application) -> Application:
+    """Tell an application of each request what Keystone's middleware would: whose it is."""
+    who = {
+        "HTTP_X_USER_ID": "operator",
+        "HTTP_X_PROJECT_ID": "project",
+        "HTTP_X_ROLES": "admin,manager,member,reader",
+    }
+    return lambda environ, respond: application({**environ, **who}, respond)
 
 
 def _answer(respond: Response, document: object, status: str = "200 OK") -> Iterable[bytes]:
