@@ -1,11 +1,12 @@
 """Guests move between two hosts with stores of all kinds, there by virsh and back by ramshelf.
 
 Each counts and compares memory with its checksum, and its memory is whole; the hook is on both
-hosts. With QEMU before 9.0 (see ``support.moving.moves_running``) those whose memory is compared
+hosts. With QEMU before 9.0 and no KVM (see ``support.moving.moves_running``) those whose memory is compared
 afterwards move suspended: it is then not tested that a guest which runs loses nothing, nor what its
 downtime is.
 """
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -83,6 +84,30 @@ def test_there_and_back(
         let_go(hooked)
         goes_on_here()
         check_said(before, between, console("guest"))
+
+
+@pytest.mark.soak
+def test_to_and_fro(hooked: Libvirtd) -> None:
+    """A guest that runs on moves $MOVES times, ten unless that is set."""
+    said = []
+    with store("tmpfs", ROOM_MIB), second_host("ext4", ROOM_MIB) as second:
+        start(hooked)
+        for number in range(int(os.environ.get("MOVES", "10"))):
+            if number % 2:
+                hold(second)
+                back = (second.first_uri, "--migrateuri", second.back_uri)
+                second.virsh("migrate", "--live", "guest", *back)
+                said.append(second.last_words("guest"))
+                let_go(hooked)
+                goes_on_here()
+            else:
+                hold(hooked)
+                migrate(hooked, second)
+                said.append(last_words("guest"))
+                let_go(second)
+                goes_on_there(second)
+        assert len(guests_here(hooked) + second.guests()) == 1
+        check_said(*said, console("guest") or second.console("guest"))
 
 
 DIRTY_MIB = 64

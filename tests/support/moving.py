@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from ramshelf.core.units import MIB
+from support.accelerator import accelerator
 from support.cli import RAMSHELF, ramshelf
 from support.domains import console, domain_xml, wait_console
 from support.libvirtd import Libvirtd
@@ -134,14 +135,14 @@ class DamagedError(AssertionError):
 
 @functools.cache
 def moves_running() -> bool:
-    """Tell whether a guest may run while it moves and loses nothing, which is so from QEMU 9.0 on.
+    """Tell whether a guest may run while it moves and loses nothing: under KVM, or from QEMU 9.0 on.
 
     Before, QEMU without KVM may miss a page that the guest writes to just while the bitmap of dirty
     pages is read (mended by QEMU's commit 03bfc2188f06). The rates are in
     docs/reference/migration.md.
     """
     [major] = re.findall(r"version (\d+)", run("qemu-system-x86_64", "--version").stdout)[:1]
-    return int(major) >= 9
+    return accelerator() == "kvm" or int(major) >= 9
 
 
 class _Host(Protocol):
