@@ -1,9 +1,9 @@
 """Guests move between two hosts with stores of all kinds, there by virsh and back by ramshelf.
 
 Each counts and compares memory with its checksum, and its memory is whole; the hook is on both
-hosts. With QEMU before 9.0 and no KVM (see ``support.moving.moves_running``) those whose memory is compared
-afterwards move suspended: it is then not tested that a guest which runs loses nothing, nor what its
-downtime is.
+hosts. With QEMU before 9.0 and without KVM (see ``support.moving.moves_running``) those whose
+memory is compared afterwards move suspended: it is then not tested that a guest which runs loses
+nothing, nor what its downtime is.
 """
 
 import os

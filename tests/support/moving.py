@@ -135,7 +135,7 @@ class DamagedError(AssertionError):
 
 @functools.cache
 def moves_running() -> bool:
-    """Tell whether a guest may run while it moves and loses nothing: under KVM, or from QEMU 9.0 on.
+    """Tell whether a guest may run while it moves and loses nothing: by KVM, or from QEMU 9.0 on.
 
     Before, QEMU without KVM may miss a page that the guest writes to just while the bitmap of dirty
     pages is read (mended by QEMU's commit 03bfc2188f06). The rates are in
