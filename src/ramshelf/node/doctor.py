@@ -155,12 +155,12 @@ def gather(
         meminfo=known(meminfo),
         oom_kills=known(oom_kills),
         hook=_hook(
-            uri if answers and ask is not Ask.NEVER else "",
+            # At the end of any guest libvirt itself waits for the store.
+            uri if answers and silent is None and ask is not Ask.NEVER else "",
             files,
             directories,
             patience,
             again=ask is Ask.AGAIN,
-            compare=silent is None,
         ),
         guests=guests,
         odd_guests=odd,
@@ -232,7 +232,6 @@ def _hook(
     patience: Patience,
     *,
     again: bool,
-    compare: bool,
 ) -> HookStatus | Unknown:
     """Return the hook's status.
 
@@ -243,7 +242,7 @@ def _hook(
     if isinstance(status, Unknown):
         return status
     with patience.waiting() as seconds:
-        return hook.tried(status, uri, again=again, patience=seconds, compare=compare)
+        return hook.tried(status, uri, again=again, patience=seconds)
 
 
 def _qemu_conf() -> tuple[dict[str, Value], str]:

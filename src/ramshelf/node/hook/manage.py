@@ -311,14 +311,13 @@ def tried(
     *,
     again: bool = False,
     patience: float | None = None,
-    compare: bool = True,
 ) -> HookStatus:
     """Return the status with what trying the hook out tells: whether it works, and is called.
 
     It is tried out where this user may do so. libvirt at ``uri``, if any, is asked where it is not
     known whether it calls the hook, or where ``again`` is set; ``patience`` is how many seconds it
-    has to answer. With ``compare``, what libvirt's hook then says of the host is compared with what
-    is found here, which looks at the store.
+    has to answer. What libvirt's hook then says of the host is compared with what is found here:
+    both look at the store, which must answer.
     """
     if not (found.installed and found.executable and may_probe()):
         return found
@@ -327,7 +326,7 @@ def tried(
         return found
     probed = probe(uri, patience)
     denial = denied(probed.status).sentence.rstrip(".") if probed.status is not None else ""
-    view = _view(probed) if compare and found.current else ()
+    view = _view(probed) if found.current else ()
     return replace(found, seen=probed.seen, problem=found.problem or denial, view=view)
 
 
