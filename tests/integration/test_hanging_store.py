@@ -30,3 +30,10 @@ def test_libvirt_goes_on_after_the_doctor_while_the_device_hangs(disk: Disk) -> 
     found = {finding["code"]: finding for finding in json.loads(ended.stdout)["findings"]}
     assert "does not answer" in found["store.mount-unknown"]["message"]
     assert "hook.ok" in found
+
+
+def test_libvirt_goes_on_after_a_look_at_the_hook_while_the_device_hangs(disk: Disk) -> None:
+    with disk.hanging():
+        status = json.loads(ramshelf("hook", "status", "--json").stdout)
+        run("virsh", "list")
+    assert (status["problem"], status["seen"]) == ("", True)
