@@ -364,3 +364,21 @@ def test_what_a_file_claims_to_be_blocks_nobody(libvirtd: Libvirtd) -> None:
         as_qemu("cd *-guest; truncate -s 1T huge")
         libvirtd.create(domain_xml("second", 64))
         assert promised_mib() == 192
+
+
+def test_names_of_files_reach_no_terminal_as_they_are(hooked: Libvirtd) -> None:
+    """QEMU's user owns its guest's directory, and calls a file as it likes."""
+    name = "\x1b]0;you\x07\x1b[2J\x9b2J"
+    with store("tmpfs") as memory:
+        hooked.create(domain_xml("owner"))
+        (own,) = memory.iterdir()
+        script = 'printf x >"$1"'
+        owner = own.stat()
+        user = ("setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups")
+        run(*user, "sh", "-c", script, "sh", str(own / name))
+        said = ramshelf("doctor", ok=(1, 2)).stdout
+        (memory / f"77-{name}").mkdir()
+        said += ramshelf("store", "clean", "--dry-run").stdout + ramshelf("capacity").stdout
+    shown = "?]0;you??[2J?2J"
+    assert said.count(shown) >= 3
+    assert all(line.isprintable() for line in said.split("\n"))

@@ -533,6 +533,14 @@ def test_installing_it_where_there_is_no_systemd(host: None) -> None:  # noqa: A
     assert ramshelf("agent", "remove").stdout == "The agent is not installed.\n"
 
 
+def test_removing_it_again_leaves_nothing(host: None) -> None:  # noqa: ARG001
+    """A removal that was cut off has removed the units, and not yet what is in /run."""
+    ramshelf("hook", "bypass", "--for", "1s")
+    assert Path("/run/ramshelf/hook.log").exists()
+    ramshelf("agent", "remove")
+    assert not Path("/run/ramshelf").exists()
+
+
 def test_the_service_manager_hears_that_it_is_ready_and_alive(
     hooked: Libvirtd,  # noqa: ARG001
     tmp_path: Path,

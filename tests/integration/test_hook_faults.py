@@ -230,3 +230,12 @@ def test_whom_it_does_not_concern_waits_for_nobody(libvirtd: Libvirtd) -> None:
         libvirtd.create(domain_xml("two", 64, memory_backing=""))
         NOTES.unlink()
     assert {event for event in events() if event in {"refused", "broken"}} == set()
+
+
+def test_a_hook_that_does_not_end_holds_up_neither_the_doctor_nor_libvirt(hooked: Libvirtd) -> None:
+    script = Path(SCRIPT)
+    script.write_text(script.read_text().replace("\n", "\nexec sleep 1000\n", 1))
+    found = json.loads(ramshelf("doctor", "--json", ok=(2,)).stdout)["findings"]
+    (broken,) = [each for each in found if each["code"] == "hook.broken"]
+    assert "did not end within" in broken["message"]
+    assert not hooked.virsh("list", "--name").stdout.split()

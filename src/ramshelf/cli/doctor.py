@@ -15,6 +15,7 @@ from ramshelf.core.catalog import GROUPS
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.checks import check
 from ramshelf.core.findings import Finding, Severity, exit_status
+from ramshelf.core.text import printable
 from ramshelf.node.doctor import gather
 from ramshelf.system.worker import Patience
 
@@ -88,11 +89,11 @@ def _show(findings: tuple[Finding, ...]) -> None:
 
 def _lines(finding: Finding) -> Text:
     mark, style = _MARKS[finding.severity]
-    text = Text.assemble("  ", (mark.ljust(_WIDTH), style), "  ", finding.sentence)
+    text = Text.assemble("  ", (mark.ljust(_WIDTH), style), "  ", printable(finding.sentence))
     if finding.severity is not Severity.OK:
         text.append(f"  [{finding.code}]", style="dim")
         if finding.hint:
-            text.append(f"\n  {' ' * _WIDTH}  {finding.hint}")
+            text.append(f"\n  {' ' * _WIDTH}  {printable(finding.hint)}")
     return text
 
 

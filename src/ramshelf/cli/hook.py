@@ -11,6 +11,12 @@ from ramshelf.core.hook.script import SCRIPT
 from ramshelf.core.plan import describe
 from ramshelf.node.hook import bypass as node_bypass
 from ramshelf.node.hook import manage as node
+from ramshelf.node.store.silence import silence
+from ramshelf.system.backingstore import configured_directory
+from ramshelf.system.worker import Patience
+
+_PATIENCE = 7.0
+"""Seconds for the store to answer."""
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 
@@ -77,10 +83,12 @@ def status(context: Context) -> int:
 
     The exit status is 1 unless it is installed, current, executable, working and called. As root
     this has libvirt call the hook for a guest that the hook refuses by its name, which proves that
-    it is called.
+    it is called; but not while the store does not answer, since libvirt would wait for it.
     """
     found = node.status(node.wanted_hook(context.config_files, context.config_dirs))
-    found = node.tried(found, context.uri, again=True)
+    if node.may_probe():
+        silent = silence(configured_directory(), Patience(each=_PATIENCE))
+        found = node.tried(found, context.uri if silent is None else "", again=True)
     document = {
         "path": SCRIPT,
         "installed": found.installed,

@@ -21,6 +21,7 @@ from ramshelf import __version__
 from ramshelf.cli.context import Context
 from ramshelf.cli.group import Group
 from ramshelf.core.errors import HostError, InterruptedByUserError, RamshelfError, UsageError
+from ramshelf.core.text import printable
 
 _VERBS = {
     "status": "Show how things are: store, hook, agent, guests, and what is wrong.",
@@ -195,8 +196,8 @@ def _sentence(text: str) -> str:
 
 
 def _text(error: RamshelfError) -> str:
-    hint = f"\nhint: {error.hint}" if error.hint else ""
-    return f"ramshelf: {error.sentence} [{error.code}]{hint}"
+    hint = f"\nhint: {printable(error.hint)}" if error.hint else ""
+    return f"ramshelf: {printable(error.sentence)} [{error.code}]{hint}"
 
 
 def _document(error: RamshelfError) -> str:

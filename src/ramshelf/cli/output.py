@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ramshelf.core.plan import Step
+from ramshelf.core.text import printable
 
 if TYPE_CHECKING:
     from ramshelf.cli.context import Context
@@ -27,7 +28,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
     Without rows there is only the header.
     """
-    cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["-" if cell is None else printable(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     numbers = [
         bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
@@ -49,7 +50,8 @@ def fields(pairs: Iterable[tuple[str, object]]) -> str:
     width = max((len(name) for name, _ in lines), default=0)
     words = {None: "-", True: "yes", False: "no"}
     return "\n".join(
-        f"{name:{width}}  {words[value] if value is None or isinstance(value, bool) else value}"
+        f"{name:{width}}  "
+        + (words[value] if value is None or isinstance(value, bool) else printable(str(value)))
         for name, value in lines
     )
 

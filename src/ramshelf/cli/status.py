@@ -18,6 +18,7 @@ from ramshelf.core.requirements import dotted
 from ramshelf.core.status import AgentState, GuestSums, Status
 from ramshelf.core.store.capacity import Capacity
 from ramshelf.core.store.find import NoStore, Store
+from ramshelf.core.text import printable
 from ramshelf.core.units import MIB, align_up, to_mib
 from ramshelf.node.status import look_at_host
 from ramshelf.system.worker import Patience
@@ -177,7 +178,7 @@ def _wrong(findings: tuple[Finding, ...]) -> str:
         return "Nothing wrong was found."
     lines = [
         f"{'FAILURE' if finding.severity is Severity.FAILURE else 'warning'}  "
-        f"{finding.sentence}  [{finding.code}]"
+        f"{printable(finding.sentence)}  [{finding.code}]"
         for finding in findings
     ]
     return "\n".join((*lines, "", "'ramshelf doctor' says what to do."))

@@ -40,6 +40,7 @@ from ramshelf.node.guest.look import described
 from ramshelf.node.hook import manage as hook
 from ramshelf.node.store.clean import list_directories
 from ramshelf.node.store.earlier import promises
+from ramshelf.node.store.silence import silence
 from ramshelf.node.store.write_errors import WriteWatch
 from ramshelf.system import hypervisor
 from ramshelf.system.backingstore import (
@@ -69,7 +70,7 @@ from ramshelf.system.numanodes import host_numa
 from ramshelf.system.placement import connect
 from ramshelf.system.processes import processes
 from ramshelf.system.procfs import device_number, disk_swaps, meminfo, mounts, swaps
-from ramshelf.system.worker import Patience, Worker, comes_back
+from ramshelf.system.worker import Patience, Worker
 
 _SYSCTLS = ("page-cluster", "swappiness", "dirty_bytes", "dirty_ratio", "overcommit_memory")
 _PID_FILES = ("/run/virtqemud.pid", "/run/libvirtd.pid", "/run/libvirt/libvirtd.pid")
@@ -124,7 +125,7 @@ def gather(
     table = mounts()
     conf, conf_problem = _qemu_conf()
     directory = memory_directory(conf)
-    silent = _silent(directory, patience) if alone else None
+    silent = silence(directory.path, patience) if alone else None
     present = known(list_directories) if silent is None else silent
     connected, domains = _libvirt(uri, patience, describe)
     answers = not isinstance(connected, Unknown)
@@ -155,12 +156,12 @@ def gather(
         meminfo=known(meminfo),
         oom_kills=known(oom_kills),
         hook=_hook(
-            uri if answers and ask is not Ask.NEVER else "",
+            # At the end of any guest libvirt itself waits for the store.
+            uri if answers and silent is None and ask is not Ask.NEVER else "",
             files,
             directories,
             patience,
             again=ask is Ask.AGAIN,
-            compare=silent is None,
         ),
         guests=guests,
         odd_guests=odd,
@@ -168,21 +169,6 @@ def gather(
         numa=known(host_numa),
         root=os.geteuid() == 0,
     )
-
-
-def _silent(directory: MemoryDirectory, patience: Patience) -> Unknown | None:
-    """Return why the store is not to be looked at, None where it answers."""
-    with patience.waiting() as seconds:
-        answers = comes_back(lambda: _touch(directory), seconds)
-    return None if answers else Unknown(f"the store at {directory.path} does not answer")
-
-
-def _touch(directory: MemoryDirectory) -> None:
-    """Ask of the store's file system what is asked of it afterwards."""
-    list_directories()
-    store = places(directory.path)[0].store
-    if isinstance(store, Store):
-        _usage(store)
 
 
 def _placement(
@@ -232,7 +218,6 @@ def _hook(
     patience: Patience,
     *,
     again: bool,
-    compare: bool,
 ) -> HookStatus | Unknown:
     """Return the hook's status.
 
@@ -243,7 +228,7 @@ def _hook(
     if isinstance(status, Unknown):
         return status
     with patience.waiting() as seconds:
-        return hook.tried(status, uri, again=again, patience=seconds, compare=compare)
+        return hook.tried(status, uri, again=again, patience=seconds)
 
 
 def _qemu_conf() -> tuple[dict[str, Value], str]:

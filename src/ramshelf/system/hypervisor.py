@@ -127,6 +127,15 @@ _OTHER_EVENTS = {
 _KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT = 5, 3
 """A daemon that answers nothing for so long counts as gone (virConnectSetKeepAlive)."""
 
+_HANGS = "See whether libvirtd (or virtqemud) hangs: systemctl status libvirtd virtqemud."
+_MOST_LEFT = 16
+"""The most connections that are let go while libvirt has not answered their last question.
+
+Each has a thread and two descriptors until it answers, and a libvirt may hang for days.
+"""
+
+_left: list[Worker] = []
+
 _NO_KVM = re.compile(
     r"preferred machine for .* type=kvm|capabilities for .*domaintype=kvm"
     r"|does not support virt type 'kvm'"
@@ -213,6 +222,7 @@ class Hypervisor:
         self._patience = patience
         self._elsewhere = elsewhere
         self._watches: list[int] = []
+        _require_answers(uri)
         self._worker = Worker()
         self._connection: Any = None
         try:
@@ -221,7 +231,7 @@ class Hypervisor:
             )
             driver = self._ask(lambda connection: connection.getType())
         except BaseException:
-            self._worker.end()
+            _let_go(self._worker)
             raise
         if driver != self.driver:
             self._close()
@@ -247,7 +257,7 @@ class Hypervisor:
     def close(self) -> None:
         """Let the connection go, without waiting for a libvirt that does not answer."""
         self._worker.post(self._close_quietly)
-        self._worker.end()
+        _let_go(self._worker)
 
     def watch(self, tell: Callable[[Event], None]) -> None:
         """Have ``tell`` called for what happens, until the connection is lost.
@@ -535,10 +545,7 @@ class Hypervisor:
             raise ServiceError(
                 "libvirt.no-answer",
                 f"libvirt at {self.uri} did not answer within {self._patience:g} s.",
-                hint=(
-                    "See whether libvirtd (or virtqemud) hangs: systemctl status libvirtd "
-                    "virtqemud."
-                ),
+                hint=_HANGS,
                 facts={"uri": self.uri},
             ) from error
         except libvirt.libvirtError as error:
@@ -564,7 +571,7 @@ class Hypervisor:
     def _close(self) -> None:
         with contextlib.suppress(TimeoutError):
             self._worker.call(self._close_quietly, self._patience)
-        self._worker.end()
+        _let_go(self._worker)
 
     def _close_quietly(self) -> None:
         """Drop the callbacks and the connection, and pass over libvirt's errors.
@@ -669,6 +676,23 @@ def _domain(domain: Any, state: int | None) -> Domain:
         domain_id=domain_id if domain_id >= 0 else None,
         state=_STATES.get(state, "no state"),
     )
+
+
+def _let_go(worker: Worker) -> None:
+    worker.end()
+    _left.append(worker)
+
+
+def _require_answers(uri: str) -> None:
+    """Raise ServiceError where too many questions to libvirt are still without an answer."""
+    _left[:] = [worker for worker in _left if worker.alive]
+    if len(_left) >= _MOST_LEFT:
+        raise ServiceError(
+            "libvirt.no-answer",
+            f"libvirt at {uri} was not asked again: {len(_left)} questions wait for its answer.",
+            hint=_HANGS,
+            facts={"uri": uri},
+        )
 
 
 def _require_local(uri: str) -> None:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ramshelf.core.host import LIBVIRT_DAEMONS, SERVICE_USERS, Process, Unknown
+from ramshelf.core.text import printable
 from ramshelf.core.units import KIB, MIB
 from ramshelf.system.filesystem import read_text
 
@@ -98,7 +99,7 @@ def parse_process(
     process = Process(
         pid=pid,
         uid=_real_uid(figures),
-        name=_printable(_called(parsed.name, argv)),
+        name=printable(_called(parsed.name, argv)),
         argv=argv,
         started=boot_time + (parsed.started + 1) / ticks,
         anonymous=_bytes(figures, "RssAnon"),
@@ -122,10 +123,6 @@ def _called(program: str, argv: tuple[str, ...]) -> str:
     if not program.startswith("python"):
         return program
     return next((os.path.basename(word) for word in argv[1:] if word[:1] not in {"", "-"}), program)
-
-
-def _printable(name: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def processes() -> tuple[Process, ...] | Unknown:

@@ -86,7 +86,13 @@ class Worker:
     def __init__(self) -> None:
         self._ended = False
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
-        threading.Thread(target=self._work, daemon=True).start()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it makes calls still, or waits for one that was made before its ``end``."""
+        return self._thread.is_alive()
 
     def call(self, function: Callable[[], T], patience: float | None = None) -> T:
         """Return or raise what ``function`` does, once those before it have been called.

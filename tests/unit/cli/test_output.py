@@ -31,6 +31,12 @@ def test_fields_stand_below_each_other() -> None:
     )
 
 
+def test_what_a_terminal_would_obey_is_not_printed() -> None:
+    name, shown = "7-\x1b]0;you\x07\n\x9b2J\udc9b", "7-?]0;you???2J?"
+    assert table(("DIRECTORY",), [(name,)]) == f"DIRECTORY\n{shown}"
+    assert fields([("directory", name)]) == f"directory  {shown}"
+
+
 def test_a_plan_is_reasons_and_commands() -> None:
     actions = (
         Run(why="Make the swap area", argv=("mkswap", "/a b")),

@@ -44,7 +44,7 @@ def install(
 def remove(*, dry_run: bool) -> tuple[Action, ...]:
     """Undo what ``install`` did."""
     actions = _carried_out(plan_remove(_observe()), dry_run=dry_run)
-    if actions and not dry_run:
+    if not dry_run and os.geteuid() == 0:
         leave_nothing()
     return actions
 

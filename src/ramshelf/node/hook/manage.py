@@ -219,7 +219,7 @@ def install(
     if actions and (replaces_earlier or before.text is None):
         _forget_notes()
     earlier.settle_by(uri)
-    problem = try_out()
+    problem, _ = _try_out()
     if problem:
         raise HostError(
             "hook.broken",
@@ -311,23 +311,24 @@ def tried(
     *,
     again: bool = False,
     patience: float | None = None,
-    compare: bool = True,
 ) -> HookStatus:
     """Return the status with what trying the hook out tells: whether it works, and is called.
 
     It is tried out where this user may do so. libvirt at ``uri``, if any, is asked where it is not
-    known whether it calls the hook, or where ``again`` is set; ``patience`` is how many seconds it
-    has to answer. With ``compare``, what libvirt's hook then says of the host is compared with what
-    is found here, which looks at the store.
+    known whether it calls the hook, or where ``again`` is set, but not for a hook that does not
+    end: libvirt would wait for it as well. ``patience`` is how many seconds each has to answer.
+    What libvirt's hook then says of the host is compared with what is found here: both look at the
+    store, which must answer.
     """
     if not (found.installed and found.executable and may_probe()):
         return found
-    found = replace(found, problem=try_out())
-    if not uri or (found.seen and not again):
+    problem, ends = _try_out(patience or _TRIAL_TIMEOUT)
+    found = replace(found, problem=problem)
+    if not (uri and ends) or (found.seen and not again):
         return found
     probed = probe(uri, patience)
     denial = denied(probed.status).sentence.rstrip(".") if probed.status is not None else ""
-    view = _view(probed) if compare and found.current else ()
+    view = _view(probed) if found.current else ()
     return replace(found, seen=probed.seen, problem=found.problem or denial, view=view)
 
 
@@ -363,21 +364,29 @@ def probe(uri: str, patience: float | None = None) -> Probed:
     return Probed(seen=False)
 
 
-def try_out() -> str:
-    """Call the script as libvirt would; return why it does not work, '' where it does."""
+_TRIAL_TIMEOUT = 60.0
+"""Seconds for the script to end where nobody is in a hurry."""
+
+
+def _try_out(timeout: float = _TRIAL_TIMEOUT) -> tuple[str, bool]:
+    """Call the script as libvirt would.
+
+    Return why it does not work, '' where it does; and whether it ends within ``timeout`` seconds.
+    """
     name = f"{PROBE}direct"
     try:
-        ended = _called_here(name)
+        ended = _called_here(name, timeout)
     except ToolError as error:
-        return error.sentence.rstrip(".")
+        return error.sentence.rstrip("."), error.code != "tool.timeout"
     if f"the hook answers {name}" in ended.stderr:
-        return ""
-    return ended.stderr.strip().replace("\n", "; ").rstrip(".") or f"status {ended.status}"
+        return "", True
+    said = ended.stderr.strip().replace("\n", "; ").rstrip(".")
+    return said or f"status {ended.status}", True
 
 
-def _called_here(name: str) -> Completed:
+def _called_here(name: str, timeout: float = _TRIAL_TIMEOUT) -> Completed:
     """Call the script with this probe's name; raise ToolError where it does not run or end."""
-    return run((SCRIPT, name, "prepare", "begin", "-"), ok=range(256))
+    return run((SCRIPT, name, "prepare", "begin", "-"), ok=range(256), timeout=timeout)
 
 
 def _remember(text: str) -> None:
