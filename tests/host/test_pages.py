@@ -130,7 +130,8 @@ def test_run_the_agent(machine: RealHost) -> None:
         page.type("systemd-analyze security")
         page.type("journalctl -u ramshelf-agent -p err")
         page.type("systemctl reload ramshelf-agent")
-        assert "ramshelf_store" in page.type("curl").stdout
+        machine.wait("curl -s localhost:10177/metrics | grep -q ramshelf_store", "it has looked")
+        page.type("curl")
         foreground = page.take("ramshelf agent run")
         page.type("ramshelf agent remove")
         ended = machine.run(f"timeout --preserve-status --signal INT 60 {foreground}", (0, 130))
