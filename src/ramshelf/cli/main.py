@@ -25,7 +25,7 @@ from ramshelf.core.errors import HostError, InterruptedByUserError, RamshelfErro
 _VERBS = {
     "status": "Show how things are: store, hook, agent, guests, and what is wrong.",
     "doctor": "Check the host, the store, the configuration and the guests.",
-    "store": "Prepare, show, remove or clean the store.",
+    "store": "Prepare, resize, show, remove or clean the store.",
     "hook": "Install, remove or check libvirt's hook.",
     "guest": "Start, stop, migrate, list or show file-backed guests.",
     "xml": "Make domain XML file-backed.",

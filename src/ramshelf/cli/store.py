@@ -1,4 +1,4 @@
-"""``ramshelf store``: prepare, show, remove and clean the store."""
+"""``ramshelf store``: prepare, resize, show, remove and clean the store."""
 
 import os
 from collections.abc import Callable
@@ -27,7 +27,7 @@ _RESTART = "Restart libvirtd (or virtqemud): it reads memory_backing_dir only wh
 
 @click.group("store", cls=Group)
 def command() -> None:
-    """Prepare, show, remove or clean the store."""
+    """Prepare, resize, show, remove or clean the store."""
 
 
 @command.command(
@@ -133,6 +133,47 @@ def create(
         announce=lambda plan: _warn(plan.warnings),
     )
     _emit(context, planned, dry_run=False, text=done, warned=True)
+
+
+@command.command(
+    "resize",
+    epilog="""\b
+Examples:
+  ramshelf store resize --size 128G --dry-run
+  lvextend --size 200G vg/ramshelf; ramshelf store resize
+""",
+)
+@click.option(
+    "--size",
+    type=Size(),
+    metavar="SIZE",
+    help="The new size of the store, such as 128G; default: all of its device.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Print the commands and file changes; change nothing."
+)
+@pass_context
+def resize(context: Context, *, size: int | None, dry_run: bool) -> None:
+    """Make the store larger while guests run on it, now and for every boot.
+
+    The size counts as for 'store create'. A store in a file gets a larger file, fully allocated;
+    one of kind swap gets a further swap file. A device (a partition, a volume) has to be grown by
+    its own tools first. A store never gets smaller. After an interruption run it again: it goes on
+    from there.
+    """
+
+    def done(planned: node.Planned) -> None:
+        if not planned.actions:
+            click.echo("The store is already as large as you ask for.")
+        else:
+            click.echo("The store has the new size, now and at every boot.")
+        _tell_capacity(planned)
+
+    if dry_run:
+        planned = node.prepare_resize(size, context.config)
+    else:
+        planned = node.resize(size, context.config, tell=_Progress().tell)
+    _emit(context, planned, dry_run=dry_run, text=done)
 
 
 @command.command("remove", epilog="Example: ramshelf store remove --dry-run")

@@ -49,14 +49,18 @@ def apply(
     tell: Tell = lambda _number, _action, _fraction: None,
     after_step: Callable[[int], None] = lambda _number: None,
     runner: Runner = run,
+    reversible: bool = True,
 ) -> None:
     """Carry out all ``actions`` of ``ramshelf NOUN ...`` in order.
 
     Raises the error of the step that failed, or RamshelfError ``NOUN.interrupted``. Both say that
-    the same command goes on from there, unless the error has a hint of its own. RefusedError
+    the same command goes on from there, unless the error has a hint of its own, and, where the plan
+    is ``reversible``, that ``ramshelf NOUN remove`` takes all of it back. RefusedError
     ``file.changed`` means that somebody else has changed a file of the plan.
     """
-    goes_on = f"The same command goes on from there; 'ramshelf {noun} remove' takes all back."
+    goes_on = "The same command goes on from there."
+    if reversible:
+        goes_on = f"The same command goes on from there; 'ramshelf {noun} remove' takes all back."
     for number, action in enumerate(actions):
         where = f"step {number + 1} of {len(actions)}"
         try:
@@ -195,19 +199,27 @@ def _run(action: Run, runner: Runner) -> None:
 
 
 def _allocate(action: AllocateFile, runner: Runner, tell: Callable[[float], None]) -> None:
-    """Allocate the file GiB by GiB, so that it can be followed and interrupted."""
+    """Allocate the file GiB by GiB, so that it can be followed and interrupted.
+
+    Where there is no room it has its former size again, and has not filled others' file system.
+    """
     descriptor = os.open(action.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.fchmod(descriptor, 0o600)
         if action.no_copy_on_write:
             runner(["chattr", "+C", action.path])
-        for offset in range(0, action.size, GIB):
-            length = min(GIB, action.size - offset)
-            runner(
-                ["fallocate", "--offset", str(offset), "--length", str(length), action.path],
-                timeout=600,
-            )
-            tell((offset + length) / action.size)
+        before = os.fstat(descriptor).st_size
+        try:
+            for offset in range(0, action.size, GIB):
+                length = min(GIB, action.size - offset)
+                runner(
+                    ["fallocate", "--offset", str(offset), "--length", str(length), action.path],
+                    timeout=600,
+                )
+                tell((offset + length) / action.size)
+        except ToolError:
+            os.ftruncate(descriptor, before)
+            raise
         os.fsync(descriptor)
         status = os.fstat(descriptor)
     finally:

@@ -32,6 +32,7 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         "status",
         "doctor",
         "store create",
+        "store resize",
         "store show",
         "store remove",
         "store clean",
