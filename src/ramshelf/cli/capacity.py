@@ -2,7 +2,7 @@
 
 import click
 
-from ramshelf.cli.context import Context, no_headers, pass_context
+from ramshelf.cli.context import Context, no_headers, pass_context, tell
 from ramshelf.cli.guest import running_document
 from ramshelf.cli.output import print_table
 from ramshelf.core.errors import ServiceError
@@ -86,13 +86,12 @@ def command(context: Context) -> None:
 
     def text() -> None:
         if config.off:
-            click.echo(
+            tell(
                 "note: File-backed memory is off (file_backed_memory is 0, or not set in "
-                "nova.conf).",
-                err=True,
+                "nova.conf)."
             )
         if unreachable:
-            click.echo(f"note: Guests are not named: {unreachable}", err=True)
+            tell(f"note: Guests are not named: {unreachable}")
         _warn(shares)
         header = [f"{name.removesuffix('_mib').upper()} MiB" for name in figures]
         print_table(context, header, [list(figures.values())])
@@ -103,10 +102,9 @@ def command(context: Context) -> None:
             )
             click.echo(f"Needed, in MiB: {ram.demand}.")
         if ram.anonymous_alone:
-            click.echo(
+            tell(
                 "note: Anonymous guests alone may use up RAM: no guest with memory in files is "
-                "admitted.",
-                err=True,
+                "admitted."
             )
         rows: list[tuple[object, ...]] = [
             (guest.domain.name, _mib(guest.promised), _mib(guest.allocated), _mib(guest.resident))
@@ -129,12 +127,10 @@ def _warn(shares: StoreShares) -> None:
     """Tell who has more than the store's capacity, and for whom it has none."""
     if shares.earlier:
         names = ", ".join(each.name for each in shares.earlier)
-        click.echo(
-            f"note: Promised before an upgrade, and kept beyond the capacity: {names}.", err=True
-        )
+        tell(f"note: Promised before an upgrade, and kept beyond the capacity: {names}.")
     if shares.refused_anew:
         names = ", ".join(shares.refused_anew)
-        click.echo(f"note: After a reboot there would be no room for {names}.", err=True)
+        tell(f"note: After a reboot there would be no room for {names}.")
 
 
 def _mib(size: int) -> int:

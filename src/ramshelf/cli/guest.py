@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from ramshelf.cli.context import Context, no_headers, pass_context
+from ramshelf.cli.context import Context, no_headers, pass_context, tell
 from ramshelf.cli.group import Group
 from ramshelf.cli.notes import documents, say
 from ramshelf.cli.output import fields, plan, print_table
@@ -135,7 +135,7 @@ def start(context: Context, guest: str, *, dry_run: bool) -> None:
                     "to the store's device meanwhile."
                 )
 
-    context.emit(document, text)
+    context.report(document, text)
 
 
 def _with_guest(
@@ -241,18 +241,14 @@ def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> No
 
     def progress(waited: float) -> None:
         if terminal:
-            click.echo(
-                f"\rWaiting for {name} to shut down: {waited:.0f} of {limit:.0f} s ",
-                err=True,
-                nl=False,
-            )
+            tell(f"\rWaiting for {name} to shut down: {waited:.0f} of {limit:.0f} s ", nl=False)
 
     try:
         with Hypervisor(context.uri) as hypervisor:
             stopped = stop_guest(hypervisor, context.config, name, timeout=limit, progress=progress)
     finally:
         if terminal and not now:
-            click.echo("\r\033[K", err=True, nl=False)
+            tell("\r\033[K", nl=False)
     sentence = {
         "not running": f"Guest {name} is not running.",
         "shut down": f"Guest {name} shut down in {stopped.seconds:.1f} s.",
@@ -283,7 +279,7 @@ def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> No
                 f"{dropped}{_tenths(stopped.written)} MiB written to the store's device meanwhile."
             )
 
-    context.emit(document, text)
+    context.report(document, text)
 
 
 @command.command(
@@ -422,7 +418,7 @@ def trim(context: Context, name: str) -> None:
             times = "once" if trimmed.pauses == 1 else f"{trimmed.pauses} times"
             click.echo(f"It was held {times}, for {document['longest_pause_ms']} ms at most.")
 
-    context.emit(document, text)
+    context.report(document, text)
 
 
 @command.command(

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import click
 
 from ramshelf import __version__
-from ramshelf.cli.context import Context
+from ramshelf.cli.context import QUIET, VERBOSE, Context
 from ramshelf.cli.group import Group
 from ramshelf.core.errors import HostError, InterruptedByUserError, RamshelfError, UsageError
 
@@ -89,6 +89,8 @@ class _Verbs(Group):
 @click.option("--connect", metavar="URI", help="libvirt connection URI; default qemu:///system.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; sizes end in _mib.")
 @click.option("--no-headers", is_flag=True, help="Print only the rows of tables, for scripts.")
+@click.option("-v", "--verbose", is_flag=True, help=VERBOSE)
+@click.option("-q", "--quiet", is_flag=True, help=QUIET)
 @click.version_option(__version__, prog_name="ramshelf", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(
@@ -99,6 +101,8 @@ def cli(
     *,
     as_json: bool,
     no_headers: bool,
+    verbose: bool,
+    quiet: bool,
 ) -> None:
     """File-backed guest memory for KVM hosts."""
     ctx.obj = Context(
@@ -107,6 +111,8 @@ def cli(
         connect=connect,
         as_json=as_json,
         no_headers=no_headers,
+        verbose=verbose,
+        quiet=quiet,
     )
 
 

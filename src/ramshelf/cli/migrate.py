@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from ramshelf.cli.context import Context
+from ramshelf.cli.context import Context, tell
 from ramshelf.cli.notes import documents, say
 from ramshelf.core.migration.live import LiveOptions, Progress
 from ramshelf.core.migration.verdict import Verdict, Way
@@ -56,7 +56,7 @@ def run(
                 )
         finally:
             line.clear()
-    context.emit(_moved_document(moved), lambda: _tell_moved(moved))
+    context.report(_moved_document(moved), lambda: _tell_moved(moved))
     return 0
 
 
@@ -68,11 +68,11 @@ class _Line:
 
     def show(self, text: str) -> None:
         if self._shown:
-            click.echo(f"\r{text}\033[K", err=True, nl=False)
+            tell(f"\r{text}\033[K", nl=False)
 
     def clear(self) -> None:
         if self._shown:
-            click.echo("\r\033[K", err=True, nl=False)
+            tell("\r\033[K", nl=False)
 
 
 def _figures(name: str, figures: Progress) -> str:

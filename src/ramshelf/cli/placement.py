@@ -118,7 +118,7 @@ def report(context: Context) -> None:
             click.echo(sentence)
         click.echo(done.sentence)
 
-    context.emit(document, text)
+    context.report(document, text)
 
 
 @command.command(

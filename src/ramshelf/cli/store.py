@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import click
 
-from ramshelf.cli.context import Context, no_headers, pass_context
+from ramshelf.cli.context import Context, no_headers, pass_context, tell
 from ramshelf.cli.group import Group
 from ramshelf.cli.output import fields, plan, print_table
 from ramshelf.cli.values import Size
@@ -240,7 +240,7 @@ def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
         ]
         print_table(context, ("DIRECTORY", "PROMISED MiB", "USED MiB", "STATE"), rows)
 
-    context.emit(document, text)
+    (context.emit if dry_run else context.report)(document, text)
 
 
 def _require_store() -> None:
@@ -356,7 +356,7 @@ def _tell_capacity(planned: node.Planned) -> None:
 
 def _warn(warnings: tuple[str, ...]) -> None:
     for sentence in warnings:
-        click.echo(f"warning: {sentence}", err=True)
+        tell(f"warning: {sentence}")
 
 
 def _emit(
@@ -383,7 +383,7 @@ def _emit(
 
     if not warned:
         _warn(planned.warnings)
-    context.emit(document, plain)
+    (context.emit if dry_run else context.report)(document, plain)
 
 
 class _Progress:
@@ -399,6 +399,6 @@ class _Progress:
         """Say which step is under way and how far."""
         line = f"{number + 1}. {action.why}"
         if self._terminal and isinstance(action, AllocateFile):
-            click.echo(f"\r{line}: {fraction:.0%}", err=True, nl=fraction >= 1)
+            tell(f"\r{line}: {fraction:.0%}", nl=fraction >= 1)
         elif fraction == 0:
-            click.echo(line, err=True)
+            tell(line)

@@ -27,6 +27,7 @@ from ramshelf.core.units import GIB
 from ramshelf.system.filesystem import make_directory, read_text
 from ramshelf.system.processes import hang_up
 from ramshelf.system.run import Runner, run
+from ramshelf.system.steps import log_step
 from ramshelf.system.textfiles import change_text
 
 Tell = Callable[[int, Action, float], None]
@@ -37,6 +38,9 @@ _INTERRUPTED = {
     "hook": "hook.interrupted",
     "agent": "agent.interrupted",
 }
+
+_UNTOLD = (HangUp, SetValue, RemoveTree, MakeDirectory, RemoveDirectory)
+"""The actions that run no program and change no text, so that nobody else logs them."""
 
 _PAUSE = 0.2
 """The seconds between two tries of a command that may fail for a moment."""
@@ -65,6 +69,8 @@ def apply(
         where = f"step {number + 1} of {len(actions)}"
         try:
             tell(number, action, 0.0)
+            if isinstance(action, _UNTOLD):
+                log_step(action.lines()[0])
             _do(action, runner, partial(tell, number, action))
             after_step(number)
         except KeyboardInterrupt as interrupt:
@@ -122,6 +128,7 @@ def _remove(action: RemoveFile) -> None:
     if action.before is not None:
         change_text(action.path, partial(_none, action))
         return
+    log_step(action.lines()[0])
     with suppress(FileNotFoundError):
         os.unlink(action.path)
 
