@@ -8,7 +8,7 @@ from ramshelf.cli.context import Context, tell
 from ramshelf.cli.notes import documents, say
 from ramshelf.core.migration.live import LiveOptions, Progress
 from ramshelf.core.migration.verdict import Verdict, Way
-from ramshelf.core.units import MIB
+from ramshelf.core.units import MIB, format_size
 from ramshelf.node.migration.cold import move_cold
 from ramshelf.node.migration.destination import Move, look_at_move
 from ramshelf.node.migration.live import Moved, migrate
@@ -78,8 +78,8 @@ class _Line:
 def _figures(name: str, figures: Progress) -> str:
     downtime = f", downtime {figures.downtime * 1000:.0f} ms expected" if figures.downtime else ""
     return (
-        f"{name}: {figures.sent / MIB:.0f} MiB sent, {figures.remaining / MIB:.0f} of "
-        f"{figures.total / MIB:.0f} MiB left, {figures.rate / MIB:.0f} MiB/s{downtime}"
+        f"{name}: {format_size(figures.sent)} sent, {format_size(figures.remaining)} of "
+        f"{format_size(figures.total)} left, {format_size(figures.rate)}/s{downtime}"
     )
 
 
@@ -146,4 +146,4 @@ def _tell_moved(moved: Moved) -> None:
     if moved.figures is not None:
         downtime = moved.figures.downtime
         held = "" if downtime is None else f"; it was held for {downtime * 1000:.0f} ms"
-        click.echo(f"{moved.figures.sent / MIB:.1f} MiB sent{held}.")
+        click.echo(f"{format_size(moved.figures.sent)} sent{held}.")

@@ -7,7 +7,7 @@ import click
 
 from ramshelf.cli.context import Context, no_headers, pass_context, tell
 from ramshelf.cli.group import Group
-from ramshelf.cli.output import fields, plan, print_table
+from ramshelf.cli.output import Bytes, fields, plan, print_table
 from ramshelf.cli.values import Size
 from ramshelf.core.errors import HostError
 from ramshelf.core.plan import Action, AllocateFile, describe
@@ -15,7 +15,7 @@ from ramshelf.core.store.directory import GuestDirectory
 from ramshelf.core.store.facts import Spec
 from ramshelf.core.store.find import DISK_FILE_SYSTEMS, NoStore, Store
 from ramshelf.core.store.kind import Kind
-from ramshelf.core.units import MIB, align_up, to_mib
+from ramshelf.core.units import MIB, align_up, format_size, to_mib
 from ramshelf.node.store import manage as node
 from ramshelf.node.store.clean import clean as clean_store
 from ramshelf.node.store.clean import find_stale, list_directories
@@ -232,13 +232,13 @@ def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
         rows = [
             (
                 each.path,
-                to_mib(align_up(each.size, MIB)),
-                to_mib(align_up(each.allocated, MIB)),
+                Bytes(each.size),
+                Bytes(each.allocated),
                 "stale" if dry_run else "removed" if each in removed else "kept: in use again",
             )
             for each in found
         ]
-        print_table(context, ("DIRECTORY", "PROMISED MiB", "USED MiB", "STATE"), rows)
+        print_table(context, ("DIRECTORY", "PROMISED", "USED", "STATE"), rows)
 
     (context.emit if dry_run else context.report)(document, text)
 
@@ -273,7 +273,7 @@ def show(context: Context) -> None:
             click.echo()
         lines = (
             (_NAMES.get(key, key.replace("_", " ").removesuffix(" mib")), _plain(key, value))
-            for key, value in document.items()
+            for key, value in {**document, **_sizes(shown)}.items()
             if key not in _NOT_SHOWN and value is not None and value not in ("", [], {})
         )
         click.echo(fields(lines))
@@ -332,16 +332,29 @@ def _shown(shown: node.Shown) -> dict[str, object]:
     }
 
 
+def _sizes(shown: node.Shown) -> dict[str, Bytes]:
+    """Return the sizes of which the document has MiB, as people read them."""
+    sizes = {} if shown.size is None else {"size_mib": shown.size}
+    if capacity := shown.capacity:
+        sizes |= {
+            "capacity_mib": capacity.total,
+            "promised_mib": capacity.promised,
+            "used_mib": capacity.allocated,
+            "free_mib": capacity.free,
+        }
+    return {key: Bytes(size) for key, size in sizes.items()}
+
+
 def _plain(key: str, value: object) -> object:
-    if isinstance(value, bool):
+    if isinstance(value, bool | Bytes):
         return value
     if key == "limited_by":
         return _LIMITS[str(value)]
-    if key.endswith("_mib"):
-        return f"{value} MiB"
     if key == "swap" and isinstance(value, list):
         return ", ".join(
-            f"{area['path']} ({area['used_mib']} of {area['size_mib']} MiB used)" for area in value
+            f"{area['path']} ({Bytes(area['used_mib'] * MIB)} of {Bytes(area['size_mib'] * MIB)} "
+            "used)"
+            for area in value
         )
     return ", ".join(value) if isinstance(value, list) else str(value)
 
@@ -349,7 +362,7 @@ def _plain(key: str, value: object) -> object:
 def _tell_capacity(planned: node.Planned) -> None:
     if planned.capacity is not None:
         click.echo(
-            f"It can hold {to_mib(planned.capacity.total)} MiB of guest memory "
+            f"It can hold {format_size(planned.capacity.total)} of guest memory "
             f"(limited by {_LIMITS[planned.capacity.limit_reason]})."
         )
 

@@ -170,7 +170,7 @@ _TABLE = (
         _WARNING,
         "[libvirt] file_backed_memory is 0, or a nova.conf does not set it: as in Nova, no guest is"
         " backed by files.",
-        "Set [libvirt] file_backed_memory to the store's capacity in MiB ('ramshelf capacity').",
+        "Set [libvirt] file_backed_memory to the capacity_mib of 'ramshelf capacity --json'.",
     ),
     Rule(
         "config.allocation-ratio",

@@ -924,7 +924,7 @@ _TABLE = (
         "notes",
         "config.off",
         "File-backed memory is switched off: nothing is done.",
-        "Set [libvirt] file_backed_memory to the store's capacity in MiB ('ramshelf capacity').",
+        "Set [libvirt] file_backed_memory to the capacity_mib of 'ramshelf capacity --json'.",
     ),
     ErrorCode(
         "notes",
