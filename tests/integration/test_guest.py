@@ -108,7 +108,8 @@ def test_a_file_s_guest_from_start_to_stop(hooked: Libvirtd, tmp_path: Path) -> 
 def test_a_defined_guest_is_made_file_backed_and_nothing_else_changes(hooked: Libvirtd) -> None:
     hooked.define(anonymous("one"))
     before = definition(hooked, "one")
-    ramshelf("guest", "start", "one")
+    said = ramshelf("guest", "start", "one", "--verbose").stderr
+    assert "+ virsh define /dev/stdin\n+ virsh start one\n" in said
     after = definition(hooked, "one")
     backing = re.search(r"  <memoryBacking>.*</memoryBacking>\n", after, re.DOTALL)
     assert backing is not None

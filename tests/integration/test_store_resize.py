@@ -191,8 +191,16 @@ def test_killed_after_each_step_the_next_run_goes_on(spec: Spec) -> None:
 def test_what_an_interrupted_run_has_allocated_is_given_back(spec: Spec) -> None:
     assert not in_child(resizing(TO), 0)
     assert AREA.stat().st_size == TO * MIB
+    assert unfinished() == [f"Finish it: ramshelf store resize --size {TO}MiB"]
     ramshelf("store", "resize", "--size", f"{FROM}MiB")
     assert_large(spec, FROM)
+    assert unfinished() == []
+
+
+def unfinished() -> list[str]:
+    """What the doctor says is to be done about a resize."""
+    findings = json.loads(ramshelf("doctor", "--json", ok=(0, 1, 2)).stdout)["findings"]
+    return [each["hint"] for each in findings if each["code"] == "store.resize-unfinished"]
 
 
 def test_where_the_file_has_no_room_nothing_changes(hooked: Libvirtd) -> None:
@@ -247,6 +255,11 @@ def test_what_cannot_be(host: None) -> None:  # noqa: ARG001
         refused(code="store.usage", status=255)
         refused("--size", f"{whole}MiB", code="store.exceeds-memory")
         refused("--size", "400", code="cli.usage", status=255)
+        quiet = ramshelf("--quiet", "store", "resize", "--size", "352M")
+        assert (quiet.stdout, quiet.stderr) == ("", "")
+        said = ramshelf("store", "resize", "--size", "384M", "--verbose").stderr.splitlines()
+        assert f"+ mount --options remount,size={384 << 10}k {MEMORY}" in said
+        assert "+ mv /etc/.fstab.ramshelf /etc/fstab" in said
         run("umount", str(MEMORY))
         refused("--size", "1G", code="store.not-mounted")
     with made(CASES["xfs-device"]):

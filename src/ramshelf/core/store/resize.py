@@ -31,7 +31,7 @@ from ramshelf.core.store.refusals import (
     thin,
     too_small,
 )
-from ramshelf.core.units import KIB, MIB, align_up, format_size, to_mib
+from ramshelf.core.units import KIB, MIB, align_up, format_size, parse_size, to_mib
 
 _XFS_BLOCK = 4096
 """The bytes of a block of XFS, as mkfs.xfs makes it by default."""
@@ -265,7 +265,7 @@ def _grow_swap(wanted: int, seen: Seen, claim: MadeStore) -> tuple[Action, ...]:
 def _further(wanted: int, claim: MadeStore) -> Mapping[str, int]:
     """Return the swap files beside the first, those that are there and the new one, with sizes."""
     files = {
-        entry.spec: int((entry.option(AREA_OPTION) or "").removesuffix("M")) * MIB
+        entry.spec: parse_size(entry.option(AREA_OPTION) or "")
         for entry in claim.entries
         if entry.spec in claim.further
     }
