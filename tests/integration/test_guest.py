@@ -74,7 +74,7 @@ def test_a_file_s_guest_from_start_to_stop(hooked: Libvirtd, tmp_path: Path) -> 
     said = ramshelf("guest", "start", path).stdout
     assert re.fullmatch(
         r"Guest one started in \d+\.\d s, with 128 MiB of file-backed memory\.\n"
-        r"128 MiB reserved, \d+\.\d MiB written to the store's device meanwhile\.\n",
+        r"128 MiB reserved, [\d.]+ (B|KiB|MiB) written to the store's device meanwhile\.\n",
         said,
     )
     wait_console("one", "DIRTIED 40")
@@ -108,7 +108,8 @@ def test_a_file_s_guest_from_start_to_stop(hooked: Libvirtd, tmp_path: Path) -> 
 def test_a_defined_guest_is_made_file_backed_and_nothing_else_changes(hooked: Libvirtd) -> None:
     hooked.define(anonymous("one"))
     before = definition(hooked, "one")
-    ramshelf("guest", "start", "one")
+    said = ramshelf("guest", "start", "one", "--verbose").stderr
+    assert "+ virsh define /dev/stdin\n+ virsh start one\n" in said
     after = definition(hooked, "one")
     backing = re.search(r"  <memoryBacking>.*</memoryBacking>\n", after, re.DOTALL)
     assert backing is not None
@@ -125,15 +126,16 @@ def test_guests_that_others_started_are_listed_and_stopped(hooked: Libvirtd) -> 
     assert refused("guest", "start", "anonymous")[0] == "guest.not-file-backed"
     text = ramshelf("guest", "list").stdout
     assert re.split(r"  +", text.splitlines()[0])[:5] == [
-        *("NAME", "ID", "STATE", "SIZE MiB", "PROMISED MiB")
+        *("NAME", "ID", "STATE", "SIZE", "PROMISED")
     ]
     assert text.splitlines()[1].split()[0] == "virsh"
     for argv in (["guest", "list", "--no-headers"], ["--no-headers", "guest", "list"]):
         (row,) = ramshelf(*argv).stdout.splitlines()
         assert row.split()[0] == "virsh"
     of_store, of_guest = ramshelf("capacity", "--no-headers").stdout.splitlines()
-    assert of_store.split()[2:4] == ["128", of_guest.split()[2]]
-    assert of_guest.split()[:2] == ["virsh", "128"]
+    columns = re.split(r"  +", of_guest)
+    assert re.split(r"  +", of_store.strip())[2:4] == ["128 MiB", columns[2]]
+    assert columns[:2] == ["virsh", "128 MiB"]
     assert ramshelf("store", "clean", "--no-headers").stdout == ""
     assert document("guest", "stop", "virsh", "--now")["how"] == "destroyed"
     assert names(hooked) == ["anonymous"]

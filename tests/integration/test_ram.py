@@ -142,7 +142,7 @@ def test_anonymous_guests_that_use_up_ram_are_told_of_and_never_refused(hooked: 
         hooked.create(domain_xml("two", GUEST_MIB, memory_backing=""))
         assert ram()["anonymous_alone"] is True
         shown = ramshelf("capacity")
-        assert "anonymous guests 256, QEMU 288" in shown.stdout
+        assert "anonymous guests 256 MiB, QEMU 288 MiB" in shown.stdout
         assert "note: Anonymous guests alone may use up RAM" in shown.stderr
         said = hooked.create(domain_xml("filed", GUEST_MIB), ok=(1,)).stderr
         assert "Guest filed needs 145 MiB of RAM that cannot go to the store" in said

@@ -58,7 +58,10 @@ def test_a_host_with_a_guest_and_an_agent(hooked: Libvirtd) -> None:
     screen = ramshelf("status", ok=(0, 1, 2)).stdout
     assert f"store     kind disk, mounted at {MEMORY}\n" in screen
     assert "agent     not installed\n" in screen
-    assert "guests    2 running, 1 of them file-backed, using 64 of the 64 MiB promised\n" in screen
+    assert (
+        "guests    2 running, 1 of them file-backed, using 64 MiB of the 64 MiB promised\n"
+        in screen
+    )
 
 
 def test_it_says_what_the_doctor_says_and_tries_nothing(hooked: Libvirtd) -> None:

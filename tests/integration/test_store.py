@@ -26,10 +26,12 @@ from ramshelf.core.units import MIB
 from ramshelf.node.store import manage
 from ramshelf.system.procfs import mounts, swaps
 from support.cli import RAMSHELF, ramshelf
-from support.devices import loop_device, loops, own_swaps, scratch
+from support.devices import forget_devices, loop_device, loops, own_swaps, scratch
 from support.domains import domain_xml, wait_console
+from support.interrupted import in_child, one_step_at_a_time
 from support.libvirtd import Libvirtd
 from support.process import HANG, run, wait_until
+from support.stores import boot
 
 MEMORY = "/var/lib/libvirt/qemu/ram"
 FSTAB = Path("/etc/fstab")
@@ -262,43 +264,6 @@ def test_it_comes_back_after_a_boot(spec: Spec) -> None:
     ramshelf("store", "remove")
 
 
-def forget_devices() -> None:
-    """Have libblkid forget what a device carried, which it believes for two seconds.
-
-    There is no udev here to ask.
-    """
-    shutil.rmtree("/run/blkid", ignore_errors=True)
-
-
-def boot() -> None:
-    """What systemd does with the files, by hand and in its order."""
-    unit = Path(LOOP_UNIT_PATH)
-    if unit.exists():
-        for command in re.findall(r"^ExecStart=/bin/sh -c '(.*)'$", unit.read_text(), re.MULTILINE):
-            run("sh", "-c", command.replace("$$", "$"))
-    forget_devices()
-    run("swapon", "--all")
-    run("mount", "--all")
-    for file in Path("/etc/sysctl.d").glob("90-ramshelf.conf"):
-        for key, value in re.findall(r"^vm\.(\S+) = (\d+)$", file.read_text(), re.MULTILINE):
-            Path("/proc/sys/vm", key).write_text(f"{value}\n")
-
-
-def in_child(do: Callable[[Callable[[int], None]], object], last: int) -> bool:
-    """Do it in a process that is killed after step ``last``; whether it ended before."""
-    child = os.fork()
-    if child == 0:
-        try:
-            do(lambda number: os.kill(os.getpid(), signal.SIGKILL) if number == last else None)
-        except BaseException as error:  # noqa: BLE001 - the parent tells of it
-            Path("/run/child-error").write_text(repr(error))
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert status in {0, signal.SIGKILL}, Path("/run/child-error").read_text()
-    return status == 0
-
-
 def creating(spec: Spec) -> Callable[[Callable[[int], None]], object]:
     return lambda after_step: manage.create(spec, Config(), after_step=after_step)
 
@@ -319,12 +284,6 @@ def test_killed_after_each_step_the_next_run_goes_on(spec: Spec) -> None:
     assert_made(spec)
     one_step_at_a_time(removing)
     assert host_state() == before
-
-
-def one_step_at_a_time(do: Callable[[Callable[[int], None]], object]) -> None:
-    """Run it again, killed after its first step each time, until nothing is left to do."""
-    ended = (in_child(do, 0) for _ in range(40))
-    assert True in ended, "it never ends"
 
 
 @pytest.mark.parametrize("spec", KILLED, indirect=True)

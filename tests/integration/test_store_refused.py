@@ -88,7 +88,7 @@ def test_device_that_carries_anything(device: str) -> None:
     )
     ramshelf("store", "create", *SWAP, "--device", device, "--wipe", device)
     again = ramshelf("store", "create", *SWAP, "--device", device, "--wipe", device).stdout
-    assert "is already what you ask for.\nIt can hold 127 MiB of guest memory" in again
+    assert "is already what you ask for.\nIt can hold 128 MiB of guest memory" in again
     ramshelf("store", "remove")
 
 

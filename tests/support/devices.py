@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -158,3 +159,11 @@ def release_all() -> None:
         run("swapoff", path)
     for device in loops():
         release(device)
+
+
+def forget_devices() -> None:
+    """Have libblkid forget what a device carried, which it believes for two seconds.
+
+    There is no udev here to ask.
+    """
+    shutil.rmtree("/run/blkid", ignore_errors=True)

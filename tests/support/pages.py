@@ -33,13 +33,15 @@ def steps(markdown: str) -> list[tuple[str, list[str]]]:
 def unseen(shown: list[str], said: str) -> list[str]:
     """Return the lines shown of an answer that are not in it, in this order among others.
 
-    Numbers and the widths of columns may be others; "[...]" stands for what was left out.
+    Numbers, units of sizes and the widths of columns may be others; "[...]" stands for what was
+    left out.
     """
     left = [" ".join(line.split()) for line in said.splitlines()]
     missing = []
     for line in shown:
         pattern = re.escape(" ".join(line.split())).replace(re.escape("[...]"), ".*")
-        pattern = re.sub(r"\d+", r"\\d+", pattern)
+        pattern = re.sub(r"\d+(?:\\\.\d+)?", r"\\d+(?:\\.\\d+)?", pattern)
+        pattern = re.sub(r"(?<=\\ )[KMGT]?i?B\b", "[KMGT]?i?B", pattern)
         at = next((n for n, each in enumerate(left) if re.fullmatch(pattern, each)), None)
         if at is None:
             missing.append(line)

@@ -1,11 +1,13 @@
 """Stores made by hand, so that the hook is tested without ``ramshelf store create``."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from support.devices import loop_device
+from ramshelf.core.store.boot import LOOP_UNIT_PATH
+from support.devices import forget_devices, loop_device
 from support.process import run, wait_until
 
 MEMORY = Path("/var/lib/libvirt/qemu/ram")
@@ -62,3 +64,17 @@ def store(
 def _mounted(at: Path) -> bool:
     run("umount", str(at), ok=(0, 1, 32))
     return at.is_mount()
+
+
+def boot() -> None:
+    """Do what systemd does with the files, by hand and in its order."""
+    unit = Path(LOOP_UNIT_PATH)
+    if unit.exists():
+        for command in re.findall(r"^ExecStart=/bin/sh -c '(.*)'$", unit.read_text(), re.MULTILINE):
+            run("sh", "-c", command.replace("$$", "$"))
+    forget_devices()
+    run("swapon", "--all")
+    run("mount", "--all")
+    for file in Path("/etc/sysctl.d").glob("90-ramshelf.conf"):
+        for key, value in re.findall(r"^vm\.(\S+) = (\d+)$", file.read_text(), re.MULTILINE):
+            Path("/proc/sys/vm", key).write_text(f"{value}\n")

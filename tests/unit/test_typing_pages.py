@@ -34,5 +34,10 @@ def test_numbers_and_widths_of_an_answer_may_be_others_and_its_words_may_not() -
     assert unseen(shown, "NAME SIZES\nfirst 9\nerror: refused\n") == [shown[0], shown[2]]
 
 
+def test_a_size_may_have_another_unit() -> None:
+    assert unseen(["762.8 MiB used, 0 B free"], "1 GiB used, 3.5 KiB free") == []
+    assert unseen(["762.8 MiB used"], "762.8 guests used") == ["762.8 MiB used"]
+
+
 def test_an_answer_in_another_order_is_another_answer() -> None:
     assert unseen(["first", "second"], "second\nfirst\n") == ["second"]

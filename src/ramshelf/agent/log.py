@@ -11,6 +11,7 @@ from contextlib import suppress
 from ramshelf.core.agent.conditions import Condition
 from ramshelf.core.findings import Severity
 from ramshelf.core.secrets import hide
+from ramshelf.system.steps import LOGGER
 
 _PRIORITIES = {"error": 3, "warning": 4, "info": 6}
 _LEVELS = {
@@ -36,9 +37,10 @@ class Log:
         self._write("warning", event, message, facts)
 
     def take_in_libraries(self) -> None:
-        """Make what libraries warn of lines of this log, too."""
+        """Make lines of this log of what libraries warn of, and of the steps that are shown."""
         logging.captureWarnings(True)
         logging.getLogger().addHandler(_Libraries(self))
+        logging.getLogger(LOGGER).handlers.clear()
 
     def begun(self, conditions: Iterable[Condition]) -> None:
         """Log what is wrong from now on."""
@@ -75,17 +77,19 @@ class Log:
 
 
 class _Libraries(logging.Handler):
-    """Takes what Python's own logging gets, from warnings on."""
+    """Takes what Python's own logging gets: warnings, and of ramshelf's own the steps."""
 
     def __init__(self, log: Log) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__()
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log the record; an error of a library's is no more than a warning here."""
-        self._log.warning(
-            "library", hide(" ".join(record.getMessage().split())), logger=record.name
-        )
+        if record.name == LOGGER:
+            self._log.info("step", record.getMessage())
+        elif record.levelno >= logging.WARNING:
+            message = hide(" ".join(record.getMessage().split()))
+            self._log.warning("library", message, logger=record.name)
 
 
 def _is_journal() -> bool:

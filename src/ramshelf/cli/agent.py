@@ -105,7 +105,7 @@ def install(context: Context, *, dry_run: bool) -> None:
         say(notes)
         click.echo(plan(actions) if dry_run else done)
 
-    context.emit(document, text)
+    (context.emit if dry_run else context.report)(document, text)
 
 
 @command.command(epilog="Example: ramshelf agent remove --dry-run")
@@ -118,4 +118,5 @@ def remove(context: Context, *, dry_run: bool) -> None:
     actions = service.remove(dry_run=dry_run)
     document = {"dry_run": dry_run, "actions": describe(actions)}
     done = "The agent's service is removed." if actions else "The agent is not installed."
-    context.emit(document, lambda: click.echo(plan(actions) if dry_run else done))
+    emit = context.emit if dry_run else context.report
+    emit(document, lambda: click.echo(plan(actions) if dry_run else done))

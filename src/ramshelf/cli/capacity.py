@@ -2,11 +2,11 @@
 
 import click
 
-from ramshelf.cli.context import Context, no_headers, pass_context
+from ramshelf.cli.context import Context, no_headers, pass_context, tell
 from ramshelf.cli.guest import running_document
-from ramshelf.cli.output import print_table
+from ramshelf.cli.output import Bytes, print_table
 from ramshelf.core.errors import ServiceError
-from ramshelf.core.units import MIB, align_up, to_mib
+from ramshelf.core.units import MIB, align_up, format_size, to_mib
 from ramshelf.node.guest.look import StoreShares, observe_shares
 from ramshelf.system.hypervisor import Hypervisor
 
@@ -45,17 +45,23 @@ def command(context: Context) -> None:
         unreachable = error.sentence
         shares = observe_shares(None, config)
     capacity, ram = shares.capacity, shares.ram
+    reserved_mib = config.reserved_host_memory_mib if config.nova_files else 0
     figures = {
+        "CAPACITY": capacity.total,
+        "RESERVED": reserved_mib * MIB,
+        "PROMISED": capacity.promised,
+        "USED": capacity.allocated,
+        "FREE": capacity.free,
+        "ABOVE": max(0, capacity.promised - capacity.total),
+    }
+    document = {
+        "total_mib": to_mib(capacity.total),  # its name until 0.2
         "capacity_mib": to_mib(capacity.total),
-        "reserved_mib": config.reserved_host_memory_mib if config.nova_files else 0,
+        "reserved_mib": reserved_mib,
         "promised_mib": _mib(capacity.promised),
         "used_mib": _mib(capacity.allocated),
         "free_mib": to_mib(capacity.free),
-        "above_mib": _mib(max(0, capacity.promised - capacity.total)),
-    }
-    document = {
-        "total_mib": figures["capacity_mib"],  # its name until 0.2
-        **figures,
+        "above_mib": _mib(figures["ABOVE"]),
         "off": config.off,
         "libvirt": not unreachable,
         "limited_by": capacity.limit_reason,
@@ -86,41 +92,43 @@ def command(context: Context) -> None:
 
     def text() -> None:
         if config.off:
-            click.echo(
+            tell(
                 "note: File-backed memory is off (file_backed_memory is 0, or not set in "
-                "nova.conf).",
-                err=True,
+                "nova.conf)."
             )
         if unreachable:
-            click.echo(f"note: Guests are not named: {unreachable}", err=True)
+            tell(f"note: Guests are not named: {unreachable}")
         _warn(shares)
-        header = [f"{name.removesuffix('_mib').upper()} MiB" for name in figures]
-        print_table(context, header, [list(figures.values())])
+        print_table(context, tuple(figures), [[Bytes(size) for size in figures.values()]])
         if not context.no_headers:
             click.echo(
-                f"\nRAM: {to_mib(ram.size)} MiB, of which {_mib(ram.demand.total)} MiB are needed "
-                f"and {to_mib(ram.free)} MiB are free."
+                f"\nRAM: {format_size(ram.size)}, of which {format_size(ram.demand.total)} are "
+                f"needed and {format_size(ram.free)} are free."
             )
-            click.echo(f"Needed, in MiB: {ram.demand}.")
+            click.echo(f"Needed: {ram.demand.described(format_size)}.")
         if ram.anonymous_alone:
-            click.echo(
+            tell(
                 "note: Anonymous guests alone may use up RAM: no guest with memory in files is "
-                "admitted.",
-                err=True,
+                "admitted."
             )
         rows: list[tuple[object, ...]] = [
-            (guest.domain.name, _mib(guest.promised), _mib(guest.allocated), _mib(guest.resident))
+            (
+                guest.domain.name,
+                Bytes(guest.promised),
+                Bytes(guest.allocated),
+                Bytes(guest.resident),
+            )
             for guest in shares.guests
         ]
         owner = "" if unreachable else " (no guest's)"
         rows += [
-            (f"{holding.directory}{owner}", _mib(holding.promised), _mib(holding.allocated), None)
+            (f"{holding.directory}{owner}", Bytes(holding.promised), Bytes(holding.allocated), None)
             for holding in shares.unknown
         ]
         if rows:
             if not context.no_headers:
                 click.echo()
-            print_table(context, ("GUEST", "PROMISED MiB", "USED MiB", "RESIDENT MiB"), rows)
+            print_table(context, ("GUEST", "PROMISED", "USED", "RESIDENT"), rows)
 
     context.emit(document, text)
 
@@ -129,12 +137,10 @@ def _warn(shares: StoreShares) -> None:
     """Tell who has more than the store's capacity, and for whom it has none."""
     if shares.earlier:
         names = ", ".join(each.name for each in shares.earlier)
-        click.echo(
-            f"note: Promised before an upgrade, and kept beyond the capacity: {names}.", err=True
-        )
+        tell(f"note: Promised before an upgrade, and kept beyond the capacity: {names}.")
     if shares.refused_anew:
         names = ", ".join(shares.refused_anew)
-        click.echo(f"note: After a reboot there would be no room for {names}.", err=True)
+        tell(f"note: After a reboot there would be no room for {names}.")
 
 
 def _mib(size: int) -> int:

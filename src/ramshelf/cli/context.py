@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ramshelf.core.doctor.facts import BadConfig
 
 
+VERBOSE = "Show each command that is run and each file that is changed, on standard error."
+QUIET = "Print nothing but errors and what was asked for."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """The global options; the configuration is read when first asked for."""
@@ -24,6 +28,8 @@ class Context:
     connect: str | None = None
     as_json: bool = False
     no_headers: bool = False
+    verbose: bool = False
+    quiet: bool = False
 
     @cached_property
     def config(self) -> Config:
@@ -53,11 +59,16 @@ class Context:
         return self.connect or self.config.connection_uri
 
     def emit(self, document: Mapping[str, object], text: Callable[[], None]) -> None:
-        """Print ``document`` as JSON where asked for, else call ``text``."""
+        """Print what was asked for: ``document`` as JSON where wished, else call ``text``."""
         if self.as_json:
             click.echo(json.dumps(document, indent=2, default=str))
         else:
             text()
+
+    def report(self, document: Mapping[str, object], text: Callable[[], None]) -> None:
+        """Print what was done, as ``emit`` does; with ``--quiet`` only where JSON is wished."""
+        if self.as_json or not self.quiet:
+            self.emit(document, text)
 
 
 no_headers = click.option(
@@ -69,10 +80,35 @@ no_headers = click.option(
 """Gives a verb that prints a table its own ``--no-headers``; it stands above ``pass_context``."""
 
 
+def tell(text: str, *, nl: bool = True) -> None:
+    """Print on standard error what a command says besides its result; nothing with ``--quiet``."""
+    ctx = click.get_current_context(silent=True)
+    if ctx is None or not isinstance(ctx.obj, Context) or not ctx.obj.quiet:
+        click.echo(text, err=True, nl=nl)
+
+
+def show_steps() -> None:
+    """Print each step that is taken on the host from now on, on standard error."""
+    import logging  # noqa: PLC0415 - only where it is used
+
+    from ramshelf.system.steps import LOGGER  # noqa: PLC0415 - as above
+
+    steps = logging.getLogger(LOGGER)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("+ %(message)s"))
+    steps.handlers = [handler]
+    steps.setLevel(logging.INFO)
+
+
 def pass_context(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Hand the Context to a verb as its first argument and give the verb its own ``--json``."""
+    """Hand the Context to a verb as its first argument.
+
+    It also gives the verb its own ``--json``, ``--verbose`` and ``--quiet``.
+    """
 
     @click.option("--json", "verb_json", is_flag=True, help="Print JSON; sizes end in _mib.")
+    @click.option("-v", "--verbose", "verb_verbose", is_flag=True, help=VERBOSE)
+    @click.option("-q", "--quiet", "verb_quiet", is_flag=True, help=QUIET)
     @click.pass_context
     @wraps(function)
     def wrapper(
@@ -80,6 +116,8 @@ def pass_context(function: Callable[..., Any]) -> Callable[..., Any]:
         /,
         *args: Any,
         verb_json: bool,
+        verb_verbose: bool,
+        verb_quiet: bool,
         verb_no_headers: bool = False,
         **kwargs: Any,
     ) -> Any:
@@ -88,6 +126,15 @@ def pass_context(function: Callable[..., Any]) -> Callable[..., Any]:
             context = replace(context, as_json=True)
         if verb_no_headers and not context.no_headers:
             context = replace(context, no_headers=True)
+        if verb_verbose and not context.verbose:
+            context = replace(context, verbose=True)
+        if verb_quiet and not context.quiet:
+            context = replace(context, quiet=True)
+        if context.verbose and context.quiet:
+            raise click.UsageError("--verbose and --quiet do not go together.", ctx)
+        if context.verbose:
+            show_steps()
+        ctx.obj = context
         return ctx.invoke(function, context, *args, **kwargs)
 
     command: Callable[..., Any] = wrapper

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from ramshelf.cli.context import Context, no_headers, pass_context
+from ramshelf.cli.context import Context, no_headers, pass_context, tell
 from ramshelf.cli.group import Group
 from ramshelf.cli.notes import documents, say
-from ramshelf.cli.output import fields, plan, print_table
+from ramshelf.cli.output import Bytes, fields, plan, print_table
 from ramshelf.cli.values import Seconds
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RefusedError, UsageError
 from ramshelf.core.plan import describe
-from ramshelf.core.units import MIB, align_up, to_mib
+from ramshelf.core.units import MIB, align_up, format_size, to_mib
 from ramshelf.node.guest import look
 from ramshelf.system.hypervisor import Hypervisor
 
@@ -120,7 +120,7 @@ def start(context: Context, guest: str, *, dry_run: bool) -> None:
     def text() -> None:
         say(started.notes)
         backing = (
-            f"{_mib(started.guest.file_bytes)} MiB of file-backed memory"
+            f"{format_size(started.guest.file_bytes)} of file-backed memory"
             if started.guest.file_backed
             else "memory that is not file-backed"
         )
@@ -129,13 +129,13 @@ def start(context: Context, guest: str, *, dry_run: bool) -> None:
         else:
             click.echo(f"Guest {started.name} started in {started.seconds:.1f} s, with {backing}.")
             if started.written is not None:
-                reserved = f"{_mib(started.guest.promise)} MiB" if started.guarded else "Nothing"
+                reserved = format_size(started.guest.promise) if started.guarded else "Nothing"
                 click.echo(
-                    f"{reserved} reserved, {_tenths(started.written)} MiB written "
+                    f"{reserved} reserved, {format_size(started.written)} written "
                     "to the store's device meanwhile."
                 )
 
-    context.emit(document, text)
+    context.report(document, text)
 
 
 def _with_guest(
@@ -182,15 +182,15 @@ def _show_rehearsed(context: Context, rehearsed: "Rehearsed") -> None:
         click.echo()
         if capacity:
             click.echo(
-                f"It would be promised {_mib(guest.promise)} MiB of the store, which has "
-                f"{to_mib(capacity.free)} MiB free."
+                f"It would be promised {format_size(guest.promise)} of the store, which has "
+                f"{format_size(capacity.free)} free."
             )
         else:
             click.echo("Its memory would not be file-backed.")
         if ram:
             click.echo(
-                f"It would need {_mib(rehearsed.ram_needed)} MiB of RAM that cannot go to the "
-                f"store; {to_mib(ram.free)} MiB are free."
+                f"It would need {format_size(rehearsed.ram_needed)} of RAM that cannot go to the "
+                f"store; {format_size(ram.free)} are free."
             )
 
     context.emit(document, text)
@@ -241,18 +241,14 @@ def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> No
 
     def progress(waited: float) -> None:
         if terminal:
-            click.echo(
-                f"\rWaiting for {name} to shut down: {waited:.0f} of {limit:.0f} s ",
-                err=True,
-                nl=False,
-            )
+            tell(f"\rWaiting for {name} to shut down: {waited:.0f} of {limit:.0f} s ", nl=False)
 
     try:
         with Hypervisor(context.uri) as hypervisor:
             stopped = stop_guest(hypervisor, context.config, name, timeout=limit, progress=progress)
     finally:
         if terminal and not now:
-            click.echo("\r\033[K", err=True, nl=False)
+            tell("\r\033[K", nl=False)
     sentence = {
         "not running": f"Guest {name} is not running.",
         "shut down": f"Guest {name} shut down in {stopped.seconds:.1f} s.",
@@ -277,13 +273,13 @@ def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> No
             dropped = (
                 ""
                 if stopped.dropped is None
-                else f"{_tenths(stopped.dropped)} MiB dropped unwritten, "
+                else f"{format_size(stopped.dropped)} dropped unwritten, "
             )
             click.echo(
-                f"{dropped}{_tenths(stopped.written)} MiB written to the store's device meanwhile."
+                f"{dropped}{format_size(stopped.written)} written to the store's device meanwhile."
             )
 
-    context.emit(document, text)
+    context.report(document, text)
 
 
 @command.command(
@@ -415,14 +411,14 @@ def trim(context: Context, name: str) -> None:
 
     def text() -> None:
         click.echo(
-            f"Guest {name} gave back {document['given_back_mib']} of {document['examined_mib']} MiB"
-            f" in RAM, in {trimmed.seconds:.1f} s."
+            f"Guest {name} gave back {format_size(trimmed.given_back)} of "
+            f"{format_size(trimmed.examined)} in RAM, in {trimmed.seconds:.1f} s."
         )
         if trimmed.pauses:
             times = "once" if trimmed.pauses == 1 else f"{trimmed.pauses} times"
             click.echo(f"It was held {times}, for {document['longest_pause_ms']} ms at most.")
 
-    context.emit(document, text)
+    context.report(document, text)
 
 
 @command.command(
@@ -448,10 +444,10 @@ def list_command(context: Context) -> None:
         "NAME",
         "ID",
         "STATE",
-        "SIZE MiB",
-        "PROMISED MiB",
-        "USED MiB",
-        "RESIDENT MiB",
+        "SIZE",
+        "PROMISED",
+        "USED",
+        "RESIDENT",
         "FILES",
     )
     rows = [
@@ -459,10 +455,10 @@ def list_command(context: Context) -> None:
             guest.domain.name,
             guest.domain.domain_id,
             guest.domain.state,
-            _mib(guest.size),
-            _mib(guest.promised),
-            _mib(guest.allocated),
-            _mib(guest.resident),
+            Bytes(guest.size),
+            Bytes(guest.promised),
+            Bytes(guest.allocated),
+            Bytes(guest.resident),
             " ".join(file.path for file in guest.files),
         )
         for guest in running
@@ -483,13 +479,13 @@ def show(context: Context, name: str) -> None:
     with Hypervisor(context.uri) as hypervisor:
         details = look.show_guest(hypervisor, name)
     guest, domain = details.description, details.domain
-    document: dict[str, object] = {
+    shown: dict[str, object] = {
         "name": domain.name,
         "id": domain.domain_id,
         "uuid": domain.uuid,
         "state": domain.state,
-        "memory_mib": _mib(guest.memory),
-        "max_memory_mib": _mib(guest.max_memory),
+        "memory_mib": Bytes(guest.memory),
+        "max_memory_mib": Bytes(guest.max_memory),
         "file_backed": guest.file_backed,
         "source": guest.source,
         "access": guest.access,
@@ -497,26 +493,24 @@ def show(context: Context, name: str) -> None:
         "discard": guest.discard,
         "hugepages": guest.hugepages,
         "locked": guest.locked,
-        "size_mib": _mib(guest.file_bytes),
-        "private_mib": _mib(guest.private_bytes),
-        "promised_mib": _mib(details.running.promised) if details.running else 0,
-        "used_mib": _mib(details.running.allocated) if details.running else 0,
-        "resident_mib": _mib(details.running.resident) if details.running else 0,
+        "size_mib": Bytes(guest.file_bytes),
+        "private_mib": Bytes(guest.private_bytes),
+        "promised_mib": Bytes(details.running.promised if details.running else 0),
+        "used_mib": Bytes(details.running.allocated if details.running else 0),
+        "resident_mib": Bytes(details.running.resident if details.running else 0),
+    }
+    document = {
+        key: _mib(value) if isinstance(value, Bytes) else value for key, value in shown.items()
     }
     files = _file_documents(details.running) if details.running else []
 
-    lines = [
-        (
-            key.removesuffix("_mib").replace("_", " "),
-            f"{value} MiB" if key.endswith("_mib") else value,
-        )
-        for key, value in document.items()
-    ]
+    lines = [(key.removesuffix("_mib").replace("_", " "), value) for key, value in shown.items()]
     document["allocated_mib"] = document["used_mib"]  # its name until 0.2
     lines += [("file", file["path"]) for file in files]
     own = [{"path": each.path, "size_mib": _mib(each.size)} for each in details.own]
     lines += [
-        ("own file", f"{each['path']} ({each['size_mib']} MiB by qemu:commandline)") for each in own
+        ("own file", f"{each.path} ({format_size(each.size)} by qemu:commandline)")
+        for each in details.own
     ]
     notes = tuple(private_mapping(guest)) if domain.active else ()
 

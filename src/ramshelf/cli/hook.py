@@ -148,7 +148,7 @@ def bypass(context: Context, *, time: str | None, end: bool) -> None:
         said = f"The hook {ended}; guests that passed by it: {now.guests}."
     if end:
         now = Bypass(guests=now.guests)
-    context.emit(_bypass_fields(now), lambda: click.echo(said))
+    context.report(_bypass_fields(now), lambda: click.echo(said))
 
 
 def _bypass_fields(bypass: Bypass) -> dict[str, object]:
@@ -176,4 +176,4 @@ def _report(
         if outcome.seen:
             click.echo("The running libvirt calls it.")
 
-    context.emit(document, text)
+    (context.emit if dry_run else context.report)(document, text)

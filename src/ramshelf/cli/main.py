@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import click
 
 from ramshelf import __version__
-from ramshelf.cli.context import Context
+from ramshelf.cli.context import QUIET, VERBOSE, Context
 from ramshelf.cli.group import Group
 from ramshelf.core.errors import HostError, InterruptedByUserError, RamshelfError, UsageError
 from ramshelf.core.text import printable
@@ -26,7 +26,7 @@ from ramshelf.core.text import printable
 _VERBS = {
     "status": "Show how things are: store, hook, agent, guests, and what is wrong.",
     "doctor": "Check the host, the store, the configuration and the guests.",
-    "store": "Prepare, show, remove or clean the store.",
+    "store": "Prepare, resize, show, remove or clean the store.",
     "hook": "Install, remove or check libvirt's hook.",
     "guest": "Start, stop, migrate, list or show file-backed guests.",
     "xml": "Make domain XML file-backed.",
@@ -90,6 +90,8 @@ class _Verbs(Group):
 @click.option("--connect", metavar="URI", help="libvirt connection URI; default qemu:///system.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; sizes end in _mib.")
 @click.option("--no-headers", is_flag=True, help="Print only the rows of tables, for scripts.")
+@click.option("-v", "--verbose", is_flag=True, help=VERBOSE)
+@click.option("-q", "--quiet", is_flag=True, help=QUIET)
 @click.version_option(__version__, prog_name="ramshelf", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(
@@ -100,6 +102,8 @@ def cli(
     *,
     as_json: bool,
     no_headers: bool,
+    verbose: bool,
+    quiet: bool,
 ) -> None:
     """File-backed guest memory for KVM hosts."""
     ctx.obj = Context(
@@ -108,6 +112,8 @@ def cli(
         connect=connect,
         as_json=as_json,
         no_headers=no_headers,
+        verbose=verbose,
+        quiet=quiet,
     )
 
 

@@ -4,11 +4,11 @@ import sys
 
 import click
 
-from ramshelf.cli.context import Context
+from ramshelf.cli.context import Context, tell
 from ramshelf.cli.notes import documents, say
 from ramshelf.core.migration.live import LiveOptions, Progress
 from ramshelf.core.migration.verdict import Verdict, Way
-from ramshelf.core.units import MIB
+from ramshelf.core.units import MIB, format_size
 from ramshelf.node.migration.cold import move_cold
 from ramshelf.node.migration.destination import Move, look_at_move
 from ramshelf.node.migration.live import Moved, migrate
@@ -56,7 +56,7 @@ def run(
                 )
         finally:
             line.clear()
-    context.emit(_moved_document(moved), lambda: _tell_moved(moved))
+    context.report(_moved_document(moved), lambda: _tell_moved(moved))
     return 0
 
 
@@ -68,18 +68,18 @@ class _Line:
 
     def show(self, text: str) -> None:
         if self._shown:
-            click.echo(f"\r{text}\033[K", err=True, nl=False)
+            tell(f"\r{text}\033[K", nl=False)
 
     def clear(self) -> None:
         if self._shown:
-            click.echo("\r\033[K", err=True, nl=False)
+            tell("\r\033[K", nl=False)
 
 
 def _figures(name: str, figures: Progress) -> str:
     downtime = f", downtime {figures.downtime * 1000:.0f} ms expected" if figures.downtime else ""
     return (
-        f"{name}: {figures.sent / MIB:.0f} MiB sent, {figures.remaining / MIB:.0f} of "
-        f"{figures.total / MIB:.0f} MiB left, {figures.rate / MIB:.0f} MiB/s{downtime}"
+        f"{name}: {format_size(figures.sent)} sent, {format_size(figures.remaining)} of "
+        f"{format_size(figures.total)} left, {format_size(figures.rate)}/s{downtime}"
     )
 
 
@@ -146,4 +146,4 @@ def _tell_moved(moved: Moved) -> None:
     if moved.figures is not None:
         downtime = moved.figures.downtime
         held = "" if downtime is None else f"; it was held for {downtime * 1000:.0f} ms"
-        click.echo(f"{moved.figures.sent / MIB:.1f} MiB sent{held}.")
+        click.echo(f"{format_size(moved.figures.sent)} sent{held}.")

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-import click
-
+from ramshelf.cli.context import tell
 from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.text import printable
 
@@ -12,9 +11,9 @@ def say(notes: Iterable[Finding]) -> None:
     """Print one line for each note, as ``note:`` or ``warning:``, and one for its hint."""
     for note in notes:
         word = "warning" if note.severity is Severity.WARNING else "note"
-        click.echo(f"{word}: {printable(note.sentence)} [{note.code}]", err=True)
+        tell(f"{word}: {printable(note.sentence)} [{note.code}]")
         if note.hint:
-            click.echo(f"hint: {printable(note.hint)}", err=True)
+            tell(f"hint: {printable(note.hint)}")
 
 
 def documents(notes: Iterable[Finding]) -> list[dict[str, object]]:

@@ -7,9 +7,18 @@ import click
 
 from ramshelf.core.plan import Step
 from ramshelf.core.text import printable
+from ramshelf.core.units import format_size
 
 if TYPE_CHECKING:
     from ramshelf.cli.context import Context
+
+
+class Bytes(int):
+    """A size in bytes that people read as ``12.5 GiB``; tables put it to the right."""
+
+    def __str__(self) -> str:
+        """Return the size in its largest unit."""
+        return format_size(int(self))
 
 
 def print_table(
@@ -45,15 +54,22 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def fields(pairs: Iterable[tuple[str, object]]) -> str:
-    """Return a line for each name and value, aligned; booleans as yes and no, None as ``-``."""
+    """Return a line for each name and value, aligned; booleans as yes and no, None as ``-``.
+
+    Sizes stand to the right of the longest of them.
+    """
     lines = list(pairs)
     width = max((len(name) for name, _ in lines), default=0)
-    words = {None: "-", True: "yes", False: "no"}
-    return "\n".join(
-        f"{name:{width}}  "
-        + (words[value] if value is None or isinstance(value, bool) else printable(str(value)))
-        for name, value in lines
-    )
+    longest = max((len(str(value)) for _, value in lines if isinstance(value, Bytes)), default=0)
+
+    def shown(value: object) -> str:
+        if isinstance(value, Bytes):
+            return str(value).rjust(longest)
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return "-" if value is None else printable(str(value))
+
+    return "\n".join(f"{name:{width}}  {shown(value)}" for name, value in lines)
 
 
 def plan(actions: Sequence[Step]) -> str:

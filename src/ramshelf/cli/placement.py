@@ -7,12 +7,13 @@ import click
 from ramshelf.cli.context import Context, no_headers, pass_context
 from ramshelf.cli.group import Group
 from ramshelf.cli.notes import documents, say
-from ramshelf.cli.output import fields, print_table
+from ramshelf.cli.output import Bytes, fields, print_table
 from ramshelf.core.doctor.checks.placement import judge_provider
 from ramshelf.core.errors import ConfigError, HostError, ServiceError
 from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.placement import provider_config
 from ramshelf.core.store.find import NoStore
+from ramshelf.core.units import MIB
 from ramshelf.node import placement as node
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.hypervisor import Hypervisor
@@ -63,7 +64,7 @@ def show(context: Context) -> None:
 
     def plain(name: str) -> object:
         value = document[name]
-        return f"{value} MiB" if name.endswith("_mib") and value is not None else value
+        return Bytes(value * MIB) if name.endswith("_mib") and isinstance(value, int) else value
 
     def text() -> None:
         _say(findings)
@@ -82,7 +83,11 @@ def show(context: Context) -> None:
         if rows:
             if not context.no_headers:
                 click.echo()
-            print_table(context, ("CONSUMER", "GUEST", "MEMORY MiB"), rows)
+            print_table(
+                context,
+                ("CONSUMER", "GUEST", "MEMORY"),
+                [(uuid, name, Bytes(size * MIB)) for uuid, name, size in rows],
+            )
 
     context.emit(document, text)
 
@@ -118,7 +123,7 @@ def report(context: Context) -> None:
             click.echo(sentence)
         click.echo(done.sentence)
 
-    context.emit(document, text)
+    context.report(document, text)
 
 
 @command.command(

@@ -9,7 +9,7 @@ import click
 
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.notes import documents
-from ramshelf.cli.output import fields
+from ramshelf.cli.output import Bytes, fields
 from ramshelf.core.config import Config
 from ramshelf.core.findings import Finding, Severity, exit_status
 from ramshelf.core.hook.status import HookStatus
@@ -19,7 +19,7 @@ from ramshelf.core.status import AgentState, GuestSums, Status
 from ramshelf.core.store.capacity import Capacity
 from ramshelf.core.store.find import NoStore, Store
 from ramshelf.core.text import printable
-from ramshelf.core.units import MIB, align_up, to_mib
+from ramshelf.core.units import MIB, align_up, format_size, to_mib
 from ramshelf.node.status import look_at_host
 from ramshelf.system.worker import Patience
 
@@ -119,17 +119,15 @@ def _store(status: Status) -> str:
     return "none" if isinstance(store, NoStore) else f"unknown: {store.reason}"
 
 
-def _capacity(capacity: Capacity | Unknown) -> tuple[tuple[str, str], ...]:
+def _capacity(capacity: Capacity | Unknown) -> tuple[tuple[str, Bytes], ...]:
     if isinstance(capacity, Unknown):
         return ()
-    figures = (
-        ("capacity", to_mib(capacity.total)),
-        ("promised", _mib(capacity.promised)),
-        ("used", _mib(capacity.allocated)),
-        ("free", to_mib(capacity.free)),
+    return (
+        ("capacity", Bytes(capacity.total)),
+        ("promised", Bytes(capacity.promised)),
+        ("used", Bytes(capacity.allocated)),
+        ("free", Bytes(capacity.free)),
     )
-    width = max(len(str(figure)) for _, figure in figures)
-    return tuple((name, f"{figure:>{width}} MiB") for name, figure in figures)
 
 
 def _hook(hook: HookStatus | Unknown) -> str:
@@ -167,10 +165,10 @@ def _guests(guests: GuestSums | Unknown) -> str:
     if not guests.running:
         return "none running"
     text = f"{guests.running} running, {guests.file_backed} of them file-backed"
-    promised, used = _mib(guests.promised), _mib(guests.used)
-    if not guests.file_backed or promised is None or used is None:
+    promised, used = guests.promised, guests.used
+    if not guests.file_backed or isinstance(promised, Unknown) or isinstance(used, Unknown):
         return text
-    return f"{text}, using {used} of the {promised} MiB promised"
+    return f"{text}, using {format_size(used)} of the {format_size(promised)} promised"
 
 
 def _wrong(findings: tuple[Finding, ...]) -> str:

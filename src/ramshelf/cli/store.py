@@ -1,13 +1,13 @@
-"""``ramshelf store``: prepare, show, remove and clean the store."""
+"""``ramshelf store``: prepare, resize, show, remove and clean the store."""
 
 import os
 from collections.abc import Callable
 
 import click
 
-from ramshelf.cli.context import Context, no_headers, pass_context
+from ramshelf.cli.context import Context, no_headers, pass_context, tell
 from ramshelf.cli.group import Group
-from ramshelf.cli.output import fields, plan, print_table
+from ramshelf.cli.output import Bytes, fields, plan, print_table
 from ramshelf.cli.values import Size
 from ramshelf.core.errors import HostError
 from ramshelf.core.plan import Action, AllocateFile, describe
@@ -15,7 +15,7 @@ from ramshelf.core.store.directory import GuestDirectory
 from ramshelf.core.store.facts import Spec
 from ramshelf.core.store.find import DISK_FILE_SYSTEMS, NoStore, Store
 from ramshelf.core.store.kind import Kind
-from ramshelf.core.units import MIB, align_up, to_mib
+from ramshelf.core.units import MIB, align_up, format_size, to_mib
 from ramshelf.node.store import manage as node
 from ramshelf.node.store.clean import clean as clean_store
 from ramshelf.node.store.clean import find_stale, list_directories
@@ -27,7 +27,7 @@ _RESTART = "Restart libvirtd (or virtqemud): it reads memory_backing_dir only wh
 
 @click.group("store", cls=Group)
 def command() -> None:
-    """Prepare, show, remove or clean the store."""
+    """Prepare, resize, show, remove or clean the store."""
 
 
 @command.command(
@@ -135,6 +135,47 @@ def create(
     _emit(context, planned, dry_run=False, text=done, warned=True)
 
 
+@command.command(
+    "resize",
+    epilog="""\b
+Examples:
+  ramshelf store resize --size 128G --dry-run
+  lvextend --size 200G vg/ramshelf; ramshelf store resize
+""",
+)
+@click.option(
+    "--size",
+    type=Size(),
+    metavar="SIZE",
+    help="The new size of the store, such as 128G; default: all of its device.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Print the commands and file changes; change nothing."
+)
+@pass_context
+def resize(context: Context, *, size: int | None, dry_run: bool) -> None:
+    """Make the store larger while guests run on it, now and for every boot.
+
+    The size counts as for 'store create'. A store in a file gets a larger file, fully allocated;
+    one of kind swap gets a further swap file. A device (a partition, a volume) has to be grown by
+    its own tools first. A store never gets smaller. After an interruption run it again: it goes on
+    from there.
+    """
+
+    def done(planned: node.Planned) -> None:
+        if not planned.actions:
+            click.echo("The store is already as large as you ask for.")
+        else:
+            click.echo("The store has the new size, now and at every boot.")
+        _tell_capacity(planned)
+
+    if dry_run:
+        planned = node.prepare_resize(size, context.config)
+    else:
+        planned = node.resize(size, context.config, tell=_Progress().tell)
+    _emit(context, planned, dry_run=dry_run, text=done)
+
+
 @command.command("remove", epilog="Example: ramshelf store remove --dry-run")
 @click.option(
     "--dry-run", is_flag=True, help="Print the commands and file changes; change nothing."
@@ -191,15 +232,15 @@ def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
         rows = [
             (
                 each.path,
-                to_mib(align_up(each.size, MIB)),
-                to_mib(align_up(each.allocated, MIB)),
+                Bytes(each.size),
+                Bytes(each.allocated),
                 "stale" if dry_run else "removed" if each in removed else "kept: in use again",
             )
             for each in found
         ]
-        print_table(context, ("DIRECTORY", "PROMISED MiB", "USED MiB", "STATE"), rows)
+        print_table(context, ("DIRECTORY", "PROMISED", "USED", "STATE"), rows)
 
-    context.emit(document, text)
+    (context.emit if dry_run else context.report)(document, text)
 
 
 def _require_store() -> None:
@@ -232,7 +273,7 @@ def show(context: Context) -> None:
             click.echo()
         lines = (
             (_NAMES.get(key, key.replace("_", " ").removesuffix(" mib")), _plain(key, value))
-            for key, value in document.items()
+            for key, value in {**document, **_sizes(shown)}.items()
             if key not in _NOT_SHOWN and value is not None and value not in ("", [], {})
         )
         click.echo(fields(lines))
@@ -291,16 +332,29 @@ def _shown(shown: node.Shown) -> dict[str, object]:
     }
 
 
+def _sizes(shown: node.Shown) -> dict[str, Bytes]:
+    """Return the sizes of which the document has MiB, as people read them."""
+    sizes = {} if shown.size is None else {"size_mib": shown.size}
+    if capacity := shown.capacity:
+        sizes |= {
+            "capacity_mib": capacity.total,
+            "promised_mib": capacity.promised,
+            "used_mib": capacity.allocated,
+            "free_mib": capacity.free,
+        }
+    return {key: Bytes(size) for key, size in sizes.items()}
+
+
 def _plain(key: str, value: object) -> object:
-    if isinstance(value, bool):
+    if isinstance(value, bool | Bytes):
         return value
     if key == "limited_by":
         return _LIMITS[str(value)]
-    if key.endswith("_mib"):
-        return f"{value} MiB"
     if key == "swap" and isinstance(value, list):
         return ", ".join(
-            f"{area['path']} ({area['used_mib']} of {area['size_mib']} MiB used)" for area in value
+            f"{area['path']} ({Bytes(area['used_mib'] * MIB)} of {Bytes(area['size_mib'] * MIB)} "
+            "used)"
+            for area in value
         )
     return ", ".join(value) if isinstance(value, list) else str(value)
 
@@ -308,14 +362,14 @@ def _plain(key: str, value: object) -> object:
 def _tell_capacity(planned: node.Planned) -> None:
     if planned.capacity is not None:
         click.echo(
-            f"It can hold {to_mib(planned.capacity.total)} MiB of guest memory "
+            f"It can hold {format_size(planned.capacity.total)} of guest memory "
             f"(limited by {_LIMITS[planned.capacity.limit_reason]})."
         )
 
 
 def _warn(warnings: tuple[str, ...]) -> None:
     for sentence in warnings:
-        click.echo(f"warning: {sentence}", err=True)
+        tell(f"warning: {sentence}")
 
 
 def _emit(
@@ -342,7 +396,7 @@ def _emit(
 
     if not warned:
         _warn(planned.warnings)
-    context.emit(document, plain)
+    (context.emit if dry_run else context.report)(document, plain)
 
 
 class _Progress:
@@ -358,6 +412,6 @@ class _Progress:
         """Say which step is under way and how far."""
         line = f"{number + 1}. {action.why}"
         if self._terminal and isinstance(action, AllocateFile):
-            click.echo(f"\r{line}: {fraction:.0%}", err=True, nl=fraction >= 1)
+            tell(f"\r{line}: {fraction:.0%}", nl=fraction >= 1)
         elif fraction == 0:
-            click.echo(line, err=True)
+            tell(line)

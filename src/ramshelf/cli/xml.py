@@ -6,7 +6,7 @@ from contextlib import ExitStack, suppress
 
 import click
 
-from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.context import Context, pass_context, tell
 from ramshelf.cli.domainfile import STANDARD_INPUT, named, read_domain
 from ramshelf.cli.group import Group
 from ramshelf.cli.notes import documents, say
@@ -77,7 +77,7 @@ def apply_command(
     if like_nova and (discard or allocation):
         raise click.UsageError("--like-nova decides about --discard and --allocation itself.")
     if file == STANDARD_INPUT and sys.stdin.isatty():
-        click.echo("Reading domain XML from the terminal; end it with Ctrl-D.", err=True)
+        tell("Reading domain XML from the terminal; end it with Ctrl-D.")
     document = read_domain(file)
     with named(file):
         if context.config.off:

@@ -170,7 +170,7 @@ _TABLE = (
         _WARNING,
         "[libvirt] file_backed_memory is 0, or a nova.conf does not set it: as in Nova, no guest is"
         " backed by files.",
-        "Set [libvirt] file_backed_memory to the store's capacity in MiB ('ramshelf capacity').",
+        "Set [libvirt] file_backed_memory to the capacity_mib of 'ramshelf capacity --json'.",
     ),
     Rule(
         "config.allocation-ratio",
@@ -422,6 +422,14 @@ _TABLE = (
         f"Stop a guest, or {ENLARGE}; 'ramshelf capacity' shows who holds what.",
     ),
     Rule(
+        "store.resize-unfinished",
+        _WARNING,
+        "'ramshelf store resize' was cut off, or somebody has grown the store by hand: /etc/fstab, "
+        "the store's file or device and its file system do not have the same size. Guests are "
+        "promised what the file system has.",
+        "Finish it: ramshelf store resize --size SIZE, with the size that is named.",
+    ),
+    Rule(
         "store.promised-before",
         _WARNING,
         "Guests were promised more before an upgrade than the store's capacity is now, and keep it:"
@@ -551,7 +559,8 @@ _TABLE = (
         _WARNING,
         "The store is larger than the swap behind it, as its fstab entry says it may be: guests "
         "that use all their memory at once can be killed.",
-        "Enlarge the swap, or make the store as large as its swap.",
+        "Add swap, or make the store as large as its swap: 'ramshelf store remove', then 'ramshelf "
+        "store create' without --tmpfs-size.",
     ),
     Rule(
         "store.larger-than-swap",
@@ -563,7 +572,8 @@ _TABLE = (
         "store.exceeds-memory",
         _FAILURE,
         "The tmpfs is larger than swap and RAM together, after what the host needs itself.",
-        "Make the store smaller, or enlarge the swap.",
+        "Make the store smaller ('ramshelf store remove', then 'ramshelf store create'), or add "
+        "swap.",
     ),
     Rule(
         "store.page-cluster",

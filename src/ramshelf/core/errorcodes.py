@@ -17,7 +17,10 @@ SECTIONS = {
     "guest": ("Guests", "guest start, guest stop, guest trim, guest migrate, libvirt's hook"),
     "migration": ("Migration", "guest migrate"),
     "xml": ("Domain XML", "xml apply, guest start, guest migrate"),
-    "store": ("The store", "store create, store remove, store clean, guest start, capacity"),
+    "store": (
+        "The store",
+        "store create, store resize, store remove, store clean, guest start, capacity",
+    ),
     "hook": ("The hook", "hook install, hook remove, hook bypass, guest start, libvirt's hook"),
     "files": ("Files that others edit too", "store, hook and agent, where they change files"),
     "agent": ("The agent", "agent run, agent install, agent remove"),
@@ -577,7 +580,29 @@ _TABLE = (
         "store",
         "store.exists",
         "There is a store with other parameters.",
-        "Remove it first: ramshelf store remove. 'ramshelf store show' tells what it is.",
+        "To make it larger: ramshelf store resize. For anything else remove it first: ramshelf "
+        "store remove. 'ramshelf store show' tells what it is.",
+    ),
+    ErrorCode(
+        "store",
+        "store.not-made",
+        "There is no store that 'ramshelf store create' made.",
+        "Grow what you made with its own tools; ramshelf goes by what the file system says.",
+    ),
+    ErrorCode(
+        "store",
+        "store.no-resize",
+        "A store like this cannot grow while it is in use: its swap is a device, or it was made "
+        "larger than its swap.",
+        "Stop its guests; then: ramshelf store remove, and ramshelf store create --kind swap with "
+        "the new size.",
+    ),
+    ErrorCode(
+        "store",
+        "store.shrink",
+        "The store has more than the size asked for, and is never made smaller while it is in use.",
+        "To make a smaller one stop its guests; then: ramshelf store remove, and ramshelf store "
+        "create --size.",
     ),
     ErrorCode(
         "store",
@@ -899,7 +924,7 @@ _TABLE = (
         "notes",
         "config.off",
         "File-backed memory is switched off: nothing is done.",
-        "Set [libvirt] file_backed_memory to the store's capacity in MiB ('ramshelf capacity').",
+        "Set [libvirt] file_backed_memory to the capacity_mib of 'ramshelf capacity --json'.",
     ),
     ErrorCode(
         "notes",

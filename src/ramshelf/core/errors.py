@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-ENLARGE = "make a larger store ('ramshelf store remove', then 'ramshelf store create --size')"
+ENLARGE = "make the store larger ('ramshelf store resize --size')"
 """What the hints say where a store is too small."""
 
 

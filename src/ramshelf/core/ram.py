@@ -24,7 +24,7 @@ from ramshelf.core.units import GIB, MIB, align_up, to_mib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from ramshelf.core.domain.memory import Guest
     from ramshelf.core.store.ledger import Note
@@ -149,10 +149,12 @@ class Demand:
 
     def __str__(self) -> str:
         """Return the parts that are not 0, in MiB, as text."""
+        return self.described(lambda size: str(to_mib(align_up(size, MIB))))
+
+    def described(self, text: Callable[[int], str]) -> str:
+        """Return the parts that are not 0, each as ``text`` writes its bytes."""
         return ", ".join(
-            f"{_WORDS[name]} {to_mib(align_up(size, MIB))}"
-            for name, size in self.parts.items()
-            if size
+            f"{_WORDS[name]} {text(size)}" for name, size in self.parts.items() if size
         )
 
 

@@ -27,6 +27,7 @@ from ramshelf.core.units import GIB
 from ramshelf.system.filesystem import make_directory, read_text
 from ramshelf.system.processes import hang_up
 from ramshelf.system.run import Runner, run
+from ramshelf.system.steps import log_step
 from ramshelf.system.textfiles import change_text
 
 Tell = Callable[[int, Action, float], None]
@@ -37,6 +38,9 @@ _INTERRUPTED = {
     "hook": "hook.interrupted",
     "agent": "agent.interrupted",
 }
+
+_UNTOLD = (HangUp, SetValue, RemoveTree, MakeDirectory, RemoveDirectory)
+"""The actions that run no program and change no text, so that nobody else logs them."""
 
 _PAUSE = 0.2
 """The seconds between two tries of a command that may fail for a moment."""
@@ -49,18 +53,24 @@ def apply(
     tell: Tell = lambda _number, _action, _fraction: None,
     after_step: Callable[[int], None] = lambda _number: None,
     runner: Runner = run,
+    reversible: bool = True,
 ) -> None:
     """Carry out all ``actions`` of ``ramshelf NOUN ...`` in order.
 
     Raises the error of the step that failed, or RamshelfError ``NOUN.interrupted``. Both say that
-    the same command goes on from there, unless the error has a hint of its own. RefusedError
+    the same command goes on from there, unless the error has a hint of its own, and, where the plan
+    is ``reversible``, that ``ramshelf NOUN remove`` takes all of it back. RefusedError
     ``file.changed`` means that somebody else has changed a file of the plan.
     """
-    goes_on = f"The same command goes on from there; 'ramshelf {noun} remove' takes all back."
+    goes_on = "The same command goes on from there."
+    if reversible:
+        goes_on = f"The same command goes on from there; 'ramshelf {noun} remove' takes all back."
     for number, action in enumerate(actions):
         where = f"step {number + 1} of {len(actions)}"
         try:
             tell(number, action, 0.0)
+            if isinstance(action, _UNTOLD):
+                log_step(action.lines()[0])
             _do(action, runner, partial(tell, number, action))
             after_step(number)
         except KeyboardInterrupt as interrupt:
@@ -118,6 +128,7 @@ def _remove(action: RemoveFile) -> None:
     if action.before is not None:
         change_text(action.path, partial(_none, action))
         return
+    log_step(action.lines()[0])
     with suppress(FileNotFoundError):
         os.unlink(action.path)
 
@@ -195,19 +206,27 @@ def _run(action: Run, runner: Runner) -> None:
 
 
 def _allocate(action: AllocateFile, runner: Runner, tell: Callable[[float], None]) -> None:
-    """Allocate the file GiB by GiB, so that it can be followed and interrupted."""
+    """Allocate the file GiB by GiB, so that it can be followed and interrupted.
+
+    Where there is no room it has its former size again, and has not filled others' file system.
+    """
     descriptor = os.open(action.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.fchmod(descriptor, 0o600)
         if action.no_copy_on_write:
             runner(["chattr", "+C", action.path])
-        for offset in range(0, action.size, GIB):
-            length = min(GIB, action.size - offset)
-            runner(
-                ["fallocate", "--offset", str(offset), "--length", str(length), action.path],
-                timeout=600,
-            )
-            tell((offset + length) / action.size)
+        before = os.fstat(descriptor).st_size
+        try:
+            for offset in range(0, action.size, GIB):
+                length = min(GIB, action.size - offset)
+                runner(
+                    ["fallocate", "--offset", str(offset), "--length", str(length), action.path],
+                    timeout=600,
+                )
+                tell((offset + length) / action.size)
+        except ToolError:
+            os.ftruncate(descriptor, before)
+            raise
         os.fsync(descriptor)
         status = os.fstat(descriptor)
     finally:

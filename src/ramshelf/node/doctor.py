@@ -33,7 +33,9 @@ from ramshelf.core.store.clean import stale
 from ramshelf.core.store.directory import GuestDirectory, directory_names, guest_directory
 from ramshelf.core.store.earlier import EarlierPromise
 from ramshelf.core.store.find import NoStore, Store
+from ramshelf.core.store.layout import FSTAB, find_claim
 from ramshelf.core.store.ledger import Note
+from ramshelf.core.store.resize import unfinished
 from ramshelf.core.store.write_errors import WriteErrors
 from ramshelf.node import placement
 from ramshelf.node.guest.look import described
@@ -497,6 +499,20 @@ def _store(
         boot=known(boot_order, entries, store.mount_point),
         file_system_errors=file_system_errors(store.mount.fstype, store.mount.device),
         write_errors=_write_errors(store),
+        unfinished=_unfinished(store, usage),
+    )
+
+
+def _unfinished(store: Store, usage: StoreUsage | Unknown) -> int:
+    claim = find_claim(read_text(FSTAB, ""))
+    if claim is None or claim.mount_point != store.mount_point or isinstance(usage, Unknown):
+        return 0
+    file = known(os.stat, claim.file) if claim.file else None
+    return unfinished(
+        claim,
+        size=usage.size,
+        file_size=file.st_size if isinstance(file, os.stat_result) else 0,
+        page_size=os.sysconf("SC_PAGE_SIZE"),
     )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shlex
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from ramshelf.core.agent.events import Event, What
 from ramshelf.core.errors import HostError, InputError, RamshelfError, RefusedError, ServiceError
 from ramshelf.core.migration.live import LiveOptions, Progress, read_progress
 from ramshelf.core.requirements import Version, libvirt_version
+from ramshelf.core.secrets import hide
+from ramshelf.system.steps import log_step
 from ramshelf.system.worker import Answer, Worker
 
 T = TypeVar("T")
@@ -373,11 +376,13 @@ class Hypervisor:
 
     def define(self, xml: str, *, validate: bool = False) -> None:
         """Define the domain, new or anew; ``validate`` holds it against libvirt's schema first."""
+        log_step("virsh define /dev/stdin")
         flags = libvirt.VIR_DOMAIN_DEFINE_VALIDATE if validate else 0
         self._ask(lambda connection: connection.defineXMLFlags(xml, flags))
 
     def undefine(self, name: str) -> None:
         """Forget a domain's definition, but nothing that holds data: firmware variables stay."""
+        log_step(f"virsh undefine --keep-nvram {shlex.quote(name)}")
         flags = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
         self._ask_domain(name, lambda domain: domain.undefineFlags(flags))
 
@@ -387,6 +392,7 @@ class Hypervisor:
         Raises RefusedError with what libvirt's hook said, where that refuses it: under the code
         that ramshelf's hook gives, else ``guest.vetoed``.
         """
+        log_step(f"virsh start {shlex.quote(name)}")
         self._ask_domain(name, lambda domain: domain.create())
 
     def attempt(self, xml: str) -> str:
@@ -408,6 +414,7 @@ class Hypervisor:
 
     def ask_to_stop(self, name: str) -> None:
         """Press the guest's power button (or use its agent, as libvirt sees fit); do not wait."""
+        log_step(f"virsh shutdown {shlex.quote(name)}")
         self._ask_domain(name, lambda domain: domain.shutdown())
 
     def monitor(self, name: str, command: str, **arguments: object) -> Any:
@@ -431,6 +438,7 @@ class Hypervisor:
 
     def destroy(self, name: str) -> None:
         """End the domain at once."""
+        log_step(f"virsh destroy {shlex.quote(name)}")
         self._ask_domain(name, lambda domain: domain.destroy())
 
     def persistent(self, name: str) -> bool:
@@ -474,6 +482,7 @@ class Hypervisor:
             parameters = {key: value for key, value in values.items() if value}
             domain.migrateToURI3(destination, parameters, flags)
 
+        log_step(f"virsh migrate --live --p2p {shlex.quote(name)} {hide(destination)}")
         return Migration(self._worker.post(migrate), self._translate)
 
     def progress(self, name: str, *, completed: bool = False) -> Progress | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ramshelf.core.errors import ToolError
+from ramshelf.system.steps import log_step
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -60,6 +61,7 @@ def run(
     """
     line = shlex.join(argv)
     facts: dict[str, object] = {"argv": list(argv)}
+    log_step(line)
     try:
         ended = subprocess.run(  # noqa: S603 - argv lists only, never a shell
             list(argv),

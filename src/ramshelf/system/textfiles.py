@@ -12,6 +12,7 @@ import stat
 from ramshelf.core.errors import RefusedError
 from ramshelf.system.filesystem import RUN_DIR, read_text
 from ramshelf.system.locks import store_lock
+from ramshelf.system.steps import log_step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def change_text(
                 if write_atomically(path, changed, mode=mode, beside=beside, only_if=unchanged):
                     return
             elif unchanged():
+                log_step(f"rm {os.fspath(path)}")
                 os.unlink(path)
                 return
     raise RefusedError(
@@ -93,6 +95,7 @@ def write_atomically(
         if not only_if():
             os.unlink(temporary)
             return False
+        log_step(f"mv {temporary} {target}")
         os.replace(temporary, target)
     except BaseException:
         os.unlink(temporary)

@@ -32,6 +32,7 @@ def test_the_verbs_are_those_of_the_contract() -> None:
         "status",
         "doctor",
         "store create",
+        "store resize",
         "store show",
         "store remove",
         "store clean",
@@ -68,7 +69,7 @@ def test_every_command_has_help_an_example_and_json(
     text = capsys.readouterr().out
     assert "Example" in text
     assert f"ramshelf {' '.join(words)}" in text.split("Example")[1]
-    assert "--json" in text
+    assert all(option in text for option in ("--json", "--verbose", "--quiet"))
     assert "docs/" not in text  # what is installed has no such directory
 
 

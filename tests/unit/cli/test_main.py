@@ -2,11 +2,12 @@
 
 import errno
 import json
+import logging
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,9 +15,13 @@ from typing import Any
 import click
 import pytest
 
+from ramshelf.agent.log import Log
 from ramshelf.cli import main
-from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.context import Context, pass_context, show_steps, tell
 from ramshelf.core.errors import ConfigError, RefusedError
+from ramshelf.system.run import run
+from ramshelf.system.steps import LOGGER
+from ramshelf.system.textfiles import change_text
 
 Raiser = Callable[[], Any]
 
@@ -55,6 +60,89 @@ def test_json_before_and_after_the_verb(
     verb(lambda: None)
     assert main.run(["--json", "probe"] if json_first else ["probe", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"result": "x"}
+
+
+@pytest.fixture
+def acting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """``ramshelf act`` changes a file by itself and by a program, and says so."""
+
+    @click.command("act")
+    @pass_context
+    def command(context: Context) -> None:
+        tell("1. Write the file")
+        (tmp_path / "file").write_text("old")
+        run(["true", "a b"])
+        change_text(tmp_path / "file", lambda _text: "new")
+        context.report({"changed": True}, lambda: click.echo("It is written."))
+        context.emit({"size_mib": 1}, lambda: click.echo("1 MiB"))
+
+    module = ModuleType("ramshelf.cli.act")
+    module.__dict__["command"] = command
+    monkeypatch.setitem(sys.modules, "ramshelf.cli.act", module)
+    monkeypatch.setitem(main._VERBS, "act", "Act.")  # noqa: SLF001 - the table of verbs
+    monkeypatch.setattr("ramshelf.system.textfiles.LOCK", str(tmp_path / "lock"))
+    yield tmp_path
+    logging.getLogger(LOGGER).handlers.clear()
+    logging.getLogger(LOGGER).setLevel(logging.NOTSET)
+
+
+def test_without_verbose_and_quiet_no_step_is_shown(
+    acting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["act"]) == 0
+    assert capsys.readouterr() == ("It is written.\n1 MiB\n", "1. Write the file\n")
+    assert (acting / "file").read_text() == "new"
+
+
+@pytest.mark.parametrize("argv", [["-q", "act"], ["act", "--quiet"]])
+def test_quiet_leaves_what_was_asked_for(
+    acting: Path, capsys: pytest.CaptureFixture[str], argv: list[str]
+) -> None:
+    assert main.run(argv) == 0
+    assert capsys.readouterr() == ("1 MiB\n", "")
+    assert main.run([*argv, "--json"]) == 0
+    assert '"changed": true' in capsys.readouterr().out
+    assert (acting / "file").read_text() == "new"
+
+
+def test_quiet_hides_no_error(
+    verb: Callable[[Raiser], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb(raiser(RefusedError("capacity.exceeded", "No room.", hint="Stop one.")))
+    assert main.run(["probe", "-q"]) == 1
+    assert capsys.readouterr().err == "ramshelf: No room. [capacity.exceeded]\nhint: Stop one.\n"
+
+
+@pytest.mark.parametrize("argv", [["-v", "act"], ["act", "--verbose"]])
+def test_verbose_shows_each_step_as_it_happens(
+    acting: Path, capsys: pytest.CaptureFixture[str], argv: list[str]
+) -> None:
+    assert main.run(argv) == 0
+    out, err = capsys.readouterr()
+    assert out == "It is written.\n1 MiB\n"
+    assert err == (f"1. Write the file\n+ true 'a b'\n+ mv {acting}/.file.ramshelf {acting}/file\n")
+
+
+def test_the_agent_logs_steps_as_it_logs_all_else(
+    acting: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    show_steps()
+    Log().take_in_libraries()
+    logging.captureWarnings(capture=False)
+    run(["true", str(acting)])
+    line = json.loads(capsys.readouterr().err)
+    assert (line["level"], line["event"]) == ("info", "step")
+    assert line["message"] == f"true {acting}"
+
+
+def test_verbose_and_quiet_do_not_go_together(
+    acting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["-v", "act", "-q"]) == 255
+    assert "[cli.usage]" in capsys.readouterr().err
+    assert not (acting / "file").exists()
 
 
 def test_a_verb_s_number_is_the_exit_status(verb: Callable[[Raiser], None]) -> None:

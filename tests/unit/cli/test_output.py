@@ -1,7 +1,7 @@
 import pytest
 
 from ramshelf.cli.context import Context
-from ramshelf.cli.output import fields, plan, print_table, table
+from ramshelf.cli.output import Bytes, fields, plan, print_table, table
 from ramshelf.core.plan import Run, SetValue
 
 
@@ -9,6 +9,17 @@ def test_numbers_stand_to_the_right_and_nothing_is_a_dash() -> None:
     assert (
         table(("GUEST", "MiB", "NOTE"), [("web", 512, None), ("database", 16384, "x")])
         == "GUEST       MiB  NOTE\nweb         512  -\ndatabase  16384  x"
+    )
+
+
+def test_sizes_have_a_unit_and_stand_to_the_right() -> None:
+    assert (
+        table(("GUEST", "USED"), [("web", Bytes(512 << 20)), ("db", Bytes(12800 << 20))])
+        == "GUEST      USED\nweb     512 MiB\ndb     12.5 GiB"
+    )
+    assert (
+        fields([("used", Bytes(0)), ("free", Bytes(3 << 19)), ("kind", "ram")])
+        == "used      0 B\nfree  1.5 MiB\nkind  ram"
     )
 
 

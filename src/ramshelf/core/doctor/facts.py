@@ -114,7 +114,8 @@ class StoreFacts:
     ext4's count, None where the file system keeps none. ``write_errors`` is None where no guest's
     memory is written by way of a file system, as on a tmpfs. ``path`` ends with the memory backing
     directory. ``swaps`` are those on disks; below a tmpfs over swap ``devices`` are those of all
-    swap. ``earlier`` are the promises from before an upgrade, to guests that libvirt still knows.
+    swap. ``unfinished`` are the bytes that a resize which was cut off wanted, 0 where none was.
+    ``earlier`` are the promises from before an upgrade, to guests that libvirt still knows.
     """
 
     directory: MemoryDirectory
@@ -130,6 +131,7 @@ class StoreFacts:
     stale: tuple[StaleDirectory, ...] | Unknown
     earlier: tuple[EarlierPromise, ...] | Unknown = ()
     write_errors: WriteErrors | Unknown | None = None
+    unfinished: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -214,7 +214,9 @@ class Seen:
     (uid, gid). ``guests`` are running with memory in files. ``area`` is the device or file that the
     wish names, or None where there is no such thing or it is no block device; ``area_problem`` then
     says which. ``links`` are those of the paths in the wish, and of the mount point, that lead
-    through a symbolic link. ``python`` is the interpreter that runs ramshelf here.
+    through a symbolic link. ``size`` is what the mounted store's file system has, 0 where there is
+    none. ``further`` are the swap files beside the first, and the next to be added, by their path.
+    ``python`` is the interpreter that runs ramshelf here.
     ``root_context`` is the SELinux context for the store's root, '' without SELinux.
     """
 
@@ -238,6 +240,8 @@ class Seen:
     area: BlockDevice | AreaFile | None = None
     area_problem: str = ""
     links: tuple[str, ...] = ()
+    size: int = 0
+    further: Mapping[str, AreaFile] = field(default_factory=dict)
 
     def mounted_at(self, path: str) -> Mount | None:
         """Return the topmost mount at exactly this path."""

@@ -9,7 +9,7 @@ from ramshelf.core.store.boot import LOOP_UNIT, escape_path
 from ramshelf.core.store.facts import AreaFile, BlockDevice, Seen, Spec
 from ramshelf.core.store.find import BEYOND_SWAP_OPTION
 from ramshelf.core.store.kind import Kind
-from ramshelf.core.units import KIB, MIB
+from ramshelf.core.units import KIB, MIB, parse_size
 
 FSTAB = "/etc/fstab"
 QEMU_CONF = "/etc/libvirt/qemu.conf"
@@ -25,7 +25,9 @@ class MadeStore:
 
     fstab is written first and cleared last, so that an interrupted create or remove finds what it
     began. ``uuid`` is that of the device's swap area or file system, ``file`` the swap file or the
-    file on a loop device. ``made_mount_point`` says that create made the mount point.
+    file on a loop device. ``further`` are the swap files that resize added. ``made_mount_point``
+    says that create made the mount point. ``size`` is that of all its areas together, or of the
+    tmpfs where it has none, in bytes; None where fstab does not say it.
     """
 
     kind: Kind
@@ -34,7 +36,9 @@ class MadeStore:
     uuid: str
     file: str
     made_mount_point: bool
+    size: int | None
     entries: tuple[Entry, ...]
+    further: tuple[str, ...] = ()
 
 
 def find_claim(fstab: str) -> MadeStore | None:
@@ -43,8 +47,9 @@ def find_claim(fstab: str) -> MadeStore | None:
     store = next((entry for entry in own if entry.option(KIND_OPTION) is not None), None)
     if store is None:
         return None
-    area = next((entry for entry in own if entry.option(AREA_OPTION) is not None), None)
-    spec = area.spec if area else store.spec
+    areas = [entry for entry in own if entry.option(AREA_OPTION) is not None]
+    spec = areas[0].spec if areas else store.spec
+    sizes = [entry.option(AREA_OPTION) for entry in areas] or [store.option("size")]
     return MadeStore(
         kind=Kind(store.option(KIND_OPTION)),
         mount_point=store.mount_point,
@@ -52,8 +57,17 @@ def find_claim(fstab: str) -> MadeStore | None:
         uuid=spec.removeprefix("UUID=") if spec.startswith("UUID=") else "",
         file=store.option(FILE_OPTION) or (spec if spec.startswith("/") else ""),
         made_mount_point=store.option(_MADE_MOUNT_POINT) is not None,
+        size=_together(sizes),
         entries=own,
+        further=tuple(entry.spec for entry in areas[1:]),
     )
+
+
+def _together(sizes: list[str | None]) -> int | None:
+    try:
+        return sum(parse_size(size or "") for size in sizes)
+    except ValueError:  # a share of RAM, or none
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +102,12 @@ def memory_directory_for(spec: Spec, seen: Seen) -> MemoryDirectory:
     )
 
 
-def area_uuid(spec: Spec, seen: Seen, size: int) -> str:
-    """Return the UUID of the store's area: the same for the same wish on the same host.
+def area_uuid(kind: Kind, seen: Seen, path: str, size: int) -> str:
+    """Return the UUID of an area at this path: the same for the same wish on the same host.
 
     So a dry run shows what will be done, and an interrupted create knows its own work again.
     """
-    name = seen.area.path if seen.area else ""
-    return str(uuid.uuid5(_NAMESPACE, f"{seen.machine_id} {spec.kind.value} {name} {size}"))
+    return str(uuid.uuid5(_NAMESPACE, f"{seen.machine_id} {kind.value} {path} {size}"))
 
 
 def signed(area: BlockDevice | AreaFile | None, identity: str) -> bool:
@@ -110,7 +123,7 @@ def lay_out(spec: Spec, seen: Seen, claim: MadeStore | None) -> Layout:
     """Return the names and sizes of the store that is wished for."""
     directory = memory_directory_for(spec, seen)
     size = spec.size or (seen.area.size // MIB * MIB if seen.area else 0)
-    identity = area_uuid(spec, seen, size)
+    identity = area_uuid(spec.kind, seen, seen.area.path if seen.area else "", size)
     if claim and signed(seen.area, claim.uuid):
         identity = claim.uuid
     made = claim.made_mount_point if claim else _makes_directory(seen, directory.configured)
@@ -139,8 +152,20 @@ def _makes_directory(seen: Seen, mount_point: str) -> bool:
     return mount_point != seen.directory.configured and mount_point not in seen.directories
 
 
-def _area_mark(layout: Layout) -> str:
-    return f"{AREA_OPTION}={layout.size // MIB}M"
+def area_mark(size: int) -> str:
+    """Return the option of fstab that says how large an area is."""
+    return f"{AREA_OPTION}={size // MIB}M"
+
+
+def swap_entry(spec: str, size: int) -> Entry:
+    """Return the entry of a swap area, a file or a UUID."""
+    options = ("nofail", f"pri={_SWAP_PRIORITY}", area_mark(size))
+    return Entry(spec=spec, mount_point="none", fstype="swap", options=options)
+
+
+def needed_swap(path: str) -> str:
+    """Return the option that keeps a tmpfs from being mounted without its swap area."""
+    return f"x-systemd.requires={escape_path(path, 'swap')}"
 
 
 def _tmpfs_entries(
@@ -158,16 +183,8 @@ def _tmpfs_entries(
         size = spec.tmpfs_size or size - seen.page_size
         if spec.tmpfs_size:
             marks = (*marks, BEYOND_SWAP_OPTION)
-        unit = escape_path(spec.file or f"/dev/disk/by-uuid/{layout.uuid}", "swap")
-        marks = (f"x-systemd.requires={unit}", *marks)
-        area = (
-            Entry(
-                spec=spec.file or f"UUID={layout.uuid}",
-                mount_point="none",
-                fstype="swap",
-                options=("nofail", f"pri={_SWAP_PRIORITY}", _area_mark(layout)),
-            ),
-        )
+        marks = (needed_swap(spec.file or f"/dev/disk/by-uuid/{layout.uuid}"), *marks)
+        area = (swap_entry(spec.file or f"UUID={layout.uuid}", layout.size),)
     options = (
         f"size={size // KIB}k",
         "mode=0700",
@@ -194,5 +211,5 @@ def _disk_entry(spec: Spec, layout: Layout, marks: tuple[str, ...]) -> Entry:
         spec=f"UUID={layout.uuid}",
         mount_point=layout.mount_point,
         fstype=spec.file_system or "",
-        options=(*options, *marks, _area_mark(layout)),
+        options=(*options, *marks, area_mark(layout.size)),
     )

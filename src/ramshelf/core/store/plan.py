@@ -50,7 +50,7 @@ from ramshelf.core.store.refusals import refusals, store_mount
 from ramshelf.core.units import KIB
 
 DROP_INS = tuple(drop_in_path(service) for service in SERVICES)
-_LONG = 24 * 3600
+LONG = 24 * 3600
 """Seconds for what takes as long as the device is large, or swap is full."""
 _PATIENCE = 5
 
@@ -81,14 +81,14 @@ def plan_create(spec: Spec, seen: Seen) -> tuple[Action, ...]:
     layout = lay_out(spec, seen, claim)
     refused = refusals(spec, seen, layout, claim)
     if refused:
-        raise _together(refused)
-    mounted = store_mount(seen, layout, claim) is not None
+        raise together(refused)
+    mounted = store_mount(seen, claim) is not None
     settings = _boot_files(spec, seen, layout)
     return (
         *_claim(seen, layout, claim),
         *_prepare_area(spec, seen, layout),
         *settings,
-        *_reload(seen, needed=bool(settings) or not mounted),
+        *reload(seen, needed=bool(settings) or not mounted),
         *_activate(spec, seen, layout, mounted=mounted),
         *_directories(spec, seen, layout, mounted=mounted),
         *_qemu_conf(seen, layout),
@@ -96,7 +96,8 @@ def plan_create(spec: Spec, seen: Seen) -> tuple[Action, ...]:
     )
 
 
-def _together(refused: tuple[RamshelfError, ...]) -> RamshelfError:
+def together(refused: tuple[RamshelfError, ...]) -> RamshelfError:
+    """Return the first refusal, with the others in its hint and among its facts."""
     first, *others = refused
     if not others:
         return first
@@ -177,11 +178,10 @@ def _make(spec: Spec, area: BlockDevice | AreaFile, path: str, layout: Layout) -
     and no reserved blocks, XFS no reflinks (DAX needs that before Linux 6.1): the store holds a few
     large files.
     """
+    if spec.kind.swaps:
+        return make_swap(path, layout.uuid, layout.size)
     kib = str(layout.size // KIB)
     keep = isinstance(area, AreaFile) or area.loop
-    if spec.kind.swaps:
-        argv = ["mkswap", "--quiet", "--uuid", layout.uuid, path, kib]
-        return Run(why="Make the swap area", argv=tuple(argv), timeout=_LONG)
     if spec.file_system == "ext4":
         extended = "lazy_itable_init=0,lazy_journal_init=0" + (",nodiscard" if keep else "")
         argv = [
@@ -201,7 +201,18 @@ def _make(spec: Spec, area: BlockDevice | AreaFile, path: str, layout: Layout) -
     else:
         argv = ["mkfs.xfs", "-q", "-m", f"reflink=0,uuid={layout.uuid}", "-s", "size=4096"]
         argv += ["-d", f"size={layout.size}", *(["-K"] if keep else []), path]
-    return Run(why="Make the file system", argv=tuple(argv), timeout=_LONG)
+    return Run(why="Make the file system", argv=tuple(argv), timeout=LONG)
+
+
+def make_swap(path: str, identity: str, size: int) -> Run:
+    """Return the command that makes a swap area with this UUID, of ``size`` bytes."""
+    argv = ("mkswap", "--quiet", "--uuid", identity, path, str(size // KIB))
+    return Run(why="Make the swap area", argv=argv, timeout=LONG)
+
+
+def use_swap(path: str, priority: str) -> Run:
+    """Return the command that switches a swap area on."""
+    return Run(why="Use the swap area", argv=("swapon", "--priority", priority, path))
 
 
 def _boot_files(spec: Spec, seen: Seen, layout: Layout) -> tuple[Action, ...]:
@@ -230,7 +241,8 @@ def _boot_files(spec: Spec, seen: Seen, layout: Layout) -> tuple[Action, ...]:
     )
 
 
-def _reload(seen: Seen, *, needed: bool) -> tuple[Action, ...]:
+def reload(seen: Seen, *, needed: bool) -> tuple[Action, ...]:
+    """Return what has systemd read fstab and its units again, where it runs."""
     if not (needed and seen.systemd):
         return ()
     return (Run(why="Let systemd see the changes", argv=("systemctl", "daemon-reload")),)
@@ -240,9 +252,7 @@ def _activate(spec: Spec, seen: Seen, layout: Layout, *, mounted: bool) -> tuple
     actions: list[Action] = []
     area = seen.area
     if spec.kind.swaps and area is not None and area.path not in seen.swaps:
-        priority = layout.entries[0].option("pri") or ""
-        argv = ("swapon", "--priority", priority, area.path)
-        actions.append(Run(why="Use the swap area", argv=argv))
+        actions.append(use_swap(area.path, layout.entries[0].option("pri") or ""))
     if spec.file and not spec.kind.tmpfs and not (isinstance(area, AreaFile) and area.loop):
         attach = ("sh", "-c", attach_command(spec.file, layout.size))
         actions.append(Run(why="Attach the file to a loop device", argv=attach))
@@ -346,7 +356,7 @@ def plan_remove(seen: Seen) -> tuple[Action, ...]:
         *_restore(seen, FSTAB, OwnEntries()),
     )
     backups = _remove_backups(seen)
-    return (*undone, *_reload(seen, needed=bool(undone or backups)), *backups)
+    return (*undone, *reload(seen, needed=bool(undone or backups)), *backups)
 
 
 def _may_remove(seen: Seen, claim: MadeStore) -> None:
@@ -377,10 +387,11 @@ def _deactivate(seen: Seen, claim: MadeStore) -> tuple[Action, ...]:
             Run(why="Unmount the store", argv=("umount", claim.mount_point), patience=_PATIENCE)
         )
     area = seen.area
-    if area is not None and area.path in seen.swaps:
-        actions.append(
-            Run(why="Stop using the swap area", argv=("swapoff", area.path), timeout=_LONG)
-        )
+    actions += [
+        Run(why="Stop using the swap area", argv=("swapoff", path), timeout=LONG)
+        for path in (*([area.path] if area is not None else []), *claim.further)
+        if path in seen.swaps
+    ]
     if isinstance(area, AreaFile) and area.loop:
         # A device that somebody looks at is detached late, and must not be found by its UUID until
         # then.
@@ -424,6 +435,11 @@ def _remove_area(seen: Seen, claim: MadeStore) -> tuple[Action, ...]:
         actions.append(RemoveFile(why=f"Remove {area.path}", path=area.path))
     elif isinstance(area, BlockDevice) and _ours(area, claim):
         actions.append(_wipe(area.path))
+    actions += [
+        RemoveFile(why=f"Remove {path}", path=path)
+        for path in claim.further
+        if seen.further[path].exists
+    ]
     if claim.made_mount_point and claim.mount_point in seen.directories:
         actions.append(RemoveDirectory(why="Remove the mount point", path=claim.mount_point))
     return tuple(actions)

@@ -40,7 +40,10 @@ def _exists(claim: MadeStore, layout: Layout) -> RamshelfError:
         "store.exists",
         f"There is a store of kind {claim.kind.value} at {claim.mount_point} already, with other "
         "parameters.",
-        hint="Remove it first: ramshelf store remove. 'ramshelf store show' tells what it is.",
+        hint=(
+            "To make it larger: ramshelf store resize. For anything else remove it first: ramshelf "
+            "store remove. 'ramshelf store show' tells what it is."
+        ),
         facts={
             "present": [entry.line().strip() for entry in claim.entries],
             "wanted": [entry.line().strip() for entry in layout.entries],
@@ -101,7 +104,7 @@ def _tools(spec: Spec) -> frozenset[str]:
 def _place(seen: Seen, layout: Layout, claim: MadeStore | None) -> Iterator[RamshelfError]:
     """Yield what speaks against the place where the store is to be mounted."""
     mount = seen.mounted_at(layout.mount_point)
-    mounted = store_mount(seen, layout, claim) is not None
+    mounted = store_mount(seen, claim) is not None
     if mount is not None and not mounted:
         yield RefusedError(
             "store.mount-point-busy",
@@ -143,10 +146,10 @@ def _changed_conf(seen: Seen, layout: Layout) -> dict[str, Value]:
     )
 
 
-def store_mount(seen: Seen, layout: Layout, claim: MadeStore | None) -> Mount | None:
+def store_mount(seen: Seen, claim: MadeStore | None) -> Mount | None:
     """Return the store's own mount; None where it is not mounted."""
-    mount = seen.mounted_at(layout.mount_point)
-    if mount is None or claim is None or mount.fstype != layout.entries[-1].fstype:
+    mount = seen.mounted_at(claim.mount_point) if claim else None
+    if mount is None or claim is None or mount.fstype != claim.file_system:
         return None
     if mount.fstype == "tmpfs":
         return mount
@@ -178,7 +181,7 @@ def _area(
     elif isinstance(seen.area, AreaFile):
         yield from _file(spec, seen.area, layout, claim)
     else:
-        yield from _memory(seen, layout)
+        yield from exceeds_memory(seen, layout.size)
 
 
 def _device(spec: Spec, device: BlockDevice, layout: Layout) -> Iterator[RamshelfError]:
@@ -202,12 +205,7 @@ def _device(spec: Spec, device: BlockDevice, layout: Layout) -> Iterator[Ramshel
     if device.read_only:
         yield RefusedError("store.device-read-only", f"{device.path} is read-only.", facts=facts)
     if device.size < layout.size:
-        yield RefusedError(
-            "store.device-too-small",
-            f"{device.path} has {format_size(device.size)}, not the {format_size(layout.size)} "
-            "asked for.",
-            facts={**facts, "device_mib": to_mib(device.size), "size_mib": to_mib(layout.size)},
-        )
+        yield too_small(device, layout.size)
     if spec.kind.dax and not device.dax:
         yield RefusedError(
             "store.no-dax",
@@ -215,7 +213,21 @@ def _device(spec: Spec, device: BlockDevice, layout: Layout) -> Iterator[Ramshel
             hint="Use --kind swap or --kind disk.",
             facts=facts,
         )
-    yield from _thin(device.path, device.below)
+    yield from thin(device.path, device.below)
+
+
+def too_small(device: BlockDevice, size: int, *, hint: str = "") -> RamshelfError:
+    """Return the refusal of a device that has fewer bytes than the store is to have."""
+    return RefusedError(
+        "store.device-too-small",
+        f"{device.path} has {format_size(device.size)}, not the {format_size(size)} asked for.",
+        hint=hint,
+        facts={
+            "device": device.path,
+            "device_mib": to_mib(device.size),
+            "size_mib": to_mib(size),
+        },
+    )
 
 
 def _remade(device: BlockDevice, identity: str) -> bool:
@@ -223,7 +235,7 @@ def _remade(device: BlockDevice, identity: str) -> bool:
     return all(signature.uuid == identity for signature in device.signatures)
 
 
-def _thin(path: str, below: tuple[Device, ...]) -> Iterator[RamshelfError]:
+def thin(path: str, below: tuple[Device, ...]) -> Iterator[RamshelfError]:
     """Yield a refusal where a device below is thin or in RAM.
 
     A thin device that fills up loses guest memory without an error.
@@ -277,17 +289,29 @@ def _file(
             hint="Other file systems do not keep the blocks of a file allocated.",
             facts={**facts, "file_system": file.file_system},
         )
+    yield from no_room(file, layout.size, hint="Name a smaller --size or another --file.")
+    yield from thin(file.path, file.below)
+
+
+def no_room(file: AreaFile, size: int, *, hint: str) -> Iterator[RamshelfError]:
+    """Yield a refusal where the file's file system has no room for a file of ``size`` bytes.
+
+    A twentieth of it, at most 1 GiB, is left free.
+    """
     spare = min(GIB, file.file_system_size // 20)
-    missing = layout.size - file.allocated + spare - file.free
-    if file.allocated < layout.size and missing > 0:
+    more = size - file.allocated
+    if more > 0 and more + spare > file.free:
         yield RefusedError(
             "store.no-room",
             f"The file system of {file.path} has {format_size(file.free)} free; "
-            f"{format_size(layout.size)} and {format_size(spare)} to spare are needed.",
-            hint="Name a smaller --size or another --file.",
-            facts={**facts, "free_mib": to_mib(file.free), "missing_mib": to_mib(missing)},
+            f"{format_size(more)} and {format_size(spare)} to spare are needed.",
+            hint=hint,
+            facts={
+                "file": file.path,
+                "free_mib": to_mib(file.free),
+                "missing_mib": to_mib(more + spare - file.free),
+            },
         )
-    yield from _thin(file.path, file.below)
 
 
 def _not_a_file(spec: Spec, file: AreaFile) -> RamshelfError:
@@ -306,12 +330,13 @@ def _not_a_file(spec: Spec, file: AreaFile) -> RamshelfError:
     )
 
 
-def _memory(seen: Seen, layout: Layout) -> Iterator[RamshelfError]:
+def exceeds_memory(seen: Seen, size: int) -> Iterator[RamshelfError]:
+    """Yield a refusal where a store of kind ram is to have more than the host can spare."""
     most = max(0, seen.memory - seen.host_reserved)
-    if layout.size > most:
+    if size > most:
         yield RefusedError(
             "store.exceeds-memory",
-            f"{format_size(layout.size)} is more than this host's RAM without what the host itself "
+            f"{format_size(size)} is more than this host's RAM without what the host itself "
             f"needs: {format_size(most)}.",
             hint=(
                 "Use --kind swap for more guest memory than RAM; "

@@ -1,4 +1,4 @@
-"""Making, removing and showing the store of this host: observe, plan, apply."""
+"""Making, resizing, removing and showing the store of this host: observe, plan, apply."""
 
 import grp
 import os
@@ -28,7 +28,8 @@ from ramshelf.core.store.layout import (
     memory_directory_for,
 )
 from ramshelf.core.store.plan import DROP_INS, WRITTEN, plan_create, plan_remove
-from ramshelf.core.store.refusals import warnings
+from ramshelf.core.store.refusals import store_mount, warnings
+from ramshelf.core.store.resize import next_swap_file, plan_resize
 from ramshelf.node.apply import Tell, apply
 from ramshelf.node.leftovers import leave_nothing
 from ramshelf.system.backingstore import (
@@ -49,7 +50,7 @@ from ramshelf.system.blockdevice import (
 )
 from ramshelf.system.devicefacts import devices_below
 from ramshelf.system.earlier import write_promises
-from ramshelf.system.filesystem import RUN_DIR, read_text
+from ramshelf.system.filesystem import RUN_DIR, read_text, size_and_used
 from ramshelf.system.hostfacts import qemu_account, root_context
 from ramshelf.system.livestate import live_guests
 from ramshelf.system.locks import store_lock
@@ -57,7 +58,10 @@ from ramshelf.system.procfs import disk_swaps, holders_of, meminfo, mounts, swap
 from ramshelf.system.run import SEARCH_PATH, run
 
 STATE_DIR = "/run/libvirt/qemu"
-_TOOLS = ("mount", "wipefs", "mkswap", "swapon", "mkfs.ext4", "mkfs.xfs", "losetup", "fallocate")
+_TOOLS = (
+    *("mount", "wipefs", "mkswap", "swapon", "losetup", "fallocate"),
+    *("mkfs.ext4", "mkfs.xfs", "resize2fs", "xfs_growfs"),
+)
 _LOCK_TIMEOUT = 30
 
 Step = Callable[[int], None]
@@ -73,7 +77,7 @@ def _no_step(_number: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A plan and what goes with it; ``capacity`` is known once the store is made."""
+    """A plan and what goes with it; ``capacity`` is known once the plan was carried out."""
 
     actions: tuple[Action, ...]
     warnings: tuple[str, ...] = ()
@@ -114,9 +118,47 @@ def create(
         announce(planned)
         apply(planned.actions, noun="store", tell=tell, after_step=after_step)
         _verify(planned, prepare_create(spec, config))
+    return replace(planned, capacity=_capacity(config))
+
+
+def _capacity(config: Config) -> Capacity | None:
     usage = observe_store().usage
-    made = capacity(usage, configured_mib=config.limit.mib) if usage else None
-    return replace(planned, capacity=made)
+    return capacity(usage, configured_mib=config.limit.mib) if usage else None
+
+
+def prepare_resize(size: int | None, config: Config) -> Planned:
+    """Return what ``resize`` would do.
+
+    Raises UsageError, RefusedError or HostError.
+    """
+    _require_root()
+    seen = _see_made()
+    claim = find_claim(seen.files.get(FSTAB, ""))
+    mounted = store_mount(seen, claim)
+    seen = replace(
+        seen,
+        size=size_and_used(mounted.mount_point)[0] if mounted else 0,
+        page_size=os.sysconf("SC_PAGE_SIZE"),
+        memory=meminfo().get("MemTotal", 0),
+        host_reserved=config.host_reserved_mib << 20,
+    )
+    return Planned(actions=plan_resize(size, seen))
+
+
+def resize(
+    size: int | None,
+    config: Config,
+    *,
+    tell: Tell = _no_tell,
+    after_step: Step = _no_step,
+) -> Planned:
+    """Make the store as large as ``size`` bytes, or as all of its device; return what was done."""
+    _require_root()
+    with store_lock(f"{RUN_DIR}/store.lock", timeout=_LOCK_TIMEOUT):
+        planned = prepare_resize(size, config)
+        apply(planned.actions, noun="store", tell=tell, after_step=after_step, reversible=False)
+        _verify(planned, prepare_resize(size, config))
+    return replace(planned, capacity=_capacity(config))
 
 
 def prepare_remove() -> Planned:
@@ -125,7 +167,7 @@ def prepare_remove() -> Planned:
     Raises RefusedError or HostError.
     """
     _require_root()
-    actions = plan_remove(_see_for_remove())
+    actions = plan_remove(_see_made())
     edits = (action for action in actions if isinstance(action, EditFile))
     return Planned(actions=actions, directory_changed=any(edit.path == QEMU_CONF for edit in edits))
 
@@ -172,7 +214,7 @@ def _verify(planned: Planned, left: Planned) -> None:
 def _require_root() -> None:
     if os.geteuid() != 0:
         raise HostError(
-            "store.needs-root", "Only root can make or remove a store.", hint="Run it with sudo."
+            "store.needs-root", "Only root can change a store.", hint="Run it with sudo."
         )
 
 
@@ -254,9 +296,7 @@ def _see_for_create(spec: Spec, config: Config) -> Seen:
         root=os.geteuid() == 0,
         python=sys.executable,
         machine_id=read_text("/etc/machine-id", "").strip(),
-        missing_tools=frozenset(
-            tool for tool in _TOOLS if not shutil.which(tool, path=SEARCH_PATH)
-        ),
+        missing_tools=_missing_tools(),
         systemd=os.path.isdir("/run/systemd/system"),
         root_context=root_context(),
         page_size=os.sysconf("SC_PAGE_SIZE"),
@@ -276,7 +316,12 @@ def _see_for_create(spec: Spec, config: Config) -> Seen:
     )
 
 
-def _see_for_remove() -> Seen:
+def _missing_tools() -> frozenset[str]:
+    return frozenset(tool for tool in _TOOLS if not shutil.which(tool, path=SEARCH_PATH))
+
+
+def _see_made() -> Seen:
+    """Look at the store that fstab says ramshelf made."""
     files = _files()
     claim = find_claim(files.get(FSTAB, ""))
     directory = _lenient_directory(files.get(QEMU_CONF, ""))
@@ -289,8 +334,11 @@ def _see_for_remove() -> Seen:
     place = claim.mount_point if claim else directory.configured
     table = mounts()
     mounted = claim is not None and any(mount.mount_point == place for mount in table)
+    further = (*claim.further, next_swap_file(claim)) if claim and claim.kind.swaps else ()
     return Seen(
         root=os.geteuid() == 0,
+        machine_id=read_text("/etc/machine-id", "").strip(),
+        missing_tools=_missing_tools(),
         systemd=os.path.isdir("/run/systemd/system"),
         directory=directory,
         files=files,
@@ -302,6 +350,7 @@ def _see_for_remove() -> Seen:
         swaps=tuple(area.path for area in swaps()),
         guests=tuple(_guests_on(place)) if mounted else (),
         area=area,
+        further={path: _area_file(path) for path in further},
     )
 
 

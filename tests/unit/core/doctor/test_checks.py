@@ -197,6 +197,7 @@ BAD = {
     "store.extents": with_usage(kind=Kind.DISK, used=64 * GIB - 10 * MIB, notes=(), directories=()),
     "store.inodes": with_usage(inodes=4096, inodes_free=2),
     "store.overpromised": with_usage(notes=(replace(NOTE, promised=65 * GIB),)),
+    "store.resize-unfinished": with_store(unfinished=128 * GIB),
     "store.promised-before": with_store(earlier=(EARLIER,)),
     "store.not-again": with_usage(notes=(replace(NOTE, promised=65 * GIB),)),
     "store.rotational": with_device(rotational=True),

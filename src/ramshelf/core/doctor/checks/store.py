@@ -110,6 +110,15 @@ def _mounted(seen: StoreFacts, store: Store, facts: Facts) -> Iterator[Finding]:
         return
     yield from overgrown(seen.usage)
     yield from overpromised(seen.usage)
+    if seen.unfinished:
+        size = to_mib(seen.unfinished)
+        yield finding(
+            "store.resize-unfinished",
+            f"Making the store at {store.mount_point} larger was not finished: it is to have "
+            f"{format_size(seen.unfinished)}.",
+            hint=f"Finish it: ramshelf store resize --size {size}MiB",
+            size_mib=size,
+        )
     yield from _after_a_reboot(seen, seen.usage, facts)
     room = capacity(seen.usage, configured_mib=None)
     damaged = seen.file_system_errors or _failed(seen.write_errors)
