@@ -10,7 +10,7 @@ PYTEST_ISOLATED := $(PYTEST) --tx '$(MACHINES)*popen//python=scripts/isolated .v
 # Each of so many whole hosts has a file of tests at a time, by name: that makes both take equally long.
 PYTEST_HOST := $(PYTEST) -n $(MACHINES) --dist loadfile --no-loadscope-reorder tests/host
 
-.PHONY: help setup demo test test-nova test-host test-debian13 soak check format bench bench-nova clean
+.PHONY: help setup demo test test-nova test-host test-debian13 deb release soak check format bench bench-nova clean
 .DEFAULT_GOAL := help
 
 help: ## Show this
@@ -40,6 +40,14 @@ test-host: ## Run the tests on a whole Debian 13 in a virtual machine: systemd, 
 
 test-debian13: ## Run all tests on a bare Debian 13, made by debootstrap below .cache (root)
 	@scripts/bare-debian --suite trixie make test
+
+deb: ## Build the Debian packages for the Debian that this is, into dist/ (root where something is to be installed)
+	@scripts/setup deb
+	@scripts/deb
+
+release: ## Make what a release consists of, into dist/: source, wheels, Debian packages, checksums; uploads nothing (root)
+	@scripts/setup release
+	@scripts/release
 
 soak: ## Run what make test, test-nova and test-host leave out: many more rounds, more stores, the oldest Nova; hours (root)
 	@scripts/setup soak

@@ -55,7 +55,7 @@ def options() -> str:
     sections = []
     for group, members in OPTIONS.items():
         rows = "\n".join(
-            f"| `{option.name}` | {_type(option)} | {option.help} |" for option in members
+            f"| `{option.name}` | {type_of(option)} | {option.help} |" for option in members
         )
         sections.append(
             f"### [{group}]\n\n| option | type and default | meaning |\n| --- | --- | --- |\n{rows}"
@@ -176,7 +176,8 @@ def _helps(
                 yield from _helps(child, (*words, name), context)
 
 
-def _type(option: cfg.Opt) -> str:
+def type_of(option: cfg.Opt) -> str:
+    """Return an option's type, limits and default in words."""
     kind = {
         "IntOpt": "whole number",
         "FloatOpt": "number",

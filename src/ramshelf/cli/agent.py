@@ -6,7 +6,7 @@ from dataclasses import replace
 import click
 
 from ramshelf.cli.context import Context, pass_context
-from ramshelf.cli.group import Group
+from ramshelf.cli.group import Group, HelpWanted
 from ramshelf.cli.notes import documents, say
 from ramshelf.cli.output import plan
 from ramshelf.core.agent.unit import AGENT
@@ -27,7 +27,7 @@ def command(ctx: click.Context, *, metrics_socket: str, as_json: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     if not metrics_socket and sys.stdin is not None and sys.stdin.isatty():
-        raise click.exceptions.NoArgsIsHelpError(ctx)
+        raise HelpWanted(ctx.get_help())
     # Units that were installed before 'agent run' was there call it like this.
     _run(ctx.obj, metrics_socket)
 

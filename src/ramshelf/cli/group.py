@@ -7,8 +7,18 @@ import click
 from ramshelf.core.errors import UsageError
 
 
+class HelpWanted(click.ClickException):
+    """A group was called without a command; the message is its help."""
+
+
 class Group(click.Group):
     """Lists the first sentence of each command's help, and says what a mistyped one may mean."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Do as click does, but raise HelpWanted where a command is missing: 8.1 exits with 0."""
+        if not args and self.no_args_is_help and not ctx.resilient_parsing:
+            raise HelpWanted(ctx.get_help())
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names as they were defined; click's own sorts them."""

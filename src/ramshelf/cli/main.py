@@ -19,7 +19,7 @@ import click
 
 from ramshelf import __version__
 from ramshelf.cli.context import QUIET, VERBOSE, Context
-from ramshelf.cli.group import Group
+from ramshelf.cli.group import Group, HelpWanted
 from ramshelf.core.errors import HostError, InterruptedByUserError, RamshelfError, UsageError
 from ramshelf.core.text import printable
 
@@ -123,6 +123,9 @@ def run(argv: Sequence[str]) -> int:
     It is 0 for done, 1 for refused or failed, 130 after Ctrl-C, 255 for wrong usage or where it
     could not run; the doctor's is 0, 1 or 2.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed, and click 8.1 writes to it all the same
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # File names are bytes, and the locale may be C: show what cannot be shown, do not fail.
@@ -131,7 +134,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         result = cli.main(args=list(argv), prog_name="ramshelf", standalone_mode=False)
         _flush()
-    except click.exceptions.NoArgsIsHelpError as usage:
+    except HelpWanted as usage:
         _say(usage.format_message())
         return UsageError.exit_status
     except BrokenPipeError:
@@ -143,11 +146,7 @@ def run(argv: Sequence[str]) -> int:
         if os.environ.get("RAMSHELF_DEBUG"):
             _say(traceback.format_exc().rstrip())
         error = _translated(caught)
-        if (
-            isinstance(error, InterruptedByUserError)
-            and sys.stderr is not None
-            and sys.stderr.isatty()
-        ):
+        if isinstance(error, InterruptedByUserError) and sys.stderr.isatty():
             _say("")  # the terminal shows ^C
         _say(_document(error) if as_json else _text(error))
         with contextlib.suppress(OSError):
@@ -217,7 +216,7 @@ def _document(error: RamshelfError) -> str:
 
 
 def _say(text: str) -> None:
-    """Print to standard error, if there still is one."""
+    """Print to standard error, if somebody takes it."""
     try:
         click.echo(text, err=True)
     except OSError:
@@ -227,15 +226,13 @@ def _say(text: str) -> None:
 def _flush() -> None:
     """Write what is buffered now: at the interpreter's end nothing can be said about it."""
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError:
         _silence(sys.stdout)
         raise
 
 
-def _silence(stream: TextIO | None) -> None:
+def _silence(stream: TextIO) -> None:
     """Discard what is buffered for a stream that nobody takes."""
-    if stream is not None:
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

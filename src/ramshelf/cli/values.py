@@ -6,7 +6,7 @@ from ramshelf.core.errors import UsageError
 from ramshelf.core.units import parse_size
 
 
-class Size(click.ParamType[int]):
+class Size(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has it without
     """A size with a unit, in bytes."""
 
     name = "size"
@@ -23,7 +23,7 @@ class Size(click.ParamType[int]):
             raise _wrong(param, ctx, f"{error}.") from None
 
 
-class Seconds(click.ParamType[float]):
+class Seconds(click.ParamType):  # type: ignore[type-arg]  # the same
     """A number of seconds, more than zero."""
 
     name = "seconds"

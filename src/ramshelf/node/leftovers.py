@@ -4,7 +4,7 @@ import os
 import shutil
 from contextlib import suppress
 
-from ramshelf.core.agent.unit import NAMES, unit_path
+from ramshelf.core.agent.unit import ENABLED, NAMES, unit_path
 from ramshelf.core.errors import RefusedError
 from ramshelf.core.hook.script import SCRIPT
 from ramshelf.core.store.layout import FSTAB, find_claim
@@ -26,7 +26,7 @@ def leave_nothing() -> None:
     what an embedded Placement knows.
     """
     units = (unit_path(name) for name in NAMES)
-    if any(map(os.path.exists, (SCRIPT, *units))) or find_claim(read_text(FSTAB, "")):
+    if any(map(os.path.lexists, (SCRIPT, ENABLED, *units))) or find_claim(read_text(FSTAB, "")):
         return
     try:
         with agent_lock(), store_lock(timeout=_LOCK_TIMEOUT):

@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 
-from ramshelf.core.agent.unit import AGENT, unit_path
+from ramshelf.core.agent.unit import AGENT, ENABLED, unit_path
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.facts import BadConfig
 from ramshelf.core.status import AgentState, Status, summarise
@@ -33,4 +33,5 @@ def look_at_host(
 
 def observe_agent() -> AgentState:
     """Return whether the agent runs, and whether it is a service here."""
-    return AgentState(installed=os.path.lexists(unit_path(AGENT)), process=agent_process())
+    installed = any(map(os.path.lexists, (unit_path(AGENT), ENABLED)))
+    return AgentState(installed=installed, process=agent_process())

@@ -12,21 +12,41 @@ from ramshelf.core.plan import Action, RemoveFile, Run, WriteFile
 class Service:
     """What is there of the service.
 
-    ``texts`` are those of the units that there are, by their names. ``systemd``: it runs here.
+    ``texts`` are those of the units that ``agent install`` wrote, ``shipped`` those that a package
+    has, by their names. ``enabled``: systemd starts the agent at boot. ``systemd``: it runs here.
     """
 
     texts: Mapping[str, str]
+    shipped: Mapping[str, str]
+    enabled: bool
     systemd: bool
 
 
 def plan_install(found: Service, wanted: tuple[Unit, ...]) -> tuple[Action, ...]:
     """Return the actions that are missing until the service runs with these units.
 
-    The agent's has systemd start, stop and restart the others with it. Raises HostError,
-    RefusedError.
+    Where a package has the same, its units are the service, and others make way. The agent's has
+    systemd start, stop and restart the others with it. Raises HostError, RefusedError.
     """
     _refuse(found)
-    writes = tuple(
+    if all(found.shipped.get(unit.name) == unit.shipped for unit in wanted):
+        changes = _removals(found)
+    else:
+        changes = _writes(found, wanted)
+    if not changes and found.enabled:
+        return ()
+    reload = Run(why="Have systemd read it", argv=("systemctl", "daemon-reload"))
+    return (
+        *changes,
+        *((reload,) if changes else ()),
+        # A link to a unit that has made way is replaced by that.
+        Run(why="Start it at every boot", argv=("systemctl", "reenable", AGENT)),
+        Run(why="Start it now, or restart it where it runs", argv=("systemctl", "restart", AGENT)),
+    )
+
+
+def _writes(found: Service, wanted: tuple[Unit, ...]) -> tuple[Action, ...]:
+    return tuple(
         WriteFile(
             why=f"Describe {unit.name} to systemd",
             path=unit.path,
@@ -36,34 +56,32 @@ def plan_install(found: Service, wanted: tuple[Unit, ...]) -> tuple[Action, ...]
         for unit in wanted
         if found.texts.get(unit.name) != unit.text
     )
-    if not writes:
-        return ()
-    return (
-        *writes,
-        Run(why="Have systemd read it", argv=("systemctl", "daemon-reload")),
-        Run(why="Start it at every boot", argv=("systemctl", "enable", AGENT)),
-        Run(why="Start it now, or restart it where it runs", argv=("systemctl", "restart", AGENT)),
+
+
+def _removals(found: Service) -> tuple[Action, ...]:
+    return tuple(
+        RemoveFile(why=f"Remove {name}", path=unit_path(name), before=found.texts[name])
+        for name in NAMES
+        if name in found.texts
     )
 
 
 def plan_remove(found: Service) -> tuple[Action, ...]:
-    """Undo what ``install`` did.
+    """Undo what ``install`` did; units that a package has stay, disabled.
 
     Raises HostError, RefusedError.
     """
     there = [name for name in NAMES if name in found.texts]
-    if not there:
+    if not there and not found.enabled:
         return ()
     _refuse(found)
     # The others are stopped with it, and it is removed last: who goes on finds it.
-    stop = ("disable", "--now", AGENT) if AGENT in there else ("stop", *there)
+    stop = ("disable", "--now", AGENT) if AGENT in there or found.enabled else ("stop", *there)
+    forget = Run(why="Have systemd forget it", argv=("systemctl", "daemon-reload"))
     return (
         Run(why="Stop it, and do not start it at boot", argv=("systemctl", *stop)),
-        *(
-            RemoveFile(why=f"Remove {name}", path=unit_path(name), before=found.texts[name])
-            for name in there
-        ),
-        Run(why="Have systemd forget it", argv=("systemctl", "daemon-reload")),
+        *_removals(found),
+        *((forget,) if there else ()),
     )
 
 

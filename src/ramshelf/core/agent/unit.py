@@ -7,18 +7,27 @@ stands on a line of its own, below the reason for it.
 import re
 from dataclasses import dataclass
 
+from ramshelf.core.hook.copy import PYTHON
+
 DIRECTORY = "/etc/systemd/system"
+SHIPPED = "/usr/lib/systemd/system"
+"""The directory of units that a package of the distribution has; those in ``DIRECTORY`` win."""
 AGENT = "ramshelf-agent.service"
 LISTENER = "ramshelf-metrics.service"
 SOCKET = "ramshelf-metrics.socket"
+ENABLED = f"{DIRECTORY}/multi-user.target.wants/{AGENT}"
+"""The link that has systemd start the agent at boot, wherever its unit lies."""
 DOOR = "/run/ramshelf/metrics.sock"
 """The Unix socket at which the listener waits for the agent."""
+LIBVIRTS = "/var/lib/libvirt/qemu"
+"""The directory above libvirt's own memory backing directory."""
 
 HEADER = "# Made by ramshelf agent install; ramshelf agent remove removes it.\n"
 
 _AGENT = """\
 [Unit]
 Description=ramshelf: keeps guests, store and what is reported in agreement
+Documentation=man:ramshelf-agent(1)
 Wants={socket}
 After={socket} local-fs.target swap.target libvirtd.service libvirtd.socket virtqemud.service virtqemud.socket
 
@@ -102,6 +111,7 @@ WantedBy=multi-user.target
 _SOCKET = """\
 [Unit]
 Description=Where the agent of ramshelf lends its address for metrics
+Documentation=man:ramshelf-agent(1)
 PartOf={agent}
 
 [Socket]
@@ -116,6 +126,7 @@ TriggerLimitIntervalSec=0
 _LISTENER = """\
 [Unit]
 Description=ramshelf: serves the metrics of its agent to whoever asks
+Documentation=man:ramshelf-agent(1)
 PartOf={agent}
 # So it ends after the agent, which would have it started again.
 Before={agent}
@@ -188,6 +199,11 @@ class Unit:
         """Where systemd looks for it."""
         return unit_path(self.name)
 
+    @property
+    def shipped(self) -> str:
+        """Its text in a package, which removes it itself."""
+        return self.text.removeprefix(HEADER)
+
 
 NAMES = (SOCKET, LISTENER, AGENT)
 
@@ -221,6 +237,11 @@ def units(
     return tuple(
         Unit(name=name, text=HEADER + text) for name, text in zip(NAMES, texts, strict=True)
     )
+
+
+def packaged_units() -> tuple[Unit, ...]:
+    """Return the units as a package has them: with the default files and libvirt's directory."""
+    return units((PYTHON, "-I", "-m"), (), (LIBVIRTS,))
 
 
 def _command(argv: tuple[str, ...]) -> str:

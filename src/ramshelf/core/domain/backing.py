@@ -260,7 +260,11 @@ def parse_document(document: bytes) -> etree._Element:
         resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, strip_cdata=False
     )
     try:
-        root = etree.fromstring(document, parser)
+        if b"\0" in document:  # where it ends for fromstring before lxml 5, whatever follows
+            parser.feed(document)
+            root = parser.close()
+        else:
+            root = etree.fromstring(document, parser)
     except etree.XMLSyntaxError as error:
         if re.search(rb"</domain\s*>\s*<(\?xml|domain)\b", document):
             raise InputError(

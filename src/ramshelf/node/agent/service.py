@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import ramshelf
 from ramshelf.core.agent.service import Service, plan_install, plan_remove
-from ramshelf.core.agent.unit import LISTENER, NAMES, unit_path, units
+from ramshelf.core.agent.unit import ENABLED, LIBVIRTS, LISTENER, NAMES, SHIPPED, unit_path, units
 from ramshelf.core.errors import ConfigError, HostError, ToolError
 from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.plan import Action
@@ -15,12 +15,6 @@ from ramshelf.node.leftovers import leave_nothing
 from ramshelf.system.backingstore import observe_store
 from ramshelf.system.filesystem import read_text, resolved
 from ramshelf.system.run import run
-
-_DEFAULT_WRITABLE = "/var/lib/libvirt/qemu"
-"""The directory above libvirt's own memory backing directory.
-
-What is mounted there later is writable as well.
-"""
 
 _PRIVATE = ("/tmp", "/var/tmp")  # noqa: S108 - nothing is written there
 """The directories that the listener has for itself (PrivateTmp=)."""
@@ -109,15 +103,21 @@ def _carried_out(actions: tuple[Action, ...], *, dry_run: bool) -> tuple[Action,
 
 def _observe() -> Service:
     texts = {name: text for name in NAMES if (text := read_text(unit_path(name), ""))}
-    return Service(texts=texts, systemd=os.path.isdir("/run/systemd/system"))
+    shipped = {name: read_text(f"{SHIPPED}/{name}", "") for name in NAMES}
+    return Service(
+        texts=texts,
+        shipped=shipped,
+        enabled=os.path.lexists(ENABLED),
+        systemd=os.path.isdir("/run/systemd/system"),
+    )
 
 
 def _writable() -> tuple[str, ...]:
-    paths = [_DEFAULT_WRITABLE]
+    paths = [LIBVIRTS]  # what is mounted there later is writable as well
     with suppress(ConfigError, OSError):  # the doctor tells of it
         paths.append(resolved(observe_store().directory.configured))
     return tuple(
         path
         for path in dict.fromkeys(paths)
-        if path == _DEFAULT_WRITABLE or not path.startswith(f"{_DEFAULT_WRITABLE}/")
+        if path == LIBVIRTS or not path.startswith(f"{LIBVIRTS}/")
     )
