@@ -3,28 +3,37 @@
 The exit status is 0 where all is good, 1 with warnings, 2 with failures.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from ramshelf.cli.context import Context, pass_context
-from ramshelf.core.catalog import GROUPS
+from ramshelf.cli.later import later
 from ramshelf.core.config import Config
-from ramshelf.core.doctor.checks import check
 from ramshelf.core.findings import Finding, Severity, exit_status
-from ramshelf.node.doctor import gather
-from ramshelf.system.worker import Patience
+
+if TYPE_CHECKING:
+    from ramshelf.core import catalog
+    from ramshelf.core.doctor import checks
+    from ramshelf.node import doctor as node
+    from ramshelf.system import worker
+else:
+    catalog = later("ramshelf.core.catalog")
+    checks = later("ramshelf.core.doctor.checks")
+    node = later("ramshelf.node.doctor")
+    worker = later("ramshelf.system.worker")
 
 _MARKS = {
-    Severity.OK: ("ok", "green"),
-    Severity.INFO: ("note", "cyan"),
-    Severity.WARNING: ("warning", "yellow"),
-    Severity.FAILURE: ("FAILURE", "bold red"),
+    Severity.OK: ("ok", "green", None),
+    Severity.INFO: ("note", "cyan", None),
+    Severity.WARNING: ("warning", "yellow", None),
+    Severity.FAILURE: ("FAILURE", "red", True),
 }
-_WIDTH = max(len(mark) for mark, _ in _MARKS.values())
+_WIDTH = max(len(mark) for mark, _, _ in _MARKS.values())
 
 
 @click.command("doctor", epilog="Example: ramshelf doctor --json")
@@ -40,9 +49,9 @@ def command(context: Context) -> int:
     """
     config = context.config_or_problem
     uri = context.connect or (config if isinstance(config, Config) else Config()).connection_uri
-    patience = Patience(each=7, together=9)
-    facts = gather(config, uri, context.config_files, context.config_dirs, patience=patience)
-    findings = check(facts)
+    patience = worker.Patience(each=7, together=9)
+    facts = node.gather(config, uri, context.config_files, context.config_dirs, patience=patience)
+    findings = checks.check(facts)
     context.emit(document(findings), lambda: _show(findings))
     return exit_status(findings)
 
@@ -71,28 +80,25 @@ def document(findings: tuple[Finding, ...]) -> dict[str, object]:
 
 def _show(findings: tuple[Finding, ...]) -> None:
     """Print a line for each finding and one for its hint, with colours only on a terminal."""
-    console = Console(highlight=False, soft_wrap=True)
     for group, members in groupby(findings, key=lambda finding: finding.group):
-        console.print(Text(GROUPS[group], style="bold"))
+        click.secho(catalog.GROUPS[group], bold=True)
         for finding in members:
-            console.print(_lines(finding))
+            click.echo(_lines(finding))
     counts = Counter(finding.severity for finding in findings)
-    console.print(
-        Text(
-            f"{_count(counts[Severity.FAILURE], 'failure')}, "
-            f"{_count(counts[Severity.WARNING], 'warning')}.",
-            style="bold",
-        )
+    click.secho(
+        f"{_count(counts[Severity.FAILURE], 'failure')}, "
+        f"{_count(counts[Severity.WARNING], 'warning')}.",
+        bold=True,
     )
 
 
-def _lines(finding: Finding) -> Text:
-    mark, style = _MARKS[finding.severity]
-    text = Text.assemble("  ", (mark.ljust(_WIDTH), style), "  ", finding.sentence)
+def _lines(finding: Finding) -> str:
+    mark, colour, bold = _MARKS[finding.severity]
+    text = f"  {click.style(mark.ljust(_WIDTH), fg=colour, bold=bold)}  {finding.sentence}"
     if finding.severity is not Severity.OK:
-        text.append(f"  [{finding.code}]", style="dim")
+        text += click.style(f"  [{finding.code}]", dim=True)
         if finding.hint:
-            text.append(f"\n  {' ' * _WIDTH}  {finding.hint}")
+            text += f"\n  {' ' * _WIDTH}  {finding.hint}"
     return text
 
 

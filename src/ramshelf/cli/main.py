@@ -8,10 +8,8 @@ import errno
 import importlib
 import io
 import itertools
-import json
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -134,6 +132,8 @@ def run(argv: Sequence[str]) -> int:
         KeyboardInterrupt,
     ) as caught:
         if os.environ.get("RAMSHELF_DEBUG"):
+            import traceback  # noqa: PLC0415 - only where it is used
+
             _say(traceback.format_exc().rstrip())
         error = _translated(caught)
         if (
@@ -200,6 +200,8 @@ def _text(error: RamshelfError) -> str:
 
 
 def _document(error: RamshelfError) -> str:
+    import json  # noqa: PLC0415 - only where it is used
+
     document = {
         "code": error.code,
         "message": error.sentence,

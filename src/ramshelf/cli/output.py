@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ramshelf.core.plan import Step
-
 if TYPE_CHECKING:
     from ramshelf.cli.context import Context
+    from ramshelf.core.plan import Step
 
 
 def print_table(
@@ -54,7 +53,7 @@ def fields(pairs: Iterable[tuple[str, object]]) -> str:
     )
 
 
-def plan(actions: Sequence[Step]) -> str:
+def plan(actions: "Sequence[Step]") -> str:
     """Return what ``--dry-run`` prints.
 
     That is each action's reason as a comment, then the command or change.

@@ -10,11 +10,11 @@ from functools import partial
 from queue import Empty
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
 
 import libvirt
 
 from ramshelf.core.agent.events import Event, What
+from ramshelf.core.config import Config
 from ramshelf.core.errors import HostError, InputError, RamshelfError, RefusedError, ServiceError
 from ramshelf.core.migration.live import LiveOptions, Progress, read_progress
 from ramshelf.core.requirements import Version, libvirt_version
@@ -676,6 +676,10 @@ def _require_local(uri: str) -> None:
 
     The store is this system's.
     """
+    if uri == Config.connection_uri:
+        return
+    from urllib.parse import urlsplit  # noqa: PLC0415 - most hosts have the default
+
     try:
         parts = urlsplit(uri)
     except ValueError:
