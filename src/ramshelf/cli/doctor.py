@@ -17,11 +17,13 @@ from ramshelf.core.config import Config
 from ramshelf.core.findings import Finding, Severity, exit_status
 
 if TYPE_CHECKING:
+    from ramshelf.cli import bundle as cli_bundle
     from ramshelf.core import catalog
     from ramshelf.core.doctor import checks
     from ramshelf.node import doctor as node
     from ramshelf.system import worker
 else:
+    cli_bundle = later("ramshelf.cli.bundle")
     catalog = later("ramshelf.core.catalog")
     checks = later("ramshelf.core.doctor.checks")
     node = later("ramshelf.node.doctor")
@@ -36,9 +38,27 @@ _MARKS = {
 _WIDTH = max(len(mark) for mark, _, _ in _MARKS.values())
 
 
-@click.command("doctor", epilog="Example: ramshelf doctor --json")
+@click.command(
+    "doctor",
+    epilog="""\b
+Examples:
+  ramshelf doctor
+  ramshelf doctor --json
+  ramshelf doctor --bundle
+""",
+)
+@click.option(
+    "--bundle",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help=(
+        "Write an archive for whoever helps (tar.gz): findings, facts, logs, versions and "
+        "configuration, with secrets masked. Default: a name with host and time, in this directory."
+    ),
+)
 @pass_context
-def command(context: Context) -> int:
+def command(context: Context, *, bundle: str | None) -> int:
     """Check the host, the store, the configuration and the guests.
 
     It changes nothing and needs no root; without root it says what it could not find out. It waits
@@ -46,7 +66,12 @@ def command(context: Context) -> int:
     libvirt call the hook for a guest that the hook refuses by its name, which proves that the hook
     is called; other hooks are called for that guest, too. Below a warning or failure stands what to
     do about it. Exit status: 0 all is good, 1 there are warnings, 2 there are failures.
+
+    With --bundle it prints no findings and exits with 0 once the archive is written; what could not
+    be read, or did not answer, is named in the archive.
     """
+    if bundle is not None:
+        return cli_bundle.bundle(context, bundle)
     config = context.config_or_problem
     uri = context.connect or (config if isinstance(config, Config) else Config()).connection_uri
     patience = worker.Patience(each=7, together=9)

@@ -292,13 +292,16 @@ class Hypervisor:
         )
         return match[1] if match else ""
 
+    def capabilities(self) -> str:
+        """Return the XML in which libvirt says what this host can do."""
+        return str(self._ask(lambda connection: connection.getCapabilities()))
+
     def security_models(self) -> tuple[str, ...] | None:
         """Return the models of libvirt's security drivers, such as ``apparmor`` and ``dac``.
 
         The result is None where libvirt names none.
         """
-        text = self._ask(lambda connection: connection.getCapabilities())
-        models = re.findall(r"<secmodel>\s*<model>([^<]*)</model>", text)
+        models = re.findall(r"<secmodel>\s*<model>([^<]*)</model>", self.capabilities())
         return tuple(models) or None
 
     def host_name(self) -> str:
