@@ -18,15 +18,18 @@ from ramshelf.core.findings import Finding, Severity, exit_status
 
 if TYPE_CHECKING:
     from ramshelf.cli import bundle as cli_bundle
-    from ramshelf.core import catalog
+    from ramshelf.core import catalog, requirements
     from ramshelf.core.doctor import checks
     from ramshelf.node import doctor as node
+    from ramshelf.node import upgrade as node_upgrade
     from ramshelf.system import worker
 else:
     cli_bundle = later("ramshelf.cli.bundle")
     catalog = later("ramshelf.core.catalog")
     checks = later("ramshelf.core.doctor.checks")
+    requirements = later("ramshelf.core.requirements")
     node = later("ramshelf.node.doctor")
+    node_upgrade = later("ramshelf.node.upgrade")
     worker = later("ramshelf.system.worker")
 
 _MARKS = {
@@ -45,6 +48,8 @@ Examples:
   ramshelf doctor
   ramshelf doctor --json
   ramshelf doctor --bundle
+  ramshelf doctor --before-upgrade
+  ramshelf doctor --before-upgrade 0.1.0
 """,
 )
 @click.option(
@@ -57,8 +62,19 @@ Examples:
         "configuration, with secrets masked. Default: a name with host and time, in this directory."
     ),
 )
+@click.option(
+    "--before-upgrade",
+    "version",
+    is_flag=False,
+    flag_value="",
+    metavar="[VERSION]",
+    help=(
+        "Say what an upgrade or a rollback of ramshelf would change or endanger here; VERSION is "
+        "the one to come."
+    ),
+)
 @pass_context
-def command(context: Context, *, bundle: str | None) -> int:
+def command(context: Context, *, bundle: str | None, version: str | None) -> int:
     """Check the host, the store, the configuration and the guests.
 
     It changes nothing and needs no root; without root it says what it could not find out. It waits
@@ -69,16 +85,35 @@ def command(context: Context, *, bundle: str | None) -> int:
 
     With --bundle it prints no findings and exits with 0 once the archive is written; what could not
     be read, or did not answer, is named in the archive.
+
+    With --before-upgrade the findings are about a change of ramshelf's version, and Placement is
+    not asked.
     """
+    if bundle is not None and version is not None:
+        raise click.UsageError("--bundle and --before-upgrade do not go together.")
     if bundle is not None:
         return cli_bundle.bundle(context, bundle)
     config = context.config_or_problem
     uri = context.connect or (config if isinstance(config, Config) else Config()).connection_uri
     patience = worker.Patience(each=7, together=9)
-    facts = node.gather(config, uri, context.config_files, context.config_dirs, patience=patience)
-    findings = checks.check(facts)
+    named = context.config_files, context.config_dirs
+    if version is None:
+        findings = checks.check(node.gather(config, uri, *named, patience=patience))
+    else:
+        target = _version(version)
+        findings = node_upgrade.before_upgrade(
+            config, uri, *named, target=target, patience=patience
+        )
     context.emit(document(findings), lambda: _show(findings))
     return exit_status(findings)
+
+
+def _version(text: str) -> tuple[int, int, int] | None:
+    """Return the version to come, None for ''; raises click's UsageError for what is none."""
+    try:
+        return requirements.version(text) if text else None
+    except ValueError as error:
+        raise click.UsageError(f"--before-upgrade: {error}.") from None
 
 
 def document(findings: tuple[Finding, ...]) -> dict[str, object]:
