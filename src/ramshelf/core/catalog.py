@@ -3,11 +3,12 @@
 docs/reference/findings.md is printed from this table. Codes are stable: scripts rely on them.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ramshelf.core.errors import ENLARGE
 from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.host import Unknown
+from ramshelf.core.record import replace
 
 GROUPS = {
     "versions": "libvirt, QEMU and the kernel",

@@ -5,7 +5,8 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import glob
 from importlib import metadata
@@ -14,12 +15,11 @@ from ramshelf import __version__
 from ramshelf.core.agent.unit import AGENT
 from ramshelf.core.doctor import masking
 from ramshelf.core.errors import RamshelfError
-from ramshelf.core.files.qemuconf import parse_qemu_conf
-from ramshelf.core.secrets import hide, is_secret, scrub, secret_values
+from ramshelf.core.secrets import scrub
 from ramshelf.core.setting import DEFAULT_FILES
 from ramshelf.system.archive import write_archive
 from ramshelf.system.backingstore import FSTAB, QEMU_CONF
-from ramshelf.system.configfiles import existing_files, read_settings
+from ramshelf.system.configfiles import existing_files
 from ramshelf.system.earlier import PATH as PROMISED_BEFORE
 from ramshelf.system.filesystem import last_bytes, read_text
 from ramshelf.system.hooklog import LOG
@@ -103,9 +103,9 @@ def collect(
     parts = (*reports, *_parts(uri, sources))
     for part in parts:
         found, problem = _answer(part, patience)
-        texts |= {name: hide(text, secrets) for name, text in found.items()}
+        texts |= {name: masking.without(text, secrets) for name, text in found.items()}
         if not found:
-            missing[part.name] = hide(problem, secrets)
+            missing[part.name] = masking.without(problem, secrets)
     texts["INDEX"] = _index(parts, texts, missing)
     return Bundle(texts=texts, missing=missing)
 
@@ -147,14 +147,29 @@ def _index(parts: tuple[Part, ...], texts: Mapping[str, str], missing: Mapping[s
 
 def _secrets(sources: tuple[str, ...]) -> set[str]:
     """Return the secrets of this host that are known, to be masked wherever they stand."""
-    settings = read_settings(existing_files(sources))
-    found = set(secret_values((setting.key, setting.value) for setting in settings))
-    qemu = parse_qemu_conf(read_text(QEMU_CONF, ""))
-    found |= {str(value) for key, value in qemu.items() if is_secret(key)}
-    for pattern in _DOMAINS:
-        for path in glob(pattern):
-            found |= masking.secrets_of_domain(read_text(path, ""))
+    found: set[str] = set()
+    for path in (*existing_files(sources), QEMU_CONF):
+        with suppress(OSError):
+            found |= masking.secrets_of_settings(read_text(path))
+    for path in _files(*_DOMAINS):
+        with suppress(OSError):
+            found |= masking.secrets_of_domain(read_text(path))
     return found
+
+
+def _each(directory: str, paths: Iterable[str], read: Callable[[str], str]) -> Mapping[str, str]:
+    """Return the texts of these files below a directory of the bundle.
+
+    Where one cannot be read, it says why.
+    """
+    texts = {}
+    for path in paths:
+        try:
+            text = read(path)
+        except OSError as error:
+            text = f"(not read: {os.strerror(error.errno or 0).lower()})\n"
+        texts[f"{directory}{path}"] = text
+    return texts
 
 
 def _parts(uri: Callable[[], str], sources: tuple[str, ...]) -> tuple[Part, ...]:
@@ -164,10 +179,11 @@ def _parts(uri: Callable[[], str], sources: tuple[str, ...]) -> tuple[Part, ...]
         Part(
             name="config/",
             what="the configuration files that ramshelf reads, by their paths",
-            read=lambda: {
-                f"config{os.path.abspath(path)}": masking.mask_settings(read_text(path), own)
-                for path in existing_files(sources)
-            },
+            read=lambda: _each(
+                "config",
+                map(os.path.abspath, existing_files(sources)),
+                lambda path: masking.mask_settings(read_text(path), own),
+            ),
         ),
         Part(
             name="qemu.conf",
@@ -188,9 +204,9 @@ def _parts(uri: Callable[[], str], sources: tuple[str, ...]) -> tuple[Part, ...]
         Part(
             name="units/",
             what="ramshelf's units, drop-ins and sysctls, by their paths",
-            read=lambda: {
-                f"units{path}": masking.mask_unit(read_text(path)) for path in _files(*_UNITS)
-            },
+            read=lambda: _each(
+                "units", _files(*_UNITS), lambda path: masking.mask_unit(read_text(path))
+            ),
         ),
         Part(
             name="capabilities.xml",

@@ -5,7 +5,6 @@ import json
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from queue import Empty
 from types import TracebackType
@@ -17,6 +16,7 @@ from ramshelf.core.agent.events import Event, What
 from ramshelf.core.config import Config
 from ramshelf.core.errors import HostError, InputError, RamshelfError, RefusedError, ServiceError
 from ramshelf.core.migration.live import LiveOptions, Progress, read_progress
+from ramshelf.core.record import dataclass, replace
 from ramshelf.core.requirements import Version, libvirt_version
 from ramshelf.system.worker import Answer, Worker
 

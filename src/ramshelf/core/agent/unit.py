@@ -5,7 +5,8 @@ stands on a line of its own, below the reason for it.
 """
 
 import re
-from dataclasses import dataclass
+
+from ramshelf.core.record import dataclass
 
 DIRECTORY = "/etc/systemd/system"
 AGENT = "ramshelf-agent.service"

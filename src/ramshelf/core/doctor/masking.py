@@ -4,8 +4,10 @@ Where a format is known, a list names what may be shown and all else is masked; 
 version of Nova or libvirt adds is masked too. Comments are masked: old passwords live there.
 """
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from xml.sax.saxutils import escape
 
 from lxml import etree
 
@@ -137,6 +139,11 @@ _SHOWN_TO_QEMU = frozenset(
 """QEMU's options that are shown with what follows them."""
 
 _OBJECT = re.compile(r"-object '?\{?\"?(qom-type\":\")?memory-backend-")
+_CERTAIN = 8
+"""The characters of a secret that is hidden also within a word."""
+
+_SETTING = re.compile(r"^[# \t]*([\w.-]+)[ \t]*[=:][ \t]*(.*)$", re.MULTILINE)
+_IN_URL = re.compile(r"://[^/?#\s\"'@:]*:([^/?#\s\"']*)@")
 _ENVIRONMENT = re.compile(r"^(\s*(?:Environment|SetCredential\w*)\s*=).*", re.MULTILINE)
 _LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d")
 _DAEMON_LINE = re.compile(r"\d{4}-\d\d-\d\d [\d:.]+\+\d{4}: \d+: (info|warning|error) : ")
@@ -172,6 +179,29 @@ def _value(name: str, value: str, shown: frozenset[str]) -> str:
     if name not in shown or is_secret(name.partition(".")[2]):
         return HIDDEN if value else ""
     return hide(value)
+
+
+def secrets_of_settings(text: str) -> frozenset[str]:
+    """Return the secrets in a file in oslo.config's format: values by their names, and in URLs."""
+    found = {value for key, value in _SETTING.findall(text) if is_secret(key)}
+    found |= set(_IN_URL.findall(text))
+    return frozenset(each for each in (value.strip("\"' ") for value in found) if _long(each))
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """Return a text without these secrets, however JSON and XML write them.
+
+    Short ones are hidden where they stand as words, others wherever they are.
+    """
+    forms = {form for each in secrets for form in (each, json.dumps(each)[1:-1], escape(each))}
+    for form in sorted(forms, key=len, reverse=True):
+        if len(form) >= _CERTAIN:
+            text = text.replace(form, HIDDEN)
+    return hide(text, {form for form in forms if len(form) < _CERTAIN})
+
+
+def _long(value: str) -> bool:
+    return len(value) >= _SHORTEST and value not in _KNOWN
 
 
 def mask_qemu_conf(text: str) -> str:
@@ -258,7 +288,7 @@ def secrets_of_domain(xml: str) -> frozenset[str]:
             found.add(value)
         if tag in {"entry", "cookie", "cookies"} or is_secret(tag):
             found |= {line.strip() for line in text.splitlines()} | set(text.split())
-    return frozenset(value for value in found if len(value) >= _SHORTEST and value not in _KNOWN)
+    return frozenset(filter(_long, found))
 
 
 _GIVEN = frozenset({"-append", "-fw_cfg", "-smbios"})

@@ -10,9 +10,10 @@ back (printk_ratelimit).
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from functools import lru_cache
 
+from ramshelf.core.record import dataclass, replace
 from ramshelf.core.store.ledger import Note
 
 _LOST = (

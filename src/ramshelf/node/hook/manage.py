@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import ramshelf
@@ -35,7 +34,7 @@ from ramshelf.core.host import Unknown
 from ramshelf.core.migration.answer import HostAnswer, read_answer
 from ramshelf.core.migration.view import differences, other_view
 from ramshelf.core.plan import Action
-from ramshelf.core.record import replace
+from ramshelf.core.record import dataclass, replace
 from ramshelf.core.requirements import Version, version
 from ramshelf.core.setting import DEFAULT_FILES
 from ramshelf.node.apply import apply

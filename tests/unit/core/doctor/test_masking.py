@@ -1,5 +1,7 @@
 """What a support bundle shows of a file, and what it masks."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,8 @@ from ramshelf.core.doctor.masking import (
     mask_settings,
     mask_unit,
     secrets_of_domain,
+    secrets_of_settings,
+    without,
 )
 from ramshelf.core.secrets import scrub
 
@@ -139,3 +143,16 @@ def test_what_is_no_secret_stays() -> None:
 @given(st.text())
 def test_any_text_can_be_scrubbed(text: str) -> None:
     assert isinstance(scrub(text, {"a"}), str)
+
+
+def test_secrets_of_settings_are_known() -> None:
+    text = (
+        "[a]\n# old_password = geheim1\nauth_token: 'geheim2'\nurl = amqp://u:geheim3@h/\nx = y\n"
+    )
+    assert secrets_of_settings(text) == {"geheim1", "geheim2", "geheim3"}
+
+
+def test_a_known_secret_is_found_however_it_is_written() -> None:
+    known = 'a"b<ümlaut>'
+    text = f'n{known}n {json.dumps(known)} a"b&lt;ümlaut&gt; abc abcd'
+    assert without(text, {known, "abc"}) == 'n***n "***" *** *** abcd'
