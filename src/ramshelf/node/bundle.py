@@ -87,8 +87,7 @@ def collect(
 
     ``files`` and ``directories`` are the configuration's, where any were named. Each part is read
     in a process of its own, so that one that hangs (libvirt, a dead mount) is named as missing;
-    there ``uri`` is asked for libvirt's.
-    This process must have no other threads.
+    there ``uri`` is called, which returns libvirt's. This process must have no other threads.
     """
     sources = (*files, *directories) or DEFAULT_FILES
     known_secrets = Part(
