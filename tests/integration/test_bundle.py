@@ -131,6 +131,9 @@ def full_of_secrets(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
             with open(path, "a", encoding="utf-8") as file:
                 file.write(planted(text))
         yield libvirtd
+    Path("/var/log/libvirt/libvirtd.log").write_text("")
+    for path in files:
+        Path(path).unlink()
 
 
 def unpacked(archive: Path, into: Path) -> Path:
