@@ -38,6 +38,7 @@ _BEARING = frozenset(
         "store.not-again",
         "store.overpromised",
         "store.promised-before",
+        "store.resize-unfinished",
         "versions.libvirt-unreachable",
     }
 )

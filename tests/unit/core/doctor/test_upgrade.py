@@ -14,7 +14,7 @@ from ramshelf.core.host import Unknown
 from ramshelf.core.record import replace
 from ramshelf.core.setting import Setting
 from ramshelf.core.units import GIB
-from support.good_host import GOOD, on_disk, with_config, with_guest, with_hook
+from support.good_host import GOOD, on_disk, with_config, with_guest, with_hook, with_store
 
 UNIT = units(("python3", "-m"), (), ())[-1].text
 OLD_UNIT = UNIT.replace('"agent" "run"', '"agent"')
@@ -86,7 +86,9 @@ def test_an_option_that_has_no_effect_is_a_note() -> None:
     assert codes(SET)["upgrade.option"] == "info"
 
 
-def test_what_the_doctor_says_of_promises_and_the_hook_is_there_too() -> None:
+def test_what_the_doctor_says_of_promises_hook_and_store_is_there_too() -> None:
     assert codes(with_hook(problem="it is broken"))["hook.broken"] == "failure"
     assert codes(with_hook(bypass=Bypass(left=60)))["hook.bypassed"] == "warning"
+    unfinished = codes(with_store(unfinished=128 * GIB))
+    assert unfinished["store.resize-unfinished"] == "warning"
     assert "numa.ok" not in codes(GOOD)
