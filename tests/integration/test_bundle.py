@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ramshelf.core.hook.script import SCRIPT
 from ramshelf.system.hooklog import LOG
 from support.cli import RAMSHELF, ramshelf
 from support.domains import domain_xml
@@ -150,7 +151,11 @@ def test_it_tells_much_and_no_secret(full_of_secrets: Libvirtd, tmp_path: Path) 
     assert all(SECRETS[name][:8] in xml for name in NAMES if name.startswith("xml-"))
     assert all(SECRETS[name] in log for name in ("xml-fwcfg", "xml-object", "xml-env"))
     archive = tmp_path / "here.tar.gz"
-    ended = ramshelf("doctor", "--bundle", str(archive))
+    ended = ramshelf("doctor", "--bundle", str(archive), "--verbose")
+    steps = [line for line in ended.stderr.splitlines() if line.startswith("+ ")]
+    assert any(step.startswith(f"+ {SCRIPT} ") for step in steps)
+    assert steps[-1].startswith("+ mv ")
+    assert steps[-1].endswith(f" {archive}")
     assert archive.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [archive]
     top = unpacked(archive, tmp_path / "out")
@@ -199,8 +204,9 @@ def test_what_does_not_answer_is_named(full_of_secrets: Libvirtd, tmp_path: Path
 
 def test_a_name_is_made_and_nothing_else_is_left(libvirtd: Libvirtd, tmp_path: Path) -> None:
     del libvirtd
-    shell = 'cd "$1" && exec "$2" doctor --bundle'
-    run("sh", "-c", shell, "sh", str(tmp_path), RAMSHELF)
+    shell = 'cd "$1" && exec "$2" --quiet doctor --bundle'
+    ended = run("sh", "-c", shell, "sh", str(tmp_path), RAMSHELF)
+    assert (ended.stdout, ended.stderr) == ("", "")
     (archive,) = tmp_path.iterdir()
     assert archive.name.startswith(f"ramshelf-{os.uname().nodename}-")
     assert archive.name.endswith(".tar.gz")

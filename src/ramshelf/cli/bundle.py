@@ -10,10 +10,11 @@ from functools import partial
 
 import click
 
-from ramshelf.cli.context import Context
+from ramshelf.cli.context import Context, tell
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.document import as_document
 from ramshelf.core.errors import UsageError
+from ramshelf.core.text import printable
 from ramshelf.node.bundle import Part, collect, default_name, write
 from ramshelf.node.doctor import Ask, gather
 from ramshelf.system.worker import Patience
@@ -75,11 +76,12 @@ def bundle(context: Context, file: str) -> int:
 
     def text() -> None:
         for name, why in collected.missing.items():
-            click.echo(f"note: {name} is not in it: {why}.", err=True)
-        click.echo(f"{path} has {len(collected.texts)} files; INDEX in it says what each is.")
+            tell(f"note: {name} is not in it: {why}.")
+        count = len(collected.texts)
+        click.echo(f"{printable(path)} has {count} files; INDEX in it says what each is.")
         click.echo("Secrets are masked. Look through it before you pass it on.")
 
-    context.emit(document, text)
+    context.report(document, text)
     return 0
 
 

@@ -1,6 +1,7 @@
 """Gathering what a support bundle holds; each piece by itself, and none is waited for for long."""
 
 import json
+import logging
 import os
 import platform
 import re
@@ -12,11 +13,12 @@ from glob import glob
 from importlib import metadata
 
 from ramshelf import __version__
-from ramshelf.core.agent.unit import AGENT
+from ramshelf.core.agent.unit import AGENT, DIRECTORY, SHIPPED
 from ramshelf.core.doctor import masking
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.secrets import scrub
 from ramshelf.core.setting import DEFAULT_FILES
+from ramshelf.core.text import printable
 from ramshelf.system.archive import write_archive
 from ramshelf.system.backingstore import FSTAB, QEMU_CONF
 from ramshelf.system.configfiles import existing_files
@@ -26,6 +28,7 @@ from ramshelf.system.hooklog import LOG
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.options import option_names
 from ramshelf.system.run import run
+from ramshelf.system.steps import LOGGER, log_step
 from ramshelf.system.worker import Patience, answer_of
 
 _LOG_BYTES = 256 << 10
@@ -36,9 +39,10 @@ _MOST_LOGS = 30
 
 _DOMAINS = ("/etc/libvirt/qemu/*.xml", "/run/libvirt/qemu/*.xml")
 _UNITS = (
-    "/etc/systemd/system/ramshelf*",
-    "/etc/systemd/system/*.d/ramshelf.conf",
-    "/etc/systemd/system/ramshelf*.d/*.conf",
+    f"{SHIPPED}/ramshelf*",
+    f"{DIRECTORY}/ramshelf*",
+    f"{DIRECTORY}/*.d/ramshelf.conf",
+    f"{DIRECTORY}/ramshelf*.d/*.conf",
     "/etc/sysctl.d/90-ramshelf.conf",
 )
 _DAEMON_LOGS = ("/var/log/libvirt/libvirtd.log", "/var/log/libvirt/virtqemud.log")
@@ -104,7 +108,7 @@ def collect(
         found, problem = _answer(part, patience)
         texts |= {name: masking.without(text, secrets) for name, text in found.items()}
         if not found:
-            missing[part.name] = masking.without(problem, secrets)
+            missing[part.name] = printable(masking.without(problem, secrets))
     texts["INDEX"] = _index(parts, texts, missing)
     return Bundle(texts=texts, missing=missing)
 
@@ -117,11 +121,20 @@ def _answer(part: Part, patience: Patience) -> tuple[dict[str, str], str]:
         return {}, f"there was no answer within {seconds:.0f} s"
     if not answer:
         return {}, "it could not be read"
-    texts, problem = json.loads(answer)
+    texts, problem, steps = json.loads(answer)
+    for step in steps:
+        log_step(step)
     return texts, problem
 
 
 def _told(part: Part) -> bytes:
+    steps: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        steps.append(record.getMessage())
+        return False
+
+    logging.getLogger(LOGGER).addFilter(keep)  # this process has no standard error
     try:
         texts, problem = part.read(), "there is nothing of it"
     except RamshelfError as error:
@@ -131,7 +144,7 @@ def _told(part: Part) -> bytes:
         texts, problem = {}, f"{error.filename}: {reason}" if error.filename else reason
     except Exception as error:  # noqa: BLE001 - what it says may quote what was to be masked
         texts, problem = {}, f"{type(error).__name__} while it was read"
-    return json.dumps([dict(texts), problem]).encode()
+    return json.dumps([dict(texts), problem, steps]).encode()
 
 
 def _index(parts: tuple[Part, ...], texts: Mapping[str, str], missing: Mapping[str, str]) -> str:
@@ -266,9 +279,16 @@ def _versions() -> dict[str, str]:
         "python": platform.python_version(),
         "kernel": f"{uname.release} {uname.version} {uname.machine}",
         "system": platform.freedesktop_os_release().get("PRETTY_NAME"),
-        **{name: metadata.version(name) for name in _PACKAGES},
+        **{name: _installed(name) for name in _PACKAGES},
     }
     return {"versions.json": json.dumps(document, indent=2) + "\n"}
+
+
+def _installed(name: str) -> str | None:
+    """Return a distribution's version, None where it has not said that it is there."""
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(name)
+    return None
 
 
 def _of_libvirt(

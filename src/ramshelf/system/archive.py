@@ -2,10 +2,13 @@
 
 import io
 import os
+import shlex
 import tarfile
 import tempfile
 import time
 from collections.abc import Mapping
+
+from ramshelf.system.steps import log_step
 
 
 def write_archive(path: str, directory: str, texts: Mapping[str, str]) -> None:
@@ -25,6 +28,7 @@ def write_archive(path: str, directory: str, texts: Mapping[str, str]) -> None:
                     archive.addfile(info, io.BytesIO(content))
             file.flush()
             os.fsync(file.fileno())
+        log_step(shlex.join(("mv", temporary, path)))
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
