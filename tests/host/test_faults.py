@@ -22,7 +22,7 @@ with open("/var/tmp/disk", "r+b") as disk:
 """
 FIND = """
 import sys
-from dataclasses import replace
+from ramshelf.core.record import replace
 from ramshelf.system.blockdevice import find_by_uuid
 from ramshelf.system.run import run
 

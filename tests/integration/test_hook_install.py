@@ -354,8 +354,10 @@ def test_many_that_install_and_remove_it_at_once() -> None:
     ]
     for process in processes:
         _, said = process.communicate(timeout=HANG)
-        # One that was removed right after it was installed may not be called any more.
-        assert process.returncode == 0 or b"hook.not-called" in said or b"hook.broken" in said, said
+        # One that was removed right after it was installed may not be called any more, or be gone
+        # when libvirt executes it.
+        gone = (b"hook.not-called", b"hook.broken", b"hook.denied")
+        assert process.returncode == 0 or any(code in said for code in gone), said
     ramshelf("hook", "install")
     assert status(0)["current"] is True
 

@@ -11,7 +11,6 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import pytest
 
 from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
+from ramshelf.core.record import replace
 from ramshelf.core.store.boot import LOOP_UNIT_PATH, SYSCTL_PATH, drop_in_path, escape_path
 from ramshelf.core.store.facts import Spec
 from ramshelf.core.store.kind import Kind

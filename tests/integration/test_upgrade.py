@@ -313,3 +313,24 @@ def test_a_guest_on_record_has_its_claim_in_placement(
     assert total() == total_mib() < sum(full.values())
     ramshelf("guest", "start", "two")
     assert total() == sum(full.values())
+
+
+@pytest.mark.parametrize("full", ["ext4"], indirect=True)
+def test_before_an_upgrade_it_says_what_would_be_lost(
+    libvirtd: Libvirtd, full: dict[str, int]
+) -> None:
+    def says(*target: str) -> dict[str, str]:
+        ended = ramshelf("doctor", "--before-upgrade", *target, "--json", ok=(0, 1, 2))
+        document = json.loads(ended.stdout)
+        assert document["summary"]["exit_status"] == ended.status
+        return {each["code"]: each["severity"] for each in document["findings"]}
+
+    running = set(libvirtd.virsh("list", "--name").stdout.split())
+    assert running == full.keys()
+    assert {"store.overpromised", "upgrade.guests"} <= says().keys()
+    assert "upgrade.hook-other" not in says()
+    assert says("0.1.0")["upgrade.capacity"] == "warning"
+    Path(SCRIPT).write_text(SCRIPT_OF_0_1_0)
+    assert says()["upgrade.hook-other"] == "failure"
+    assert set(libvirtd.virsh("list", "--name").stdout.split()) == running
+    assert "[cli.usage]" in ramshelf("doctor", "--before-upgrade", "next", ok=(255,)).stderr

@@ -1,7 +1,6 @@
 """The doctor's checks, done by the agent, and what of their findings it can put right itself."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from ramshelf.agent.link import PATIENCE
 from ramshelf.agent.log import Log
@@ -12,6 +11,7 @@ from ramshelf.core.config import Config
 from ramshelf.core.doctor.checks import check
 from ramshelf.core.errors import RamshelfError, ServiceError
 from ramshelf.core.host import Unknown
+from ramshelf.core.record import replace
 from ramshelf.node.doctor import Ask, describe, gather
 from ramshelf.node.guest.discard import retract
 from ramshelf.system.hooklog import record

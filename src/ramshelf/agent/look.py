@@ -1,7 +1,7 @@
 """The looks: what is new on the host, what is wrong with the store, what is put right at once."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ramshelf.agent.log import Log
 from ramshelf.agent.problems import AWAY, Problems, condition_of
@@ -15,6 +15,7 @@ from ramshelf.core.doctor.checks.hook import bypassed
 from ramshelf.core.doctor.checks.store import failed_writes, overgrown, overpromised
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.findings import Severity
+from ramshelf.core.record import replace
 from ramshelf.core.store.write_errors import WriteErrors
 from ramshelf.core.units import to_mib
 from ramshelf.node.agent.look import Look, differ, look, to_verify

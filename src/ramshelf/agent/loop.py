@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from queue import Empty, SimpleQueue
 
 import ramshelf
@@ -27,6 +26,7 @@ from ramshelf.core.config import Config
 from ramshelf.core.errors import HostError, RamshelfError
 from ramshelf.core.findings import Severity
 from ramshelf.core.hook.call import PROBE
+from ramshelf.core.record import replace
 from ramshelf.node.hook.bypass import bypass
 from ramshelf.node.placement import Report
 from ramshelf.system.agentlock import agent_lock

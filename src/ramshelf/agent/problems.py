@@ -3,12 +3,12 @@
 import os
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from ramshelf.agent.log import Log
 from ramshelf.core.agent.conditions import Condition, changes, of_error
 from ramshelf.core.errors import HostError, RamshelfError
 from ramshelf.core.findings import Severity
+from ramshelf.core.record import replace
 from ramshelf.core.secrets import hide
 
 AWAY = frozenset({"libvirt.unreachable", "libvirt.connection-lost", "libvirt.no-answer"})

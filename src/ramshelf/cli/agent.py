@@ -1,17 +1,30 @@
 """``ramshelf agent``: the daemon, and its service."""
 
+from __future__ import annotations
+
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.group import Group, HelpWanted
+from ramshelf.cli.later import later
 from ramshelf.cli.notes import documents, say
 from ramshelf.cli.output import plan
-from ramshelf.core.agent.unit import AGENT
-from ramshelf.core.config import Config
-from ramshelf.core.plan import describe
+
+if TYPE_CHECKING:
+    from ramshelf.agent import loop
+    from ramshelf.core import plan as core_plan
+    from ramshelf.core.agent import unit
+    from ramshelf.core.config import Config
+    from ramshelf.node.agent import service
+else:
+    loop = later("ramshelf.agent.loop")
+    core_plan = later("ramshelf.core.plan")
+    unit = later("ramshelf.core.agent.unit")
+    service = later("ramshelf.node.agent.service")
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 
@@ -64,8 +77,6 @@ def run(context: Context, *, metrics_socket: str) -> None:
 
 
 def _run(context: Context, metrics_socket: str) -> None:
-    from ramshelf.agent.loop import Agent  # noqa: PLC0415 - it needs more than its two subcommands
-
     def load() -> tuple[Config, str]:
         fresh = Context(
             config_files=context.config_files,
@@ -74,7 +85,7 @@ def _run(context: Context, metrics_socket: str) -> None:
         )
         return fresh.config, fresh.uri
 
-    Agent(load, context.config_files, context.config_dirs, metrics_socket).run()
+    loop.Agent(load, context.config_files, context.config_dirs, metrics_socket).run()
 
 
 @command.command(epilog="Example: ramshelf agent install --dry-run")
@@ -86,19 +97,19 @@ def install(context: Context, *, dry_run: bool) -> None:
     The service runs this ramshelf with the configuration files that are named here, if any. A
     service that is there already is brought up to date and restarted.
     """
-    from ramshelf.node.agent import service  # noqa: PLC0415 - not for who runs the agent
-
     actions = service.install(
         context.config_files, context.config_dirs, context.connect, dry_run=dry_run
     )
     notes = service.cannot_listen()
     document = {
         "dry_run": dry_run,
-        "actions": describe(actions),
+        "actions": core_plan.describe(actions),
         "notes": documents(notes),
     }
     done = (
-        f"The agent is installed as {AGENT}." if actions else "The agent is installed and current."
+        f"The agent is installed as {unit.AGENT}."
+        if actions
+        else "The agent is installed and current."
     )
 
     def text() -> None:
@@ -113,10 +124,8 @@ def install(context: Context, *, dry_run: bool) -> None:
 @pass_context
 def remove(context: Context, *, dry_run: bool) -> None:
     """Stop and remove the agent's service; guests, store and hook stay as they are."""
-    from ramshelf.node.agent import service  # noqa: PLC0415 - not for who runs the agent
-
     actions = service.remove(dry_run=dry_run)
-    document = {"dry_run": dry_run, "actions": describe(actions)}
+    document = {"dry_run": dry_run, "actions": core_plan.describe(actions)}
     done = "The agent's service is removed." if actions else "The agent is not installed."
     emit = context.emit if dry_run else context.report
     emit(document, lambda: click.echo(plan(actions) if dry_run else done))

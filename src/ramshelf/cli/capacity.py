@@ -1,14 +1,24 @@
 """``ramshelf capacity``: what the store holds, and who holds it."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import click
 
 from ramshelf.cli.context import Context, no_headers, pass_context, tell
 from ramshelf.cli.guest import running_document
+from ramshelf.cli.later import later
 from ramshelf.cli.output import Bytes, print_table
 from ramshelf.core.errors import ServiceError
 from ramshelf.core.units import MIB, align_up, format_size, to_mib
-from ramshelf.node.guest.look import StoreShares, observe_shares
-from ramshelf.system.hypervisor import Hypervisor
+
+if TYPE_CHECKING:
+    from ramshelf.node.guest import look
+    from ramshelf.system import hypervisor as libvirt
+else:
+    look = later("ramshelf.node.guest.look")
+    libvirt = later("ramshelf.system.hypervisor")
 
 
 @click.command(
@@ -39,11 +49,11 @@ def command(context: Context) -> None:
     config = context.config
     unreachable = ""
     try:
-        with Hypervisor(context.uri, read_only=True) as hypervisor:
-            shares = observe_shares(hypervisor, config)
+        with libvirt.Hypervisor(context.uri, read_only=True) as hypervisor:
+            shares = look.observe_shares(hypervisor, config)
     except ServiceError as error:
         unreachable = error.sentence
-        shares = observe_shares(None, config)
+        shares = look.observe_shares(None, config)
     capacity, ram = shares.capacity, shares.ram
     reserved_mib = config.reserved_host_memory_mib if config.nova_files else 0
     figures = {
@@ -133,7 +143,7 @@ def command(context: Context) -> None:
     context.emit(document, text)
 
 
-def _warn(shares: StoreShares) -> None:
+def _warn(shares: look.StoreShares) -> None:
     """Tell who has more than the store's capacity, and for whom it has none."""
     if shares.earlier:
         names = ", ".join(each.name for each in shares.earlier)

@@ -1,6 +1,5 @@
 """The global options, handed to every verb, and those of them that work after the verb too."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, wraps
@@ -8,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ramshelf.core.config import Config
 from ramshelf.core.errors import RamshelfError
 
 if TYPE_CHECKING:
+    from ramshelf.core.config import Config
     from ramshelf.core.doctor.facts import BadConfig
 
 
@@ -32,7 +31,7 @@ class Context:
     quiet: bool = False
 
     @cached_property
-    def config(self) -> Config:
+    def config(self) -> "Config":
         """The configuration; raises ConfigError."""
         from ramshelf.system.settings import load_config  # noqa: PLC0415 - oslo.config is heavy
 
@@ -61,6 +60,8 @@ class Context:
     def emit(self, document: Mapping[str, object], text: Callable[[], None]) -> None:
         """Print what was asked for: ``document`` as JSON where wished, else call ``text``."""
         if self.as_json:
+            import json  # noqa: PLC0415 - only where it is used
+
             click.echo(json.dumps(document, indent=2, default=str))
         else:
             text()

@@ -5,10 +5,15 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from ramshelf.core.domain.backing import MAX_BYTES
+from ramshelf.cli.later import later
 from ramshelf.core.errors import InputError, RamshelfError
+
+if TYPE_CHECKING:
+    from ramshelf.core.domain import backing
+else:
+    backing = later("ramshelf.core.domain.backing")
 
 STANDARD_INPUT = "-"
 
@@ -40,7 +45,7 @@ def read_domain(path: str) -> bytes:
 
 
 def _read(file: BinaryIO) -> bytes:
-    return file.read(MAX_BYTES + 1)
+    return file.read(backing.MAX_BYTES + 1)
 
 
 @contextmanager

@@ -1,18 +1,27 @@
 """``ramshelf explain``: what a code means, offline."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import click
 from click.shell_completion import CompletionItem
 
 from ramshelf.cli.context import Context, no_headers, pass_context
+from ramshelf.cli.later import later
 from ramshelf.cli.output import fields, table
 from ramshelf.core.errors import UsageError
-from ramshelf.core.explain import Meaning, by_group, codes, explain, meant
+
+if TYPE_CHECKING:
+    from ramshelf.core import explain as core
+else:
+    core = later("ramshelf.core.explain")
 
 
 def _complete(
     _ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    return [CompletionItem(code) for code in codes() if code.startswith(incomplete)]
+    return [CompletionItem(code) for code in core.codes() if code.startswith(incomplete)]
 
 
 @click.command(
@@ -34,11 +43,11 @@ def command(context: Context, code: str | None) -> None:
     only the part before the dot, the codes are listed. It asks neither the host nor libvirt.
     """
     word = (code or "").strip("[]").lower()
-    listed = tuple(each for each in codes() if not word or each.startswith(f"{word}."))
+    listed = tuple(each for each in core.codes() if not word or each.startswith(f"{word}."))
     if listed:
-        found = tuple(meaning for each in listed for meaning in explain(each))
+        found = tuple(meaning for each in listed for meaning in core.explain(each))
         text = _listed(listed, bare=context.no_headers)
-    elif found := explain(word):
+    elif found := core.explain(word):
         text = "\n\n".join(_explained(meaning) for meaning in found)
     else:
         raise _unknown(word)
@@ -51,7 +60,7 @@ def _listed(found: tuple[str, ...], *, bare: bool) -> str:
 
     ``bare``: without header and blocks.
     """
-    groups = list(by_group(found))
+    groups = list(core.by_group(found))
     rows = [
         (meaning.code, meaning.severities[0], meaning.first_sentence)
         for _, members in groups
@@ -67,7 +76,7 @@ def _listed(found: tuple[str, ...], *, bare: bool) -> str:
     return "\n\n".join(blocks)
 
 
-def _explained(meaning: Meaning) -> str:
+def _explained(meaning: core.Meaning) -> str:
     lines = [
         ("code", meaning.code),
         ("severity", " or ".join(meaning.severities)),
@@ -80,7 +89,7 @@ def _explained(meaning: Meaning) -> str:
     return fields(lines)
 
 
-def _document(meaning: Meaning) -> dict[str, object]:
+def _document(meaning: core.Meaning) -> dict[str, object]:
     return {
         "code": meaning.code,
         "severities": list(meaning.severities),
@@ -92,7 +101,7 @@ def _document(meaning: Meaning) -> dict[str, object]:
 
 
 def _unknown(word: str) -> UsageError:
-    close = meant(word)
+    close = core.meant(word)
     hint = "'ramshelf explain' lists all codes."
     if close:
         hint = f"Did you mean {' or '.join(close)}? {hint}"

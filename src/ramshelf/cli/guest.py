@@ -1,5 +1,7 @@
 """``ramshelf guest``: guests on the store, through libvirt."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -10,19 +12,37 @@ import click
 from click.shell_completion import CompletionItem
 
 from ramshelf.cli.context import Context, no_headers, pass_context, tell
+from ramshelf.cli.domainfile import named, read_domain
 from ramshelf.cli.group import Group
+from ramshelf.cli.later import later
 from ramshelf.cli.notes import documents, say
 from ramshelf.cli.output import Bytes, fields, plan, print_table
 from ramshelf.cli.values import Seconds
-from ramshelf.core.config import Config
 from ramshelf.core.errors import RefusedError, UsageError
-from ramshelf.core.plan import describe
 from ramshelf.core.units import MIB, align_up, format_size, to_mib
-from ramshelf.node.guest import look
-from ramshelf.system.hypervisor import Hypervisor
 
 if TYPE_CHECKING:
-    from ramshelf.node.guest.start import Rehearsed
+    from ramshelf.cli import migrate as cli_migrate
+    from ramshelf.core import plan as core_plan
+    from ramshelf.core.config import Config
+    from ramshelf.core.domain import backing, private
+    from ramshelf.core.migration import live
+    from ramshelf.node.guest import look
+    from ramshelf.node.guest import start as node_start
+    from ramshelf.node.guest import stop as node_stop
+    from ramshelf.node.guest import trim as node_trim
+    from ramshelf.system import hypervisor as libvirt
+else:
+    cli_migrate = later("ramshelf.cli.migrate")
+    core_plan = later("ramshelf.core.plan")
+    backing = later("ramshelf.core.domain.backing")
+    private = later("ramshelf.core.domain.private")
+    live = later("ramshelf.core.migration.live")
+    look = later("ramshelf.node.guest.look")
+    node_start = later("ramshelf.node.guest.start")
+    node_stop = later("ramshelf.node.guest.stop")
+    node_trim = later("ramshelf.node.guest.trim")
+    libvirt = later("ramshelf.system.hypervisor")
 
 T = TypeVar("T")
 
@@ -45,7 +65,7 @@ def _names(
             connect=options.get("connect"),
         )
         try:
-            with Hypervisor(context.uri, read_only=True) as hypervisor:
+            with libvirt.Hypervisor(context.uri, read_only=True) as hypervisor:
                 names = hypervisor.names(active=active)
         except Exception:  # noqa: BLE001 - an error would be printed into the typed line
             return []
@@ -95,15 +115,10 @@ def start(context: Context, guest: str, *, dry_run: bool) -> None:
     With --dry-run a guest that would be refused is refused as the start would, with the same exit
     status. Only Placement, and whether libvirt calls the hook, are not tried then.
     """
-    from ramshelf.node.guest.start import (  # noqa: PLC0415 - lxml, only where it is used
-        rehearse_start,
-        start_guest,
-    )
-
     if dry_run:
-        _show_rehearsed(context, _with_guest(context, guest, rehearse_start))
+        _show_rehearsed(context, _with_guest(context, guest, node_start.rehearse_start))
         return
-    started = _with_guest(context, guest, start_guest)
+    started = _with_guest(context, guest, node_start.start_guest)
     document = {
         "name": started.name,
         "already_running": started.already,
@@ -119,15 +134,15 @@ def start(context: Context, guest: str, *, dry_run: bool) -> None:
 
     def text() -> None:
         say(started.notes)
-        backing = (
+        memory = (
             f"{format_size(started.guest.file_bytes)} of file-backed memory"
             if started.guest.file_backed
             else "memory that is not file-backed"
         )
         if started.already:
-            click.echo(f"Guest {started.name} runs already, with {backing}.")
+            click.echo(f"Guest {started.name} runs already, with {memory}.")
         else:
-            click.echo(f"Guest {started.name} started in {started.seconds:.1f} s, with {backing}.")
+            click.echo(f"Guest {started.name} started in {started.seconds:.1f} s, with {memory}.")
             if started.written is not None:
                 reserved = format_size(started.guest.promise) if started.guarded else "Nothing"
                 click.echo(
@@ -139,32 +154,26 @@ def start(context: Context, guest: str, *, dry_run: bool) -> None:
 
 
 def _with_guest(
-    context: Context, guest: str, function: Callable[[Hypervisor, Config, str | bytes], T]
+    context: Context, guest: str, function: Callable[[libvirt.Hypervisor, Config, str | bytes], T]
 ) -> T:
     """Call a function for the guest of this name, or for the one that a file describes."""
     if "/" not in guest and not guest.endswith(".xml"):
-        with _also_a_file(guest), Hypervisor(context.uri) as hypervisor:
+        with _also_a_file(guest), libvirt.Hypervisor(context.uri) as hypervisor:
             return function(hypervisor, context.config, guest)
-    from ramshelf.cli.domainfile import (  # noqa: PLC0415 - lxml, only where it is used
-        named,
-        read_domain,
-    )
-    from ramshelf.core.domain.backing import parse_document  # noqa: PLC0415 - likewise
-
     document = read_domain(guest)
     with named(guest):
-        parse_document(document)
-        with Hypervisor(context.uri) as hypervisor:
+        backing.parse_document(document)
+        with libvirt.Hypervisor(context.uri) as hypervisor:
             return function(hypervisor, context.config, document)
 
 
-def _show_rehearsed(context: Context, rehearsed: "Rehearsed") -> None:
+def _show_rehearsed(context: Context, rehearsed: node_start.Rehearsed) -> None:
     capacity, ram, guest = rehearsed.capacity, rehearsed.ram, rehearsed.guest
     document = {
         "dry_run": True,
         "name": rehearsed.name,
         "already_running": rehearsed.already,
-        "actions": describe(rehearsed.steps),
+        "actions": core_plan.describe(rehearsed.steps),
         "size_mib": _mib(guest.file_bytes),
         "promised_mib": _mib(guest.promise),
         "store_free_mib": to_mib(capacity.free) if capacity else None,
@@ -232,8 +241,6 @@ def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> No
 
     A guest that is not running is left alone.
     """
-    from ramshelf.node.guest.stop import stop_guest  # noqa: PLC0415 - only where it is used
-
     if now and timeout is not None:
         raise click.UsageError("--now does not wait, so it does not go together with --timeout.")
     limit = 0.0 if now else timeout or _DEFAULT_TIMEOUT
@@ -244,8 +251,10 @@ def stop(context: Context, name: str, *, now: bool, timeout: float | None) -> No
             tell(f"\rWaiting for {name} to shut down: {waited:.0f} of {limit:.0f} s ", nl=False)
 
     try:
-        with Hypervisor(context.uri) as hypervisor:
-            stopped = stop_guest(hypervisor, context.config, name, timeout=limit, progress=progress)
+        with libvirt.Hypervisor(context.uri) as hypervisor:
+            stopped = node_stop.stop_guest(
+                hypervisor, context.config, name, timeout=limit, progress=progress
+            )
     finally:
         if terminal and not now:
             tell("\r\033[K", nl=False)
@@ -352,9 +361,6 @@ def migrate(
     take, and reserves the guest's memory before anything moves. Ctrl-C stops the migration, and the
     guest runs on here. Its disks have to be there too, at the same paths.
     """
-    from ramshelf.cli.migrate import run  # noqa: PLC0415 - lxml, only where it is used
-    from ramshelf.core.migration.live import LiveOptions  # noqa: PLC0415 - likewise
-
     if offline and any(live_options.values()):
         raise click.UsageError(
             "--offline sends no memory: it does not go together with options of a live migration."
@@ -367,14 +373,14 @@ def migrate(
         )
     if timeout is not None and not offline:
         raise click.UsageError("--timeout is for --offline.")
-    wish = LiveOptions(
+    wish = live.LiveOptions(
         migrate_uri=live_options["migrate_uri"],
         postcopy=live_options["postcopy"],
         auto_converge=live_options["auto_converge"],
         parallel=live_options["parallel"],
         bandwidth_mib=live_options["bandwidth"],
     )
-    return run(
+    return cli_migrate.run(
         context,
         name,
         destination,
@@ -396,10 +402,8 @@ def trim(context: Context, name: str) -> None:
     except for pauses of about 50 ms. After a restore, a revert to a snapshot with memory, or an
     incoming migration the hook does it by itself.
     """
-    from ramshelf.node.guest.trim import trim_guest  # noqa: PLC0415 - only where it is used
-
-    with Hypervisor(context.uri) as hypervisor:
-        trimmed = trim_guest(hypervisor, name)
+    with libvirt.Hypervisor(context.uri) as hypervisor:
+        trimmed = node_trim.trim_guest(hypervisor, name)
     document = {
         "name": name,
         "seconds": round(trimmed.seconds, 3),
@@ -438,7 +442,7 @@ def list_command(context: Context) -> None:
     SIZE is what their memory files come to, PROMISED what they may come to, USED what they occupy
     on the store now, and RESIDENT what of them is in RAM.
     """
-    with Hypervisor(context.uri, read_only=True) as hypervisor:
+    with libvirt.Hypervisor(context.uri, read_only=True) as hypervisor:
         running = look.observe_shares(hypervisor, context.config).guests
     header = (
         "NAME",
@@ -472,11 +476,7 @@ def list_command(context: Context) -> None:
 @pass_context
 def show(context: Context, name: str) -> None:
     """Show how a guest's memory is backed, and what a running one holds on the store."""
-    from ramshelf.core.domain.private import (  # noqa: PLC0415 - only where it is used
-        private_mapping,
-    )
-
-    with Hypervisor(context.uri) as hypervisor:
+    with libvirt.Hypervisor(context.uri) as hypervisor:
         details = look.show_guest(hypervisor, name)
     guest, domain = details.description, details.domain
     shown: dict[str, object] = {
@@ -512,7 +512,7 @@ def show(context: Context, name: str) -> None:
         ("own file", f"{each.path} ({format_size(each.size)} by qemu:commandline)")
         for each in details.own
     ]
-    notes = tuple(private_mapping(guest)) if domain.active else ()
+    notes = tuple(private.private_mapping(guest)) if domain.active else ()
 
     def text() -> None:
         say(notes)

@@ -1,19 +1,34 @@
 """``ramshelf hook``: libvirt's hook installed, removed, looked at."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import click
 
 from ramshelf.cli.context import Context, pass_context
 from ramshelf.cli.group import Group
+from ramshelf.cli.later import later
 from ramshelf.cli.output import fields, plan
 from ramshelf.core.errors import UsageError
-from ramshelf.core.hook.bypass import Bypass, parse_time
-from ramshelf.core.hook.script import SCRIPT
-from ramshelf.core.plan import describe
-from ramshelf.node.hook import bypass as node_bypass
-from ramshelf.node.hook import manage as node
-from ramshelf.node.store.silence import silence
-from ramshelf.system.backingstore import configured_directory
-from ramshelf.system.worker import Patience
+
+if TYPE_CHECKING:
+    from ramshelf.core import plan as core_plan
+    from ramshelf.core.hook import bypass as core_bypass
+    from ramshelf.core.hook import script
+    from ramshelf.node.hook import bypass as node_bypass
+    from ramshelf.node.hook import manage as node
+    from ramshelf.node.store import silence as node_silence
+    from ramshelf.system import backingstore, worker
+else:
+    core_plan = later("ramshelf.core.plan")
+    core_bypass = later("ramshelf.core.hook.bypass")
+    script = later("ramshelf.core.hook.script")
+    node_bypass = later("ramshelf.node.hook.bypass")
+    node = later("ramshelf.node.hook.manage")
+    node_silence = later("ramshelf.node.store.silence")
+    backingstore = later("ramshelf.system.backingstore")
+    worker = later("ramshelf.system.worker")
 
 _PATIENCE = 7.0
 """Seconds for the store to answer."""
@@ -53,7 +68,7 @@ def install(context: Context, *, dry_run: bool) -> None:
         context,
         outcome,
         dry_run=dry_run,
-        done=f"The hook is installed at {SCRIPT}.",
+        done=f"The hook is installed at {script.SCRIPT}.",
         nothing="The hook is installed and current.",
     )
 
@@ -87,10 +102,11 @@ def status(context: Context) -> int:
     """
     found = node.status(node.wanted_hook(context.config_files, context.config_dirs))
     if node.may_probe():
-        silent = silence(configured_directory(), Patience(each=_PATIENCE))
+        directory = backingstore.configured_directory()
+        silent = node_silence.silence(directory, worker.Patience(each=_PATIENCE))
         found = node.tried(found, context.uri if silent is None else "", again=True)
     document = {
-        "path": SCRIPT,
+        "path": script.SCRIPT,
         "installed": found.installed,
         "foreign": found.foreign,
         "current": found.current,
@@ -141,21 +157,21 @@ def bypass(context: Context, *, time: str | None, end: bool) -> None:
             "Either --for TIME or --end is needed.",
             hint="Such as: ramshelf hook bypass --for 30min",
         )
-    now = node_bypass.end() if time is None else node_bypass.begin(parse_time(time))
+    now = node_bypass.end() if time is None else node_bypass.begin(core_bypass.parse_time(time))
     said = f"The hook is bypassed for {now.left} s." if now.left else "The hook was not bypassed."
     if end and (now.left or now.guests):
         ended = "is no longer bypassed" if now.left else "was not bypassed any more"
         said = f"The hook {ended}; guests that passed by it: {now.guests}."
     if end:
-        now = Bypass(guests=now.guests)
+        now = core_bypass.Bypass(guests=now.guests)
     context.report(_bypass_fields(now), lambda: click.echo(said))
 
 
-def _bypass_fields(bypass: Bypass) -> dict[str, object]:
+def _bypass_fields(bypass: core_bypass.Bypass) -> dict[str, object]:
     return {"bypass_seconds": bypass.left, "bypassed_guests": bypass.guests}
 
 
-def _bypass_text(bypass: Bypass) -> str | bool:
+def _bypass_text(bypass: core_bypass.Bypass) -> str | bool:
     return (
         f"for another {bypass.left} s; guests that passed: {bypass.guests}"
         if bypass.left
@@ -166,7 +182,11 @@ def _bypass_text(bypass: Bypass) -> str | bool:
 def _report(
     context: Context, outcome: node.HookOutcome, *, dry_run: bool, done: str, nothing: str
 ) -> None:
-    document = {"dry_run": dry_run, "actions": describe(outcome.actions), "seen": outcome.seen}
+    document = {
+        "dry_run": dry_run,
+        "actions": core_plan.describe(outcome.actions),
+        "seen": outcome.seen,
+    }
 
     def text() -> None:
         if dry_run:

@@ -8,10 +8,8 @@ import errno
 import importlib
 import io
 import itertools
-import json
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -144,6 +142,8 @@ def run(argv: Sequence[str]) -> int:
         KeyboardInterrupt,
     ) as caught:
         if os.environ.get("RAMSHELF_DEBUG"):
+            import traceback  # noqa: PLC0415 - only where it is used
+
             _say(traceback.format_exc().rstrip())
         error = _translated(caught)
         if isinstance(error, InterruptedByUserError) and sys.stderr.isatty():
@@ -206,6 +206,8 @@ def _text(error: RamshelfError) -> str:
 
 
 def _document(error: RamshelfError) -> str:
+    import json  # noqa: PLC0415 - only where it is used
+
     document = {
         "code": error.code,
         "message": error.sentence,

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ramshelf.core.plan import Step
 from ramshelf.core.text import printable
 from ramshelf.core.units import format_size
 
 if TYPE_CHECKING:
     from ramshelf.cli.context import Context
+    from ramshelf.core.plan import Step
 
 
 class Bytes(int):
@@ -72,7 +72,7 @@ def fields(pairs: Iterable[tuple[str, object]]) -> str:
     return "\n".join(f"{name:{width}}  {shown(value)}" for name, value in lines)
 
 
-def plan(actions: Sequence[Step]) -> str:
+def plan(actions: "Sequence[Step]") -> str:
     """Return what ``--dry-run`` prints.
 
     That is each action's reason as a comment, then the command or change.

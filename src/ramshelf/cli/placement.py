@@ -1,23 +1,36 @@
 """``ramshelf placement``: this host in OpenStack Placement."""
 
-from dataclasses import asdict
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
 from ramshelf.cli.context import Context, no_headers, pass_context
 from ramshelf.cli.group import Group
+from ramshelf.cli.later import later
 from ramshelf.cli.notes import documents, say
 from ramshelf.cli.output import Bytes, fields, print_table
-from ramshelf.core.doctor.checks.placement import judge_provider
 from ramshelf.core.errors import ConfigError, HostError, ServiceError
 from ramshelf.core.findings import Finding, Severity
-from ramshelf.core.placement import provider_config
-from ramshelf.core.store.find import NoStore
 from ramshelf.core.units import MIB
-from ramshelf.node import placement as node
-from ramshelf.system.backingstore import observe_store
-from ramshelf.system.hypervisor import Hypervisor
-from ramshelf.system.placement import Placement, connect
+
+if TYPE_CHECKING:
+    from ramshelf.core import placement as core_placement
+    from ramshelf.core.doctor.checks import placement as checks
+    from ramshelf.core.store import find
+    from ramshelf.node import placement as node
+    from ramshelf.system import backingstore
+    from ramshelf.system import hypervisor as libvirt
+    from ramshelf.system import placement as service
+else:
+    core_placement = later("ramshelf.core.placement")
+    checks = later("ramshelf.core.doctor.checks.placement")
+    find = later("ramshelf.core.store.find")
+    node = later("ramshelf.node.placement")
+    backingstore = later("ramshelf.system.backingstore")
+    libvirt = later("ramshelf.system.hypervisor")
+    service = later("ramshelf.system.placement")
 
 
 @click.group("placement", cls=Group)
@@ -34,14 +47,14 @@ def show(context: Context) -> None:
     It asks the Placement that [ramshelf] placement names, and changes nothing.
     """
     with (
-        Hypervisor(context.uri, read_only=True) as hypervisor,
+        libvirt.Hypervisor(context.uri, read_only=True) as hypervisor,
         _placement(context, hypervisor) as placement,
     ):
         compared = node.compare(placement, lambda: node.look_at_host(hypervisor, context.config))
     observed, truth = compared.observed, compared.truth
-    findings = judge_provider(compared)
+    findings = checks.judge_provider(compared)
     names = {guest.uuid: guest.name for guest in truth.guests}
-    inventory = asdict(observed.inventory) if observed.inventory else {}
+    inventory = vars(observed.inventory) if observed.inventory else {}
     rows = [
         (uuid, names.get(uuid), allocation.memory_mib)
         for uuid, allocation in observed.allocations.items()
@@ -100,7 +113,10 @@ def report(context: Context) -> None:
     It writes only with placement_owner = true, and only to the provider that ramshelf itself has
     made. Where nova-compute runs, it only compares.
     """
-    with Hypervisor(context.uri) as hypervisor, _placement(context, hypervisor) as placement:
+    with (
+        libvirt.Hypervisor(context.uri) as hypervisor,
+        _placement(context, hypervisor) as placement,
+    ):
         done = node.reconcile(placement, lambda: node.look_at_host(hypervisor, context.config))
     if not done.done:
         raise ServiceError(
@@ -133,17 +149,17 @@ def report(context: Context) -> None:
 @pass_context
 def print_provider_config(context: Context) -> None:
     """Print a provider_config file (YAML) with which nova-compute reports the store's kind."""
-    store = observe_store().store
-    if isinstance(store, NoStore):
+    store = backingstore.observe_store().store
+    if isinstance(store, find.NoStore):
         raise HostError(store.code, store.sentence, hint=store.hint)
-    with Hypervisor(context.uri, read_only=True) as hypervisor:
+    with libvirt.Hypervisor(context.uri, read_only=True) as hypervisor:
         host = hypervisor.host_name()
-    text = provider_config(host, store.kind)
+    text = core_placement.provider_config(host, store.kind)
     context.emit({"name": host, "yaml": text}, lambda: click.echo(text, nl=False))
 
 
-def _placement(context: Context, hypervisor: Hypervisor) -> Placement:
-    placement = connect(context.config, hypervisor.host_name())
+def _placement(context: Context, hypervisor: libvirt.Hypervisor) -> service.Placement:
+    placement = service.connect(context.config, hypervisor.host_name())
     if placement is None:
         raise ConfigError(
             "placement.unused",

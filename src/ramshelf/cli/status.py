@@ -3,25 +3,38 @@
 The exit status is the doctor's: 0 where all is good, 1 with warnings, 2 with failures.
 """
 
+from __future__ import annotations
+
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import click
 
 from ramshelf.cli.context import Context, pass_context
+from ramshelf.cli.later import later
 from ramshelf.cli.notes import documents
 from ramshelf.cli.output import Bytes, fields
 from ramshelf.core.config import Config
 from ramshelf.core.findings import Finding, Severity, exit_status
-from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.host import LibvirtHost, Unknown
 from ramshelf.core.requirements import dotted
-from ramshelf.core.status import AgentState, GuestSums, Status
-from ramshelf.core.store.capacity import Capacity
-from ramshelf.core.store.find import NoStore, Store
 from ramshelf.core.text import printable
 from ramshelf.core.units import MIB, align_up, format_size, to_mib
-from ramshelf.node.status import look_at_host
-from ramshelf.system.worker import Patience
+
+if TYPE_CHECKING:
+    from ramshelf.core import status as core
+    from ramshelf.core.hook import status as core_hook
+    from ramshelf.core.store import capacity as core_capacity
+    from ramshelf.core.store import find
+    from ramshelf.node import status as node
+    from ramshelf.system import worker
+else:
+    core = later("ramshelf.core.status")
+    core_hook = later("ramshelf.core.hook.status")
+    core_capacity = later("ramshelf.core.store.capacity")
+    find = later("ramshelf.core.store.find")
+    node = later("ramshelf.node.status")
+    worker = later("ramshelf.system.worker")
 
 
 @click.command(
@@ -44,35 +57,43 @@ def command(context: Context) -> int:
     """
     config = context.config_or_problem
     uri = context.connect or (config if isinstance(config, Config) else Config()).connection_uri
-    status = look_at_host(
+    status = node.look_at_host(
         config,
         uri,
         context.config_files,
         context.config_dirs,
-        patience=Patience(each=3, together=5),
+        patience=worker.Patience(each=3, together=5),
     )
     context.emit(document(status), lambda: click.echo(screen(status)))
     return exit_status(status.wrong)
 
 
-def document(status: Status) -> dict[str, object]:
+def document(status: core.Status) -> dict[str, object]:
     """Return what ``--json`` prints; what is not known is null."""
     store, capacity, hook, guests = status.store, status.capacity, status.hook, status.guests
     counts = Counter(finding.severity for finding in status.wrong)
     return {
         "off": status.off,
         "store": {
-            "kind": store.kind.value if isinstance(store, Store) else None,
-            "mount_point": store.mount_point if isinstance(store, Store) else None,
-            "capacity_mib": to_mib(capacity.total) if isinstance(capacity, Capacity) else None,
-            "promised_mib": _mib(capacity.promised) if isinstance(capacity, Capacity) else None,
-            "used_mib": _mib(capacity.allocated) if isinstance(capacity, Capacity) else None,
-            "free_mib": to_mib(capacity.free) if isinstance(capacity, Capacity) else None,
+            "kind": store.kind.value if isinstance(store, find.Store) else None,
+            "mount_point": store.mount_point if isinstance(store, find.Store) else None,
+            "capacity_mib": to_mib(capacity.total)
+            if isinstance(capacity, core_capacity.Capacity)
+            else None,
+            "promised_mib": _mib(capacity.promised)
+            if isinstance(capacity, core_capacity.Capacity)
+            else None,
+            "used_mib": _mib(capacity.allocated)
+            if isinstance(capacity, core_capacity.Capacity)
+            else None,
+            "free_mib": to_mib(capacity.free)
+            if isinstance(capacity, core_capacity.Capacity)
+            else None,
         },
         "hook": {
-            "installed": hook.installed if isinstance(hook, HookStatus) else None,
-            "seen": hook.seen if isinstance(hook, HookStatus) else None,
-            "bypass_seconds": hook.bypass.left if isinstance(hook, HookStatus) else None,
+            "installed": hook.installed if isinstance(hook, core_hook.HookStatus) else None,
+            "seen": hook.seen if isinstance(hook, core_hook.HookStatus) else None,
+            "bypass_seconds": hook.bypass.left if isinstance(hook, core_hook.HookStatus) else None,
         },
         "agent": {
             "installed": status.agent.installed,
@@ -81,10 +102,10 @@ def document(status: Status) -> dict[str, object]:
         },
         "libvirt": {"reachable": isinstance(status.libvirt, LibvirtHost)},
         "guests": {
-            "running": guests.running if isinstance(guests, GuestSums) else None,
-            "file_backed": guests.file_backed if isinstance(guests, GuestSums) else None,
-            "promised_mib": _mib(guests.promised) if isinstance(guests, GuestSums) else None,
-            "used_mib": _mib(guests.used) if isinstance(guests, GuestSums) else None,
+            "running": guests.running if isinstance(guests, core.GuestSums) else None,
+            "file_backed": guests.file_backed if isinstance(guests, core.GuestSums) else None,
+            "promised_mib": _mib(guests.promised) if isinstance(guests, core.GuestSums) else None,
+            "used_mib": _mib(guests.used) if isinstance(guests, core.GuestSums) else None,
         },
         "findings": documents(status.wrong),
         "summary": {
@@ -95,7 +116,7 @@ def document(status: Status) -> dict[str, object]:
     }
 
 
-def screen(status: Status) -> str:
+def screen(status: core.Status) -> str:
     """Return the screen as people read it."""
     above = fields(
         (
@@ -110,16 +131,18 @@ def screen(status: Status) -> str:
     return f"{above}\n\n{_wrong(status.wrong)}"
 
 
-def _store(status: Status) -> str:
+def _store(status: core.Status) -> str:
     store = status.store
-    if isinstance(store, Store):
+    if isinstance(store, find.Store):
         return f"kind {store.kind.value}, mounted at {store.mount_point}"
-    if isinstance(store, NoStore) and status.off:
+    if isinstance(store, find.NoStore) and status.off:
         return "none; file-backed memory is off"
-    return "none" if isinstance(store, NoStore) else f"unknown: {store.reason}"
+    return "none" if isinstance(store, find.NoStore) else f"unknown: {store.reason}"
 
 
-def _capacity(capacity: Capacity | Unknown) -> tuple[tuple[str, Bytes], ...]:
+def _capacity(
+    capacity: core_capacity.Capacity | Unknown,
+) -> tuple[tuple[str, Bytes], ...]:
     if isinstance(capacity, Unknown):
         return ()
     return (
@@ -130,7 +153,7 @@ def _capacity(capacity: Capacity | Unknown) -> tuple[tuple[str, Bytes], ...]:
     )
 
 
-def _hook(hook: HookStatus | Unknown) -> str:
+def _hook(hook: core_hook.HookStatus | Unknown) -> str:
     if isinstance(hook, Unknown):
         return f"unknown: {hook.reason}"
     if hook.foreign or not hook.installed:
@@ -145,7 +168,7 @@ def _hook(hook: HookStatus | Unknown) -> str:
     return f"installed{called[hook.seen]}"
 
 
-def _agent(agent: AgentState) -> str:
+def _agent(agent: core.AgentState) -> str:
     if agent.process is not None:
         how = "" if agent.installed else ", not as a service"
         return f"running{how} (process {agent.process})"
@@ -159,7 +182,7 @@ def _libvirt(libvirt: LibvirtHost | Unknown) -> str:
     return f"{dotted(libvirt.libvirt)}, QEMU {'-' if isinstance(qemu, Unknown) else dotted(qemu)}"
 
 
-def _guests(guests: GuestSums | Unknown) -> str:
+def _guests(guests: core.GuestSums | Unknown) -> str:
     if isinstance(guests, Unknown):
         return f"unknown: {guests.reason}"
     if not guests.running:

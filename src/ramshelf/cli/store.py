@@ -1,25 +1,36 @@
 """``ramshelf store``: prepare, resize, show, remove and clean the store."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
 from ramshelf.cli.context import Context, no_headers, pass_context, tell
 from ramshelf.cli.group import Group
+from ramshelf.cli.later import later
 from ramshelf.cli.output import Bytes, fields, plan, print_table
 from ramshelf.cli.values import Size
 from ramshelf.core.errors import HostError
-from ramshelf.core.plan import Action, AllocateFile, describe
-from ramshelf.core.store.directory import GuestDirectory
-from ramshelf.core.store.facts import Spec
 from ramshelf.core.store.find import DISK_FILE_SYSTEMS, NoStore, Store
 from ramshelf.core.store.kind import Kind
 from ramshelf.core.units import MIB, align_up, format_size, to_mib
-from ramshelf.node.store import manage as node
-from ramshelf.node.store.clean import clean as clean_store
-from ramshelf.node.store.clean import find_stale, list_directories
-from ramshelf.system.backingstore import observe_store
+
+if TYPE_CHECKING:
+    from ramshelf.core import plan as core_plan
+    from ramshelf.core.store import facts
+    from ramshelf.core.store.directory import GuestDirectory
+    from ramshelf.node.store import clean as node_clean
+    from ramshelf.node.store import manage as node
+    from ramshelf.system import backingstore
+else:
+    core_plan = later("ramshelf.core.plan")
+    facts = later("ramshelf.core.store.facts")
+    node_clean = later("ramshelf.node.store.clean")
+    node = later("ramshelf.node.store.manage")
+    backingstore = later("ramshelf.system.backingstore")
 
 _LIMITS = {"store": "its size", "swap": "its swap", "configured": "file_backed_memory"}
 _RESTART = "Restart libvirtd (or virtqemud): it reads memory_backing_dir only when it starts."
@@ -100,7 +111,7 @@ def create(
     It touches nothing that carries data, unless you name it with --wipe. After an interruption run
     it again: it goes on from there. If the store is already what you ask for, it changes nothing.
     """
-    spec = Spec(
+    spec = facts.Spec(
         kind=Kind(kind),
         size=size,
         device=device,
@@ -215,10 +226,10 @@ def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
     It asks libvirt which guests are active. A guest that runs or is just starting keeps its
     directory.
     """
-    if not without_libvirt and not list_directories():
+    if not without_libvirt and not node_clean.list_directories():
         _require_store()
-    found = find_stale(None if without_libvirt else context.uri)
-    removed = () if dry_run else clean_store(found)
+    found = node_clean.find_stale(None if without_libvirt else context.uri)
+    removed = () if dry_run else node_clean.clean(found)
     document = {
         "dry_run": dry_run,
         "stale": [_stale(each) for each in found],
@@ -245,7 +256,7 @@ def clean(context: Context, *, dry_run: bool, without_libvirt: bool) -> None:
 
 def _require_store() -> None:
     """Raise HostError ``store.*`` where there is no store that could have been clean."""
-    store = observe_store().store
+    store = backingstore.observe_store().store
     if isinstance(store, NoStore):
         raise HostError(store.code, store.sentence, hint=store.hint)
 
@@ -383,7 +394,7 @@ def _emit(
     document = {
         "dry_run": dry_run,
         "changed": bool(planned.actions) and not dry_run,
-        "actions": describe(planned.actions),
+        "actions": core_plan.describe(planned.actions),
         "warnings": list(planned.warnings),
         "capacity_mib": to_mib(planned.capacity.total) if planned.capacity else None,
     }
@@ -408,10 +419,10 @@ class _Progress:
     def __init__(self) -> None:
         self._terminal = os.isatty(2)
 
-    def tell(self, number: int, action: Action, fraction: float) -> None:
+    def tell(self, number: int, action: core_plan.Action, fraction: float) -> None:
         """Say which step is under way and how far."""
         line = f"{number + 1}. {action.why}"
-        if self._terminal and isinstance(action, AllocateFile):
+        if self._terminal and isinstance(action, core_plan.AllocateFile):
             tell(f"\r{line}: {fraction:.0%}", nl=fraction >= 1)
         elif fraction == 0:
             tell(line)

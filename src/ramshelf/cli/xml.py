@@ -1,27 +1,30 @@
 """``ramshelf xml``: domain XML in, file-backed domain XML out."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
 
 import click
 
 from ramshelf.cli.context import Context, pass_context, tell
 from ramshelf.cli.domainfile import STANDARD_INPUT, named, read_domain
 from ramshelf.cli.group import Group
+from ramshelf.cli.later import later
 from ramshelf.cli.notes import documents, say
-from ramshelf.core.domain.backing import (
-    LIKE_NOVA,
-    OFF,
-    AllocationMode,
-    Backing,
-    Discard,
-    Support,
-    make_file_backed,
-    parse_document,
-)
 from ramshelf.core.errors import RamshelfError
 from ramshelf.core.findings import Finding
+
+if TYPE_CHECKING:
+    from ramshelf.core.domain import backing as core
+    from ramshelf.node.guest import support as node
+    from ramshelf.system import hypervisor as libvirt
+else:
+    core = later("ramshelf.core.domain.backing")
+    node = later("ramshelf.node.guest.support")
+    libvirt = later("ramshelf.system.hypervisor")
 
 
 @click.group("xml", cls=Group)
@@ -81,19 +84,19 @@ def apply_command(
     document = read_domain(file)
     with named(file):
         if context.config.off:
-            parse_document(document)
-            _print(context, document, [OFF])
+            core.parse_document(document)
+            _print(context, document, [core.OFF])
             return
         backing = (
-            LIKE_NOVA
+            core.LIKE_NOVA
             if like_nova
-            else Backing(
-                allocation=AllocationMode(allocation or "ondemand"),
-                discard=Discard(discard or "auto"),
+            else core.Backing(
+                allocation=core.AllocationMode(allocation or "ondemand"),
+                discard=core.Discard(discard or "auto"),
             )
         )
-        support = _support(context) if backing.discard is Discard.AUTO else Support()
-        applied = make_file_backed(document, backing, support)
+        support = _support(context) if backing.discard is core.Discard.AUTO else core.Support()
+        applied = core.make_file_backed(document, backing, support)
     _print(context, applied.xml.encode(), applied.notes)
 
 
@@ -106,15 +109,10 @@ def _print(context: Context, xml: bytes, notes: Sequence[Finding]) -> None:
         click.echo(xml, nl=False)
 
 
-def _support(context: Context) -> Support:
+def _support(context: Context) -> core.Support:
     """Return what can be seen of this host, which may not be the one that the guest is for."""
-    from ramshelf.node.guest.start import (  # noqa: PLC0415 - libvirt only where it is asked
-        observe_support,
-    )
-    from ramshelf.system.hypervisor import Hypervisor  # noqa: PLC0415
-
     with ExitStack() as stack:
         hypervisor = None
         with suppress(RamshelfError):
-            hypervisor = stack.enter_context(Hypervisor(context.uri, read_only=True))
-        return observe_support(hypervisor)
+            hypervisor = stack.enter_context(libvirt.Hypervisor(context.uri, read_only=True))
+        return node.observe_support(hypervisor)

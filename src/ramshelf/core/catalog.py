@@ -3,11 +3,12 @@
 docs/reference/findings.md is printed from this table. Codes are stable: scripts rely on them.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ramshelf.core.errors import ENLARGE
 from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.host import Unknown
+from ramshelf.core.record import replace
 
 GROUPS = {
     "versions": "libvirt, QEMU and the kernel",
@@ -19,6 +20,7 @@ GROUPS = {
     "ram": "The RAM budget",
     "numa": "NUMA nodes",
     "placement": "What Placement is told of this host",
+    "upgrade": "An upgrade or a rollback of ramshelf",
 }
 
 
@@ -1181,6 +1183,79 @@ _TABLE = (
         _WARNING,
         "The Python packages that Placement is used with are not installed.",
         "pip install 'ramshelf[placement]'.",
+    ),
+    Rule(
+        "upgrade.ok",
+        _OK,
+        "Nothing was found that the change of ramshelf's version would endanger.",
+    ),
+    Rule(
+        "upgrade.guests",
+        _INFO,
+        "Guests run. They go on through the change, and keep what they were promised.",
+    ),
+    Rule(
+        "upgrade.guests-unknown",
+        _WARNING,
+        "Which guests run is not known, so what they would lose by the change is not either.",
+        "Run it as root, while libvirt runs.",
+    ),
+    Rule(
+        "upgrade.hook-other",
+        _FAILURE,
+        "libvirt's hook is that of another version than this ramshelf: guests start by that "
+        "version's rules until hook install. A failure where it is 0.1.0's and guests run: only "
+        "while they run does hook install put on record what they were promised.",
+        "ramshelf hook install, before a guest is stopped and before the host boots.",
+        _WARNING,
+    ),
+    Rule(
+        "upgrade.agent-units",
+        _WARNING,
+        "The agent's service calls ramshelf in a way that the version to come does not know, or "
+        "that is only kept for old units.",
+        "Once the other version is installed: ramshelf agent install.",
+    ),
+    Rule(
+        "upgrade.option",
+        _WARNING,
+        "A configuration file sets an option that the version to come reads otherwise. A note "
+        "where it only has no effect.",
+        "Remove [ramshelf] strict, or see in the older version's documentation what it chooses.",
+        _INFO,
+    ),
+    Rule(
+        "upgrade.bypass-ends",
+        _WARNING,
+        "The hook is bypassed, and 0.1.0 knows no bypass: guests that only start by it are refused "
+        "once its hook is installed.",
+        "See to what the bypass is for first; ramshelf hook bypass --end.",
+    ),
+    Rule(
+        "upgrade.promises",
+        _WARNING,
+        "0.1.0 reads what guests were promised from the sizes of their memory files. What guests "
+        "were promised beyond that, to be plugged in later, it gives to others.",
+        "Plug in what these guests are to have before, or stop them and lower their maxMemory.",
+    ),
+    Rule(
+        "upgrade.capacity",
+        _WARNING,
+        "0.1.0 sets 1 MiB of each GiB of a disk store aside for the file system's records, where "
+        "15.3 (ext4) or 8.3 (xfs) may be needed: on a full store guests lose memory.",
+        "Set [libvirt] file_backed_memory to the capacity that ramshelf capacity shows now.",
+    ),
+    Rule(
+        "upgrade.ram",
+        _INFO,
+        "0.1.0 holds only guests that pin their memory against RAM: it admits guests that this "
+        "version refuses with ram.exceeded.",
+    ),
+    Rule(
+        "upgrade.version-unknown",
+        _INFO,
+        "The version to come is later than this ramshelf, which does not know what it changes.",
+        "Install it, and ask it: ramshelf doctor --before-upgrade, before ramshelf hook install.",
     ),
 )
 

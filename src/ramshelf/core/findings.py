@@ -2,7 +2,9 @@
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from ramshelf.core.record import dataclass
 
 
 class Severity(enum.Enum):

@@ -4,12 +4,13 @@ A fact that could not be had is Unknown with the reason, never a default. Sizes 
 in seconds since the epoch.
 """
 
-from dataclasses import dataclass
+import dataclasses
 
+from ramshelf.core.record import dataclass
 from ramshelf.core.requirements import Version
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Unknown:
     """The reason why a fact could not be had: half a sentence, such as ``permission denied``.
 

@@ -5,13 +5,15 @@ allocations, each held by a consumer (a guest, by its domain's UUID). Sizes are 
 unit for memory.
 """
 
+import dataclasses
 import json
 import re
 import uuid
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from itertools import islice
 
+from ramshelf.core.record import dataclass, replace
 from ramshelf.core.store.kind import TRAIT_PREFIX, Kind
 
 MICROVERSION = "1.28"
@@ -112,7 +114,7 @@ class Inventory:
     allocation_ratio: float = 1.0
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Allocation:
     """The MEMORY_MB of one consumer.
 

@@ -5,11 +5,11 @@ describes itself as the exact command or file change, and can be carried out aga
 interrupted anywhere.
 """
 
-import difflib
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from ramshelf.core.record import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +114,8 @@ class EditFile:
 
 def _difference(path: str, before: str | None, after: str | None) -> tuple[str, ...]:
     """Return a unified diff; None stands for no file."""
+    import difflib  # noqa: PLC0415 - not for those who only look
+
     return tuple(
         line.rstrip("\n")
         for line in difflib.unified_diff(
@@ -136,7 +138,7 @@ class CopyFiles:
     why: str
     source: str
     path: str
-    files: Mapping[str, str] = field(repr=False)
+    files: Mapping[str, str]
 
     def lines(self) -> tuple[str, ...]:
         """Return the commands that would do the same."""

@@ -4,7 +4,7 @@ Importing ``dataclasses`` costs some ten milliseconds, and each class that it ma
 text: too much for the hook, which libvirt runs at every start. Type checkers are shown the standard
 dataclass and its ``replace``, and so check as they do everywhere else. What takes real dataclasses
 by their fields (``dataclasses.asdict``, ``fields``, ``replace``) does not take records; ``replace``
-here takes both.
+here takes both. A default may be a ``dataclasses.field`` with a factory, and with nothing else.
 """
 
 from __future__ import annotations
@@ -50,14 +50,20 @@ def _made(cls: type[T]) -> type[T]:
     return cls
 
 
-def _init(names: tuple[str, ...], defaults: Mapping[str, object]) -> Callable[..., None]:
+def _init(names: tuple[str, ...], defaults: Mapping[str, Any]) -> Callable[..., None]:
     known = frozenset(names)
+    factories = {
+        name: default.default_factory
+        for name, default in defaults.items()
+        if hasattr(default, "default_factory")
+    }
 
     def __init__(self: object, **values: object) -> None:  # noqa: N807 - becomes the class's own
         if values.keys() != known:
             if unknown := values.keys() - known:
                 raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
-            values = {**defaults, **values}
+            made = {name: make() for name, make in factories.items() if name not in values}
+            values = {**defaults, **made, **values}
             if missing := known - values.keys():
                 raise TypeError(f"{type(self).__name__} lacks {', '.join(sorted(missing))}")
         self.__dict__.update(values)

@@ -1,13 +1,12 @@
 """How things are on a host: what ``ramshelf status`` shows, out of what the doctor knows."""
 
-from dataclasses import dataclass
-
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.checks import check
 from ramshelf.core.doctor.facts import Facts, GuestFacts, StoreFacts
 from ramshelf.core.findings import Finding
 from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.host import LibvirtHost, Unknown
+from ramshelf.core.record import dataclass
 from ramshelf.core.store.capacity import Capacity, StoreUsage, capacity
 from ramshelf.core.store.find import NoStore, Store
 

@@ -1,7 +1,6 @@
 """Carrying out a plan step by step; every step may be interrupted and done again."""
 
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable
@@ -104,6 +103,8 @@ def _do(action: Action, runner: Runner, tell: Callable[[float], None]) -> None:
             _remove(action)
         case RemoveTree():
             with suppress(FileNotFoundError):
+                import shutil  # noqa: PLC0415 - not for those who only look
+
                 shutil.rmtree(action.path)
         case MakeDirectory():
             make_directory(action.path, uid=action.uid, gid=action.gid, mode=action.mode)

@@ -8,7 +8,6 @@ import errno
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.confinement import Labels, parse_labels
@@ -28,6 +27,7 @@ from ramshelf.core.files.qemuconf import MemoryDirectory, Value, memory_director
 from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.host import LIBVIRT_DAEMONS, Account, Device, LibvirtHost, Process, Unknown
 from ramshelf.core.placement import Comparison
+from ramshelf.core.record import replace
 from ramshelf.core.store.capacity import StoreUsage
 from ramshelf.core.store.clean import stale
 from ramshelf.core.store.directory import GuestDirectory, directory_names, guest_directory
@@ -37,7 +37,6 @@ from ramshelf.core.store.layout import FSTAB, find_claim
 from ramshelf.core.store.ledger import Note
 from ramshelf.core.store.resize import unfinished
 from ramshelf.core.store.write_errors import WriteErrors
-from ramshelf.node import placement
 from ramshelf.node.guest.look import described
 from ramshelf.node.hook import manage as hook
 from ramshelf.node.store.clean import list_directories
@@ -69,7 +68,6 @@ from ramshelf.system.hostfacts import (
     sysctl,
 )
 from ramshelf.system.numanodes import host_numa
-from ramshelf.system.placement import connect
 from ramshelf.system.processes import processes
 from ramshelf.system.procfs import device_number, disk_swaps, meminfo, mounts, swaps
 from ramshelf.system.worker import Patience, Worker
@@ -182,6 +180,9 @@ def _placement(
     """
     if isinstance(config, Unknown) or config.placement_mode == "none":
         return None
+    from ramshelf.node import placement  # noqa: PLC0415 - only where it is used
+    from ramshelf.system.placement import connect  # noqa: PLC0415 - likewise
+
     try:
         with (
             patience.waiting() as seconds,

@@ -1,7 +1,6 @@
 """What is left of ramshelf where state is kept, once its last part is removed."""
 
 import os
-import shutil
 from contextlib import suppress
 
 from ramshelf.core.agent.unit import ENABLED, NAMES, unit_path
@@ -31,6 +30,8 @@ def leave_nothing() -> None:
     try:
         with agent_lock(), store_lock(timeout=_LOCK_TIMEOUT):
             for notes in _NOTES:
+                import shutil  # noqa: PLC0415 - not for those who only look
+
                 shutil.rmtree(f"{RUN_DIR}/{notes}", ignore_errors=True)
     except RefusedError:
         return

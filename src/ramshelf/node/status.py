@@ -1,11 +1,11 @@
 """Looking at a host for ``ramshelf status``: quickly, and without changing anything."""
 
 import os
-from dataclasses import replace
 
 from ramshelf.core.agent.unit import AGENT, ENABLED, unit_path
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.facts import BadConfig
+from ramshelf.core.record import replace
 from ramshelf.core.status import AgentState, Status, summarise
 from ramshelf.node.doctor import Ask, gather
 from ramshelf.system.agentlock import agent_process

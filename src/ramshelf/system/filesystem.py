@@ -28,6 +28,20 @@ def read_text(path: Path, default: str | None = None) -> str:
         return default
 
 
+def last_bytes(path: Path, most: int) -> str:
+    """Return the whole lines among the last ``most`` bytes of a plain file; '' of anything else."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return ""
+        begin = max(0, status.st_size - most)
+        text = os.pread(descriptor, most, begin).decode("utf-8", errors="surrogateescape")
+        return text.partition("\n")[2] if begin else text
+    finally:
+        os.close(descriptor)
+
+
 def size_and_used(mount_point: Path) -> tuple[int, int]:
     """Return the bytes that the file system has, and those that QEMU's user cannot have.
 

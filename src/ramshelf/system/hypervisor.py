@@ -6,18 +6,18 @@ import re
 import shlex
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from queue import Empty
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
 
 import libvirt
 
 from ramshelf.core.agent.events import Event, What
+from ramshelf.core.config import Config
 from ramshelf.core.errors import HostError, InputError, RamshelfError, RefusedError, ServiceError
 from ramshelf.core.migration.live import LiveOptions, Progress, read_progress
+from ramshelf.core.record import dataclass, replace
 from ramshelf.core.requirements import Version, libvirt_version
 from ramshelf.core.secrets import hide
 from ramshelf.system.steps import log_step
@@ -305,13 +305,16 @@ class Hypervisor:
         )
         return match[1] if match else ""
 
+    def capabilities(self) -> str:
+        """Return the XML in which libvirt says what this host can do."""
+        return str(self._ask(lambda connection: connection.getCapabilities()))
+
     def security_models(self) -> tuple[str, ...] | None:
         """Return the models of libvirt's security drivers, such as ``apparmor`` and ``dac``.
 
         The result is None where libvirt names none.
         """
-        text = self._ask(lambda connection: connection.getCapabilities())
-        models = re.findall(r"<secmodel>\s*<model>([^<]*)</model>", text)
+        models = re.findall(r"<secmodel>\s*<model>([^<]*)</model>", self.capabilities())
         return tuple(models) or None
 
     def host_name(self) -> str:
@@ -709,6 +712,10 @@ def _require_local(uri: str) -> None:
 
     The store is this system's.
     """
+    if uri == Config.connection_uri:
+        return
+    from urllib.parse import urlsplit  # noqa: PLC0415 - most hosts have the default
+
     try:
         parts = urlsplit(uri)
     except ValueError:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 
-from ramshelf.core.record import replace
 from ramshelf.core.store.write_errors import Message, parse_message
 
 _PATH = "/dev/kmsg"
@@ -46,17 +45,18 @@ class KernelLog:
         """Close the log."""
         os.close(self._descriptor)
 
-    def messages(self) -> Iterator[Message]:
-        """Yield the kernel's own messages that have come since the last time, the oldest first."""
+    def messages(self, word: str) -> Iterator[Message]:
+        """Yield the kernel's own messages with this word that are new, the oldest first."""
         # The log's clock stands still while the host is suspended; the clock of a guest's note does
         # not.
         suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(
             time.CLOCK_MONOTONIC
         )
+        wanted = word.encode()
         for record in islice(self._records(), _MOST):
-            message = parse_message(record)
+            message = parse_message(record) if wanted in record else None
             if message is not None:
-                yield replace(message, at=message.at + suspended)
+                yield Message(at=message.at + suspended, text=message.text)
 
     def _records(self) -> Iterator[bytes]:
         while True:

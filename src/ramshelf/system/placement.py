@@ -1,12 +1,10 @@
 """This host's resource provider in Placement: what it is, and each single change to it."""
 
 import copy
-import dataclasses
 import random
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -32,6 +30,7 @@ from ramshelf.core.placement import (
     provider_uuid,
     with_room,
 )
+from ramshelf.core.record import replace
 from ramshelf.system.filesystem import read_text
 from ramshelf.system.placementapi import Answer, PlacementApi
 
@@ -127,7 +126,7 @@ class Placement:
                 path = f"{path}/inventories"
                 others = self._said(self._api.ask("GET", path), "inventories")
                 body: dict[str, object] = {
-                    "inventories": {**others, RESOURCE_CLASS: dataclasses.asdict(write.inventory)}
+                    "inventories": {**others, RESOURCE_CLASS: {**vars(write.inventory)}}
                 }
             case SetTraits():
                 path = f"{path}/traits"

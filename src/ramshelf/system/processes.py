@@ -12,9 +12,10 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ramshelf.core.host import LIBVIRT_DAEMONS, SERVICE_USERS, Process, Unknown
+from ramshelf.core.record import replace
 from ramshelf.core.text import printable
 from ramshelf.core.units import KIB, MIB
 from ramshelf.system.filesystem import read_text

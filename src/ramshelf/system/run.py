@@ -4,10 +4,10 @@ import os
 import shlex
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from ramshelf.core.errors import ToolError
+from ramshelf.core.record import dataclass
 from ramshelf.system.steps import log_step
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -43,37 +43,63 @@ class Patience:
 def comes_back(function: Callable[[], object], patience: float) -> bool:
     """Tell whether a call into the kernel comes back within ``patience`` seconds.
 
-    It is made in a child process, which is left behind if it does not: a process ends only when all
-    of its threads do, and one that waits for a dead device does not even for SIGKILL. It has none
-    of this one's files, for whoever reads what this one writes waits for the last that could write.
-    Only a process without other threads may call this.
+    See ``answer_of``.
     """
+
+    def call() -> bytes:
+        function()
+        return b""
+
+    return answer_of(call, patience) is not None
+
+
+def answer_of(function: Callable[[], bytes], patience: float) -> bytes | None:
+    """Return what ``function`` returns, None where it does not within ``patience`` seconds.
+
+    It is called in a child process, which is left behind if it does not come back: a process ends
+    only when all of its threads do, and one that waits for a dead device does not even for SIGKILL.
+    It has none of this one's files but the pipe that it answers by, for whoever reads what this one
+    writes waits for the last that could write. An error is an empty answer: the caller gets it
+    where it makes the call itself. Only a process without other threads may call this.
+    """
+    reading, writing = os.pipe()
     child = os.fork()
     if not child:
         try:
-            _let_go_of_files()
-            function()
-        except BaseException:  # noqa: BLE001 - an error is an answer, which the caller gets itself
+            with open(_only(writing), "wb") as file:
+                file.write(function())
+        except BaseException:  # noqa: BLE001 - see above
             os._exit(1)
         os._exit(0)
-    ended = os.pidfd_open(child)
+    os.close(writing)
+    answer, deadline = b"", time.monotonic() + patience
+    poll = select.poll()
+    poll.register(reading, select.POLLIN)
     try:
-        poll = select.poll()
-        poll.register(ended, select.POLLIN)
-        if poll.poll(patience * 1000):
-            os.waitpid(child, 0)
-            return True
-        signal.pidfd_send_signal(ended, signal.SIGKILL)
-        return False
+        while (left := deadline - time.monotonic()) > 0 and poll.poll(left * 1000):
+            piece = os.read(reading, 1 << 16)
+            if not piece:
+                os.waitpid(child, 0)
+                return answer
+            answer += piece
+        os.kill(child, signal.SIGKILL)
+        return None
     finally:
-        os.close(ended)
+        os.close(reading)
 
 
-def _let_go_of_files() -> None:
-    """Close all files; the standard ones are the null device instead."""
-    os.closerange(0, os.sysconf("SC_OPEN_MAX"))
-    for standard in (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY):
-        os.open(os.devnull, standard)
+def _only(descriptor: int) -> int:
+    """Close all other files, and return this one's new descriptor.
+
+    The standard files are the null device instead.
+    """
+    kept = os.dup2(descriptor, 3)
+    os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.close(null)
+    return kept
 
 
 class Worker:

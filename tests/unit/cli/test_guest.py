@@ -1,24 +1,8 @@
 """``ramshelf guest`` as far as it needs no host."""
 
-import subprocess
-import sys
-
 import pytest
 
 from ramshelf.cli import main
-
-
-def test_listing_guests_imports_nothing_slow() -> None:
-    """It is called often, and has 0.25 s of CPU time at most."""
-    program = (
-        "import sys, ramshelf.cli.main, ramshelf.cli.guest, ramshelf.cli.capacity; "
-        "print(*sorted({'lxml', 'oslo_config', 'rich', 'ramshelf.core.domain.backing'} & "
-        "set(sys.modules)))"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert ended.stdout == "\n"
 
 
 @pytest.mark.parametrize(

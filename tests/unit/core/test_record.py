@@ -22,6 +22,11 @@ class Place(Point):
     name: str = "here"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shelf:
+    books: list[str] = dataclasses.field(default_factory=list)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Standard:
     x: int
@@ -32,6 +37,13 @@ def test_fields_are_keywords_and_have_their_defaults() -> None:
     point = Point(x=1)
     assert (point.x, point.y) == (1, 2)
     assert Point(y=3, x=1).y == 3
+
+
+def test_what_a_factory_makes_is_each_records_own() -> None:
+    one, other = Shelf(), Shelf()
+    one.books.append("a")
+    assert (one.books, other.books) == (["a"], [])
+    assert Shelf(books=["b"]).books == ["b"]
 
 
 @pytest.mark.parametrize("values", [{}, {"y": 1}, {"x": 1, "z": 1}, {"x": 1, "y": 2, "z": 3}])

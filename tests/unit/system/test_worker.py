@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ramshelf.system.worker import Patience, Worker, comes_back
+from ramshelf.system.worker import Patience, Worker, answer_of, comes_back
 from support.process import wait_until
 
 
@@ -65,13 +65,22 @@ def test_a_call_that_does_not_come_back_is_left_behind() -> None:
     assert not comes_back(lambda: os.read(os.pipe()[0], 1), 0.1)
 
 
+def test_what_comes_back_is_the_answer() -> None:
+    long = b"x" * (1 << 20)
+    assert answer_of(lambda: long, 60) == long
+    assert answer_of(lambda: b"%d" % (1 // 0), 60) == b""
+    assert answer_of(lambda: os.read(os.pipe()[0], 1), 0.1) is None
+
+
 def test_a_child_has_none_of_this_one_s_files(tmp_path: Path) -> None:
     """What hangs in the kernel for ever keeps nobody waiting who reads what this one writes."""
     listed = tmp_path / "listed"
 
     def list_files() -> None:
         found = [os.readlink(f"/proc/self/fd/{each}") for each in (0, 1, 2)]
-        others = len(os.listdir("/proc/self/fd")) - len(found) - 1  # the listing's own
+        others = (
+            len(os.listdir("/proc/self/fd")) - len(found) - 2
+        )  # the listing's own, and the pipe
         listed.write_text(f"{set(found)} {others}")
 
     assert comes_back(list_files, 60)

@@ -1,7 +1,8 @@
 """What libvirt tells of its guests by itself."""
 
 import enum
-from dataclasses import dataclass
+
+from ramshelf.core.record import dataclass
 
 
 class What(enum.Enum):

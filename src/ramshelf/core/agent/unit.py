@@ -5,9 +5,9 @@ stands on a line of its own, below the reason for it.
 """
 
 import re
-from dataclasses import dataclass
 
 from ramshelf.core.hook.copy import PYTHON
+from ramshelf.core.record import dataclass
 
 DIRECTORY = "/etc/systemd/system"
 SHIPPED = "/usr/lib/systemd/system"

@@ -5,8 +5,9 @@ All guests run as one user by default. One QEMU is kept from reading the memory 
 SELinux), under which each guest has a label of its own, or by a user of its own for each guest.
 """
 
-from dataclasses import dataclass
 from xml.parsers.expat import ExpatError, ParserCreate
+
+from ramshelf.core.record import dataclass
 
 MANDATORY = frozenset({"apparmor", "selinux"})
 """libvirt's security models that confine; ``dac`` gives QEMU a user, ``none`` does nothing."""

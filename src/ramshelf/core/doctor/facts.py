@@ -3,8 +3,9 @@
 It is gathered elsewhere and judged by ``core/doctor/checks``.
 """
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.confinement import Labels
@@ -16,6 +17,7 @@ from ramshelf.core.files.qemuconf import MemoryDirectory
 from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.host import Account, Device, LibvirtHost, Process, Slice, SwapUse, Unknown
 from ramshelf.core.placement import Comparison
+from ramshelf.core.record import dataclass
 from ramshelf.core.requirements import Version
 from ramshelf.core.store.capacity import StoreUsage
 from ramshelf.core.store.directory import FileUsage
@@ -24,7 +26,7 @@ from ramshelf.core.store.find import NoStore, Store
 from ramshelf.core.store.write_errors import WriteErrors
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class BadConfig(Unknown):
     """Why the configuration cannot be used: what the error says with which a command refuses."""
 

@@ -10,11 +10,11 @@ touches a page first decides.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ramshelf.core.domain.memory import MEMORY_DEVICES
 from ramshelf.core.domain.xml import Element, parse
 from ramshelf.core.errors import InputError
+from ramshelf.core.record import dataclass
 from ramshelf.core.units import libvirt_bytes
 
 Nodes = frozenset[int]

@@ -5,10 +5,10 @@ libvirt knows nothing of it, so its hook does not either: no promise counts it.
 
 import json
 import re
-from dataclasses import dataclass
 from itertools import pairwise
 
 from ramshelf.core.domain.xml import Element, parse
+from ramshelf.core.record import dataclass
 
 _OBJECT = ("-object", "--object")
 _SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)([bkmgtpe]?)")

@@ -23,6 +23,7 @@ DEFAULT_MEMORY_BACKING_DIR = "/var/lib/libvirt/qemu/ram"
 
 _LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
 _DIGITS = frozenset("0123456789")
+_BLANK = frozenset(" \t\r\n#")
 
 
 def parse_qemu_conf(text: str, path: str = "/etc/libvirt/qemu.conf") -> dict[str, Value]:
@@ -63,10 +64,8 @@ def _token(text: str, position: int) -> _Token:
     The kind is '' where there is no token.
     """
     first = text[position]
-    if first in " \t\r\n":
-        return "space", "", position + 1
-    if first == "#":
-        return "space", "", _past(text, "\n", position)
+    if first in _BLANK:
+        return "space", "", _past_blank(text, position)
     if first in "\"'":
         return _string(text, position)
     if first in "=[],;":
@@ -79,6 +78,13 @@ def _token(text: str, position: int) -> _Token:
     if kind == "number" and not _DIGITS.issuperset(value.lstrip("-+") or "-"):
         kind = ""
     return kind, value, end
+
+
+def _past_blank(text: str, position: int) -> int:
+    """Return where white space and comments end; as a rule they are nearly all of the file."""
+    while position < len(text) and text[position] in _BLANK:
+        position = _past(text, "\n", position) if text[position] == "#" else position + 1
+    return position
 
 
 def _string(text: str, position: int) -> _Token:

@@ -6,9 +6,9 @@ it too.
 """
 
 import re
-from dataclasses import dataclass
 
 from ramshelf.core.errors import UsageError
+from ramshelf.core.record import dataclass
 
 LONGEST = 24 * 3600
 """The longest bypass in seconds; a number that is further ahead is no bypass."""

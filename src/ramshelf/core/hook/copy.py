@@ -6,8 +6,8 @@ that Python reads is not confined. So the hook needs modules that outlive the vi
 and nothing else of it.
 """
 
-import ast
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -26,6 +26,17 @@ That is named by what is in it, so a copy that is in use never changes.
 MAIN = "ramshelf/hook/__main__.py"
 _CARER = "ramshelf/hook/carer.py"
 _COMPILING = "ramshelf/hook/compiling.py"
+
+_IMPORT = re.compile(
+    r"^[ \t]*(?:from +(?P<dots>\.*)(?P<base>[\w.]*) +import +(?P<names>\([^)]*\)|.+)"
+    r"|import +(?P<modules>.+))$",
+    re.MULTILINE,
+)
+"""A statement that imports.
+
+To parse the modules would take ten times as long, and whoever looks at the hook does this. A line
+of a docstring that reads like one adds at most a file that is not needed.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,20 +110,23 @@ def needed(modules: Mapping[str, str]) -> frozenset[str]:
 
 def _imported(name: str, modules: Mapping[str, str]) -> Iterator[str]:
     package = name.split("/")[:-1]
-    for node in ast.walk(ast.parse(modules[name])):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _files(alias.name.split("."), modules)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            parts = [*base, *(node.module.split(".") if node.module else [])]
-            yield from _files(parts, modules)
-            for alias in node.names:  # `from package import module`
-                yield from _files([*parts, alias.name], modules)
+    for found in _IMPORT.finditer(modules[name]):
+        if found["modules"]:
+            for each in re.findall(r"[\w.]+", found["modules"]):
+                yield from _files(each.split("."), modules)
+            continue
+        level = len(found["dots"])
+        base = package[: len(package) - level + 1] if level else []
+        parts = [*base, *(found["base"].split(".") if found["base"] else [])]
+        yield from _files(parts, modules)
+        for each in re.findall(r"\w+", found["names"]):  # `from package import module`
+            yield from _files([*parts, each], modules)
 
 
 def _files(parts: list[str], modules: Mapping[str, str]) -> Iterator[str]:
     """Yield the file of a module, and those of its packages; none for what is not ramshelf's."""
+    if f"{parts[0]}/__init__.py" not in modules:
+        return
     for length in range(1, len(parts) + 1):
         path = "/".join(parts[:length])
         yield from (name for name in (f"{path}.py", f"{path}/__init__.py") if name in modules)

@@ -4,7 +4,6 @@ The hook is the script and the copy of the modules that it runs.
 """
 
 import re
-from dataclasses import dataclass, replace
 
 from ramshelf.core.errors import HostError, RefusedError
 from ramshelf.core.hook.copy import DIRECTORY, FLOOR, PYTHON, Copy
@@ -27,6 +26,7 @@ from ramshelf.core.plan import (
     Run,
     WriteFile,
 )
+from ramshelf.core.record import dataclass, replace
 from ramshelf.core.requirements import Version, dotted
 
 DIRECTORY_SINCE = (6, 5, 0)

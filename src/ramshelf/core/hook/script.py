@@ -6,7 +6,6 @@ broken.
 
 import re
 import shlex
-from dataclasses import dataclass
 
 from ramshelf.core.hook.bypass import LONGEST as LONGEST_BYPASS
 from ramshelf.core.hook.call import (
@@ -20,6 +19,7 @@ from ramshelf.core.hook.call import (
     STARTED,
     UNCONCERNED,
 )
+from ramshelf.core.record import dataclass
 
 HOOK_DIR = "/etc/libvirt/hooks"
 """The directory of hooks that is built into libvirt (LIBVIRT_HOOK_DIR).

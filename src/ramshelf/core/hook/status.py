@@ -1,8 +1,9 @@
 """libvirt's hook as it is found on a host."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ramshelf.core.hook.bypass import Bypass
+from ramshelf.core.record import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
 """A live migration: how it is to go, and how far it has got."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from ramshelf.core.record import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

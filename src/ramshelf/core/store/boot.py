@@ -5,8 +5,8 @@ anywhere.
 """
 
 import re
-from dataclasses import dataclass
 
+from ramshelf.core.record import dataclass
 from ramshelf.core.store.kind import Kind
 
 SYSTEMD = "/etc/systemd/system"

@@ -5,12 +5,13 @@ Sizes are in bytes.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 
 from ramshelf.core.errors import UsageError
 from ramshelf.core.files.mounts import Mount
 from ramshelf.core.files.qemuconf import MemoryDirectory
 from ramshelf.core.host import Device
+from ramshelf.core.record import dataclass, replace
 from ramshelf.core.store.find import DISK_FILE_SYSTEMS
 from ramshelf.core.store.kind import Kind
 from ramshelf.core.units import MIB

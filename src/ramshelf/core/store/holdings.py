@@ -4,8 +4,8 @@ That is what guests were promised, their files, and the directories that belong 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from ramshelf.core.record import dataclass
 from ramshelf.core.store.capacity import StoreUsage
 from ramshelf.core.store.directory import FileUsage
 from ramshelf.core.units import MIB, align_up, to_mib

@@ -1,10 +1,10 @@
 """What a store's parts are called, and what fstab says about the store that is there."""
 
 import uuid
-from dataclasses import dataclass, replace
 
 from ramshelf.core.files.fstab import AREA_OPTION, FILE_OPTION, KIND_OPTION, Entry, parse_fstab
 from ramshelf.core.files.qemuconf import MemoryDirectory
+from ramshelf.core.record import dataclass, replace
 from ramshelf.core.store.boot import LOOP_UNIT, escape_path
 from ramshelf.core.store.facts import AreaFile, BlockDevice, Seen, Spec
 from ramshelf.core.store.find import BEYOND_SWAP_OPTION

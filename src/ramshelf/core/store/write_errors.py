@@ -10,9 +10,10 @@ back (printk_ratelimit).
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from functools import lru_cache
 
+from ramshelf.core.record import dataclass, replace
 from ramshelf.core.store.ledger import Note
 
 _LOST = (
@@ -93,13 +94,16 @@ def with_messages(seen: WriteErrors, messages: Iterable[Message], device: str) -
     They count for the file system on the device of this name. A mount begins anew: names of devices
     are used again, and what another file system there has lost is nothing to this one.
     """
-    lost, mounted = _patterns(device)
+    mounted = re.compile("|".join(_about(device, _MOUNTED)))
+    since: list[Message] = []
     for message in messages:
-        if device not in message.text:
-            continue
         if mounted.match(message.text):
             seen = WriteErrors()
-        elif found := next(filter(None, (each.match(message.text) for each in lost)), None):
+            since.clear()
+        elif device in message.text:
+            since.append(message)
+    for message in since:
+        if found := next(filter(None, (each.match(message.text) for each in _lost(device))), None):
             inodes = {int(inode, 0): message.at for inode in found.groupdict().values() if inode}
             seen = replace(
                 seen,
@@ -111,12 +115,12 @@ def with_messages(seen: WriteErrors, messages: Iterable[Message], device: str) -
 
 
 @lru_cache(maxsize=1)
-def _patterns(device: str) -> tuple[tuple[re.Pattern[str], ...], re.Pattern[str]]:
-    name = re.escape(device)
-    return (
-        tuple(re.compile(pattern.replace("{device}", name)) for pattern in _LOST),
-        re.compile("|".join(pattern.replace("{device}", name) for pattern in _MOUNTED)),
-    )
+def _lost(device: str) -> tuple[re.Pattern[str], ...]:
+    return tuple(re.compile(pattern) for pattern in _about(device, _LOST))
+
+
+def _about(device: str, patterns: Iterable[str]) -> list[str]:
+    return [pattern.replace("{device}", re.escape(device)) for pattern in patterns]
 
 
 def who_lost_memory(errors: WriteErrors, notes: Iterable[Note]) -> tuple[str, ...]:

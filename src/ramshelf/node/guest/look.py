@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from ramshelf.core.config import Config
 from ramshelf.core.domain.memory import Guest, parse_guest
 from ramshelf.core.domain.own_backends import OwnBackend, own_backends
 from ramshelf.core.errors import HostError
 from ramshelf.core.ram import Balance, balance
-from ramshelf.core.record import replace
+from ramshelf.core.record import dataclass, replace
 from ramshelf.core.store.capacity import Capacity, capacity
 from ramshelf.core.store.directory import FileUsage
 from ramshelf.core.store.earlier import EarlierPromise, refused_anew

@@ -1,14 +1,13 @@
 """Starting a guest: observe, plan (core/guest/start.py), apply."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ramshelf.core.catalog import finding
 from ramshelf.core.config import Config
-from ramshelf.core.domain.backing import Support, domain_name, parse_document
+from ramshelf.core.domain.backing import domain_name, parse_document
 from ramshelf.core.domain.memory import Guest
 from ramshelf.core.domain.private import private_mapping
 from ramshelf.core.errors import InterruptedByUserError, RamshelfError, RefusedError
@@ -25,13 +24,14 @@ from ramshelf.core.guest.start import (
 from ramshelf.core.hook.status import HookStatus
 from ramshelf.core.plan import Step
 from ramshelf.core.ram import Balance, admit_ram, balance
-from ramshelf.core.requirements import version
+from ramshelf.core.record import replace
 from ramshelf.core.store.capacity import Capacity, capacity
 from ramshelf.core.store.find import Store
 from ramshelf.core.store.holdings import Holding
 from ramshelf.core.store.ledger import note_of
 from ramshelf.core.units import MIB
 from ramshelf.node.guest.look import described
+from ramshelf.node.guest.support import observe_support
 from ramshelf.node.hook import manage
 from ramshelf.node.placement import claimed
 from ramshelf.node.store.holdings import observe_holdings
@@ -41,18 +41,6 @@ from ramshelf.system.earlier import hook_is_earlier, read_promises
 from ramshelf.system.hooklog import record
 from ramshelf.system.hypervisor import Domain, Hypervisor
 from ramshelf.system.procfs import host_ram
-
-
-def observe_support(hypervisor: Hypervisor | None) -> Support:
-    """Return what this host would do with discard, as far as it can be seen."""
-    libvirt, qemu, fstype = None, None, None
-    if hypervisor is not None:
-        with suppress(RamshelfError):
-            libvirt, qemu = hypervisor.libvirt_version(), hypervisor.qemu_version()
-    with suppress(RamshelfError, OSError):
-        store = observe_store().store
-        fstype = store.mount.fstype if isinstance(store, Store) else None
-    return Support(libvirt=libvirt, qemu=qemu, kernel=version(os.uname().release), fstype=fstype)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,11 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ramshelf.core.config import Config
 from ramshelf.core.errors import InterruptedByUserError, RamshelfError, RefusedError
+from ramshelf.core.record import replace
 from ramshelf.core.requirements import punch_writes_back, version
 from ramshelf.core.store.find import Store
 from ramshelf.core.store.holdings import Holding

@@ -5,13 +5,11 @@ Whether the running daemon calls the hook is found out here, too.
 
 import os
 import re
-import secrets
 import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ramshelf
@@ -36,6 +34,7 @@ from ramshelf.core.host import Unknown
 from ramshelf.core.migration.answer import HostAnswer, read_answer
 from ramshelf.core.migration.view import differences, other_view
 from ramshelf.core.plan import Action
+from ramshelf.core.record import dataclass, replace
 from ramshelf.core.requirements import Version, version
 from ramshelf.core.setting import DEFAULT_FILES
 from ramshelf.node.apply import apply
@@ -48,7 +47,7 @@ from ramshelf.system.filesystem import RUN_DIR, read_text
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.locks import store_lock
 from ramshelf.system.processes import libvirt_daemons
-from ramshelf.system.run import Completed, run
+from ramshelf.system.run import run
 from ramshelf.system.textfiles import write_atomically
 
 _SEEN = f"{RUN_DIR}/hook-seen"
@@ -74,6 +73,7 @@ _LOCK_TIMEOUT = 30
 
 _LAYERS = ("core", "system", "hook")
 _COPY = re.compile(r"[0-9a-f]{16}")
+_VERSIONED = re.compile(r"python(\d+)\.(\d+)")
 _QEMU_LOGS = Path("/var/log/libvirt/qemu")
 
 
@@ -116,13 +116,16 @@ def _modules(source: str) -> Iterator[tuple[str, str]]:
 
 
 def observe(wanted: Wanted, uri: str | None = None) -> Installation:
-    """Return what is installed; with ``uri`` also libvirt's version, where it can be reached."""
+    """Return what is installed; with ``uri`` also libvirt's version, where it can be reached.
+
+    Python's version is then what it says itself, and otherwise what its name says.
+    """
     libvirt = None
     if uri is not None:
         with suppress(RamshelfError), Hypervisor(uri, read_only=True) as hypervisor:
             libvirt = hypervisor.libvirt_version()
     daemons = tuple(_daemons())  # afterwards: the connection may have started one
-    python = _python()
+    python = _python() if uri is not None else _named_python() or _python()
     plain = os.path.isfile(SCRIPT) and not os.path.islink(SCRIPT)
     return Installation(
         text=read_text(SCRIPT) if plain else None,
@@ -182,6 +185,12 @@ def _is_whole(path: str) -> bool:
         return Copy.is_whole(file.read())
 
 
+def _named_python() -> Version | None:
+    """Return the version that is part of the name of the distribution's Python, if one is."""
+    named = _VERSIONED.fullmatch(os.path.basename(os.path.realpath(PYTHON)))
+    return (int(named[1]), int(named[2]), 0) if named and os.path.exists(PYTHON) else None
+
+
 def _python() -> Version | None:
     """Return the version of the distribution's Python; None where there is none that runs."""
     program = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
@@ -219,7 +228,8 @@ def install(
     if actions and (replaces_earlier or before.text is None):
         _forget_notes()
     earlier.settle_by(uri)
-    problem, _ = _try_out()
+    trial = _call_here(HOST_PROBE)
+    problem = trial.problem
     if problem:
         raise HostError(
             "hook.broken",
@@ -246,7 +256,7 @@ def install(
             ),
             facts={"path": SCRIPT},
         )
-    view = _view(probed)
+    view = _view(probed, trial.said)
     if view:
         code = "hook.other-view"
         facts = {"path": SCRIPT, "view": list(view)}
@@ -322,19 +332,21 @@ def tried(
     """
     if not (found.installed and found.executable and may_probe()):
         return found
-    problem, ends = _try_out(patience or _TRIAL_TIMEOUT)
-    found = replace(found, problem=problem)
-    if not (uri and ends) or (found.seen and not again):
+    asked = bool(uri) and (again or not found.seen)
+    compare = asked and found.current
+    trial = _call_here(HOST_PROBE if compare else PROBE, patience or _TRIAL_TIMEOUT)
+    found = replace(found, problem=trial.problem)
+    if not (asked and trial.ends):
         return found
     probed = probe(uri, patience)
     denial = denied(probed.status).sentence.rstrip(".") if probed.status is not None else ""
-    view = _view(probed) if found.current else ()
+    view = _view(probed, trial.said) if compare else ()
     return replace(found, seen=probed.seen, problem=found.problem or denial, view=view)
 
 
-def _view(probed: Probed) -> tuple[str, ...]:
-    """Return what libvirt's hook sees otherwise than the same script that is called from here."""
-    here = read_answer(_called_here(f"{HOST_PROBE}direct").stderr) if probed.answer else None
+def _view(probed: Probed, said: str) -> tuple[str, ...]:
+    """Return what libvirt's hook sees otherwise than the script that has ``said`` this here."""
+    here = read_answer(said) if probed.answer else None
     return differences(probed.answer, here) if probed.answer and here else ()
 
 
@@ -346,7 +358,7 @@ _CANNOT_EXECUTE = 126
 
 def probe(uri: str, patience: float | None = None) -> Probed:
     """Ask the running daemon for a guest that the hook refuses by its name."""
-    name = f"{HOST_PROBE}{secrets.token_hex(4)}"
+    name = f"{HOST_PROBE}{os.urandom(4).hex()}"
     try:
         with Hypervisor(uri, patience=patience) as hypervisor:
             said = hypervisor.attempt(probe_xml(name))
@@ -368,25 +380,30 @@ _TRIAL_TIMEOUT = 60.0
 """Seconds for the script to end where nobody is in a hurry."""
 
 
-def _try_out(timeout: float = _TRIAL_TIMEOUT) -> tuple[str, bool]:
-    """Call the script as libvirt would.
+@dataclass(frozen=True, kw_only=True)
+class _Trial:
+    """What calling the script has shown.
 
-    Return why it does not work, '' where it does; and whether it ends within ``timeout`` seconds.
+    ``problem`` is why it does not work, '' where it does; ``said`` is what it wrote to standard
+    error; ``ends`` tells whether it ended in time.
     """
-    name = f"{PROBE}direct"
+
+    problem: str
+    said: str = ""
+    ends: bool = True
+
+
+def _call_here(probe: str, timeout: float = _TRIAL_TIMEOUT) -> _Trial:
+    """Call the script as libvirt would, with this probe's name, for ``timeout`` seconds."""
+    name = f"{probe}direct"
     try:
-        ended = _called_here(name, timeout)
+        ended = run((SCRIPT, name, "prepare", "begin", "-"), ok=range(256), timeout=timeout)
     except ToolError as error:
-        return error.sentence.rstrip("."), error.code != "tool.timeout"
+        return _Trial(problem=error.sentence.rstrip("."), ends=error.code != "tool.timeout")
     if f"the hook answers {name}" in ended.stderr:
-        return "", True
-    said = ended.stderr.strip().replace("\n", "; ").rstrip(".")
-    return said or f"status {ended.status}", True
-
-
-def _called_here(name: str, timeout: float = _TRIAL_TIMEOUT) -> Completed:
-    """Call the script with this probe's name; raise ToolError where it does not run or end."""
-    return run((SCRIPT, name, "prepare", "begin", "-"), ok=range(256), timeout=timeout)
+        return _Trial(problem="", said=ended.stderr)
+    problem = ended.stderr.strip().replace("\n", "; ").rstrip(".")
+    return _Trial(problem=problem or f"status {ended.status}", said=ended.stderr)
 
 
 def _remember(text: str) -> None:

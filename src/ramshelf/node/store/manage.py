@@ -7,13 +7,14 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ramshelf.core.config import Config
 from ramshelf.core.errors import ConfigError, HostError
 from ramshelf.core.files.mounts import covering
 from ramshelf.core.files.qemuconf import MemoryDirectory, Value, memory_directory, parse_qemu_conf
 from ramshelf.core.plan import Action, EditFile
+from ramshelf.core.record import replace
 from ramshelf.core.store.boot import SYSCTL_KEYS
 from ramshelf.core.store.capacity import Capacity, capacity
 from ramshelf.core.store.facts import AreaFile, BlockDevice, Directory, Seen, Spec, checked

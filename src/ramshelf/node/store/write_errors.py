@@ -1,9 +1,9 @@
 """Watching whether the kernel has failed to write guests' memory to the store."""
 
 import os
-from dataclasses import replace
 
 from ramshelf.core.host import Unknown
+from ramshelf.core.record import replace
 from ramshelf.core.store.find import Store
 from ramshelf.core.store.write_errors import WriteErrors, with_messages
 from ramshelf.system.devicefacts import block_name
@@ -30,7 +30,7 @@ class WriteWatch:
             self.close()
         if self._log is None:
             self._log, self._device = KernelLog(), device
-        messages = list(self._log.messages())
+        messages = list(self._log.messages(device))
         before = replace(self._seen, cut=self._seen.cut or self._log.cut)
         self._log.cut = False
         self._seen = with_messages(before, messages, device)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import ramshelf
 from ramshelf.core.hook.call import AFTERCARE
 from ramshelf.core.hook.copy import DIRECTORY, FLOOR, MAIN, Copy, make_copy, needed
 from ramshelf.node.hook.manage import wanted_hook
@@ -45,6 +46,28 @@ def test_the_place_tells_what_is_in_it() -> None:
     assert make_copy("/site", MODULES, "/other/python").path != copy.path
     moved = Copy(source="/site", files={"a": "bc"})
     assert moved.path != Copy(source="/site", files={"ab": "c"}).path
+
+
+@pytest.mark.parametrize("name", sorted(name for name in FILES if name.endswith(".py")))
+def test_whatever_a_copied_module_imports_is_copied(name: str) -> None:
+    """What is needed is read from lines of text; here the module is parsed."""
+    package = name.split("/")[:-1]
+    modules = {path.removesuffix(".py").replace("/", ".") for path in _all_modules()}
+    imported: set[str] = set()
+    for node in ast.walk(ast.parse(FILES[name])):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            imported |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    copied = {path.removesuffix(".py").replace("/", ".") for path in FILES}
+    assert imported & modules <= copied
+
+
+def _all_modules() -> list[str]:
+    source = Path(ramshelf.__file__).parents[1]
+    return [str(path.relative_to(source)) for path in source.rglob("ramshelf/**/*.py")]
 
 
 def test_this_ramshelf_copies_the_hook_and_not_the_rest() -> None:

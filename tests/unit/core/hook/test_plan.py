@@ -1,7 +1,5 @@
 """The plans that put libvirt's hook there and take it away."""
 
-from dataclasses import replace
-
 import pytest
 
 from ramshelf.core.errors import HostError, RefusedError
@@ -24,6 +22,7 @@ from ramshelf.core.hook.script import (
     render,
 )
 from ramshelf.core.plan import Action, RemoveTree, WriteFile
+from ramshelf.core.record import replace
 
 COPY = Copy(
     source="/opt/site", files={"ramshelf/hook/__main__.py": "1\n", "aftercare": "/opt/python\n"}

@@ -1,13 +1,13 @@
 """Checks of nova.conf and ramshelf.conf, against the store and against who has read them."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from ramshelf.core.catalog import finding, unknown
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.facts import BadConfig, Facts, StoreFacts
 from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.host import Unknown
+from ramshelf.core.record import replace
 from ramshelf.core.store.capacity import capacity
 from ramshelf.core.units import MIB, to_mib
 

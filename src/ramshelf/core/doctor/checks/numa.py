@@ -4,7 +4,6 @@ Nothing is said of other hosts.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ramshelf.core.catalog import finding, unknown
 from ramshelf.core.doctor.facts import Facts, GuestFacts, StoreFacts
@@ -12,6 +11,7 @@ from ramshelf.core.domain.memory import MemoryFile
 from ramshelf.core.domain.numa import HostNuma, Nodes, Part, format_nodes
 from ramshelf.core.findings import Finding
 from ramshelf.core.host import Unknown
+from ramshelf.core.record import dataclass
 from ramshelf.core.store.find import Store
 from ramshelf.core.store.kind import Kind
 from ramshelf.core.units import MIB, align_up, to_mib
