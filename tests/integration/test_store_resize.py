@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from ramshelf.core.config import Config
 from ramshelf.core.errors import ToolError
 from ramshelf.core.plan import Action, AllocateFile, MakeDirectory
+from ramshelf.core.record import replace
 from ramshelf.core.store.facts import Spec
 from ramshelf.core.store.kind import Kind
 from ramshelf.core.units import MIB
