@@ -515,7 +515,7 @@ def test_its_units_are_such_that_systemd_takes_them(
         systemd.rmdir()  # systemd-analyze makes its parent
     assert [action["change"][0] for action in plan[len(NAMES) :]] == [
         "systemctl daemon-reload",
-        "systemctl enable ramshelf-agent.service",
+        "systemctl reenable ramshelf-agent.service",
         "systemctl restart ramshelf-agent.service",
     ]
     files = [tmp_path / name for name in NAMES]
