@@ -523,7 +523,7 @@ def test_its_units_are_such_that_systemd_takes_them(
         diff = action["change"]
         added = [line[1:] for line in diff if line[:1] == "+" and line[:3] != "+++"]
         file.write_text("\n".join(added) + "\n")
-    verified = run("systemd-analyze", "verify", *map(str, files))
+    verified = run("systemd-analyze", "--man=no", "verify", *map(str, files))  # a package has it
     assert verified.stdout + verified.stderr == ""
 
 
