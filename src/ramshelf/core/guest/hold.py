@@ -18,6 +18,13 @@ LIBVIRT_WAIT = 60.0
 libvirt waits 30 s for other jobs.
 """
 
+IN_THE_WAY = frozenset({"outgoing migration", "save", "snapshot", "dump"})
+"""The jobs of libvirt's, in virsh's words, during which a guest that is paused stays so.
+
+One of them that begins in the instant between a pause and its resumption takes the guest for one
+that somebody has paused: it would arrive, or be restored, as such.
+"""
+
 
 class Left(Enum):
     """What to do for such a guest.
