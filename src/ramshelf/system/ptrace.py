@@ -58,7 +58,7 @@ _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 def stopped(pid: int, *, timeout: float) -> Iterator["Holder"]:
     """Let no thread of the process run meanwhile, unless the process is to end.
 
-    One that is to end goes on at once; ``Holder.kept`` is for what must not see that.
+    One that is to end goes on, but not within ``Holder.kept``.
 
     The process is not a child of this one. Raises RefusedError ``guest.not-stopped`` where a thread
     has not stopped after ``timeout`` seconds (it is in uninterruptible sleep), ``guest.traced``
@@ -107,7 +107,7 @@ class Holder(threading.Thread):
         self.error: Exception | None = None
 
     def run(self) -> None:
-        """Hold it (the thread's own)."""
+        """Hold the process: what the thread does."""
         try:
             self._hold()
         except Exception as error:  # noqa: BLE001 - raised where it was asked for
@@ -122,7 +122,7 @@ class Holder(threading.Thread):
 
     @contextmanager
     def kept(self) -> Iterator[bool]:
-        """Keep the process as it is, even if it is to end; tell whether it is held still."""
+        """Let the process not go on meanwhile, even if it is to end; yield whether it is held."""
         with self._keep:
             yield not self._gone
 

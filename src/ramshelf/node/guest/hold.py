@@ -106,13 +106,13 @@ class Pauser:
     def held(self) -> Iterator[Holder]:
         """Keep the guest paused meanwhile; one that somebody else had paused stays so.
 
-        Once QEMU was asked to end, only ``Holder.kept`` keeps it from running the guest.
+        Where QEMU is to end it may run the guest again, except within ``Holder.kept``.
         """
         require_untraced(self._pid)
         state = self._hypervisor.state(self._domain_id)
         if state not in PAUSABLE:
             raise RefusedError("guest.state", f"The guest is {state}, and cannot be paused.")
-        # A guest that is migrated can be paused, but not resumed.
+        # libvirt pauses a guest that is being migrated, but does not resume it.
         require_idle(self._hypervisor, self._name, self._domain_id)
         if state == "paused":
             with stopped(self._pid, timeout=_STOP_TIMEOUT) as qemu:

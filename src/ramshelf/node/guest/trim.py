@@ -207,7 +207,8 @@ class _Trimming:
             found += [_Found(file, still) for still in zeros(file, extent)[1]]
         if not found or not self._pauser.still_paused():
             return
-        with qemu.kept() as kept:  # QEMU that is to end runs the guest first: it was asked to
+        # Were QEMU let go because it is to end, it would first run the guest, as it was asked to.
+        with qemu.kept() as kept:
             for file, extent in found if kept else ():
                 punch(file, *extent)
                 self.given_back += extent.length
