@@ -18,10 +18,11 @@ TESTS = (
     "test_immediate.py::test_what_is_plugged_in_later[ext4]",
     "test_lives.py::test_what_a_guest_gives_back_stays_promised[ballooned-xfs]",
     "test_lives.py::test_what_a_guest_gives_back_stays_promised[reported-ext4]",
+    "test_moving.py::test_a_guest_that_is_trimmed_without_end_runs_wherever_it_arrives",
     "test_ram.py::test_what_guests_of_all_kinds_take_is_in_the_sum[ext4]",
 )
 """Starts and ends by the device's counters; a DIMM and virtio-mem, a balloon, free page
-reporting; locked memory."""
+reporting; moves during trims; locked memory."""
 MOVES = "test_moving.py::test_to_and_fro"
 
 

@@ -18,17 +18,23 @@ from ramshelf.core.units import MIB
 from ramshelf.node.guest.let_go import resume_left
 from ramshelf.node.guest.trim import trim_guest
 from ramshelf.system.heldnotes import orphaned, pending
+from ramshelf.system.hooklogfollower import recorded
 from ramshelf.system.hypervisor import Hypervisor
 from support.agent import agent, confined
 from support.cli import ramshelf
 from support.domains import console, domain_xml, qemu_pid, wait_console
 from support.libvirtd import Libvirtd
+from support.moving import moving
 from support.onstore import wait_recorded
 from support.process import HANG, run, thread_states, wait_until
+from support.second_host import second_host
 from support.stores import MEMORY, store
 
 MOMENT = 0.03
 """Seconds that a guest is held at a time, about."""
+ASKED = 0.5
+"""Seconds in which a command of virsh's has asked libvirt, mostly; a late one shows less."""
+
 NOTES = Path("/run/ramshelf/held")
 
 
@@ -69,15 +75,20 @@ def goes_on(word: str = "CHECKED") -> None:
 
 
 TRIMMERS = """
-import os, sys, time
+import os, signal, sys
 from ramshelf.core.errors import RamshelfError
 from ramshelf.node.guest.trim import trim_guest
 from ramshelf.system.hypervisor import Hypervisor
 
-def trim(linger):
+def trim(where, linger):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    lingers = True
+
     def after_step(step):
+        nonlocal lingers
         print(step, flush=True)
-        time.sleep(linger if step == "held" else 0)
+        if step == where and lingers:
+            lingers = signal.sigtimedwait({signal.SIGUSR1}, linger) is None
 
     try:
         with Hypervisor("qemu:///system") as hypervisor:
@@ -90,7 +101,8 @@ def trim(linger):
 for line in sys.stdin:
     trimmer = os.fork()
     if not trimmer:
-        os._exit(trim(float(line)))
+        where, linger = line.split()
+        os._exit(trim(where, float(linger)))
     print(trimmer, flush=True)
     print("ended", os.waitstatus_to_exitcode(os.waitpid(trimmer, 0)[1]), flush=True)
 """
@@ -109,10 +121,10 @@ class Trimmers:
         self.trimmer = 0
         self.last = ""
 
-    def begin(self, linger: float = 0) -> None:
-        """Begin a trim that holds the guest for so many seconds longer."""
+    def begin(self, linger: float = 0, *, after: str = "held") -> None:
+        """Begin a trim that waits for so many seconds after this step, each time it is done."""
         assert self._nursery.stdin is not None
-        self._nursery.stdin.write(f"{linger}\n")
+        self._nursery.stdin.write(f"{after} {linger}\n")
         self._nursery.stdin.flush()
         self.trimmer = int(self._line())
 
@@ -120,6 +132,10 @@ class Trimmers:
         """Until it has done this step."""
         while (line := self._line()) != step:
             assert not line.startswith("ended"), line
+
+    def go_on(self) -> None:
+        """Let it wait no more."""
+        os.kill(self.trimmer, signal.SIGUSR1)
 
     def kill_with_guard(self) -> bool:
         """End the trim and its guard at once; whether it had not ended before."""
@@ -164,19 +180,36 @@ def guards() -> list[int]:
     return found
 
 
-def hold_and_kill(trimmers: Trimmers) -> None:
-    """Leave the guest as one whose trim was killed together with its guard while it was held."""
+def begin_and_wait(trimmers: Trimmers, after: str) -> None:
+    """Begin a trim, which then waits after this step until it is told to go on."""
     populate()
-    trimmers.begin(linger=30)
-    trimmers.wait_step("held")
+    trimmers.begin(linger=HANG, after=after)
+    trimmers.wait_step(after)
+
+
+def wait_asked() -> None:
+    """Until libvirt has asked QEMU to let the guest that is held go on."""
+    wait_until(
+        lambda: "occupied" in run("virsh", "domcontrol", "guest").stdout, "libvirt is busy with it"
+    )
+
+
+def trim_and_kill(trimmers: Trimmers, after: str) -> None:
+    """Leave the guest as one whose trim was killed together with its guard after this step."""
+    begin_and_wait(trimmers, after)
     assert trimmers.kill_with_guard()
+
+
+def leave_paused(trimmers: Trimmers) -> None:
+    """Have libvirt pause the guest for one who does not live to ask for more."""
+    trim_and_kill(trimmers, "paused")
 
 
 @pytest.mark.parametrize("rounds", [40, pytest.param(1000, marks=pytest.mark.soak)])
 def test_killing_trim_and_guard_at_any_time_leaves_no_stopped_guest(
     guest: Libvirtd, trimmers: Trimmers, rounds: int
 ) -> None:
-    """QEMU goes on as the trim is gone, and the guest as soon as anybody comes next."""
+    """QEMU goes on as the trim is gone, and the guest at once or when anybody comes next."""
     figures = {"killed": 0, "left paused": 0}
     with Hypervisor(guest.uri) as hypervisor:
         domain_id = hypervisor.find("guest").domain_id or 0
@@ -188,10 +221,11 @@ def test_killing_trim_and_guard_at_any_time_leaves_no_stopped_guest(
         chance = random.Random(rounds)  # noqa: S311 - no secret
         for number in range(rounds):
             populate()
-            trimmers.begin()
-            if number % 2:
-                trimmers.wait_step("held")
-            time.sleep(chance.uniform(0, MOMENT if number % 2 else duration))
+            step = ("", "paused", "held")[number % 3]
+            trimmers.begin(linger=30 if step == "paused" else 0, after="paused")
+            if step:
+                trimmers.wait_step(step)
+            time.sleep(chance.uniform(0, MOMENT if step else duration))
             figures["killed"] += trimmers.kill_with_guard()
             assert not is_stopped()
             figures["left paused"] += hypervisor.state(domain_id) == "paused"
@@ -211,7 +245,7 @@ def test_a_guest_that_somebody_has_paused_stays_so(guest: Libvirtd, trimmers: Tr
     guest.virsh("suspend", "guest")
     with Hypervisor(guest.uri) as hypervisor:
         for _ in range(10):
-            hold_and_kill(trimmers)
+            trim_and_kill(trimmers, "held")
             assert not is_stopped()
             assert orphaned() == ()
             assert resume_left(hypervisor) == ()
@@ -222,13 +256,13 @@ def test_a_guest_that_somebody_has_paused_stays_so(guest: Libvirtd, trimmers: Tr
 
 def test_the_agent_comes_next(guest: Libvirtd, trimmers: Trimmers) -> None:
     """With no more than its unit grants, which is enough to hold a guest as well."""
-    hold_and_kill(trimmers)
+    leave_paused(trimmers)
     assert state(guest) == "paused"
     guest.virsh("suspend", "guest")  # libvirt does nothing, and does not remember it
     with agent(wrapper=confined()) as running:
         wait_until(lambda: state(guest) == "running", "the guest runs again")
         assert running.wait_log("guest-resumed")["guest"] == "guest"
-        hold_and_kill(trimmers)
+        leave_paused(trimmers)
         wait_until(lambda: state(guest) == "running", "the guest runs again")
         guest.virsh(
             "dump", "--memory-only", "--live", "guest", str(Path(os.environ["TMPDIR"], "dump"))
@@ -239,22 +273,20 @@ def test_the_agent_comes_next(guest: Libvirtd, trimmers: Trimmers) -> None:
 
 
 def test_a_stop_and_what_the_hook_leaves_come_next(guest: Libvirtd, trimmers: Trimmers) -> None:
-    hold_and_kill(trimmers)
+    leave_paused(trimmers)
     assert orphaned() == ("guest",)
     domain_id = guest.virsh("domid", "guest").stdout.strip()
     run(sys.executable, "-I", "-m", "ramshelf.node.guest.aftercare", "guest", domain_id, "resume")
     assert state(guest) == "running"
     assert wait_recorded("guest", "resumed")["id"] == int(domain_id)
-    hold_and_kill(trimmers)
+    leave_paused(trimmers)
     stopped = json.loads(ramshelf("guest", "stop", "guest", "--json").stdout)
     assert stopped["how"] == "shut down"
     assert not list(NOTES.iterdir())
 
 
 def test_the_guard_comes_next_at_once(guest: Libvirtd, trimmers: Trimmers) -> None:
-    populate()
-    trimmers.begin(linger=30)
-    trimmers.wait_step("held")
+    begin_and_wait(trimmers, "paused")
     os.kill(trimmers.trimmer, signal.SIGKILL)
     trimmers.wait_end()
     wait_until(lambda: state(guest) == "running", "the guest runs again")
@@ -263,8 +295,33 @@ def test_the_guard_comes_next_at_once(guest: Libvirtd, trimmers: Trimmers) -> No
     goes_on()
 
 
+def count_resumed() -> int:
+    return sum(entry["event"] == "resumed" for entry in recorded("guest"))
+
+
+def test_one_whose_trim_is_killed_in_a_moment_goes_on_by_itself(
+    guest: Libvirtd, trimmers: Trimmers
+) -> None:
+    """libvirt was asked to resume it already; and whoever comes next does not do it again."""
+    resumed = count_resumed()
+    begin_and_wait(trimmers, "held")
+    wait_asked()
+    assert trimmers.kill_with_guard()
+    wait_until(lambda: state(guest) == "running", "the guest runs again")
+    assert orphaned() == ("guest",)
+    with Hypervisor(guest.uri) as hypervisor:
+        assert resume_left(hypervisor) == ()
+        assert not list(NOTES.iterdir())
+        guest.virsh("suspend", "guest")
+        assert resume_left(hypervisor) == ()
+    assert state(guest) == "paused"
+    assert count_resumed() == resumed
+    guest.virsh("resume", "guest")
+    goes_on()
+
+
 def test_a_guest_that_has_ended_is_forgotten(guest: Libvirtd, trimmers: Trimmers) -> None:
-    hold_and_kill(trimmers)
+    leave_paused(trimmers)
     guest.virsh("destroy", "guest")
     with Hypervisor(guest.uri) as hypervisor:
         assert resume_left(hypervisor) == ()
@@ -302,12 +359,11 @@ def test_a_guest_that_is_held_can_be_ended_meanwhile(guest: Libvirtd, trimmers: 
     assert not list(NOTES.iterdir())
 
 
+@pytest.mark.parametrize("after", ["paused", "held"])
 def test_a_libvirtd_that_dies_while_it_is_held_and_the_guard_as_well(
-    guest: Libvirtd, trimmers: Trimmers
+    guest: Libvirtd, trimmers: Trimmers, after: str
 ) -> None:
-    populate()
-    trimmers.begin(linger=30)
-    trimmers.wait_step("held")
+    begin_and_wait(trimmers, after)
     os.kill(guest.pid, signal.SIGKILL)
     trimmers.kill_with_guard()
     assert not is_stopped()
@@ -378,3 +434,112 @@ def test_what_a_guest_keeps_is_right_across_many_trims(libvirtd: Libvirtd) -> No
             assert "DAMAGED" not in console("guest")
         assert pauses >= 50
         goes_on("KEPT")
+
+
+def virsh_in_a_moment(trimmers: Trimmers, *args: str) -> None:
+    """Run virsh while the guest is held; it waits until the moment is over."""
+    begin_and_wait(trimmers, "held")
+    wait_asked()
+    asked = subprocess.Popen(["virsh", *args])
+    time.sleep(ASKED)
+    assert asked.poll() is None, "it waits"
+    trimmers.go_on()
+    assert asked.wait(HANG) == 0
+
+
+def wait_settled(trimmers: Trimmers) -> None:
+    """Until the trim has ended, at its end or since the guest was saved, or has gone."""
+    assert trimmers.wait_end() in {0, 1}
+    assert trimmers.last in {"punched", "guest.busy", "guest.not-found", "guest.state"}
+    assert orphaned() == ()
+
+
+def test_a_guest_that_is_saved_in_a_moment_runs_when_it_is_restored(
+    guest: Libvirtd, trimmers: Trimmers
+) -> None:
+    saved = str(Path(os.environ["TMPDIR"], "saved"))
+    virsh_in_a_moment(trimmers, "save", "guest", saved)
+    guest.virsh("restore", saved)
+    assert state(guest) == "running"
+    wait_settled(trimmers)
+    goes_on()
+
+
+def test_a_guest_whose_save_is_managed_in_a_moment_runs_when_it_is_started(
+    guest: Libvirtd, trimmers: Trimmers
+) -> None:
+    virsh_in_a_moment(trimmers, "managedsave", "guest")
+    guest.virsh("start", "guest")
+    assert state(guest) == "running"
+    wait_settled(trimmers)
+    goes_on()
+
+
+def test_a_snapshot_that_is_made_in_a_moment_is_of_a_guest_that_runs(
+    guest: Libvirtd, trimmers: Trimmers
+) -> None:
+    memory = Path(os.environ["TMPDIR"], "snapshot")
+    memory.unlink(missing_ok=True)
+    virsh_in_a_moment(trimmers, "snapshot-create-as", "guest", "one", "--memspec", str(memory))
+    wait_settled(trimmers)
+    assert state(guest) == "running"
+    assert "<state>running</state>" in guest.virsh("snapshot-dumpxml", "guest", "one").stdout
+    goes_on()
+
+
+def test_a_guest_that_is_suspended_in_a_moment_stays_so(
+    guest: Libvirtd, trimmers: Trimmers
+) -> None:
+    virsh_in_a_moment(trimmers, "suspend", "guest")
+    wait_settled(trimmers)
+    assert not list(NOTES.iterdir())
+    with Hypervisor(guest.uri) as hypervisor:
+        assert resume_left(hypervisor) == ()
+    assert state(guest) == "paused"
+    guest.virsh("resume", "guest")
+    goes_on()
+
+
+@pytest.mark.parametrize("how", [(), ("--p2p",)], ids=["by virsh", "peer to peer"])
+def test_a_guest_that_leaves_in_a_moment_runs_where_it_arrives(
+    guest: Libvirtd,  # noqa: ARG001 - has it run
+    trimmers: Trimmers,
+    how: tuple[str, ...],
+) -> None:
+    with second_host("tmpfs", 600) as second:
+        route = (second.uri, "--migrateuri", second.migrate_uri)
+        virsh_in_a_moment(trimmers, "migrate", "--live", "guest", *route, *how)
+        wait_settled(trimmers)
+        assert second.guests() == ["guest"]
+        assert second.virsh("domstate", "guest").strip() == "running"
+
+
+@pytest.mark.parametrize("how", [(), ("--p2p",)], ids=["by virsh", "peer to peer"])
+def test_a_migration_that_begins_before_the_guest_is_to_be_resumed_is_given_up(
+    guest: Libvirtd, trimmers: Trimmers, how: tuple[str, ...]
+) -> None:
+    """It would arrive paused."""
+    with second_host("tmpfs", 600) as second:
+        begin_and_wait(trimmers, "paused")
+        with moving(guest, second.uri, second.migrate_uri, "--bandwidth", "1", *how) as one:
+            trimmers.go_on()
+            assert one.ended() == 1, one.said
+        trimmers.wait_end()
+        assert second.guests() == []
+        assert state(guest) == "running"
+        assert wait_recorded("guest", "job-given-up")["job"] == "outgoing migration"
+        assert not list(NOTES.iterdir())
+        goes_on()
+
+
+def test_a_guest_that_leaves_is_not_held(guest: Libvirtd, trimmers: Trimmers) -> None:
+    populate()
+    with (
+        second_host("tmpfs", 600) as second,
+        moving(guest, second.uri, second.migrate_uri, "--bandwidth", "1"),
+    ):
+        trimmers.begin()
+        assert trimmers.wait_end() == 1
+        assert trimmers.last == "guest.busy"
+        assert state(guest) == "running"
+        guest.virsh("domjobabort", "guest")

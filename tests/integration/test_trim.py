@@ -238,9 +238,17 @@ with Hypervisor("qemu:///system") as hypervisor:
 """
 
 
-@pytest.mark.parametrize("step", ["held", "punched"])
-@pytest.mark.parametrize("before", ["running", "paused"])
-def test_a_guest_outlives_who_holds_it(hooked: Libvirtd, step: str, before: str) -> None:
+@pytest.mark.parametrize(
+    ("before", "step"),
+    [
+        ("running", "paused"),
+        ("running", "held"),
+        ("running", "punched"),
+        ("paused", "held"),
+        ("paused", "punched"),
+    ],
+)
+def test_a_guest_outlives_who_holds_it(hooked: Libvirtd, before: str, step: str) -> None:
     with store("tmpfs", 600):
         start(hooked)
         if before == "paused":

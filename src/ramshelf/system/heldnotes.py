@@ -44,8 +44,8 @@ class HeldNote:
     """The guest's note, locked; a context manager.
 
     ``domain_id`` and ``uuid`` are the run of the guest that is to be resumed; None and '' where
-    none is. ``asked`` is when libvirt was asked to pause it, in seconds since boot. Raises
-    BlockingIOError where somebody else has the note.
+    none is. ``asked`` is when libvirt was asked to pause it, in seconds since boot, and 0 once it
+    has. Raises BlockingIOError where somebody else has the note.
     """
 
     def __init__(self, name: str) -> None:
@@ -70,13 +70,21 @@ class HeldNote:
 
     @property
     def age(self) -> float:
-        """Seconds since libvirt was asked to pause the guest."""
-        return _clock() - self.asked
+        """Seconds since libvirt was asked to pause the guest; infinite once it has."""
+        return _clock() - self.asked if self.asked else float("inf")
 
     def write(self, domain_id: int, uuid: str) -> None:
         """Have whoever comes next resume this run of the guest."""
         self.domain_id, self.uuid, self.asked = domain_id, uuid, _clock()
-        text = f"{domain_id} {uuid} {self.asked:.0f}\n".encode()
+        self._write()
+
+    def paused(self) -> None:
+        """Say that libvirt has paused the guest: if it runs, nothing is left to be done."""
+        self.asked = 0.0
+        self._write()
+
+    def _write(self) -> None:
+        text = f"{self.domain_id} {self.uuid} {self.asked:.0f}\n".encode()
         # In one piece: a signal ends no write that has begun in a page.
         os.pwrite(self._file, text, 0)
         os.ftruncate(self._file, len(text))

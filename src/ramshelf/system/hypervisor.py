@@ -127,6 +127,14 @@ _OTHER_EVENTS = {
     "VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE": What.MEMORY,  # libvirt 7.9
     "VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION": What.READ,
 }
+_OPERATIONS = {
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE: "save",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: "outgoing migration",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT: "snapshot",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP: "dump",
+}
+"""What virsh domjobinfo calls those of libvirt's jobs that ramshelf tells apart."""
+
 _KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT = 5, 3
 """A daemon that answers nothing for so long counts as gone (virConnectSetKeepAlive)."""
 
@@ -175,15 +183,15 @@ class Domain:
         return self.domain_id is not None
 
 
-class Migration:
-    """A migration that libvirt is busy with."""
+class Request:
+    """Something that libvirt was asked for, and is busy with or waits to begin."""
 
     def __init__(self, answer: Answer, translate: Callable[[Any], RamshelfError]) -> None:
         self._answer = answer
         self._translate = translate
 
     def ended(self, patience: float) -> bool:
-        """Tell whether the migration has ended well within so many seconds.
+        """Tell whether it has ended well within so many seconds.
 
         Raises what has gone wrong.
         """
@@ -457,7 +465,7 @@ class Hypervisor:
 
         return self._ask(taken)
 
-    def migrate(self, name: str, destination: str, live_options: LiveOptions) -> Migration:
+    def migrate(self, name: str, destination: str, live_options: LiveOptions) -> Request:
         """Begin to migrate a running domain.
 
         Nothing else can be asked of this connection until the migration has ended. It goes peer to
@@ -486,7 +494,7 @@ class Hypervisor:
             domain.migrateToURI3(destination, parameters, flags)
 
         log_step(f"virsh migrate --live --p2p {shlex.quote(name)} {hide(destination)}")
-        return Migration(self._worker.post(migrate), self._translate)
+        return Request(self._worker.post(migrate), self._translate)
 
     def progress(self, name: str, *, completed: bool = False) -> Progress | None:
         """Return how far the domain's job is; None where there is none.
@@ -538,6 +546,16 @@ class Hypervisor:
             return True  # it is coming in: libvirt tells of that on the source only
         return kind not in {libvirt.VIR_DOMAIN_JOB_NONE, *_ENDED_JOBS}
 
+    def job(self, domain_id: int) -> str:
+        """Return what libvirt's job on the domain is, as in ``_OPERATIONS``; '' for none of these.
+
+        Raises RefusedError ``guest.state`` for a domain that is coming in.
+        """
+        stats = self._ask_active(domain_id, lambda domain: domain.jobStats())
+        if stats.get("type") in {libvirt.VIR_DOMAIN_JOB_NONE, *_ENDED_JOBS}:
+            return ""
+        return _OPERATIONS.get(stats.get("operation"), "")
+
     def suspend(self, domain_id: int) -> None:
         """Pause the domain with this id.
 
@@ -548,6 +566,14 @@ class Hypervisor:
     def resume(self, domain_id: int) -> None:
         """Let the domain with this id go on."""
         self._ask_active(domain_id, lambda domain: domain.resume())
+
+    def resumer(self, domain_id: int) -> Callable[[], Request]:
+        """Return a function that asks for the domain with this id to go on, and does not wait.
+
+        Nothing else can be asked of this connection until that has ended.
+        """
+        domain = self._ask(lambda connection: connection.lookupByID(domain_id))
+        return lambda: Request(self._worker.post(domain.resume), self._translate)
 
     def _ask(self, question: Callable[[Any], T]) -> T:
         """Return the answer to what is asked of the connection."""

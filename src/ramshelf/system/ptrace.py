@@ -55,21 +55,23 @@ _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 
 
 @contextmanager
-def stopped(pid: int, *, timeout: float) -> Iterator[None]:
+def stopped(pid: int, *, timeout: float) -> Iterator["Holder"]:
     """Let no thread of the process run meanwhile, unless the process is to end.
+
+    One that is to end goes on, but not within ``Holder.kept``.
 
     The process is not a child of this one. Raises RefusedError ``guest.not-stopped`` where a thread
     has not stopped after ``timeout`` seconds (it is in uninterruptible sleep), ``guest.traced``
     where another tracer has it; HostError ``host.no-ptrace``; ProcessLookupError where the process
     has ended.
     """
-    holder = _Holder(pid, timeout)
+    holder = Holder(pid, timeout)
     holder.start()
     try:
         holder.ready.wait()
         if holder.error is not None:
             raise holder.error
-        yield
+        yield holder
     finally:
         holder.let_go()
 
@@ -88,7 +90,7 @@ def require_untraced(pid: int, thread: int | None = None) -> None:
         )
 
 
-class _Holder(threading.Thread):
+class Holder(threading.Thread):
     """A thread that holds the process until it is told to let go, or the process is to end.
 
     ``error`` says why it could not.
@@ -99,10 +101,13 @@ class _Holder(threading.Thread):
         self._pid = pid
         self._timeout = timeout
         self._over = threading.Event()
+        self._keep = threading.Lock()
+        self._gone = False
         self.ready = threading.Event()
         self.error: Exception | None = None
 
     def run(self) -> None:
+        """Hold the process: what the thread does."""
         try:
             self._hold()
         except Exception as error:  # noqa: BLE001 - raised where it was asked for
@@ -112,6 +117,14 @@ class _Holder(threading.Thread):
             self.ready.set()
         while not self._over.wait(_ENDS_POLL) and not _is_to_end(self._pid):
             pass
+        with self._keep:
+            self._gone = True
+
+    @contextmanager
+    def kept(self) -> Iterator[bool]:
+        """Let the process not go on meanwhile, even if it is to end; yield whether it is held."""
+        with self._keep:
+            yield not self._gone
 
     def let_go(self) -> None:
         """Let the process go on; once this returns it can be seized again."""

@@ -152,6 +152,18 @@ def test_what_is_asked_or_made_to_end_ends_while_it_is_held(tracee: Tracee) -> N
     assert tracee.wait(timeout=60) == -signal.SIGTERM
 
 
+def test_what_is_asked_to_end_does_not_while_it_is_kept(tracee: Tracee) -> None:
+    with stopped(tracee.pid, timeout=30) as holder:
+        with holder.kept() as kept:
+            assert kept
+            os.kill(tracee.pid, signal.SIGTERM)
+            time.sleep(0.1)  # it would end at once
+            assert is_held(tracee)
+        until(lambda: has_ended(tracee))
+        with holder.kept() as kept:
+            assert not kept
+
+
 def test_what_is_killed_while_it_is_held_is_gone_for_all(tracee: Tracee) -> None:
     with stopped(tracee.pid, timeout=30):
         os.kill(tracee.pid, signal.SIGKILL)

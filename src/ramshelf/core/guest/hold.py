@@ -2,9 +2,8 @@
 
 It is resumed if it is still paused as it was then, which is at somebody's request. When a guest
 that is paused already is to be paused, libvirt does nothing and keeps no record. So it is not known
-whether anybody has asked for that since, and the guest goes on, as it does at the end of every such
-moment. Otherwise a guest that nobody wanted to stop would stay stopped. A guest that has been
-resumed since is left as it is.
+whether anybody has asked for that since, and the guest goes on. Otherwise a guest that nobody
+wanted to stop would stay stopped. A guest that has been resumed since is left as it is.
 """
 
 from enum import Enum, auto
@@ -16,6 +15,13 @@ LIBVIRT_WAIT = 60.0
 """Seconds in which libvirt may still do what a dead process has asked for.
 
 libvirt waits 30 s for other jobs.
+"""
+
+IN_THE_WAY = frozenset({"outgoing migration", "save", "snapshot", "dump"})
+"""libvirt's jobs, in virsh's words, during which a guest that is paused cannot be resumed.
+
+One that begins between a pause for a moment and the request to resume takes the guest for one that
+somebody has paused. The guest would arrive, or be restored, as such.
 """
 
 

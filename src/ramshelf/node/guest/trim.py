@@ -19,7 +19,7 @@ from ramshelf.core.guest.trim import check_trim
 from ramshelf.core.store.directory import FileUsage
 from ramshelf.core.store.find import NoStore, Store
 from ramshelf.core.units import MIB
-from ramshelf.node.guest.hold import Pauser
+from ramshelf.node.guest.hold import Pauser, require_idle
 from ramshelf.node.guest.let_go import resume_left
 from ramshelf.node.guest.look import described
 from ramshelf.node.store.holdings import observe_holdings
@@ -28,6 +28,7 @@ from ramshelf.system.hooklog import record
 from ramshelf.system.hypervisor import Hypervisor
 from ramshelf.system.memoryfiles import punch
 from ramshelf.system.procfs import mappers_of, opened_paths
+from ramshelf.system.ptrace import Holder
 from ramshelf.system.storetree import open_memory
 from ramshelf.system.zeropages import Extent, blocks, zeros
 
@@ -81,7 +82,7 @@ def trim_guest(
     """Make holes of the pages of the running guest's memory files that are in RAM and zero.
 
     What is swapped out stays so. Raises RefusedError, and HostError ``store.*`` where there is no
-    store. ``after_step`` is told what has been done while the guest is held, for tests that stop
+    store. ``after_step`` is told what has been done while the guest is paused, for tests that stop
     there.
     """
     begin = time.monotonic()
@@ -108,15 +109,9 @@ def trim_guest(
         )
     guest = described(hypervisor.live_xml(name), name)
     check_trim(guest, observed.store, mappers=maps, opened=opened_paths(maps[0]))
-    if hypervisor.busy(domain.domain_id):
-        raise RefusedError(
-            "guest.busy",
-            f"Guest {name} is being saved, dumped or migrated.",
-            hint="Trim it when that has ended.",
-            facts={"guest": name},
-        )
+    require_idle(hypervisor, name, domain.domain_id)
     try:
-        pauser = Pauser(hypervisor, name, domain.uuid, domain.domain_id, maps[0])
+        pauser = Pauser(hypervisor, domain, maps[0], after_step)
         trimming = _trim(pauser, files, after_step)
     except (FileNotFoundError, ProcessLookupError) as error:
         raise RefusedError(
@@ -180,9 +175,9 @@ class _Trimming:
         for batch in self._batches():
             while batch:
                 begin = time.monotonic()
-                with self._pauser.held():
+                with self._pauser.held() as qemu:
                     self._after_step("held")
-                    self._give_back(batch)
+                    self._give_back(batch, qemu)
                     self._after_step("punched")
                 self.held.append(time.monotonic() - begin)
                 time.sleep(_SHARE * self.held[-1])
@@ -203,14 +198,17 @@ class _Trimming:
         if size >= _WORTH:
             yield batch
 
-    def _give_back(self, batch: list[_Found]) -> None:
+    def _give_back(self, batch: list[_Found], qemu: Holder) -> None:
         """Take from the batch what there is time for, and punch what of it is still zero."""
         deadline = time.monotonic() + _LOOK
         found = []
         while batch and time.monotonic() < deadline:
             file, extent = batch.pop()
             found += [_Found(file, still) for still in zeros(file, extent)[1]]
-        if found and self._pauser.still_paused():
-            for file, extent in found:
+        if not found or not self._pauser.still_paused():
+            return
+        # Were QEMU let go because it is to end, it would first run the guest, as it was asked to.
+        with qemu.kept() as kept:
+            for file, extent in found if kept else ():
                 punch(file, *extent)
                 self.given_back += extent.length

@@ -18,7 +18,7 @@ from ramshelf.node.guest.aftercare import leave
 from ramshelf.node.migration.claim import moved_claim
 from ramshelf.node.migration.destination import Move
 from ramshelf.system.backingstore import observe_store
-from ramshelf.system.hypervisor import Hypervisor, Migration
+from ramshelf.system.hypervisor import Hypervisor, Request
 
 _POLL = 0.5
 """Seconds between two looks at how far the migration is."""
@@ -120,7 +120,7 @@ def _give_back(move: Move) -> None:
 def _watch(
     here: Hypervisor,
     name: str,
-    migration: Migration,
+    migration: Request,
     live_options: LiveOptions,
     progress: Callable[[Progress], None],
 ) -> None:
@@ -136,7 +136,7 @@ def _watch(
                 postcopy = False
 
 
-def _abort(here: Hypervisor, name: str, migration: Migration) -> None:
+def _abort(here: Hypervisor, name: str, migration: Request) -> None:
     """Give the migration up; return where it was too late for that, and the guest has moved.
 
     Raises RamshelfError ``cli.interrupted`` where the migration was given up.
