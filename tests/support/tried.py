@@ -19,7 +19,8 @@ _FACTS = {
     "QEMU": "qemu-system-x86_64 --version | grep -om1 '[0-9][0-9.]*' | head -n 1",
     "accelerator": "virsh capabilities | grep -o \"domain type='kvm'\" | head -n 1 | cut -d\\' -f2",
     "cgroup": "stat --file-system --format %T /sys/fs/cgroup | sed 's/cgroup2fs/v2/'",
-    "security module": "virsh capabilities | grep -om1 '<model>[a-z]*' | cut -c8-",
+    "security module": "virsh capabilities | grep -A1 '<secmodel>' | grep -om1 '<model>[a-z]*' | "
+    "cut -c8-",
 }
 
 
