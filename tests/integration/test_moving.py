@@ -92,7 +92,10 @@ def test_there_and_back(
 
 @pytest.mark.soak
 def test_to_and_fro(hooked: Libvirtd) -> None:
-    """A guest that runs on moves $MOVES times, ten unless that is set."""
+    """A guest that runs on moves $MOVES times, ten unless that is set.
+
+    Neither store has it trimmed when it has come: a guest that leaves meanwhile may stay paused.
+    """
     said = []
     with store("ext4", ROOM_MIB), second_host("xfs", ROOM_MIB) as second:
         start(hooked)
