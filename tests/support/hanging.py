@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 if __name__ != "__main__":
-    from support.devices import release, unmount
+    from support.devices import unmount
     from support.process import run, wait_until
 
 _FILE = 2
@@ -72,9 +72,12 @@ def hanging_disk(directory: Path, size_mib: int) -> Iterator[Disk]:
             wait_until((served / _NAME).exists, "the disk is served")
             device = run("losetup", "--find", "--show", str(served / _NAME)).stdout.strip()
             try:
-                yield Disk(device, server)
+                with open(device, "rb"):
+                    # It goes with its last user, though the tests be killed: whoever looks for
+                    # what they left cannot tell by the file that it is theirs.
+                    run("losetup", "--detach", device)
+                    yield Disk(device, server)
             finally:
-                release(device)
                 unmount(str(served))
         finally:
             server.kill()
