@@ -1,9 +1,11 @@
 """Guests that move between two whole hosts, by the page about it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from support.former import install_0_1_0
 from support.real_host import MEMORY, Boot, RealHost, guest_xml
 from support.typed import Page
 
@@ -23,10 +25,10 @@ def hosts(boot: Boot) -> Iterator[tuple[RealHost, RealHost]]:
         second.run("ramshelf store create --kind swap --device /dev/vdb --size 2G")
         for host in (first, second):
             host.run("ramshelf hook install")
-        first.run("mkdir -p -m 700 /root/.ssh")
-        first.put(second.key, "/root/.ssh")
-        first.run("mv /root/.ssh/key /root/.ssh/id_ed25519")
-        first.run("ssh-keyscan host2 >>/root/.ssh/known_hosts")
+        for host, other, name in ((first, second, "host2"), (second, first, "host1")):
+            host.put(other.key, "/root/.ssh")
+            host.run("mv /root/.ssh/key /root/.ssh/id_ed25519")
+            host.run(f"ssh-keyscan {name} >>/root/.ssh/known_hosts")
         yield first, second
 
 
@@ -104,3 +106,39 @@ def test_the_other_host_loses_power_while_a_guest_comes(hosts: tuple[RealHost, R
     assert first.json("capacity")["promised_mib"] == 512
     assert second.json("capacity")["promised_mib"] == 0
     assert "web1" not in second.said("virsh list --all --name")
+
+
+@pytest.fixture
+def former_there(hosts: tuple[RealHost, RealHost], tmp_path: Path) -> Iterator[None]:
+    """The second host has 0.1.0 and its hook; in the end this version again."""
+    _, second = hosts
+    install_0_1_0(second, tmp_path)
+    second.run("ramshelf hook install")
+    yield
+    second.remove_guests()
+    second.install()
+    second.run("ramshelf hook install")
+
+
+@pytest.mark.usefixtures("former_there")
+def test_a_guest_goes_to_a_host_with_0_1_0_and_comes_back(
+    hosts: tuple[RealHost, RealHost],
+) -> None:
+    """Live and cold; each way by the command of the version that it leaves, and by virsh."""
+    first, second = hosts
+    start_here(first, guest_xml("web1", dirty_mib=32))
+    for way in ("", " --offline --timeout 300"):
+        first.run(f"ramshelf guest migrate web1 qemu+ssh://root@host2/system{way}")
+        assert runs(second, "web1")
+        assert second.json("capacity")["promised_mib"] == 192
+        second.run(f"ramshelf guest migrate web1 qemu+ssh://root@host1/system{way}")
+        assert runs(first, "web1")
+        assert first.json("capacity")["promised_mib"] == 192
+    for here, there, name in ((first, second, "host2"), (second, first, "host1")):
+        here.run(
+            "virsh migrate --live --p2p --persistent --undefinesource web1 "
+            f"qemu+ssh://root@{name}/system"
+        )
+        assert runs(there, "web1")
+        assert there.json("capacity")["promised_mib"] == 192
+        assert here.json("capacity")["promised_mib"] == 0

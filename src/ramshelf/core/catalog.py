@@ -1246,6 +1246,14 @@ _TABLE = (
         "Set [libvirt] file_backed_memory to the capacity that ramshelf capacity shows now.",
     ),
     Rule(
+        "upgrade.swap-files",
+        _FAILURE,
+        "store resize has added swap files to the store. 0.1.0 takes the first for all its swap: "
+        "its store remove leaves the others switched on, and without their lines in fstab.",
+        "Stop the store's guests; ramshelf store remove, and ramshelf store create with the whole "
+        "size in one file.",
+    ),
+    Rule(
         "upgrade.ram",
         _INFO,
         "0.1.0 holds only guests that pin their memory against RAM: it admits guests that this "

@@ -8,6 +8,7 @@ from ramshelf.core.doctor.upgrade import Change, check_upgrade
 from ramshelf.core.findings import Finding
 from ramshelf.core.record import replace
 from ramshelf.core.requirements import Version, version
+from ramshelf.core.store.layout import FSTAB, find_claim
 from ramshelf.node.doctor import Ask, gather
 from ramshelf.system.earlier import hook_is_earlier
 from ramshelf.system.filesystem import read_text
@@ -31,10 +32,12 @@ def before_upgrade(
     if isinstance(config, Config):
         config = replace(config, placement_mode="none")
     facts = gather(config, uri, files, directories, patience=patience, ask=Ask.NEVER)
+    store = find_claim(read_text(FSTAB, ""))
     change = Change(
         current=version(__version__),
         target=target,
         earlier_hook=hook_is_earlier(),
         agent_unit=read_text(unit_path(AGENT), ""),
+        further=store.further if store else (),
     )
     return check_upgrade(facts, change)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ramshelf.core.agent.unit import AGENT
+from ramshelf.core.agent.unit import AGENT, LISTENER
 from ramshelf.core.catalog import finding
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.checks import check
@@ -50,13 +50,14 @@ class Change:
     """A change of version: from ``current`` to ``target``, None where that is not said.
 
     ``earlier_hook``: libvirt calls the script of 0.1.0. ``agent_unit`` is the text of the agent's
-    unit, '' where there is none.
+    unit, '' where there is none. ``further`` are the swap files that ``store resize`` has added.
     """
 
     current: Version
     target: Version | None
     earlier_hook: bool
     agent_unit: str
+    further: tuple[str, ...] = ()
 
     @property
     def back(self) -> bool:
@@ -72,7 +73,7 @@ def check_upgrade(facts: Facts, change: Change) -> tuple[Finding, ...]:
     found += _agent(change)
     found += _option(facts, change)
     if change.back:
-        found += _back(facts)
+        found += _back(facts, change)
     if change.target is not None and change.target > change.current:
         found.append(
             finding(
@@ -118,7 +119,12 @@ def _agent(change: Change) -> Iterator[Finding]:
         return
     if change.back:
         yield finding(
-            "upgrade.agent-units", f"{AGENT} calls 'agent run', which 0.1.0 does not know."
+            "upgrade.agent-units",
+            f"{AGENT} calls 'agent run', which 0.1.0 does not know; nor does it know {LISTENER}.",
+            hint=(
+                "Before 0.1.0 is installed: ramshelf agent remove. Once it is: ramshelf agent "
+                "install."
+            ),
         )
     elif _RUNS not in change.agent_unit:
         yield finding("upgrade.agent-units", f"{AGENT} was made by 0.1.0.")
@@ -133,7 +139,13 @@ def _option(facts: Facts, change: Change) -> Iterator[Finding]:
         yield finding("upgrade.option", f"{strict} {meaning}.", milder=not change.back)
 
 
-def _back(facts: Facts) -> Iterator[Finding]:
+def _back(facts: Facts, change: Change) -> Iterator[Finding]:
+    if change.further:
+        yield finding(
+            "upgrade.swap-files",
+            f"0.1.0 does not know of these swap files of the store: {', '.join(change.further)}.",
+            files=change.further,
+        )
     if isinstance(facts.hook, HookStatus) and facts.hook.bypass.left:
         yield finding("upgrade.bypass-ends", "The hook is bypassed, which 0.1.0 does not know.")
     guests = () if isinstance(facts.guests, Unknown) else facts.guests

@@ -31,6 +31,7 @@ BAD: dict[str, tuple[Facts, dict[str, Any]]] = {
     "upgrade.bypass-ends": (with_hook(bypass=Bypass(left=60)), BACK),
     "upgrade.promises": (with_guest({"promised": 3 * GIB}), BACK),
     "upgrade.capacity": (on_disk(), BACK),
+    "upgrade.swap-files": (GOOD, {**BACK, "further": ("/srv/swap.1",)}),
     "upgrade.ram": (GOOD, BACK),
     "upgrade.version-unknown": (GOOD, {"target": (9, 0, 0)}),
 }
