@@ -511,7 +511,7 @@ def test_a_guest_that_leaves_in_a_moment_runs_where_it_arrives(
         virsh_in_a_moment(trimmers, "migrate", "--live", "guest", *route, *how)
         wait_settled(trimmers)
         assert second.guests() == ["guest"]
-        assert second.virsh("domstate", "guest").strip() == "running"
+        second.wait_running("guest")
 
 
 @pytest.mark.parametrize("how", [(), ("--p2p",)], ids=["by virsh", "peer to peer"])

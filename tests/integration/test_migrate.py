@@ -159,10 +159,7 @@ def test_postcopy(hooked: Libvirtd, second: SecondHost) -> None:
         # The guest writes faster than this: without postcopy it would never arrive.
         migrate(second, "one", "--postcopy", "--bandwidth", "16")
         assert second.guests() == ["one"]
-        wait_until(  # a trim holds it for a moment
-            lambda: second.virsh("domstate", "one").strip() == "running",
-            "it runs there",
-        )
+        second.wait_running("one")
         if moves_running():
             goes_on_there(second, "one", "ROUND")
 
@@ -543,7 +540,7 @@ def test_the_claim_of_a_killed_migration_is_put_right(hooked: Libvirtd, shared: 
     wait_until(lambda: running(hooked) == [], "it has moved")
     report(shared)
     assert claims() == ({}, {uuid: 128})
-    assert shared.virsh("domstate", "one").strip() == "running"
+    shared.wait_running("one")
 
 
 def test_a_claim_is_left_alone_until_its_guest_has_come(

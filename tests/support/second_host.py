@@ -80,6 +80,12 @@ class SecondHost:
         """Return the guests that libvirt has there, running or coming in."""
         return self.virsh("list", "--name").split()
 
+    def wait_running(self, name: str) -> None:
+        """Wait until the guest runs there: it is held still for moments while it is trimmed."""
+        wait_until(
+            lambda: self.virsh("domstate", name).strip() == "running", f"{name} runs there"
+        )
+
     def capacity(self) -> dict[str, Any]:
         """Return the document of ``ramshelf capacity --json`` there."""
         document: dict[str, Any] = json.loads(self.run(RAMSHELF, "capacity", "--json"))
