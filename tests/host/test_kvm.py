@@ -36,7 +36,6 @@ def integration(machine: RealHost, test: str, variables: str = "") -> None:
     assert "1 passed" in said, said
 
 
-@pytest.mark.soak
 def test_five_moves(machine: RealHost) -> None:
     integration(machine, MOVES, variables="MOVES=5")
 
