@@ -82,9 +82,7 @@ class SecondHost:
 
     def wait_running(self, name: str) -> None:
         """Wait until the guest runs there: it is held still for moments while it is trimmed."""
-        wait_until(
-            lambda: self.virsh("domstate", name).strip() == "running", f"{name} runs there"
-        )
+        wait_until(lambda: self.virsh("domstate", name).strip() == "running", f"{name} runs there")
 
     def capacity(self) -> dict[str, Any]:
         """Return the document of ``ramshelf capacity --json`` there."""
