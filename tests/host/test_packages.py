@@ -21,13 +21,21 @@ mv dist former
 sed -i 's/^__version__ = .*/__version__ = "{LATER}"/' src/ramshelf/__init__.py
 make deb
 mv dist later
-tar --create former later >&3
+mkdir --parents needed/partial
+apt-get install --yes --no-install-recommends --download-only ./later/ramshelf_*.deb \\
+  --option Dir::Cache::Archives="$PWD/needed" --option Dir::State::status=/dev/null
+(cd needed && dpkg-scanpackages . >Packages)
+tar --create former later needed >&3
 """
+SOURCES = "/etc/apt/sources.list.d/needed.list"
 
 
 @pytest.fixture(scope="module")
 def packages(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This version's packages in former/, and in later/ the same as a later version."""
+    """This version's packages in former/, in later/ the same as a later version; what they need.
+
+    A host of these has no network: the distribution's packages come from needed/.
+    """
     directory = tmp_path_factory.mktemp("packages")
     suite = pytestconfig.getoption("--suite")
     script = str(CHECKOUT / "scripts/bare-debian")
@@ -41,11 +49,13 @@ def packages(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFacto
 def bare(machine: RealHost, packages: Path) -> Iterator[None]:
     """The host with the packages beside it and no ramshelf; in the end with this version again."""
     machine.run("rm -rf /opt/ramshelf /usr/local/bin/ramshelf")
-    for name in ("former", "later"):
+    for name in ("former", "later", "needed"):
         machine.put(packages / name, "/root")
+    machine.run(f"echo 'deb [trusted=yes] file:/root/needed ./' >{SOURCES} && apt-get update")
     yield
     machine.remove_guests()
-    machine.run("apt-get purge --yes ramshelf ramshelf-agent; rm -r /root/former /root/later")
+    machine.run("apt-get purge --yes ramshelf ramshelf-agent")
+    machine.run(f"rm -r /root/former /root/later /root/needed /root/dist {SOURCES}")
     machine.install()
 
 
