@@ -24,6 +24,7 @@ mv dist later
 mkdir --parents needed/partial
 apt-get install --yes --no-install-recommends --download-only ./later/ramshelf_*.deb \\
   --option Dir::Cache::Archives="$PWD/needed" --option Dir::State::status=/dev/null
+for each in needed/*%3a*; do mv "$each" "${{each/\\%3a/-}}"; done # an epoch, as apt writes it
 (cd needed && dpkg-scanpackages . >Packages)
 tar --create former later needed >&3
 """
