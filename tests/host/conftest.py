@@ -33,19 +33,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note how a test ended, with what it needs before and leaves behind."""
+    """Note how a test ended, with what it needs before and leaves behind; put it on record."""
     report = yield
+    name = item.nodeid.removeprefix("tests/host/")
+    outcomes, config = item.config.stash[_OUTCOMES], item.config
     if report.when == "call" or report.outcome != "passed":
-        name = item.nodeid.removeprefix("tests/host/")
-        item.config.stash[_OUTCOMES][name] = report.outcome
+        outcomes[name] = report.outcome
+    if report.when == "teardown" and config.getoption("--record") and _HOST in config.stash:
+        record(config.getoption("--suite"), config.stash[_HOST], {name: outcomes[name]})
     return report
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Put on record what was tried, where nobody else does."""
-    config = session.config
-    if config.getoption("--record") and _HOST in config.stash:
-        record(config.getoption("--suite"), config.stash[_HOST], config.stash[_OUTCOMES])
 
 
 @pytest.fixture(scope="session")
