@@ -28,7 +28,7 @@ for each in needed/*%3a*; do mv "$each" "${{each/\\%3a/-}}"; done # an epoch, as
 (cd needed && dpkg-scanpackages . >Packages)
 tar --create former later needed >&3
 """
-SOURCES = "/etc/apt/sources.list.d/needed.list"
+SOURCES = "/etc/apt/sources.list"
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def bare(machine: RealHost, packages: Path) -> Iterator[None]:
     yield
     machine.remove_guests()
     machine.run("apt-get purge --yes ramshelf ramshelf-agent")
-    machine.run(f"rm -r /root/former /root/later /root/needed /root/dist {SOURCES}")
+    machine.run(f"rm -rf /root/former /root/later /root/needed /root/dist {SOURCES}")
     machine.install()
 
 
