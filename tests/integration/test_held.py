@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ramshelf.core.units import MIB
+from ramshelf.node.guest.hold import Pauser
 from ramshelf.node.guest.let_go import resume_left
 from ramshelf.node.guest.trim import trim_guest
 from ramshelf.system.heldnotes import orphaned, pending
@@ -530,6 +531,23 @@ def test_a_migration_that_begins_before_the_guest_is_to_be_resumed_is_given_up(
         assert wait_recorded("guest", "job-given-up")["job"] == "outgoing migration"
         assert not list(NOTES.iterdir())
         goes_on()
+
+
+def test_a_migration_that_began_when_the_guest_had_gone_on_is_not_given_up(
+    guest: Libvirtd,
+) -> None:
+    """It has waited for the moment to pass, and the answer that it has passed is late."""
+    with (
+        second_host("tmpfs", 600) as second,
+        Hypervisor(guest.uri) as hypervisor,
+        moving(guest, second.uri, second.migrate_uri, "--bandwidth", "1") as one,
+    ):
+        domain = hypervisor.find("guest")
+        pauser = Pauser(hypervisor, domain, qemu_pid("guest") or 0, lambda _step: None)
+        assert not pauser._give_up()  # noqa: SLF001 - a late answer cannot be had
+        one.hurry()
+        assert one.ended() == 0, one.said
+        assert second.guests() == ["guest"]
 
 
 def test_a_guest_that_leaves_is_not_held(guest: Libvirtd, trimmers: Trimmers) -> None:

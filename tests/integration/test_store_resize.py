@@ -203,6 +203,25 @@ def unfinished() -> list[str]:
     return [each["hint"] for each in findings if each["code"] == "store.resize-unfinished"]
 
 
+@pytest.mark.parametrize("name", ["ext4-device", "xfs-device"])
+def test_one_that_was_grown_by_hand_is_put_right_as_the_doctor_says(
+    host: None,  # noqa: ARG001
+    name: str,
+) -> None:
+    """Of the file system's own size: statvfs leaves out its log, and xfs_growfs shrinks."""
+    if not grows(name.partition("-")[0]):
+        pytest.skip("this machine lets nobody grow ext4")
+    with made(CASES[name]) as wish:
+        assert wish.device
+        grow_device(wish.device, TO)
+        run(*(("resize2fs", wish.device) if name[0] == "e" else ("xfs_growfs", str(MEMORY))))
+        assert unfinished() == [f"Finish it: ramshelf store resize --size {TO}MiB"]
+        refused("--size", f"{TO - 8}MiB", code="store.shrink")
+        ramshelf("store", "resize", "--size", f"{TO}MiB")
+        assert_large(wish, TO)
+        assert unfinished() == []
+
+
 def test_where_the_file_has_no_room_nothing_changes(hooked: Libvirtd) -> None:
     """Neither where that is seen before, nor where others take the room meanwhile."""
     place = scratch() / "full"

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from ramshelf.core.errors import RamshelfError
 
 HIDDEN = "***"
-_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s\"'@]*:[^/?#\s\"']*@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s\"'@:]*:[^/?#\s\"']*@")
 """User and password in a URL, up to the last @ before the path (RFC 3986, section 3.2.1)."""
 
 _NAMES = (
@@ -18,11 +18,14 @@ _NAMES = (
 )
 _SECRET_KEY = re.compile(_NAMES, re.IGNORECASE)
 _ASSIGNED = re.compile(
-    rf"""([\w.-]*(?:{_NAMES})[\w.-]*\\?["']?\s*[=:]\s*)"""
+    rf"""(?<![\w.-])((?>[\w.-]*?(?:{_NAMES}))[\w.-]*+\\?["']?\s*[=:]\s*)"""
     r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\\".*?\\"|[^\s,;&<>"'}]+)""",
     re.IGNORECASE,
 )
-"""A key that names a secret and its value, as in shells, JSON, XML, headers and QEMU's options."""
+"""A key that names a secret and its value, as in shells, JSON, XML, headers and QEMU's options.
+
+It looks at each word once: QEMU's user may write lines that are one word of hundreds of KiB.
+"""
 
 _SCHEME = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]+", re.IGNORECASE)
 _KEY_BLOCK = re.compile(r"-----BEGIN [^-]*-----.*?(-----END [^-]*-----|\Z)", re.DOTALL)

@@ -1,5 +1,7 @@
 """Text that others have chosen, such as the name of a file that QEMU's user has made."""
 
+from __future__ import annotations
+
 
 def printable(text: str) -> str:
     """Return the text with a ``?`` in place of each character that is none to be read.

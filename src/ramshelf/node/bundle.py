@@ -169,19 +169,32 @@ def _secrets(sources: tuple[str, ...]) -> set[str]:
     return found
 
 
-def _each(directory: str, paths: Iterable[str], read: Callable[[str], str]) -> Mapping[str, str]:
-    """Return the texts of these files below a directory of the bundle.
+def _each(paths: Mapping[str, str], read: Callable[[str], str]) -> Mapping[str, str]:
+    """Return the texts of these files, which are given by their paths in the bundle.
 
     Where one cannot be read, it says why.
     """
     texts = {}
-    for path in paths:
+    for member, path in paths.items():
         try:
-            text = read(path)
+            texts[member] = read(path)
         except OSError as error:
-            text = f"(not read: {os.strerror(error.errno or 0).lower()})\n"
-        texts[f"{directory}{path}"] = text
+            texts[member] = f"(not read: {os.strerror(error.errno or 0).lower()})\n"
     return texts
+
+
+def _below(directory: str, paths: Iterable[str]) -> dict[str, str]:
+    """Return files by their paths in the bundle, where they have a directory for their names."""
+    return {f"{directory}{os.path.basename(path)}": path for path in paths}
+
+
+def _latest(paths: Iterable[str]) -> list[str]:
+    """Return the logs that were written to last."""
+    times = {}
+    for path in paths:
+        with suppress(FileNotFoundError):  # it was rotated away
+            times[path] = os.path.getmtime(path)
+    return sorted(times, key=lambda path: times[path])[-_MOST_LOGS:]
 
 
 def _parts(uri: Callable[[], str], sources: tuple[str, ...]) -> tuple[Part, ...]:
@@ -192,8 +205,7 @@ def _parts(uri: Callable[[], str], sources: tuple[str, ...]) -> tuple[Part, ...]
             name="config/",
             what="the configuration files that ramshelf reads, by their paths",
             read=lambda: _each(
-                "config",
-                map(os.path.abspath, existing_files(sources)),
+                {f"config{os.path.abspath(path)}": path for path in existing_files(sources)},
                 lambda path: masking.mask_settings(read_text(path), own),
             ),
         ),
@@ -217,7 +229,8 @@ def _parts(uri: Callable[[], str], sources: tuple[str, ...]) -> tuple[Part, ...]
             name="units/",
             what="ramshelf's units, drop-ins and sysctls, by their paths",
             read=lambda: _each(
-                "units", _files(*_UNITS), lambda path: masking.mask_unit(read_text(path))
+                {f"units{path}": path for path in _files(*_UNITS)},
+                lambda path: masking.mask_unit(read_text(path)),
             ),
         ),
         Part(
@@ -243,22 +256,18 @@ def _parts(uri: Callable[[], str], sources: tuple[str, ...]) -> tuple[Part, ...]
         Part(
             name="logs/libvirt/",
             what="what libvirt's daemons have logged",
-            read=lambda: {
-                f"logs/libvirt/{os.path.basename(path)}": masking.mask_daemon_log(
-                    last_bytes(path, _LOG_BYTES)
-                )
-                for path in _files(*_DAEMON_LOGS)
-            },
+            read=lambda: _each(
+                _below("logs/libvirt/", _files(*_DAEMON_LOGS)),
+                lambda path: masking.mask_daemon_log(last_bytes(path, _LOG_BYTES)),
+            ),
         ),
         Part(
             name="logs/qemu/",
             what="what libvirt and QEMU have logged of guests, the latest",
-            read=lambda: {
-                f"logs/qemu/{os.path.basename(path)}": masking.mask_qemu_log(
-                    last_bytes(path, _LOG_BYTES)
-                )
-                for path in sorted(_files(_GUEST_LOGS), key=os.path.getmtime)[-_MOST_LOGS:]
-            },
+            read=lambda: _each(
+                _below("logs/qemu/", _latest(_files(_GUEST_LOGS))),
+                lambda path: masking.mask_qemu_log(last_bytes(path, _LOG_BYTES)),
+            ),
         ),
     )
 
@@ -307,7 +316,12 @@ def _guests(hypervisor: Hypervisor) -> dict[str, str]:
     for domain in hypervisor.active():
         name = re.sub(r"[^\w.-]", "_", domain.name)
         path = f"guests/{domain.domain_id}-{name}.xml"
-        texts[path] = masking.mask_domain(hypervisor.live_xml(domain.name))
+        try:
+            texts[path] = masking.mask_domain(hypervisor.live_xml(domain.name))
+        except RamshelfError as error:  # such as one that has ended meanwhile
+            texts[path] = f"(not read: {error.sentence})\n"
+        except SyntaxError:  # lxml's is one
+            texts[path] = "(not read: it is no XML)\n"
     return texts
 
 

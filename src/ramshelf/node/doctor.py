@@ -8,6 +8,7 @@ import errno
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from ramshelf.core.config import Config
 from ramshelf.core.doctor.confinement import Labels, parse_labels
@@ -51,6 +52,7 @@ from ramshelf.system.backingstore import (
     places,
     read_fstab,
 )
+from ramshelf.system.blockdevice import file_system_size
 from ramshelf.system.bootfacts import boot_order, swap_uses
 from ramshelf.system.devicefacts import devices_below, file_system_errors
 from ramshelf.system.filesystem import read_text
@@ -70,6 +72,7 @@ from ramshelf.system.hostfacts import (
 from ramshelf.system.numanodes import host_numa
 from ramshelf.system.processes import processes
 from ramshelf.system.procfs import device_number, disk_swaps, meminfo, mounts, swaps
+from ramshelf.system.run import run
 from ramshelf.system.worker import Patience, Worker
 
 _SYSCTLS = ("page-cluster", "swappiness", "dirty_bytes", "dirty_ratio", "overcommit_memory")
@@ -509,12 +512,16 @@ def _unfinished(store: Store, usage: StoreUsage | Unknown) -> int:
     if claim is None or claim.mount_point != store.mount_point or isinstance(usage, Unknown):
         return 0
     file = known(os.stat, claim.file) if claim.file else None
-    return unfinished(
+    left = partial(
+        unfinished,
         claim,
-        size=usage.size,
         file_size=file.st_size if isinstance(file, os.stat_result) else 0,
         page_size=os.sysconf("SC_PAGE_SIZE"),
     )
+    found = left(size=usage.size)
+    if found and not claim.file:  # a device: what is to be named is what its file system has
+        found = left(size=file_system_size(store.mount, run) or usage.size)
+    return found
 
 
 def _write_errors(store: Store) -> WriteErrors | Unknown | None:

@@ -6,9 +6,11 @@ That is found by sysfs, wipefs and blkid; ``/dev/disk`` needs udev and is not as
 import errno
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 
+from ramshelf.core.errors import ToolError
 from ramshelf.core.files.mounts import Mount, covering
 from ramshelf.core.store.facts import BlockDevice, Signature
 from ramshelf.system.devicefacts import devices_below
@@ -17,6 +19,8 @@ from ramshelf.system.procfs import mounts, swaps
 from ramshelf.system.run import Runner
 
 _SYS = "/sys/class/block"
+_XFS_SIZE = re.compile(r"^data +=.* bsize=(\d+) +blocks=(\d+)", re.MULTILINE)
+_EXT4_SIZE = re.compile(r"^Block count: +(\d+)$.*^Block size: +(\d+)$", re.MULTILINE | re.DOTALL)
 _XFS_IN_PROGRESS = 126
 """Offset of the XFS superblock's sb_inprogress, which is 1 until mkfs.xfs has finished."""
 
@@ -135,6 +139,23 @@ def loop_of(file: str) -> str | None:
         ):
             return f"/dev/{name}"
     return None
+
+
+def file_system_size(mount: Mount, run: Runner) -> int | None:
+    """Return the bytes that a mounted ext4 or xfs has; None for others, and where it cannot be had.
+
+    statvfs(3) leaves out what it keeps for its own log and tables.
+    """
+    if mount.fstype not in {"ext4", "xfs"}:
+        return None
+    xfs = mount.fstype == "xfs"
+    try:
+        argv = ["xfs_growfs", "-n", mount.mount_point] if xfs else ["dumpe2fs", "-h", mount.source]
+        said = run(argv).stdout
+    except ToolError:
+        return None
+    found = (_XFS_SIZE if xfs else _EXT4_SIZE).search(said)
+    return int(found[1]) * int(found[2]) if found else None
 
 
 def mount_of(path: str) -> Mount | None:

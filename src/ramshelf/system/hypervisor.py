@@ -436,6 +436,7 @@ class Hypervisor:
         import libvirt_qemu  # noqa: PLC0415 - hardly ever needed
 
         text = json.dumps({"execute": command, "arguments": arguments})
+        log_step(shlex.join(("virsh", "qemu-monitor-command", name, text)))
         answer = json.loads(
             self._ask_domain(name, lambda domain: libvirt_qemu.qemuMonitorCommand(domain, text, 0))
         )
@@ -513,10 +514,12 @@ class Hypervisor:
 
         Raises RefusedError ``guest.state`` where there is none.
         """
+        log_step(f"virsh domjobabort {shlex.quote(name)}")
         self._ask_domain(name, lambda domain: domain.abortJob())
 
     def start_postcopy(self, name: str) -> None:
         """Have a domain that is being migrated run on the destination from now on."""
+        log_step(f"virsh migrate-postcopy {shlex.quote(name)}")
         self._ask_domain(name, lambda domain: domain.migrateStartPostCopy())
 
     def state(self, domain_id: int) -> str:
@@ -561,10 +564,12 @@ class Hypervisor:
 
         On return its vCPUs have stopped and its devices are drained.
         """
+        log_step(f"virsh suspend {domain_id}")
         self._ask_active(domain_id, lambda domain: domain.suspend())
 
     def resume(self, domain_id: int) -> None:
         """Let the domain with this id go on."""
+        log_step(f"virsh resume {domain_id}")
         self._ask_active(domain_id, lambda domain: domain.resume())
 
     def resumer(self, domain_id: int) -> Callable[[], Request]:
@@ -573,7 +578,12 @@ class Hypervisor:
         Nothing else can be asked of this connection until that has ended.
         """
         domain = self._ask(lambda connection: connection.lookupByID(domain_id))
-        return lambda: Request(self._worker.post(domain.resume), self._translate)
+
+        def begin() -> Request:
+            log_step(f"virsh resume {domain_id}")
+            return Request(self._worker.post(domain.resume), self._translate)
+
+        return begin
 
     def _ask(self, question: Callable[[Any], T]) -> T:
         """Return the answer to what is asked of the connection."""

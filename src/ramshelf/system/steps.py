@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import logging
 
+from ramshelf.core.text import printable
+
 LOGGER = "ramshelf.steps"
 
 _LOG = logging.getLogger(LOGGER)
 
 
 def log_step(what: str) -> None:
-    """Log a step as it begins: the command that is run, or the one that would do the same."""
-    _LOG.info("%s", what)
+    """Log a step as it begins: the command that is run, or the one that would do the same.
+
+    Names of guests and files are in it, which others have chosen.
+    """
+    if _LOG.isEnabledFor(logging.INFO):
+        _LOG.info("%s", printable(what))

@@ -123,6 +123,14 @@ def test_verbose_shows_each_step_as_it_happens(
     assert err == (f"1. Write the file\n+ true 'a b'\n+ mv {acting}/.file.ramshelf {acting}/file\n")
 
 
+def test_a_name_in_a_step_says_nothing_to_the_terminal(
+    acting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_steps()
+    run(["true", str(acting), "\x1b]0;mine\x07"])
+    assert capsys.readouterr().err == f"+ true {acting} '?]0;mine?'\n"
+
+
 def test_the_agent_logs_steps_as_it_logs_all_else(
     acting: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,9 +144,15 @@ _CERTAIN = 8
 
 _SETTING = re.compile(r"^[# \t]*([\w.-]+)[ \t]*[=:][ \t]*(.*)$", re.MULTILINE)
 _IN_URL = re.compile(r"://[^/?#\s\"'@:]*:([^/?#\s\"']*)@")
-_ENVIRONMENT = re.compile(r"^(\s*(?:Environment|SetCredential\w*)\s*=).*", re.MULTILINE)
+_OF_A_HOST = re.compile(r"[/,][^/?#\s\"'@:,]*:([^/?#\s\"'@,]*)@")
+"""The password of one of several hosts in a URL, as oslo.messaging has it."""
+
+_ENVIRONMENT = re.compile(r"^(\s*(?:Environment|SetCredential\w*)\s*=)(?:.*\\\n)*.*", re.MULTILINE)
 _LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d")
+_QEMU_SAYS = re.compile(r"(?>[\w./-]*?qemu)[\w./-]*+: ")
 _DAEMON_LINE = re.compile(r"\d{4}-\d\d-\d\d [\d:.]+\+\d{4}: \d+: (info|warning|error) : ")
+_MONITOR = "QEMU_MONITOR_"
+"""What is in libvirt's messages that hold QMP commands; they are no more than information."""
 
 
 def mask_settings(text: str, own: frozenset[str]) -> str:
@@ -183,8 +189,12 @@ def _value(name: str, value: str, shown: frozenset[str]) -> str:
 
 def secrets_of_settings(text: str) -> frozenset[str]:
     """Return the secrets in a file in oslo.config's format: values by their names, and in URLs."""
-    found = {value for key, value in _SETTING.findall(text) if is_secret(key)}
-    found |= set(_IN_URL.findall(text))
+    found = {
+        value
+        for key, value in _SETTING.findall(text)
+        if is_secret(key) and not key.endswith(_ABOUT_SECRETS)
+    }
+    found |= {*_IN_URL.findall(text), *_OF_A_HOST.findall(text)}
     return frozenset(each for each in (value.strip("\"' ") for value in found) if _long(each))
 
 
@@ -201,7 +211,7 @@ def without(text: str, secrets: Iterable[str]) -> str:
 
 
 def _long(value: str) -> bool:
-    return len(value) >= _SHORTEST and value not in _KNOWN
+    return len(value) >= _SHORTEST and value.lower() not in _KNOWN
 
 
 def mask_qemu_conf(text: str) -> str:
@@ -268,7 +278,8 @@ def secrets_of_domain(xml: str) -> frozenset[str]:
     """Return the secrets in domain XML (or libvirt's record of a guest), to be hidden elsewhere.
 
     These are passwords, what the firmware is given (sysinfo, fw_cfg: cloud-init's data may be in
-    it), and words of what is passed to QEMU as it stands.
+    it), and words of what is passed to QEMU as it stands. What says which make the guest is, as
+    Nova has it for each, is no secret, nor is the guest's UUID.
     """
     try:
         root = _parse(xml)
@@ -286,16 +297,26 @@ def secrets_of_domain(xml: str) -> frozenset[str]:
             option = value
         if tag == "env":
             found.add(value)
-        if tag in {"entry", "cookie", "cookies"} or is_secret(tag):
+        given = tag == "entry" and element.get("name") not in _OF_THE_MAKE
+        if given or tag in {"cookie", "cookies"} or is_secret(tag):
             found |= {line.strip() for line in text.splitlines()} | set(text.split())
-    return frozenset(filter(_long, found))
+    return frozenset(filter(_long, found - {element.text or "" for element in root.iter("uuid")}))
 
 
 _GIVEN = frozenset({"-append", "-fw_cfg", "-smbios"})
 """QEMU's options that hand something to the guest."""
 
+_OF_THE_MAKE = frozenset(
+    {"date", "family", "manufacturer", "product", "release", "uuid", "vendor", "version"}
+)
+"""The entries of sysinfo that say which make the guest is."""
+
 _KNOWN = frozenset({"name", "true", "false", "file", "data", "passphrase", "secret", "string"})
+_KNOWN |= {"<none>"}
 """Words that are no secrets, wherever they stand."""
+
+_ABOUT_SECRETS = ("_required", "_roles")
+"""The ends of the names of settings that are about secrets and hold none, as Nova has them."""
 
 
 def _parse(xml: str) -> etree._Element:
@@ -321,7 +342,7 @@ def mask_qemu_log(text: str) -> str:
 def _qemu_lines(text: str) -> Iterator[str]:
     starting = left_out = 0
     for line in text.splitlines():
-        told = re.split(r"\s+\\?$", line)[0]
+        told = line.removesuffix("\\").rstrip()
         option, _, _ = told.partition(" ")
         if _LOG_LINE.match(line):
             starting = ": starting up" in line
@@ -335,7 +356,7 @@ def _qemu_lines(text: str) -> Iterator[str]:
             else:
                 yield f"{told.partition('=')[0]}={HIDDEN}" if "=" in told else HIDDEN
             starting = line.endswith("\\")
-        elif re.match(r"[\w./-]*qemu[\w.-]*: ", line):
+        elif _QEMU_SAYS.match(line):
             yield scrub(re.sub(r"(-fw_cfg|-smbios|-append|string=).*", rf"\1 {HIDDEN}", line))
         else:
             left_out += 1
@@ -346,10 +367,11 @@ def _qemu_lines(text: str) -> Iterator[str]:
 def mask_daemon_log(text: str) -> str:
     """Return what a daemon of libvirt's has logged as information, warning or error.
 
-    Debug messages hold whole XML documents and QMP commands; they are left out.
+    Debug messages hold whole XML documents and QMP commands, and some information holds the latter;
+    they are left out.
     """
     lines = text.splitlines()
-    kept = [scrub(line) for line in lines if _DAEMON_LINE.match(line)]
+    kept = [scrub(line) for line in lines if _DAEMON_LINE.match(line) and _MONITOR not in line]
     if len(kept) < len(lines):
         kept.append(f"({len(lines) - len(kept)} other lines are left out)")
     return "".join(f"{line}\n" for line in kept)

@@ -87,7 +87,10 @@ def unfinished(claim: MadeStore, *, size: int, file_size: int, page_size: int) -
             return 0
         return made if size + (1 + len(claim.further)) * page_size < made else 0
     there = size if claim.kind.tmpfs else max(size, file_size)
-    return align_up(there, MIB) if made and there > made else 0
+    # A device need not end with a whole MiB, and nothing can be had beyond its end.
+    on_device = not (claim.file or claim.kind.tmpfs)
+    there = there // MIB * MIB if on_device else align_up(there, MIB)
+    return there if made and there > made else 0
 
 
 def next_swap_file(claim: MadeStore) -> str:
@@ -176,19 +179,24 @@ def _refusals(wanted: int, seen: Seen, claim: MadeStore) -> Iterator[RamshelfErr
 def _present(seen: Seen, claim: MadeStore) -> int:
     """Return the bytes that the store has at least, whoever gave it them."""
     made = claim.size or 0
-    if claim.kind.swaps:
-        return made
+    if claim.kind.swaps:  # each area has a page that holds nothing
+        return max(made, (seen.size + (1 + len(claim.further)) * seen.page_size) // MIB * MIB)
+    if claim.kind.tmpfs:
+        return max(made, seen.size)
     loop = seen.area.loop if isinstance(seen.area, AreaFile) else None
-    return max(made, seen.size, loop.size if loop else 0)
+    return max(made, seen.size // MIB * MIB, loop.size if loop else 0)
 
 
 def _grow_disk(wanted: int, seen: Seen, claim: MadeStore) -> tuple[Action, ...]:
-    """Return the actions for ext4 and xfs; both say so and do nothing where they are that large."""
+    """Return the actions for ext4 and xfs.
+
+    One that is that large already is left alone: xfs_growfs makes a file system smaller, too.
+    """
     actions: list[Action] = []
     area = seen.area
     if isinstance(area, AreaFile):
         actions += _grow_file(wanted, area)
-    if area is not None and wanted != claim.size:
+    if area is not None and wanted != claim.size and wanted > seen.size // MIB * MIB:
         device = area.loop.path if isinstance(area, AreaFile) and area.loop else area.path
         argv = (
             ("resize2fs", device, f"{wanted // KIB}K")

@@ -158,10 +158,14 @@ class Pauser:
             self._note.clear()
 
     def _give_up(self) -> bool:
-        """Give up a job that takes the guest for one that somebody has paused; tell of it."""
+        """Give up a job that takes the guest for one that somebody has paused; tell of it.
+
+        Where the guest has gone on meanwhile, a job that has waited for that may have begun. It
+        finds a guest that runs, or has paused it itself.
+        """
         with suppress(RamshelfError):  # it has ended, or cannot be given up: it is waited for
             job = self._hypervisor.job(self._domain_id)
-            if job in IN_THE_WAY:
+            if job in IN_THE_WAY and self._hypervisor.paused_by_request(self._domain_id):
                 self._hypervisor.abort_job(self._name)
                 record(
                     "job-given-up", guest=self._name, uuid=self._uuid, id=self._domain_id, job=job

@@ -44,6 +44,7 @@ from ramshelf.system.backingstore import (
 from ramshelf.system.blockdevice import (
     block_device,
     device_of,
+    file_system_size,
     find_by_uuid,
     loop_of,
     mount_of,
@@ -136,9 +137,12 @@ def prepare_resize(size: int | None, config: Config) -> Planned:
     seen = _see_made()
     claim = find_claim(seen.files.get(FSTAB, ""))
     mounted = store_mount(seen, claim)
+    size_now = 0
+    if mounted:
+        size_now = file_system_size(mounted, run) or size_and_used(mounted.mount_point)[0]
     seen = replace(
         seen,
-        size=size_and_used(mounted.mount_point)[0] if mounted else 0,
+        size=size_now,
         page_size=os.sysconf("SC_PAGE_SIZE"),
         memory=meminfo().get("MemTotal", 0),
         host_reserved=config.host_reserved_mib << 20,

@@ -109,7 +109,28 @@ def test_a_daemons_debug_messages_are_left_out() -> None:
     ]
 
 
+def test_commands_to_qemu_are_left_out_of_a_daemons_log() -> None:
+    line = (
+        "2026-01-01 00:00:00.000+0000: 7: info : qemuMonitorSend:9 : QEMU_MONITOR_SEND_MSG: mon=0x1"
+        ' msg={"execute":"object-add","arguments":{"qom-type":"secret","data":"geheim"}}\n'
+    )
+    assert mask_daemon_log(line) == "(1 other lines are left out)\n"
+
+
+def test_lines_as_long_as_a_log_take_no_time() -> None:
+    """QEMU's user writes to the guest's log what it likes; pytest's timeout is there for this."""
+    most = 256 << 10
+    for text in ("a", "token", "qemu", "pass-", " "):
+        long = text * (most // len(text))
+        mask_qemu_log(f"qemu-x: {long}\n{long} x\n")
+        scrub(f"{long}\n{long}=")
+    without("://" + ":" * most, {"geheim"})
+
+
 def test_a_units_environment_is_masked() -> None:
+    assert mask_unit("[Service]\nEnvironment=A=x \\\n  B=geheim \\\n  C=y\nUser=a\n") == (
+        "[Service]\nEnvironment=***\nUser=a\n"
+    )
     assert mask_unit("[Service]\nEnvironment=A=x\nUser=a\n") == (
         "[Service]\nEnvironment=***\nUser=a\n"
     )
@@ -150,6 +171,31 @@ def test_secrets_of_settings_are_known() -> None:
         "[a]\n# old_password = geheim1\nauth_token: 'geheim2'\nurl = amqp://u:geheim3@h/\nx = y\n"
     )
     assert secrets_of_settings(text) == {"geheim1", "geheim2", "geheim3"}
+
+
+def test_each_password_in_a_url_is_known() -> None:
+    url = "transport_url = rabbit://a:geheim1@h1:5672,b:geheim2@h2:5672/vhost\n"
+    assert {"geheim1", "geheim2"} <= secrets_of_settings(url)
+
+
+def test_what_is_about_secrets_is_none() -> None:
+    """Lines of the nova.conf that distributions have; "service" is a part of many names."""
+    text = (
+        "#service_token_roles = service\nservice_token_roles_required = sure\n"
+        "send_service_user_token = True\n#password = <None>\n"
+    )
+    assert secrets_of_settings(text) == frozenset()
+
+
+def test_what_nova_says_of_every_guest_is_no_secret() -> None:
+    uuid = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
+    xml = f"""<domain><uuid>{uuid}</uuid><sysinfo type='smbios'><system>
+    <entry name='manufacturer'>OpenStack Foundation</entry>
+    <entry name='product'>OpenStack Nova</entry><entry name='version'>27.1.0</entry>
+    <entry name='serial'>{uuid}</entry><entry name='uuid'>{uuid}</entry>
+    <entry name='family'>Virtual Machine</entry></system><chassis>
+    <entry name='serial'>ds=nocloud;geheim</entry></chassis></sysinfo></domain>"""
+    assert secrets_of_domain(xml) == {"ds=nocloud;geheim"}
 
 
 def test_a_known_secret_is_found_however_it_is_written() -> None:

@@ -224,6 +224,22 @@ def test_a_device_that_has_grown_is_used_whole(kind: Kind) -> None:
     assert code(129 * GIB, seen) == "store.device-too-small"
 
 
+def test_a_file_system_that_has_the_size_is_left_alone() -> None:
+    """It is what a resize that was cut off leaves, or somebody who has grown it by hand."""
+    wish = Spec(kind=Kind.DISK, size=64 * GIB, device="/dev/nvme1n1", file_system="xfs")
+    seen = made(wish, NVME, mounts=(mount("xfs", NVME.number),), size=96 * GIB + 4096)
+    assert lines(plan_resize(96 * GIB, seen)) == ["EditFile /etc/fstab"]
+    assert code(95 * GIB, seen) == "store.shrink"
+
+
+def test_a_tmpfs_that_somebody_has_made_larger_than_its_swap_is_not_made_smaller() -> None:
+    assert code(80 * GIB, made(SWAP, size=96 * GIB)) == "store.shrink"
+    assert code(64 * GIB, made(SWAP, size=96 * GIB)) == "store.shrink"
+    assert f"remount,size={112 * GIB // 1024 - 8}k" in str(
+        lines(plan_resize(112 * GIB, made(SWAP, size=96 * GIB)))
+    )
+
+
 def test_fstab_keeps_what_others_have_in_it() -> None:
     wish = Spec(kind=Kind.RAM, size=64 * GIB)
     seen = made(wish, None, size=64 * GIB)
@@ -245,6 +261,8 @@ def test_an_unfinished_resize_is_known() -> None:
     assert left(disk, 63 * GIB, 64 * GIB) == 0
     assert left(disk, 63 * GIB, 70 * GIB) == 70 * GIB
     assert left(disk, 70 * GIB - 1, 64 * GIB) == 70 * GIB
+    device = made(Spec(kind=Kind.DISK, size=64 * GIB, device="/dev/nvme1n1"), NVME)
+    assert (left(device, 64 * GIB + 1), left(device, 70 * GIB + 1)) == (0, 70 * GIB)
     ram = made(Spec(kind=Kind.RAM, size=64 * GIB), None)
     assert (left(ram, 64 * GIB), left(ram, 70 * GIB)) == (0, 70 * GIB)
     swap = made(SWAP)
