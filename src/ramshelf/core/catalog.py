@@ -540,8 +540,8 @@ _TABLE = (
         "store.libvirt-requires",
         _WARNING,
         "libvirt does not start at boot when the store cannot be mounted.",
-        "Give 'ramshelf store create' its options again; in a drop-in of your own, write "
-        "Wants=MOUNT-UNIT and After=MOUNT-UNIT in place of RequiresMountsFor=.",
+        "Give 'ramshelf store create' its options again, with the size of now; in a drop-in of "
+        "your own, write Wants=MOUNT-UNIT and After=MOUNT-UNIT in place of RequiresMountsFor=.",
     ),
     Rule(
         "store.boot-unknown",

@@ -85,7 +85,9 @@ def align_up(size: int, alignment: int) -> int:
 
 def format_size(size: int) -> str:
     """Return a size for people to read, in the largest binary unit of which it has at least one."""
-    for unit, factor in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
-        if size >= factor:
-            return f"{size / factor:.1f}".removesuffix(".0") + f" {unit}"
-    return f"{size} B"
+    number, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if round(number, 1) < KIB:
+            break
+        number, unit = number / KIB, larger
+    return f"{number:.1f}".removesuffix(".0") + f" {unit}"

@@ -13,12 +13,14 @@ class Service:
     """What is there of the service.
 
     ``texts`` are those of the units that ``agent install`` wrote, ``shipped`` those that a package
-    has, by their names. ``enabled``: systemd starts the agent at boot. ``systemd``: it runs here.
+    has, by their names. ``enabled``: systemd starts the agent at boot. ``runs``: it does now.
+    ``systemd``: that runs here.
     """
 
     texts: Mapping[str, str]
     shipped: Mapping[str, str]
     enabled: bool
+    runs: bool
     systemd: bool
 
 
@@ -33,7 +35,7 @@ def plan_install(found: Service, wanted: tuple[Unit, ...]) -> tuple[Action, ...]
         changes = _removals(found)
     else:
         changes = _writes(found, wanted)
-    if not changes and found.enabled:
+    if not changes and found.enabled and found.runs:
         return ()
     reload = Run(why="Have systemd read it", argv=("systemctl", "daemon-reload"))
     return (
@@ -72,11 +74,12 @@ def plan_remove(found: Service) -> tuple[Action, ...]:
     Raises HostError, RefusedError.
     """
     there = [name for name in NAMES if name in found.texts]
-    if not there and not found.enabled:
+    if not there and not found.enabled and not found.runs:
         return ()
     _refuse(found)
     # The others are stopped with it, and it is removed last: who goes on finds it.
-    stop = ("disable", "--now", AGENT) if AGENT in there or found.enabled else ("stop", *there)
+    known = AGENT in there or found.enabled or found.runs
+    stop = ("disable", "--now", AGENT) if known else ("stop", *there)
     forget = Run(why="Have systemd forget it", argv=("systemctl", "daemon-reload"))
     return (
         Run(why="Stop it, and do not start it at boot", argv=("systemctl", *stop)),

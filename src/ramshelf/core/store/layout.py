@@ -123,6 +123,9 @@ def lay_out(spec: Spec, seen: Seen, claim: MadeStore | None) -> Layout:
     """Return the names and sizes of the store that is wished for."""
     directory = memory_directory_for(spec, seen)
     size = spec.size or (seen.area.size // MIB * MIB if seen.area else 0)
+    resized = claim is not None and claim.further and size == claim.size
+    if claim and resized:
+        size = parse_size(claim.entries[0].option(AREA_OPTION) or "")
     identity = area_uuid(spec.kind, seen, seen.area.path if seen.area else "", size)
     if claim and signed(seen.area, claim.uuid):
         identity = claim.uuid
@@ -140,8 +143,27 @@ def lay_out(spec: Spec, seen: Seen, claim: MadeStore | None) -> Layout:
         uuid=identity,
     )
     if spec.kind.tmpfs:
-        return replace(layout, entries=_tmpfs_entries(spec, seen, layout, tuple(marks)))
+        entries = _tmpfs_entries(spec, seen, layout, tuple(marks))
+        if claim and resized and entries == _as_created(claim, seen.page_size):
+            entries = claim.entries
+        return replace(layout, entries=entries)
     return replace(layout, entries=(_disk_entry(spec, layout, tuple(marks)),))
+
+
+def _as_created(claim: MadeStore, page_size: int) -> tuple[Entry, ...]:
+    """Return the entries that a tmpfs over swap had before resize added swap files."""
+    area, *_, store = claim.entries
+    added = {needed_swap(path) for path in claim.further}
+    options = tuple(option for option in store.options if option not in added)
+    size = parse_size(area.option(AREA_OPTION) or "") - page_size
+    return (area, replace(store, options=with_size(options, size)))
+
+
+def with_size(options: tuple[str, ...], size: int) -> tuple[str, ...]:
+    """Return the options of a tmpfs with this size in them."""
+    return tuple(
+        f"size={size // KIB}k" if option.startswith("size=") else option for option in options
+    )
 
 
 def _makes_directory(seen: Seen, mount_point: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from ramshelf.core.errors import HostError, RamshelfError, RefusedError, UsageError
 from ramshelf.core.files.fstab import AREA_OPTION, Entry, OwnEntries
-from ramshelf.core.plan import Action, AllocateFile, EditFile, Run, WriteFile
+from ramshelf.core.plan import Action, AllocateFile, EditFile, RemoveFile, Run, WriteFile
 from ramshelf.core.record import replace
 from ramshelf.core.store.boot import LOOP_UNIT_PATH, loop_unit
 from ramshelf.core.store.facts import AreaFile, BlockDevice, Seen
@@ -22,6 +22,7 @@ from ramshelf.core.store.layout import (
     needed_swap,
     signed,
     swap_entry,
+    with_size,
 )
 from ramshelf.core.store.plan import LONG, make_swap, reload, together, use_swap
 from ramshelf.core.store.refusals import (
@@ -65,11 +66,14 @@ def plan_resize(size: int | None, seen: Seen) -> tuple[Action, ...]:
             hint=f"Mount it: mount {claim.mount_point}. Then run the same command again.",
         )
     wanted = _wanted(size, seen, claim)
+    undone: tuple[Action, ...] = ()
+    if claim.kind.swaps and wanted < (claim.size or 0):
+        undone, seen, claim = _take_back(seen, claim)
     refused = tuple(_refusals(wanted, seen, claim))
     if refused:
         raise together(refused)
     if claim.kind.swaps:
-        return _grow_swap(wanted, seen, claim)
+        return (*undone, *_grow_swap(wanted, seen, claim, changed=bool(undone)))
     if claim.kind.tmpfs:
         return (*_remount(wanted, seen, claim), *_write(seen, claim, _sized(claim, wanted)))
     return _grow_disk(wanted, seen, claim)
@@ -85,7 +89,7 @@ def unfinished(claim: MadeStore, *, size: int, file_size: int, page_size: int) -
     if claim.kind.swaps:
         if claim.entries[-1].option(BEYOND_SWAP_OPTION) is not None:
             return 0
-        return made if size + (1 + len(claim.further)) * page_size < made else 0
+        return made if size < _held(claim, page_size) else 0
     there = size if claim.kind.tmpfs else max(size, file_size)
     # A device need not end with a whole MiB, and nothing can be had beyond its end.
     on_device = not (claim.file or claim.kind.tmpfs)
@@ -242,7 +246,40 @@ def _allocate(file: AreaFile, size: int) -> AllocateFile:
     )
 
 
-def _grow_swap(wanted: int, seen: Seen, claim: MadeStore) -> tuple[Action, ...]:
+def _take_back(seen: Seen, claim: MadeStore) -> tuple[tuple[Action, ...], Seen, MadeStore]:
+    """Return the actions that give up swap files which no resize came to use, and what is left.
+
+    A resize claims them before anything can fail; the tmpfs grows once they are in use.
+    """
+    unused = [path for path in claim.further if path not in seen.swaps]
+    edit = OwnEntries(entries=tuple(each for each in claim.entries if each.spec not in unused))
+    before = seen.files.get(FSTAB)
+    forget = EditFile(why="Claim them no more", path=FSTAB, edit=edit, before=before)
+    rest = find_claim(forget.text)
+    if not unused or rest is None or seen.size > _held(rest, seen.page_size):
+        return (), seen, claim
+    files = {path: seen.further[path] for path in unused}
+    actions: list[Action] = [
+        RemoveFile(why="Remove what no resize came to use", path=path)
+        for path, file in files.items()
+        if file.exists
+    ]
+    gone = {
+        path: replace(
+            file, exists=False, size=0, allocated=0, signatures=(), free=file.free + file.allocated
+        )
+        for path, file in files.items()
+    }
+    seen = replace(seen, files={**seen.files, FSTAB: forget.text}, further={**seen.further, **gone})
+    return (*actions, forget), seen, rest
+
+
+def _held(claim: MadeStore, page_size: int) -> int:
+    """Return what a tmpfs may have over its swap, in bytes: each area's first page is a header."""
+    return (claim.size or 0) - (1 + len(claim.further)) * page_size
+
+
+def _grow_swap(wanted: int, seen: Seen, claim: MadeStore, *, changed: bool) -> tuple[Action, ...]:
     """Return the actions that put another swap file beside those that are in use."""
     *areas, store = claim.entries
     further = _further(wanted, claim)
@@ -266,8 +303,12 @@ def _grow_swap(wanted: int, seen: Seen, claim: MadeStore) -> tuple[Action, ...]:
     tmpfs = wanted - len(areas) * seen.page_size
     needed = [needed_swap(path) for path in further]
     options = (*(each for each in needed if each not in store.options), *store.options)
-    made = replace(store, options=_with_size(options, tmpfs))
-    return (*actions, *_remount(tmpfs, seen, claim), *_write(seen, claim, (*areas, made)))
+    made = replace(store, options=with_size(options, tmpfs))
+    return (
+        *actions,
+        *_remount(tmpfs, seen, claim),
+        *_write(seen, claim, (*areas, made), changed=changed),
+    )
 
 
 def _further(wanted: int, claim: MadeStore) -> Mapping[str, int]:
@@ -295,7 +336,7 @@ def _sized(claim: MadeStore, size: int) -> tuple[Entry, ...]:
         replace(
             entry,
             options=(
-                _with_size(entry.options, size)
+                with_size(entry.options, size)
                 if claim.kind.tmpfs
                 else tuple(
                     area_mark(size) if option.startswith(f"{AREA_OPTION}=") else option
@@ -304,13 +345,6 @@ def _sized(claim: MadeStore, size: int) -> tuple[Entry, ...]:
             ),
         )
         for entry in claim.entries
-    )
-
-
-def _with_size(options: tuple[str, ...], size: int) -> tuple[str, ...]:
-    """Return the options of a tmpfs with this size in them."""
-    return tuple(
-        f"size={size // KIB}k" if option.startswith("size=") else option for option in options
     )
 
 

@@ -6,7 +6,16 @@ from contextlib import suppress
 
 import ramshelf
 from ramshelf.core.agent.service import Service, plan_install, plan_remove
-from ramshelf.core.agent.unit import ENABLED, LIBVIRTS, LISTENER, NAMES, SHIPPED, unit_path, units
+from ramshelf.core.agent.unit import (
+    AGENT,
+    ENABLED,
+    LIBVIRTS,
+    LISTENER,
+    NAMES,
+    SHIPPED,
+    unit_path,
+    units,
+)
 from ramshelf.core.errors import ConfigError, HostError, ToolError
 from ramshelf.core.findings import Finding, Severity
 from ramshelf.core.plan import Action
@@ -108,8 +117,17 @@ def _observe() -> Service:
         texts=texts,
         shipped=shipped,
         enabled=os.path.lexists(ENABLED),
+        runs=_runs(),
         systemd=os.path.isdir("/run/systemd/system"),
     )
+
+
+def _runs() -> bool:
+    try:
+        run(("systemctl", "is-active", "--quiet", AGENT))
+    except ToolError:  # it does not, or there is no systemd
+        return False
+    return True
 
 
 def _writable() -> tuple[str, ...]:

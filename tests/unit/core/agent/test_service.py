@@ -19,8 +19,8 @@ from ramshelf.core.plan import Action, RemoveFile, Run, WriteFile
 
 UNITS = units(("/opt/ramshelf/bin/python", "-I", "-m"), (), ("/var/lib/libvirt/qemu",))
 TEXTS = {unit.name: unit.text for unit in UNITS}
-ABSENT = Service(texts={}, shipped={}, enabled=False, systemd=True)
-PRESENT = replace(ABSENT, texts=TEXTS, enabled=True)
+ABSENT = Service(texts={}, shipped={}, enabled=False, runs=False, systemd=True)
+PRESENT = replace(ABSENT, texts=TEXTS, enabled=True, runs=True)
 PACKAGED = packaged_units()
 WITH_PACKAGE = replace(ABSENT, shipped={unit.name: unit.shipped for unit in PACKAGED})
 
@@ -71,11 +71,17 @@ def test_a_service_that_was_disabled_by_hand_is_enabled_again() -> None:
     assert [*written(plan), *ran(plan)] == [f"reenable {AGENT}", f"restart {AGENT}"]
 
 
+def test_a_service_that_does_not_run_is_started() -> None:
+    assert ran(plan_install(replace(PRESENT, runs=False), UNITS))[-1] == f"restart {AGENT}"
+
+
 def test_the_units_of_a_package_are_used_where_they_are_what_is_wanted() -> None:
     plan = plan_install(WITH_PACKAGE, PACKAGED)
     assert [*written(plan), *ran(plan)] == [f"reenable {AGENT}", f"restart {AGENT}"]
-    assert plan_install(replace(WITH_PACKAGE, enabled=True), PACKAGED) == ()
-    assert ran(plan_remove(replace(WITH_PACKAGE, enabled=True))) == [f"disable --now {AGENT}"]
+    assert plan_install(replace(WITH_PACKAGE, enabled=True, runs=True), PACKAGED) == ()
+    for enabled, runs in ((True, True), (True, False), (False, True)):
+        there = replace(WITH_PACKAGE, enabled=enabled, runs=runs)
+        assert ran(plan_remove(there)) == [f"disable --now {AGENT}"]
     assert plan_remove(WITH_PACKAGE) == ()
 
 

@@ -163,10 +163,38 @@ def test_a_second_resize_adds_a_second_file_and_remove_takes_all_of_them() -> No
     assert parse_fstab(after(seen, removal)) == ()
 
 
-def test_create_does_not_take_a_resized_swap_store_for_another_wish_in_silence() -> None:
-    with pytest.raises(RamshelfError) as raised:
-        plan_create(checked(SWAP), twice_resized())
-    assert raised.value.code == "store.exists"
+def test_create_takes_a_resized_swap_store_for_the_same_with_its_size_of_now() -> None:
+    """So its units can be made anew, as after an upgrade; nothing else passes for it."""
+    seen = twice_resized()
+    sized = checked(replace(SWAP, size=96 * GIB))
+    claim = find_claim(seen.files[FSTAB])
+    assert claim is not None
+    layout = lay_out(sized, seen, claim)
+    assert (layout.entries, layout.size) == (claim.entries, 64 * GIB)
+    for other in (SWAP, replace(SWAP, size=80 * GIB), replace(sized, file="/srv/other")):
+        with pytest.raises(RamshelfError) as raised:
+            plan_create(checked(other), seen)
+        assert raised.value.code == "store.exists"
+
+
+@pytest.mark.parametrize("size", [64 * GIB, 72 * GIB])
+def test_a_swap_resize_that_cannot_be_finished_can_be_taken_back(size: int) -> None:
+    """Where there is no room for all of the file, as it was begun."""
+    seen = made(SWAP)
+    text = after(seen, plan_resize(80 * GIB, seen)[:1])
+    begun = replace(NEW, exists=True, size=4 * GIB, allocated=4 * GIB)
+    seen = replace(seen, files={FSTAB: text}, further={**seen.further, "/srv/area.1": begun})
+    actions = plan_resize(size, seen)
+    assert lines(actions)[:2] == ["RemoveFile /srv/area.1", "EditFile /etc/fstab"]
+    claim = find_claim(after(seen, actions))
+    assert claim is not None
+    assert claim.size == size
+    assert len(claim.further) == (size > 64 * GIB)
+    assert code(63 * GIB, seen) == "store.shrink"
+    used = replace(seen, swaps=(*seen.swaps, "/srv/area.1"))
+    assert code(size, used) == "store.shrink"
+    grown = replace(seen, size=80 * GIB - 2 * PAGE)  # its swap file is off for another reason
+    assert code(size, grown) == "store.shrink"
 
 
 def test_what_cannot_grow_says_what_to_do() -> None:
