@@ -49,7 +49,7 @@ def plan_resize(size: int | None, seen: Seen) -> tuple[Action, ...]:
     its file system has. Raises the reason not to do it, with further ones among its facts.
     """
     claim = find_claim(seen.files.get(FSTAB, ""))
-    if claim is None or claim.size is None:
+    if claim is None or (claim.size is None and not _of_ram(claim)):
         raise RefusedError(
             "store.not-made",
             "There is no store here that 'ramshelf store create' made.",
@@ -95,6 +95,11 @@ def unfinished(claim: MadeStore, *, size: int, file_size: int, page_size: int) -
     on_device = not (claim.file or claim.kind.tmpfs)
     there = there // MIB * MIB if on_device else align_up(there, MIB)
     return there if made and there > made else 0
+
+
+def _of_ram(claim: MadeStore) -> bool:
+    """Tell whether it is a tmpfs alone; fstab may say its size as a share of RAM then."""
+    return claim.kind.tmpfs and not claim.kind.swaps
 
 
 def next_swap_file(claim: MadeStore) -> str:

@@ -277,6 +277,10 @@ def test_fstab_keeps_what_others_have_in_it() -> None:
     assert text.startswith(theirs)
     assert f"size={80 * GIB // 1024}k" in text
     assert "nofail,huge" in text
+    share = text.replace(f"size={80 * GIB // 1024}k", "size=50%")
+    seen = replace(seen, files={FSTAB: share})
+    assert f"size={80 * GIB // 1024}k" in after(seen, plan_resize(80 * GIB, seen))
+    assert code(63 * GIB, seen) == "store.shrink"
 
 
 def test_an_unfinished_resize_is_known() -> None:
