@@ -101,7 +101,7 @@ def test_the_other_host_loses_power_while_a_guest_comes(hosts: tuple[RealHost, R
     second.wait("virsh list --all --name | grep -q web1", "it comes")
     second.power_cut()
     second.wait_booted()
-    first.wait("! pgrep -f 'guest migrate web1'", "the migration has ended")
+    first.wait("! pgrep -f '[g]uest migrate web1'", "the migration has ended")
     assert runs(first, "web1"), first.said("cat /tmp/migrate")
     assert first.json("capacity")["promised_mib"] == 512
     assert second.json("capacity")["promised_mib"] == 0
