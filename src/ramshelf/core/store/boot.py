@@ -109,6 +109,8 @@ def loop_unit(path: str, size: int) -> str:
         "Description=Loop device of the store of guest memory\n"
         "DefaultDependencies=no\n"
         f"RequiresMountsFor={directory}\n"
+        "# The root file system can be written to only then.\n"
+        "After=systemd-remount-fs.service\n"
         "Conflicts=umount.target\n"
         "Before=umount.target\n"
         "\n"

@@ -104,6 +104,7 @@ def test_systemd_names(path: str, unit: str) -> None:
 def test_loop_unit_holds_the_command_that_create_runs() -> None:
     assert attach_command("/srv/a", 4096).replace("$", "$$") in loop_unit("/srv/a", 4096)
     assert "RequiresMountsFor=/srv\n" in loop_unit("/srv/a", 4096)
+    assert "After=systemd-remount-fs.service\n" in loop_unit("/a", 4096)
     assert "RequiresMountsFor=/\n" in loop_unit("/a", 4096)
 
 
