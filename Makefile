@@ -57,11 +57,13 @@ soak: ## Run what make test, test-nova and test-host leave out: many more rounds
 	for suite in trixie bookworm; do $(PYTEST_HOST) -m 'soak or not soak' --record --suite $$suite || exit; done
 	.venv/bin/python scripts/reference.py
 
-check: ## Check style, types and the layers
+check: ## Check style, types, the layers and the syntax of the Ansible role
 	@scripts/setup check
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	ANSIBLE_HOME=.cache/ansible LC_ALL=C.UTF-8 .venv/bin/ansible-playbook --syntax-check \
+	  --inventory deploy/ansible/inventory.example.yml deploy/ansible/site.yml
 	$(PYTEST) -q tests/unit/test_imports.py
 
 format: ## Format the code as `make check` wants it

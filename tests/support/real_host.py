@@ -122,6 +122,11 @@ class RealHost:
         """The private key with which root is let in, here and on all others of its image."""
         return CHECKOUT / f".cache/host/vm-{self._name}/key"
 
+    @property
+    def port(self) -> int:
+        """The port of 127.0.0.1 here at which root is let in, until it is booted again."""
+        return int((CHECKOUT / f".cache/host/vm-{self._name}/port").read_text())
+
     def reboot(self) -> None:
         """Shut it down in order, and boot it again."""
         self._host("reboot")

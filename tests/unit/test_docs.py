@@ -17,7 +17,10 @@ from ramshelf.core.requirements import DISCARD, FILE_BACKING
 
 CHECKOUT = Path(__file__).parents[2]
 TOP = ("README.md", "CHANGELOG.md", "SECURITY.md")
-PAGES = [*(CHECKOUT / name for name in TOP), *sorted((CHECKOUT / "docs").rglob("*.md"))]
+PAGES = [
+    *(CHECKOUT / name for name in TOP),
+    *(page for part in ("docs", "deploy") for page in sorted((CHECKOUT / part).rglob("*.md"))),
+]
 _CODE = re.compile(r"[a-z]+\.[a-z]+(-[a-z]+)*")
 GROUPS = {
     "agent",

@@ -53,6 +53,8 @@ DROP_INS = tuple(drop_in_path(service) for service in SERVICES)
 LONG = 24 * 3600
 """Seconds for what takes as long as the device is large, or swap is full."""
 _PATIENCE = 5
+_LIBVIRTS_MODE = 0o711
+"""The mode that libvirtd gives its memory backing directory each time it starts."""
 
 
 def backup_path(path: str) -> str:
@@ -299,11 +301,12 @@ def _directories(spec: Spec, seen: Seen, layout: Layout, *, mounted: bool) -> tu
     if seen.owner is None:
         return ()
     uid, gid = seen.owner
+    good = {(uid, gid, mode) for mode in (0o700, _LIBVIRTS_MODE)}
     root = () if spec.kind.tmpfs else (layout.mount_point,)
     actions = []
     for path in (*root, *layout.directories):
         there = seen.directories.get(path) if mounted else None
-        if there is None or (there.uid, there.gid, there.mode) != (uid, gid, 0o700):
+        if there is None or (there.uid, there.gid, there.mode) not in good:
             actions.append(
                 MakeDirectory(
                     why="Let only QEMU's user in", path=path, uid=uid, gid=gid, mode=0o700

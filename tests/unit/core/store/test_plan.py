@@ -341,6 +341,18 @@ def test_warnings() -> None:
         assert [word in sentence for sentence in said] == ([True] if word else [])
 
 
+@pytest.mark.parametrize(("mode", "changes"), [(0o700, 0), (0o711, 0), (0o755, 1)])
+def test_a_store_that_is_there_is_left_with_the_mode_that_libvirtd_gave_it(
+    mode: int, changes: int
+) -> None:
+    wish = checked(Spec(kind=Kind.DISK, device=NVME.path, file_system="xfs"))
+    seen = claimed(wish, host())
+    there = {**seen.directories, PLACE: Directory(uid=QEMU[0], gid=QEMU[1], mode=mode)}
+    mounted = replace(seen, directories=there, mounts=(replace(_mount("xfs"), device=NVME.number),))
+    actions = plan_create(wish, mounted)
+    assert len([action for action in actions if isinstance(action, MakeDirectory)]) == changes
+
+
 def test_remove_of_nothing_is_nothing() -> None:
     assert plan_remove(host(None)) == ()
 
